@@ -1,0 +1,73 @@
+# `make help` lists the commands. Each sets up `.venv` first if it is not there or out of date.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.SILENT:
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+STAMP := .venv/.installed
+
+# Free text reaches the command through the environment, as it was typed: make expands nothing in it.
+override export TEXT := $(value TEXT)
+override export ITEM := $(value ITEM)
+override export FILE := $(value FILE)
+
+given = $(if $($(1)),'$(2)="$($(1))"')
+COMMON = $(if $(CONF),'conf="$(CONF)"') $(ARGS)
+SWEEP = 'tasks=[$(TASKS)]' $(call given,DATA,data.source) $(call given,CHECKPOINT,checkpoint) \
+	$(if $(METHOD),'method=$(METHOD)') $(if $(TRIALS),'search.trials=$(TRIALS)') \
+	$(if $(EPOCHS),'engine.epochs=$(EPOCHS)') $(if $(SEED),'seed=$(SEED)') $(if $(CLUSTER),'cluster=$(CLUSTER)') \
+	$(call given,RESUME,resume) $(if $(DRYRUN),dryrun=true) $(COMMON)
+
+.PHONY: help setup sweep status ui predict bench test check clean
+
+help: ## List the commands
+	echo "make <command> [VARIABLE=value ...]"; echo
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	echo; echo "Variables"
+	echo "  TASKS       sentiment,ner,medqa  sentiment/movies  'sentiment/*'"
+	echo "  TASK        one task, for predict; TEXT='...'  ITEM='<json>'  FILE=<jsonl>  or standard input"
+	echo "  DATA        a folder <dir>/<task>[/<domain>]/{train,validation,test}.{jsonl,csv,parquet,conll}; or hub"
+	echo "  CONF        a folder with task files of your own"
+	echo "  CHECKPOINT  a name in conf/checkpoint, a folder, or a hub id"
+	echo "  METHOD      houlsby, pfeiffer, parallel"
+	echo "  TRIALS EPOCHS SEED    candidates a task, epochs a candidate, seed"
+	echo "  DRYRUN=1    show the matrix and an estimate, train nothing"
+	echo "  RESUME      id of an interrupted sweep"
+	echo "  ARGS        any config override: ARGS='search=optuna engine.batch_size=16'"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	echo "Setting up .venv (once, a few minutes) ..."
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --disable-pip-version-check -q --progress-bar on -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt
+
+sweep: $(STAMP) ## Train, search and record an adapter for each of TASKS
+	$(RUN) jobs.sweep $(SWEEP)
+
+status: $(STAMP) ## Champions and challengers: scores, checkpoint, data, age
+	$(RUN) jobs.status $(COMMON)
+
+ui: $(STAMP) ## The MLflow UI on the recorded runs (PORT=5000)
+	$(RUN) jobs.ui $(if $(PORT),'port=$(PORT)') $(COMMON)
+
+predict: $(STAMP) ## The champion of TASK answers TEXT, ITEM, FILE or standard input
+	$(RUN) jobs.predict 'task=$(TASK)' $(COMMON)
+
+bench: $(STAMP) ## Training speed, side by side with the adapters library
+	$(RUN) jobs.bench $(call given,DATA,data.source) $(COMMON)
+
+test: $(STAMP) ## All tests
+	.venv/bin/python -m pytest
+
+check: $(STAMP) ## Style, types and all tests: what CI runs
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest
+
+clean: ## Remove .venv and caches; runs and models stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,88 @@
+"""`make predict`: the champion of a task answers one text or item, or many of them, JSON lines in and out.
+
+What is asked comes from the environment (TEXT, ITEM, FILE) or standard input, so that nothing in it is taken for
+a config override or by the shell.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jobs.entry import entry
+from pipeline.config import PredictConfig
+from pipeline.errors import ConfigError, DataError, Fault
+
+
+@entry("predict", PredictConfig)
+def main(config: PredictConfig, console: Console) -> None:
+    if not config.task:
+        remedy = "Name a task that has a champion (`make status` lists them): make predict TASK=sentiment TEXT='...'"
+        raise ConfigError(Fault(where="TASK", value="", rule="is missing", remedy=remedy))
+    asked = list(items())
+    from pipeline.bank.predictor import Predictor
+    from pipeline.adapters.checkpoint import open_checkpoint
+    from pipeline.engine.bundle import read_bundle
+    from pipeline.tracking.registry import fetch
+    from pipeline.tracking.store import open_store
+
+    folder = fetch(open_store(config.tracking, create=False), config.task.replace("/", "."))
+    predictor = Predictor(open_checkpoint(read_bundle(folder).record.checkpoint))
+    for answer in predictor.predict(folder, [item for _, item in asked], where=[origin for origin, _ in asked]):
+        print(json.dumps(answer, ensure_ascii=False))
+
+
+def items() -> Iterator[tuple[str, Any]]:
+    """Yield what is asked, each with its place for messages.
+
+    Raises:
+        ConfigError: More than one of TEXT, ITEM and FILE is given, nothing is, or FILE is not there.
+        DataError: A line is not valid JSON.
+    """
+    given = {name: value for name in ("TEXT", "ITEM", "FILE") if (value := os.environ.get(name))}
+    if len(given) > 1:
+        rule = "exclude each other"
+        raise ConfigError(Fault(where=" and ".join(given), value="", rule=rule, remedy="Give one of them"))
+    if "TEXT" in given:
+        yield "TEXT", given["TEXT"]
+    elif "ITEM" in given:
+        yield "ITEM", _parsed(given["ITEM"], "ITEM")
+    elif "FILE" in given:
+        try:
+            lines = Path(given["FILE"]).read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            remedy = "Give a file with one JSON object, or one quoted text, a line"
+            fault = Fault(where="FILE", value=given["FILE"], rule=f"cannot be read ({error})", remedy=remedy)
+            raise ConfigError(fault) from error
+        yield from _lines(lines, given["FILE"])
+    elif sys.stdin.isatty():
+        remedy = "Give TEXT='...', ITEM='<json>', FILE=<jsonl>, or lines on standard input"
+        raise ConfigError(Fault(where="TEXT", value="", rule="is missing", remedy=remedy))
+    else:
+        yield from _lines(sys.stdin, "standard input")
+
+
+def _lines(lines: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+    """A line is JSON; one that begins like no JSON is a plain text."""
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if text:
+            where = f"{name}:{number}"
+            yield where, _parsed(text, where) if text[0] in '{["' else text
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        remedy = 'Write {"question": "...", "options": ["...", "..."]}, for instance'
+        fault = Fault(where=where, value=text[:60], rule=f"is not valid JSON ({error})", remedy=remedy)
+        raise DataError(fault) from error
+
+
+if __name__ == "__main__":
+    main()

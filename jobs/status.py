@@ -1,0 +1,19 @@
+"""`make status`: the champions and challengers of every task."""
+
+from rich.console import Console
+
+from jobs.entry import entry
+from pipeline.config import StatusConfig
+
+
+@entry("status", StatusConfig)
+def main(config: StatusConfig, console: Console) -> None:
+    from pipeline.reports.tables import status_table
+    from pipeline.tracking.registry import champions
+    from pipeline.tracking.store import open_store
+
+    console.print(status_table(champions(open_store(config.tracking, create=False))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""`make ui`: the MLflow UI on the recorded runs, until Ctrl-C."""
+
+import os
+import sys
+
+from rich.console import Console
+
+from jobs.entry import entry
+from pipeline.config import UiConfig
+
+
+@entry("ui", UiConfig)
+def main(config: UiConfig, console: Console) -> None:
+    from pipeline.tracking.store import open_store
+
+    store = open_store(config.tracking, create=False)
+    if not store.is_local:
+        console.print(f"The tracking server has its own UI: {store.uri}")
+        return
+    address = f"http://127.0.0.1:{config.port}"
+    console.print(f"{address}/#/experiments/{store.experiment_id}   (Ctrl-C stops it)")
+    arguments = ["server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(config.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--workers", "1"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""A sweep's own folder below `runs/`: its config, so that it can be resumed, and the log of what libraries say."""
+
+import dataclasses
+import json
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from pipeline.config import SweepConfig
+from pipeline.engine.trials import Job
+from pipeline.errors import ConfigError, DataError, Fault
+from pipeline.strict import build, nearest
+
+_PACKAGES = ("torch", "transformers", "ray", "mlflow", "hydra-core", "datasets", "optuna", "scikit-learn", "seqeval")
+_CONFIG = "sweep.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workspace:
+    """The folder of one sweep."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """The sweep's id, which RESUME takes."""
+        return self.folder.name
+
+    @property
+    def log_file(self) -> Path:
+        """Where the chatter of Ray, MLflow and transformers goes."""
+        return self.folder / "log.txt"
+
+
+def resumed(config: SweepConfig) -> SweepConfig:
+    """Take everything but `resume` from the stored sweep; a new sweep's config comes back as it is.
+
+    Raises:
+        ConfigError: There is no such sweep, or the command line wants other tasks than it has.
+    """
+    if config.resume is None:
+        return config
+    runs = Path(config.runs)
+    file = runs / config.resume / _CONFIG
+    if not file.is_file():
+        known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
+        remedy = nearest(config.resume, known)
+        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
+    stored = build(SweepConfig, json.loads(file.read_text("utf-8"))["config"])
+    if config.tasks and config.tasks != stored.tasks:
+        rule = f"are not the tasks of sweep {config.resume} ({','.join(stored.tasks)})"
+        remedy = "Leave TASKS out: a resumed sweep takes all its settings from the interrupted one"
+        raise ConfigError(Fault(where="TASKS", value=",".join(config.tasks), rule=rule, remedy=remedy))
+    return dataclasses.replace(stored, resume=config.resume, runs=config.runs)
+
+
+def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: str) -> Workspace:
+    """Make the folder of a new sweep, or open that of the resumed one.
+
+    Raises:
+        DataError: The rows or the checkpoint are not those that the resumed sweep began with.
+    """
+    facts = {"checkpoint": checkpoint_sha256} | {job.name: data_fingerprints(job) for job in jobs}
+    if config.resume is not None:
+        folder = Path(config.runs) / config.resume
+        stored = json.loads((folder / _CONFIG).read_text("utf-8"))["facts"]
+        changed = [name for name in facts if stored.get(name) != facts[name]]
+        if changed:
+            rule = f"began with other contents of {', '.join(changed)}"
+            remedy = "Restore them, or start a new sweep without RESUME"
+            raise DataError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
+        return Workspace(folder=folder)
+    folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    values = {"config": dataclasses.asdict(config), "facts": facts}
+    (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    return Workspace(folder=folder)
+
+
+def data_fingerprints(job: Job) -> dict[str, str]:
+    """Name the rows of each split by their fingerprint."""
+    data = job.dataset
+    return {split.name: split.fingerprint for split in (data.train, data.validation, data.test)}
+
+
+def git_commit() -> str | None:
+    """Name the commit of the checkout, with `-dirty` after it where files were changed; None outside a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def package_versions() -> Mapping[str, str]:
+    """Versions of the packages that a result may depend on."""
+    return {name: version(name) for name in _PACKAGES}

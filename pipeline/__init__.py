@@ -1,0 +1,3 @@
+"""Adapter tuning for many tasks over one frozen checkpoint."""
+
+__version__ = "0.1.0"

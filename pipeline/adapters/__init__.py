@@ -1,0 +1,1 @@
+"""Bottleneck adapters on a frozen checkpoint: torch and transformers, nothing else."""

@@ -1,0 +1,183 @@
+"""The pretrained Transformer: found, verified, loaded frozen, and shared between processes as plain tensors."""
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.adapters.anatomy import anatomy_of
+from pipeline.config import CheckpointConfig
+from pipeline.errors import CheckpointError, Fault
+
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was found on this machine and has the weights that it should have."""
+
+    config: CheckpointConfig
+    folder: Path
+    sha256: str
+    """Of the weights file; of the hashes of all files by name where there are several."""
+    model_type: str
+    """Family, a key of `pipeline.adapters.anatomy.ANATOMIES`."""
+
+
+def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
+    """Find the checkpoint and verify its weights.
+
+    Raises:
+        CheckpointError: It is not there, is incomplete, has other weights than pinned, or is of an unknown family.
+    """
+    folder = _LOCATE[config.source](config)
+    files = _weight_files(config, folder)
+    sha256 = _hash_files(files)
+    if config.sha256 is not None and sha256 != config.sha256:
+        rule = f"has weights with sha256 {sha256[:16]}..., pinned is {config.sha256[:16]}..."
+        remedy = f"Reinstall or download {config.location} again; if the new weights are meant, change the pinned sha256"
+        raise CheckpointError(_fault(config, rule, remedy))
+    try:
+        model_type = AutoConfig.from_pretrained(folder).model_type
+    except (OSError, ValueError, KeyError) as error:
+        rule = f"has no config.json that transformers can read ({_first_line(error)})"
+        raise CheckpointError(_fault(config, rule, "Save it with model.save_pretrained(folder)")) from error
+    anatomy_of(model_type)
+    return Checkpoint(config=config, folder=folder, sha256=sha256, model_type=model_type)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Load the checkpoint's own tokenizer.
+
+    Raises:
+        CheckpointError: The folder has none.
+    """
+    # Byte-level tokenizers (RoBERTa) refuse words that come one by one unless a blank is put before each.
+    options = {"add_prefix_space": True} if checkpoint.model_type == "roberta" else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
+    except (OSError, ValueError, KeyError) as error:
+        rule = f"has no tokenizer that transformers can read ({_first_line(error)})"
+        raise CheckpointError(
+            _fault(checkpoint.config, rule, "Save it into the folder with tokenizer.save_pretrained(folder)")
+        ) from error
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Read the weights and buffers of the base model in float32 on the CPU; the pooling layer is left out.
+
+    Raises:
+        CheckpointError: The weights cannot be read.
+    """
+    try:
+        base = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        rule = f"has weights that cannot be read ({_first_line(error)})"
+        raise CheckpointError(_fault(checkpoint.config, rule, "Save it again, or download it again")) from error
+    _drop_pooler(base)
+    tensors = dict(base.state_dict())
+    tensors.update(base.named_buffers())
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+    """Make the frozen base model, in eval mode, around `tensors` without copying them.
+
+    Args:
+        checkpoint: Where the model's configuration is read.
+        tensors: What `load_tensors` returned, perhaps through shared memory.
+    """
+    config = AutoConfig.from_pretrained(checkpoint.folder)
+    with torch.device("meta"):
+        base: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32)
+    _drop_pooler(base)
+    persistent = set(base.state_dict())
+    base.load_state_dict({name: tensors[name] for name in persistent}, assign=True)
+    for name, _ in list(base.named_buffers()):
+        if name not in persistent:  # load_state_dict leaves these on the meta device
+            owner, _, leaf = name.rpartition(".")
+            base.get_submodule(owner)._buffers[leaf] = tensors[name]
+    return base.requires_grad_(False).eval()
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names and contents, to prove that training did not touch them."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def num_parameters(base: PreTrainedModel) -> int:
+    """Count the checkpoint's own parameters; adapters do not count."""
+    return sum(p.numel() for p in base.parameters() if not p.requires_grad)
+
+
+def _drop_pooler(base: PreTrainedModel) -> None:
+    """Leave out the pooling layer that some families add: no head reads it."""
+    if getattr(base, "pooler", None) is not None:
+        base.pooler = None
+
+
+def _package_folder(config: CheckpointConfig) -> Path:
+    package, _, inside = config.location.partition(":")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        remedy = "Run `make setup`, or install the package that carries it"
+        raise CheckpointError(_fault(config, "is no installed package", remedy))
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def _hub_folder(config: CheckpointConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(config.location, revision=config.revision, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        rule = f"cannot be fetched from the hub ({_first_line(error)})"
+        remedy = "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
+        raise CheckpointError(_fault(config, rule, remedy)) from error
+
+
+def _given_folder(config: CheckpointConfig) -> Path:
+    folder = Path(config.location).expanduser().resolve()
+    if not folder.is_dir():
+        raise CheckpointError(_fault(config, "is no folder", "Give a folder that model.save_pretrained(folder) wrote"))
+    return folder
+
+
+_LOCATE = {"package": _package_folder, "hub": _hub_folder, "path": _given_folder}
+
+
+def _weight_files(config: CheckpointConfig, folder: Path) -> list[Path]:
+    for pattern in _WEIGHTS:
+        files = sorted(folder.glob(pattern))
+        if files:
+            return files
+    rule = f"has no weights: {folder} holds no {' and no '.join(_WEIGHTS)}"
+    raise CheckpointError(_fault(config, rule, "Give a folder that model.save_pretrained(folder) wrote"))
+
+
+def _hash_files(files: list[Path]) -> str:
+    hashes = []
+    for file in files:
+        with file.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _fault(config: CheckpointConfig, rule: str, remedy: str) -> Fault:
+    return Fault(where="checkpoint", value=config.location, rule=rule, remedy=remedy)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200].rstrip(".")

@@ -1,0 +1,1 @@
+"""Bundles at work on one resident checkpoint."""

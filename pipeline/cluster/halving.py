@@ -1,0 +1,95 @@
+"""Which trials of a cohort go on. Pure: no Ray, no clock.
+
+Successive halving (Jamieson and Talwalkar 2016, algorithm 1; one bracket of Hyperband, Li et al. 2018): all
+trials train to a rung, the best `1 / reduction` of them go on to the next, which is `reduction` times as far.
+It is done in step: a rung is decided when all its trials have reached it, so that the order of arrival
+decides nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What follows from a report."""
+
+    action: Literal["continue", "pause", "stop"]
+    """For the trial that reported."""
+    promoted: tuple[int, ...] = ()
+    """Trials that go on, this one included if it is among them."""
+    pruned: Mapping[int, str] = field(default_factory=dict)
+    """Trial -> why it does not."""
+
+
+@final
+class Halving:
+    """The rungs of one cohort.
+
+    A trial that ended by itself (all epochs done, early stopping) keeps its place in the ranking of every
+    later rung with the score it has; one that failed ranks last. Ties go to the lower trial number.
+    """
+
+    def __init__(self, members: Sequence[int], *, first_rung: int, reduction: int) -> None:
+        self._reduction = reduction
+        self._rung = first_rung
+        self._in_rung = sorted(members)
+        self._scores: dict[int, float | None] = {}
+        """Trials that have reached the rung, or ended before it."""
+        self._ended: set[int] = set()
+
+    @property
+    def rung(self) -> int:
+        """Epochs that decide next."""
+        return self._rung
+
+    def report(self, trial: int, epoch: int, score: float | None) -> Decision:
+        """Take in the best score of a trial after an epoch.
+
+        A report of an epoch before the rung changes nothing: a trial that is taken up again repeats its own.
+        """
+        if epoch < self._rung or trial not in self._in_rung:
+            return Decision(action="continue")
+        self._scores[trial] = score
+        return self._decide(trial)
+
+    def leave(self, trial: int, score: float | None) -> Decision:
+        """Take in that a trial ended by itself with this best score, or failed (None)."""
+        if trial not in self._in_rung or trial in self._ended:
+            return Decision(action="stop")
+        self._ended.add(trial)
+        self._scores[trial] = score
+        return self._decide(trial)
+
+    def _decide(self, trial: int) -> Decision:
+        if len(self._scores) < len(self._in_rung):
+            return Decision(action="stop" if trial in self._ended else "pause")
+        promoted, pruned = self._halve()
+        action: Literal["continue", "stop"] = "continue" if trial in promoted else "stop"
+        return Decision(action=action, promoted=promoted, pruned=pruned)
+
+    def _halve(self) -> tuple[tuple[int, ...], dict[int, str]]:
+        ranking = sorted(self._in_rung, key=self._rank)
+        keep = math.ceil(len(ranking) / self._reduction)
+        kept = [trial for trial in ranking[:keep] if self._scores[trial] is not None]
+        pruned = {
+            trial: f"pruned at epoch {self._rung}: {_ordinal(place)} of {len(ranking)}"
+            for place, trial in enumerate(ranking, start=1)
+            if trial not in kept and trial not in self._ended
+        }
+        self._in_rung = sorted(kept)
+        self._scores = {trial: self._scores[trial] for trial in kept if trial in self._ended}
+        self._rung *= self._reduction
+        return tuple(trial for trial in self._in_rung if trial not in self._ended), pruned
+
+    def _rank(self, trial: int) -> tuple[float, int]:
+        score = self._scores[trial]
+        return (math.inf if score is None else -score, trial)
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"

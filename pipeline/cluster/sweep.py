@@ -1,0 +1,231 @@
+"""A sweep on Ray: one Tune experiment over all jobs, with the test of each winner at its end."""
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import ray
+from ray import tune
+
+from pipeline.adapters.checkpoint import Checkpoint, load_tensors, load_tokenizer
+from pipeline.cluster import search as searching
+from pipeline.cluster import weights
+from pipeline.cluster.narrator import Narrator
+from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
+from pipeline.cluster.searcher import Candidates
+from pipeline.cluster.trainable import Bench, Supplies, Trainee
+from pipeline.config import ClusterConfig, SearchConfig
+from pipeline.engine.events import JobTested, Sink
+from pipeline.engine.trials import Job, trial_of
+from pipeline.errors import ConfigError, Fault, SweepError
+
+log = logging.getLogger(__name__)
+
+_LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
+
+
+def run(
+    jobs: Sequence[Job],
+    checkpoint: Checkpoint,
+    *,
+    search: SearchConfig,
+    cluster: ClusterConfig,
+    folder: Path,
+    sink: Sink,
+) -> list[JobTested]:
+    """Search every job for its best adapter and test the winners, on a Ray that is started and stopped here.
+
+    Called again with the same folder after an interruption, it proposes the same trials, replays what they
+    have reported, trains only what is left, and ends as if it had not been interrupted.
+
+    Args:
+        jobs: The matrix.
+        checkpoint: What all adapters sit on.
+        search: Which candidates, and which of them go on.
+        cluster: Where they run.
+        folder: The sweep's own; each trial has a folder below `trials`.
+        sink: Is told every event, in this process.
+
+    Returns:
+        The tested winners, in the order of the jobs.
+
+    Raises:
+        ConfigError: The search names unknown settings or bad values, or the machine cannot run a single
+            trial.
+        SweepError: A job has no trial with a score (all others are tested first), or the checkpoint was
+            changed.
+        KeyboardInterrupt: Ctrl-C; the sink is told nothing more.
+    """
+    check(jobs, search)
+    with started(cluster):
+        shared = weights.share(load_tensors(checkpoint))
+        pad_token_id = load_tokenizer(checkpoint).pad_token_id
+        bench = functools.partial(weights.SharedBase, checkpoint, shared, pad_token_id)
+        try:
+            return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
+        finally:
+            weights.verify(shared)
+
+
+def check(jobs: Sequence[Job], search: SearchConfig) -> None:
+    """Make sure that every value that the search can propose is a valid setting of every job.
+
+    Raises:
+        ConfigError: With every fault.
+    """
+    faults: dict[Fault, None] = {}
+    for job in jobs:
+        try:
+            searching.check(search, job.settings)
+        except ConfigError as error:
+            faults |= dict.fromkeys(error.faults)
+    if faults:
+        raise ConfigError(list(faults))
+
+
+@contextlib.contextmanager
+def started(cluster: ClusterConfig) -> Iterator[None]:
+    """Start a Ray of our own on this machine, and stop it whatever happens.
+
+    Raises:
+        ConfigError: One trial wants more than the machine has.
+    """
+    root = tempfile.gettempdir()
+    temp = tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= _LONGEST_TMP else "/tmp")
+    logging.getLogger("ray").handlers.clear()  # Ray's own, to standard error; the command says where logs go
+    logging.getLogger("ray").propagate = True
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cluster.num_cpus,
+            object_store_memory=cluster.object_store_bytes,
+            include_dashboard=False,
+            configure_logging=False,
+            log_to_driver=False,
+            _temp_dir=temp,
+        )
+        _check_resources(cluster)
+        yield
+    finally:
+        ray.shutdown(wait_for_processes=True)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def run_on(
+    bench: Callable[[], Bench],
+    jobs: Sequence[Job],
+    *,
+    search: SearchConfig,
+    cluster: ClusterConfig,
+    folder: Path,
+    sink: Sink,
+) -> list[JobTested]:
+    """Do what `run` does on the Ray that is running, with anything that can train and test."""
+    supplies = Supplies(
+        bench=bench,
+        jobs={job.name: ray.put(job) for job in jobs},
+        folder=folder.resolve() / "trials",
+        num_threads=cluster.cpus_per_trial,
+    )
+    narrator = _fit(supplies, jobs, search, cluster, sink)
+    if len(narrator.tested) < len(jobs):
+        raise SweepError("; ".join(filter(None, (narrator.why_untested(job.name) for job in jobs))))
+    return [narrator.tested[job.name] for job in jobs]
+
+
+def _fit(
+    supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster: ClusterConfig, sink: Sink
+) -> Narrator:
+    """Run the Tune experiment to its end."""
+    named = {job.name: job for job in jobs}
+    deadline = Deadline(search.time_budget_s)
+    scheduler = Matrix(search, deadline)
+    proposers = {job.name: searching.proposer_of(search, job.name, job.seed) for job in jobs}
+    candidates = Candidates(proposers, over=deadline.over)
+    narrator = Narrator(
+        lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned
+    )
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_num_slots(cluster))
+    trainable = tune.with_resources(
+        tune.with_parameters(Trainee, supplies=supplies),
+        {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
+    )
+    with tempfile.TemporaryDirectory(prefix="tune-") as storage, _interruptible(narrator):
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=candidates,
+                scheduler=scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=cluster.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[narrator],
+            ),
+        )
+        tuner.fit()
+    for place, params in candidates.never_started():
+        narrator.never_started(place, params, TIME_IS_UP)
+    narrator.tell()
+    return narrator
+
+
+def _name(trial: tune.experiment.Trial) -> str:
+    return f"{trial.config['job'].replace('/', '.')}-{trial.config['index']:02d}-{trial.trial_id}"
+
+
+def _num_slots(cluster: ClusterConfig) -> int:
+    """Count the trials that run side by side."""
+    resources = ray.cluster_resources()
+    slots = resources.get("CPU", 0) // cluster.cpus_per_trial
+    if cluster.gpus_per_trial:
+        slots = min(slots, resources.get("GPU", 0) // cluster.gpus_per_trial)
+    return max(int(slots), 1)
+
+
+def _check_resources(cluster: ClusterConfig) -> None:
+    resources = ray.cluster_resources()
+    faults = []
+    for kind, wanted in (("cpu", cluster.cpus_per_trial), ("gpu", cluster.gpus_per_trial)):
+        there = resources.get(kind.upper(), 0)
+        if wanted > there:
+            where = f"cluster.{kind}s_per_trial"
+            rule = f"is more than Ray has on this machine ({there:g})"
+            faults.append(
+                Fault(where=where, value=f"{wanted:g}", rule=rule, remedy=f"Set {where} to {there:g} or less")
+            )
+    if faults:
+        raise ConfigError(faults)
+
+
+@contextlib.contextmanager
+def _interruptible(narrator: Narrator) -> Iterator[None]:
+    """Let the first Ctrl-C end the experiment between two steps; the second one ends it wherever it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        narrator.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

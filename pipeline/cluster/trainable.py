@@ -1,0 +1,148 @@
+"""The actor: keeps the checkpoint and the jobs' data resident; a trial is a session that is swapped in."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import ray
+from ray import tune
+
+from pipeline.engine.events import Evaluated, Finished, JobTested
+from pipeline.engine.trials import Job, Trial, trial_of
+
+log = logging.getLogger(__name__)
+
+Losses = tuple[tuple[int, float, float], ...]
+
+
+class OpenSession(Protocol):
+    """A trial in training: `pipeline.engine.session.Session`, or a stand-in."""
+
+    finished: Finished | None
+    bundle: Path | None
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        """Train an epoch at a time, or replay those that the folder has; the first `start` are known."""
+
+    def close(self) -> None:
+        """Give the base back as it was."""
+
+
+class Bench(Protocol):
+    """What a process keeps resident to train and test on: `weights.SharedBase`, or a stand-in."""
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> OpenSession:
+        """Open a trial; what its folder holds is taken up again."""
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        """Score a bundle on the test rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supplies:
+    """What every actor needs to begin: small, or a reference into the object store."""
+
+    bench: Callable[[], Bench]
+    """Makes what is resident; called once in each process."""
+    jobs: Mapping[str, "ray.ObjectRef[Job]"]
+    folder: Path
+    """Holds a folder for each trial."""
+    num_threads: int
+
+
+@final
+class Trainee(tune.Trainable):
+    """One trial of Tune after another on the same base; `step` is an epoch.
+
+    Nothing that goes wrong in a trial ends the process: the step reports the failure, and the next trial
+    finds the base as it was. A process that is killed costs the trial the steps since its last snapshot.
+    """
+
+    def setup(self, config: dict[str, Any], supplies: Supplies | None = None) -> None:
+        import torch
+
+        assert supplies is not None
+        torch.set_num_threads(supplies.num_threads)
+        self._supplies = supplies
+        self._bench = supplies.bench()
+        self._jobs: dict[str, Job] = {}
+        self._session: OpenSession | None = None
+        self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._close()
+        self._candidate = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            return self._test() if "bundle" in self._candidate else self._epoch()
+        except Exception as error:
+            log.warning(
+                "Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True
+            )
+            self._session = None
+            self._bench = self._supplies.bench()  # whatever state the failure left the old base in
+            return {"failed": _reason(error), "done": True}
+
+    def cleanup(self) -> None:
+        self._close()
+
+    def _epoch(self) -> dict[str, Any]:
+        """Train the trial's next epoch, or say that there is none."""
+        if self._session is None:
+            self._session = self._open()
+            self._epochs = self._session.epochs(start=self._candidate["told"])
+            self._best: float = self._candidate["best"]
+        report = next(self._epochs, None)
+        if (
+            report is None
+        ):  # early stopping; the folder may also hold all epochs of a trial whose end was not told
+            return {"score": self._best, **self._end(self._session)}
+        evaluated = report[0]
+        self._best = evaluated.primary if evaluated.best else self._best
+        result = {
+            "epoch": evaluated.epoch,
+            "score": self._best,
+            "report": report,
+            "bundle": self._session.bundle,
+        }
+        if evaluated.epoch == self._trial.settings.engine.epochs and next(self._epochs, None) is None:
+            result |= self._end(self._session)
+        return result
+
+    def _end(self, session: OpenSession) -> dict[str, Any]:
+        assert session.finished is not None
+        return {"done": True, "reason": session.finished.reason}
+
+    def _open(self) -> OpenSession:
+        job = self._job()
+        self._trial = trial_of(job, self._candidate["index"], self._candidate["params"])
+        return self._bench.session(job, self._trial, self._supplies.folder / self._trial.key)
+
+    def _test(self) -> dict[str, Any]:
+        """Score the winner on the test rows."""
+        job = self._job()
+        trial = trial_of(job, self._candidate["index"], self._candidate["params"])
+        return {"tested": self._bench.test(job, trial, self._candidate["bundle"]), "done": True}
+
+    def _job(self) -> Job:
+        name = self._candidate["job"]
+        if name not in self._jobs:
+            self._jobs[name] = ray.get(self._supplies.jobs[name])
+        return self._jobs[name]
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    if type(error).__name__ == "TrainingDiverged":
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,59 @@
+"""The checkpoint in Ray's shared memory: stored once a node, mapped into every process, never written to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import ray
+from torch import Tensor
+
+from pipeline.adapters.checkpoint import Checkpoint, build_base, fingerprint
+from pipeline.engine.events import JobTested
+from pipeline.engine.session import Session, test
+from pipeline.engine.trials import Job, Trial
+from pipeline.errors import SweepError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedWeights:
+    """The frozen tensors in the object store."""
+
+    tensors: "ray.ObjectRef[dict[str, Tensor]]"
+    sha256: str
+    """Of names and contents when they were put there."""
+
+
+def share(tensors: Mapping[str, Tensor]) -> SharedWeights:
+    """Put the tensors into the object store; they are mapped, not copied, where they are read."""
+    return SharedWeights(tensors=ray.put(dict(tensors)), sha256=fingerprint(tensors))
+
+
+def verify(shared: SharedWeights) -> None:
+    """Make sure that nobody wrote into the shared tensors, which nothing but convention forbids.
+
+    Raises:
+        SweepError: They are no longer what was put there.
+    """
+    if fingerprint(ray.get(shared.tensors)) != shared.sha256:
+        raise SweepError(
+            "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
+            "Something trained the frozen weights in place."
+        )
+
+
+@final
+class SharedBase:
+    """The base model of one process, around the node's shared tensors."""
+
+    def __init__(self, checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int) -> None:
+        self._checkpoint, self._pad_token_id = checkpoint, pad_token_id
+        self._base = build_base(checkpoint, ray.get(shared.tensors))
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> Session:
+        """Open a trial on the base; what its folder holds is taken up again."""
+        return Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder)
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        """Score a bundle on the test rows."""
+        return test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle)

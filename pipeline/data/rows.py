@@ -1,0 +1,155 @@
+"""What every source is turned into: typed rows with their origin and digest, in fingerprinted splits."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import FIELDS, TaskConfig
+from pipeline.errors import Fault
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example, in the canonical fields of its kind."""
+
+    fields: Mapping[str, Any]
+    """The fields of `config.FIELDS`, and `id` when the source has one."""
+    origin: str
+    """File and line, or data set and row, from 1: `data/ner/train.jsonl:12`, `stanfordnlp/sst2[train]:12`."""
+    digest: str
+    """First 16 hex digits of the sha256 of the fields without `id`: equal rows have equal digests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of train, validation or test."""
+
+    name: str
+    rows: tuple[Row, ...]
+    fingerprint: str
+    """16 hex digits over the digests of all rows, whatever their order."""
+    cut_from: str | None
+    """The split that these rows were cut from, where the source lacks this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The three splits of one task and domain."""
+
+    task: str
+    domain: str
+    source: str
+    train: Split
+    validation: Split
+    test: Split
+    overlap: Mapping[str, int]
+    """`train/test` -> number of rows of test that stand in train too; likewise the other pairs."""
+    notes: tuple[str, ...]
+    """Sentences for the user: what was cut, dropped, not read."""
+
+    def manifest(self) -> dict[str, Any]:
+        """Describe the rows by their digests, as plain JSON: enough to tell later which rows are new."""
+        splits = {
+            split.name: {
+                "fingerprint": split.fingerprint,
+                "rows": [row.digest for row in split.rows],
+                "cut_from": split.cut_from,
+            }
+            for split in (self.train, self.validation, self.test)
+        }
+        return {
+            "task": self.task,
+            "domain": self.domain,
+            "source": self.source,
+            "splits": splits,
+            "overlap": dict(self.overlap),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was found for one domain, before it is read."""
+
+    splits: Mapping[str, "SplitSource"]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSource:
+    """One split that is there: where, and its rows and faults in order."""
+
+    where: str
+    rows: Iterable[Row | Fault]
+
+
+def make_row(values: Mapping[str, Any], task: TaskConfig, origin: str) -> Iterator[Row | Fault]:
+    """Type-check canonical `values`; yield the row, or every fault of it.
+
+    Whole numbers are accepted as labels, which many files have, and become text.
+    """
+    fields = {}
+    faults = []
+    for name in task.columns:
+        value = values[name]
+        if name == "label" and type(value) is int:
+            value = str(value)
+        wanted = FIELDS[task.kind][name]
+        if wrong := _wrong(name, value, wanted):
+            faults.append(Fault(where=origin, value=_shown(value), rule=wrong, remedy=REMEDIES[wanted]))
+        elif wanted is dict:
+            value = {"text": value["text"], "answer_start": value["answer_start"]}
+        fields[name] = value
+    if faults:
+        yield from faults
+        return
+    try:
+        digest = _digest(fields)
+    except UnicodeEncodeError:  # "\ud83d" alone is valid JSON, but no tokenizer takes it
+        rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
+        yield Fault(where=origin, value="", rule=rule, remedy="Write the file as UTF-8 without escapes")
+        return
+    if isinstance(values.get("id"), str | int):
+        fields["id"] = values["id"]
+    yield Row(fields, origin, digest)
+
+
+REMEDIES: Mapping[type, str] = {
+    str: "Give a string",
+    int: "Give the answer's position in options, from 0",
+    list: 'Give a list of strings, such as ["a", "b"]',
+    dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0',
+}
+
+
+def _wrong(name: str, value: Any, wanted: type) -> str:
+    """Say which type the field must have; empty where it has it."""
+    if wanted is str:
+        return "" if isinstance(value, str) else f"is no text: field `{name}` must be a string"
+    if wanted is int:
+        return "" if type(value) is int else f"is no whole number: field `{name}` must be one"
+    if wanted is list:
+        return "" if _list_of(value, str) else f"is no list of strings: field `{name}` must be one"
+    lists = (value.get("text"), value.get("answer_start")) if isinstance(value, dict) else (None, None)
+    return (
+        ""
+        if _list_of(lists[0], str) and _list_of(lists[1], int)
+        else f"is no answer: field `{name}` must hold the lists `text` and `answer_start`"
+    )
+
+
+def _list_of(value: Any, item: type) -> bool:
+    return isinstance(value, list) and all(type(one) is item for one in value)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

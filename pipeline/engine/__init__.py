@@ -1,0 +1,1 @@
+"""Training and evaluation of one trial, in plain torch."""

@@ -1,0 +1,76 @@
+"""Put a task's model together on the resident base, fresh or from a bundle, and take it apart again."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.adapters.checkpoint import Checkpoint
+from pipeline.config import EngineConfig, MethodConfig
+from pipeline.engine.bundle import Bundle
+from pipeline.engine.trials import seed_of
+from pipeline.errors import BundleError, Fault
+from pipeline.methods import METHODS
+from pipeline.tasks.kinds import restore
+from pipeline.tasks.model import TaskModel
+from pipeline.tasks.task import Task
+
+_ADAPTER, _HEAD = "adapter.", "head."
+
+
+def fresh_model(
+    base: PreTrainedModel, checkpoint: Checkpoint, task: Task, method: MethodConfig, engine: EngineConfig, seed: int
+) -> TaskModel:
+    """Attach a new adapter to the base and put a new head on it; takes milliseconds.
+
+    Args:
+        base: Frozen, without adapters.
+        checkpoint: Says how a text becomes one vector.
+        task: Says what the head is.
+        method: Says what is attached.
+        engine: Dropout before the head.
+        seed: Of all initial weights.
+    """
+    METHODS[method.name].prepare(base, method, seed_of(seed, "adapter"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "head"))
+        head = task.head(base.config.hidden_size, engine.head_dropout)
+    return TaskModel(base, head.to(base.device), pooling=checkpoint.config.pooling)
+
+
+def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
+    """Attach a bundle to the base.
+
+    Raises:
+        BundleError: The bundle was trained on another checkpoint.
+    """
+    record = bundle.record
+    if record.checkpoint_sha256 != checkpoint.sha256:
+        rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
+        remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location})"
+        raise BundleError(Fault(where=str(bundle.folder), value="", rule=rule, remedy=remedy))
+    task = restore(record.task, record.labels)
+    model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
+    load_trained(model, record.method, bundle.tensors())
+    return model.eval(), task
+
+
+def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:
+    """Collect the weights of adapter and head: `adapter.<name>`, `head.<name>`."""
+    adapter = METHODS[method.name].state(model.base)
+    head = model.head.state_dict()
+    return {_ADAPTER + k: v for k, v in adapter.items()} | {_HEAD + k: v for k, v in head.items()}
+
+
+def load_trained(model: TaskModel, method: MethodConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Set the weights from what `trained` returned."""
+    METHODS[method.name].load(
+        model.base, {k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)}
+    )
+    model.head.load_state_dict({k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)})
+
+
+def release(model: TaskModel, method: MethodConfig) -> None:
+    """Take the adapter off the base, which is then as it was before."""
+    METHODS[method.name].undo(model.base)

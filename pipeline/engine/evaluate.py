@@ -1,0 +1,50 @@
+"""Score a model on rows: one pass without gradients, answers in the order of the rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import EngineConfig
+from pipeline.data.rows import Row
+from pipeline.engine.batches import evaluation_batches
+from pipeline.tasks.model import TaskModel
+from pipeline.tasks.task import Answer, Encoded, Task
+
+
+def answer(
+    model: TaskModel, task: Task, rows: Sequence[Row], encoded: Encoded, config: EngineConfig, pad_token_id: int
+) -> list[Answer]:
+    """Answer every row.
+
+    Args:
+        model: Is left in eval mode.
+        task: Of the rows.
+        rows: With or without their targets.
+        encoded: `task.encode(rows, ...)`.
+        config: Batch size and precision.
+        pad_token_id: The tokenizer's.
+    """
+    model.eval()
+    device = model.base.device
+    lengths = [example["length"] for example in encoded.examples]
+    outputs: list[np.ndarray | None] = [None] * len(encoded.examples)
+    with torch.inference_mode(), precision(device, config):
+        for indices in evaluation_batches(lengths, config.eval_batch_size):
+            batch = move(task.collate([encoded.examples[i] for i in indices], pad_token_id), device)
+            for index, output in zip(indices, task.outputs(model, batch), strict=True):
+                outputs[index] = output
+    return task.answers(rows, encoded, outputs)
+
+
+def precision(device: torch.device, config: EngineConfig) -> torch.autocast:
+    """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so."""
+    wanted = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Put the batch's tensors on the device."""
+    return {key: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for key, v in batch.items()}

@@ -1,0 +1,44 @@
+"""From a config to jobs that are ready to be trained: data read, checked and tokenised."""
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config import DataConfig, SweepConfig, TaskConfig
+from pipeline.data.load import job_name, load, registered_name, resolve
+from pipeline.engine.trials import Job, Settings
+from pipeline.errors import Fault, UserError
+from pipeline.tasks.kinds import task_for
+
+
+def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> list[Job]:
+    """Read, check and tokenise the data of every job that the config asks for.
+
+    Raises:
+        UserError: With the faults of all jobs.
+    """
+    jobs: list[Job] = []
+    faults: dict[Fault, type[UserError]] = {}
+    for task, domain in resolve(config.tasks, config.task, config.data):
+        try:
+            jobs.append(_prepare(config, task, domain, config.data, tokenizer))
+        except UserError as error:
+            faults |= dict.fromkeys(error.faults, type(error))
+    if faults:
+        raise next(iter(faults.values()))(list(faults))
+    return jobs
+
+
+def _prepare(
+    config: SweepConfig, task_config: TaskConfig, domain: str, data: DataConfig, tokenizer: PreTrainedTokenizerBase
+) -> Job:
+    dataset = load(task_config, domain, data)
+    task = task_for(task_config, dataset)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return Job(
+        name=job_name(task_config, domain),
+        registered_name=registered_name(task_config, domain),
+        task=task,
+        dataset=dataset,
+        encoded={split.name: task.encode(split.rows, tokenizer) for split in splits},
+        settings=Settings(method=config.method, engine=config.engine),
+        seed=config.seed,
+    )

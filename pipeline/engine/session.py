@@ -1,0 +1,201 @@
+"""One trial on a resident base, with a folder of its own from which it goes on after any interruption.
+
+The folder holds `snapshot.pt` (weights, optimiser, generators, position and the reports so far: one file, replaced
+atomically) and `bundle-<epoch>/` (the best adapter so far). A trial that is opened again replays the reports
+it has and trains only what is left, so that a resumed sweep sees what an undisturbed one sees.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from pipeline.adapters.checkpoint import Checkpoint, num_parameters
+from pipeline.engine.assemble import bundle_model, fresh_model, load_trained, release, trained
+from pipeline.engine.bundle import BundleRecord, read_bundle, write_bundle
+from pipeline.engine.evaluate import answer
+from pipeline.engine.events import Evaluated, Finished, JobTested, StepDone
+from pipeline.engine.loop import Training, fit
+from pipeline.engine.trials import Job, Trial, seed_of
+from pipeline.tasks.task import Scores
+
+log = logging.getLogger(__name__)
+
+Losses = tuple[tuple[int, float, float], ...]
+"""(step, loss, learning rate) of some of an epoch's steps."""
+
+_SNAPSHOT = "snapshot.pt"
+_SNAPSHOT_EVERY_S = 60.0  # within an epoch; each epoch ends with one
+_MOST_LOSSES = 50  # an epoch, for the curve in the tracking store
+
+
+class Session:
+    """A trial that is being trained on a base which nothing else uses meanwhile."""
+
+    def __init__(
+        self, base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial, folder: Path
+    ) -> None:
+        """Attach a fresh adapter and head, or those of the folder's snapshot.
+
+        Args:
+            base: The frozen base, without adapters; `close` gives it back.
+            checkpoint: What the base was made from.
+            pad_token_id: The tokenizer's.
+            job: Task and tokenised rows.
+            trial: Its settings.
+            folder: The trial's own; made if it is not there.
+        """
+        self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
+        self.job, self.trial, self.folder = job, trial, folder
+        self.finished: Finished | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = trial.settings
+        torch.manual_seed(seed_of(trial.seed, "training"))
+        self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+        num_examples = len(job.encoded["train"].examples)
+        self.training = Training(self.model, num_examples, settings.engine, trial.seed)
+        self._reports: list[tuple[Evaluated, Losses]] = []
+        self._losses: list[tuple[int, float, float]] = []
+        self._restore()
+
+    @property
+    def bundle(self) -> Path | None:
+        """Folder of the best adapter so far."""
+        epoch = self.training.best_epoch
+        return self.folder / f"bundle-{epoch}" if epoch else None
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        """Train, an epoch at a time; what the folder has already is replayed.
+
+        Args:
+            start: Epochs that the caller has seen and does not want again.
+
+        Raises:
+            TrainingDiverged: The loss is infinite or not a number.
+        """
+        yield from self._reports[start:]
+        saved = time.monotonic()
+        train = self.job.encoded["train"]
+        for event in fit(self.training, self.job.task, train, self.pad_token_id, self._evaluate):
+            if isinstance(event, StepDone):
+                self._losses.append((event.step, event.loss, event.learning_rate))
+                if time.monotonic() - saved > _SNAPSHOT_EVERY_S:
+                    self.save()
+                    saved = time.monotonic()
+            elif isinstance(event, Evaluated):
+                self._end_epoch(event)
+                saved = time.monotonic()
+                if event.epoch > start:
+                    yield self._reports[-1]
+            else:
+                self.finished = event
+
+    def save(self) -> None:
+        """Write the snapshot, atomically."""
+        state = {
+            "trained": trained(self.model, self.trial.settings.method),
+            "training": self.training.state_dict(),
+            "reports": [(asdict(evaluated), losses) for evaluated, losses in self._reports],
+            "losses": self._losses,
+        }
+        draft = self.folder / f".{_SNAPSHOT}.{os.getpid()}"
+        torch.save(state, draft)
+        os.replace(draft, self.folder / _SNAPSHOT)
+
+    def close(self) -> None:
+        """Give the base back as it was."""
+        release(self.model, self.trial.settings.method)
+
+    def _restore(self) -> None:
+        snapshot = self.folder / _SNAPSHOT
+        if not snapshot.is_file():
+            return
+        state = torch.load(snapshot, map_location="cpu", weights_only=True)
+        load_trained(self.model, self.trial.settings.method, state["trained"])
+        self.training.load_state_dict(state["training"])
+        self._reports = [(Evaluated(**evaluated), losses) for evaluated, losses in state["reports"]]
+        self._losses = list(state["losses"])
+        log.info("%s goes on after %d epochs", self.trial.key, len(self._reports))
+
+    def _end_epoch(self, evaluated: Evaluated) -> None:
+        chosen = np.linspace(0, len(self._losses) - 1, min(_MOST_LOSSES, len(self._losses)), dtype=int)
+        self._reports.append((evaluated, tuple(self._losses[i] for i in chosen)))
+        self._losses = []
+        if evaluated.best:
+            self._write_bundle(evaluated)
+        self.save()
+        for old in self.folder.glob("bundle-*"):
+            if old != self.bundle:  # only after the snapshot no longer points to it
+                shutil.rmtree(old)
+
+    def _write_bundle(self, evaluated: Evaluated) -> None:
+        settings, splits = self.trial.settings, self.job.dataset
+        record = BundleRecord(
+            job=self.job.name,
+            task=self.job.task.config,
+            labels=list(self.job.task.labels),
+            method=settings.method,
+            engine=settings.engine,
+            checkpoint=self.checkpoint.config,
+            checkpoint_sha256=self.checkpoint.sha256,
+            seed=self.trial.seed,
+            epoch=evaluated.epoch,
+            validation=evaluated.metrics,
+            data={split.name: split.fingerprint for split in (splits.train, splits.validation, splits.test)},
+            num_trained=sum(p.numel() for p in self.training.parameters),
+            num_checkpoint=num_parameters(self.base),
+        )
+        folder = self.folder / f"bundle-{evaluated.epoch}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before its snapshot
+        write_bundle(folder, record, trained(self.model, settings.method))
+
+    def _evaluate(self) -> Scores:
+        rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
+        config = self.trial.settings.engine
+        return self.job.task.score(rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id))
+
+
+def test(
+    base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial, folder: Path
+) -> JobTested:
+    """Score the winner of a job on its test rows: the one time that they are touched.
+
+    Args:
+        base: The frozen base, without adapters; given back as it was.
+        checkpoint: What the base was made from.
+        pad_token_id: The tokenizer's.
+        job: The job.
+        trial: Its winner.
+        folder: The winner's bundle.
+    """
+    bundle = read_bundle(folder)
+    model, _ = bundle_model(base, checkpoint, bundle)
+    rows, encoded = job.dataset.test.rows, job.encoded["test"]
+    try:
+        answers = answer(model, job.task, rows, encoded, trial.settings.engine, pad_token_id)
+    finally:
+        release(model, bundle.record.method)
+    scores = job.task.score(rows, answers)
+    return JobTested(
+        trial=trial,
+        bundle=folder,
+        validation=bundle.record.validation[job.task.config.primary],
+        scores=scores.metrics,
+        primary=scores.primary,
+        low=scores.low,
+        high=scores.high,
+        baseline=scores.baseline,
+        predictions=tuple(
+            {"origin": row.origin, "digest": row.digest, **row.fields, "predicted": given}
+            for row, given in zip(rows, answers, strict=True)
+        ),
+        num_truncated=encoded.num_truncated,
+        num_trained=bundle.record.num_trained,
+    )

@@ -1,0 +1,90 @@
+"""Every error that the pipeline raises on purpose.
+
+    PipelineError                 exit code 1
+    ├── UserError                 exit code 2: the user can mend it; nothing was recorded
+    │   ├── ConfigError           a config key, a command-line value
+    │   ├── DataError             a file, a line, a split
+    │   ├── CheckpointError       the pretrained model cannot be found, or is not the one expected
+    │   └── BundleError           an adapter bundle is damaged or belongs to another checkpoint
+    ├── TrainingDiverged          a trial's loss is not a number; the sweep goes on without it
+    ├── SweepError                a sweep cannot end with a winner for every job
+    └── TrackingError             the tracking store cannot be reached or read
+
+A `UserError` is a list of faults, so that all of them are shown at once. Anything else that reaches the
+console is a defect of ours and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_SHOWN = 20
+"""Faults that one message lists; a file with a wrong column name has one a line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One thing that is wrong, and what to do about it."""
+
+    where: str
+    """File and line, or config key: `data/ner/train.jsonl:12`, `engine.learning_rate`, `TASKS`."""
+    value: str
+    """The offending value as the user wrote it; empty where something is missing."""
+    rule: str
+    """What must hold: a whole clause, such as `must be above 0`."""
+    remedy: str
+    """What the user can do: an imperative sentence without its full stop."""
+
+    def __str__(self) -> str:
+        shown = f" {self.value!r}" if self.value else ""
+        return f"{self.where}:{shown} {self.rule}. {self.remedy}."
+
+
+class PipelineError(Exception):
+    """The root: whatever the pipeline raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(PipelineError):
+    """Something that its user can mend; carries one or more faults; its message shows the first 20."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Fault | Sequence[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
+        assert self.faults, "a UserError without a fault explains nothing"
+        shown = [str(fault) for fault in self.faults[:MAX_SHOWN]]
+        if len(self.faults) > MAX_SHOWN:
+            shown.append(f"... and {len(self.faults) - MAX_SHOWN} more")
+        super().__init__("\n".join(shown))
+
+    def __reduce__(self) -> tuple[type["UserError"], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)
+
+
+class ConfigError(UserError):
+    """A config key or command-line value is unknown or out of range."""
+
+
+class DataError(UserError):
+    """A data file, one of its lines, or a split as a whole breaks a rule."""
+
+
+class CheckpointError(UserError):
+    """The checkpoint is not there, cannot be read, or has other weights than expected."""
+
+
+class BundleError(UserError):
+    """A bundle is damaged, of an unknown format, or was trained on another checkpoint."""
+
+
+class TrainingDiverged(PipelineError):
+    """The loss of a trial is infinite or not a number."""
+
+
+class SweepError(PipelineError):
+    """A job of the sweep has no trial that finished."""
+
+
+class TrackingError(PipelineError):
+    """The tracking store cannot be reached, or does not hold what was asked for."""

@@ -1,0 +1,134 @@
+"""What happens while a sweep runs: a table that moves on a terminal, elsewhere a line for each trial that ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, final
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline.engine.events import SweepEvent, TrialEnded
+from pipeline.reports import words
+from pipeline.reports.results import SweepResults
+
+_STATES = ("running", "paused", "done", "pruned", "failed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobPlan:
+    """What a job is going to do."""
+
+    trials: int
+    epochs: int
+    """Of all its trials together, pruning considered."""
+    metric: str
+    """Name of the primary metric."""
+
+
+@final
+class Progress:
+    """Sink that shows the state of a sweep; `results` must have taken in an event before it comes here."""
+
+    def __init__(
+        self, console: Console, results: SweepResults, plans: Mapping[str, JobPlan], *, slots: int
+    ) -> None:
+        """Prepare; nothing is shown before the context is entered.
+
+        Args:
+            console: Where to.
+            results: State of the trials.
+            plans: Job -> what it is going to do.
+            slots: Trials that run at once.
+        """
+        self._console = console
+        self._results = results
+        self._plans = plans
+        self._slots = slots
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            # Four times a second, from a thread of rich's own: events only change the state.
+            self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=4)
+            self._live.start()
+        else:
+            trials = sum(plan.trials for plan in self._plans.values())
+            jobs = len(self._plans)
+            self._print(f"{jobs} {'job' if jobs == 1 else 'jobs'}, {trials} trials, {self._slots} at once")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: SweepEvent) -> None:
+        """Show an event."""
+        if isinstance(event, TrialEnded) and self._live is None:
+            self._print(self._line(event))
+
+    def table(self) -> Table:
+        """The state of every job."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("job", overflow="fold")
+        for title in _STATES:
+            table.add_column(title, justify="right")
+        table.add_column("best", justify="right")
+        table.add_column("left", justify="right")
+        for job in self._plans:
+            trials = self._results.of(job)
+            counts = [sum(result.status == status for result in trials) for status in _STATES]
+            best = words.score(self._results.best(job))
+            table.add_row(job, *(str(n) if n else "-" for n in counts), best, _left(self.seconds_left(job)))
+        if len(self._plans) > 1:
+            table.add_section()
+            table.add_row("all", *[""] * 6, _left(self.total_seconds_left()))
+        return table
+
+    def seconds_left(self, job: str) -> float | None:
+        """Estimate from the epochs measured so far how long a job takes with the trials that it has running."""
+        work = self._work_left(job)
+        running = sum(result.status == "running" for result in self._results.of(job))
+        return None if work is None else work / max(running, 1)
+
+    def total_seconds_left(self) -> float | None:
+        """Estimate how long the sweep takes; None as long as a job has no epoch to go by."""
+        work = [self._work_left(job) for job in self._plans]
+        known = [seconds for seconds in work if seconds is not None]
+        return sum(known) / self._slots if len(known) == len(work) else None
+
+    def _work_left(self, job: str) -> float | None:
+        """Seconds that the job's remaining epochs take one after another."""
+        trials, plan = self._results.of(job), self._plans[job]
+        if len(trials) >= plan.trials and all(result.is_over for result in trials):
+            return 0.0
+        epochs = sum(len(result.curve) for result in trials)
+        if not epochs:
+            return None
+        return max(plan.epochs - epochs, 0) * self._results.seconds(job) / epochs
+
+    def _line(self, event: TrialEnded) -> str:
+        trial, plan = event.trial, self._plans[event.trial.job]
+        ended = sum(result.is_over for result in self._results.of(trial.job))
+        if event.best_primary is None:
+            outcome = event.reason
+        else:
+            outcome = f"{plan.metric} {words.score(event.best_primary)} (epoch {event.best_epoch})"
+            outcome += f"  {event.reason}" if event.status == "failed" else ""
+        settings = trial.settings
+        return (
+            f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  "
+            f"lr {words.rate(settings.engine.learning_rate)} width {settings.method.width}  "
+            f"{words.duration(event.train_s)}"
+        )
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _left(seconds: float | None) -> str:
+    return "-" if seconds is None else words.duration(seconds)

@@ -1,0 +1,223 @@
+"""Tables for the console, and the leaderboard in the forms that are recorded.
+
+A table that is too wide for its console loses its least important columns, never its right edge.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Protocol, final
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.reports import words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaderboardRow:
+    """The winner of one job."""
+
+    job: str
+    method: str
+    width: int
+    learning_rate: float
+    metric: str
+    """Name of the primary metric."""
+    validation: float
+    test: float
+    low: float
+    high: float
+    """95 % interval of `test`."""
+    baseline: float
+    share: float
+    """Trained parameters over those of the checkpoint."""
+    bundle_bytes: int
+    seconds: float
+    """Training and evaluation of all its trials."""
+    alias: str
+    """champion or challenger."""
+    name: str
+    """Registered name."""
+    version: int
+    reason: str
+    """Why it has its alias."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatrixRow:
+    """One job before it starts."""
+
+    job: str
+    kind: str
+    num_train: int
+    num_validation: int
+    num_test: int
+    trials: int
+    epochs: int
+    """Planned for all its trials together."""
+    share: float
+    """Trained parameters over those of the checkpoint, at the widest of the search."""
+    seconds: float | None
+    """Estimate for the whole job; None: not estimated."""
+    memory_bytes: int | None
+
+
+class Versioned(Protocol):
+    """A registered version (`pipeline.tracking.registry.Version` is one)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def alias(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def validation(self) -> float: ...
+    @property
+    def test(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def baseline(self) -> float: ...
+    @property
+    def checkpoint(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def created(self) -> datetime: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One column: its cells, and how soon it is given up."""
+
+    title: str
+    cells: Sequence[str | Text]
+    right: bool = False
+    rank: int = 0
+    """0: always there; the highest rank goes first."""
+
+
+@final
+class FittingTable:
+    """A table that drops columns until it fits."""
+
+    def __init__(self, columns: Sequence[Column], title: str | None = None) -> None:
+        self.columns = tuple(columns)
+        self.title = title
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = list(self.columns)
+        ranks = sorted({column.rank for column in columns if column.rank}, reverse=True)
+        table = self._table(columns)
+        for rank in ranks:
+            if Measurement.get(console, options.update(width=10_000), table).maximum <= options.max_width:
+                break
+            columns = [column for column in columns if column.rank != rank]
+            table = self._table(columns)
+        yield table
+
+    def _table(self, columns: Sequence[Column]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left", pad_edge=False)
+        for column in columns:
+            table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*cells)
+        return table
+
+
+def leaderboard_table(rows: Sequence[LeaderboardRow]) -> FittingTable:
+    """The winners of a sweep."""
+    return FittingTable(_leaderboard_columns(rows), title="Leaderboard")
+
+
+def leaderboard_markdown(rows: Sequence[LeaderboardRow]) -> str:
+    """The leaderboard for a Markdown file, whole."""
+    columns = _leaderboard_columns(rows)
+    lines = [
+        "| " + " | ".join(column.title for column in columns) + " |",
+        "| " + " | ".join("---:" if column.right else "---" for column in columns) + " |",
+    ]
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def leaderboard_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
+    """The leaderboard as plain data, unrounded."""
+    return [asdict(row) for row in rows]
+
+
+def matrix_table(rows: Sequence[MatrixRow], title: str | None = None) -> FittingTable:
+    """What a sweep is going to do."""
+    columns = [
+        Column(title="job", cells=[row.job for row in rows]),
+        Column(title="kind", cells=[row.kind for row in rows], rank=2),
+        Column(title="train", cells=[f"{row.num_train:,}" for row in rows], right=True),
+        Column(title="validation", cells=[f"{row.num_validation:,}" for row in rows], right=True, rank=3),
+        Column(title="test", cells=[f"{row.num_test:,}" for row in rows], right=True, rank=3),
+        Column(title="trials", cells=[str(row.trials) for row in rows], right=True),
+        Column(title="epochs", cells=[str(row.epochs) for row in rows], right=True),
+        Column(title="trained", cells=[words.share(row.share) for row in rows], right=True),
+        Column(title="time", cells=[_or_dash(row.seconds, words.duration) for row in rows], right=True),
+        Column(title="memory", cells=[_or_dash(row.memory_bytes, words.size) for row in rows], right=True),
+    ]
+    return FittingTable(columns, title=title)
+
+
+def status_table(versions: Iterable[Versioned]) -> FittingTable:
+    """The champions and challengers of every registered name."""
+    rows = list(versions)
+    columns = [
+        Column(title="name", cells=[row.name for row in rows]),
+        Column(title="version", cells=[str(row.version) for row in rows], right=True),
+        Column(title="alias", cells=[_alias(row.alias) for row in rows]),
+        Column(title="metric", cells=[row.metric for row in rows], rank=1),
+        Column(title="validation", cells=[words.score(row.validation) for row in rows], right=True, rank=3),
+        Column(title="test (95 %)", cells=[_interval(row.test, row.low, row.high) for row in rows], right=True),
+        Column(title="baseline", cells=[words.score(row.baseline) for row in rows], right=True, rank=5),
+        Column(title="method", cells=[row.method for row in rows], rank=2),
+        Column(title="checkpoint", cells=[row.checkpoint for row in rows], rank=2),
+        Column(title="data", cells=[row.source for row in rows], rank=4),
+        Column(title="age", cells=[words.age(row.created) for row in rows], right=True),
+    ]
+    return FittingTable(columns)
+
+
+def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
+    return [
+        Column(title="job", cells=[row.job for row in rows]),
+        Column(title="method", cells=[row.method for row in rows], rank=4),
+        Column(title="width", cells=[str(row.width) for row in rows], right=True),
+        Column(title="lr", cells=[words.rate(row.learning_rate) for row in rows], right=True),
+        Column(title="metric", cells=[row.metric for row in rows], rank=2),
+        Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True),
+        Column(title="test (95 %)", cells=[_interval(row.test, row.low, row.high) for row in rows], right=True),
+        Column(title="baseline", cells=[words.score(row.baseline) for row in rows], right=True, rank=1),
+        Column(title="share", cells=[words.share(row.share) for row in rows], right=True, rank=3),
+        Column(title="size", cells=[words.size(row.bundle_bytes) for row in rows], right=True, rank=5),
+        Column(title="time", cells=[words.duration(row.seconds) for row in rows], right=True, rank=6),
+        Column(title="alias", cells=[_alias(row.alias, f" v{row.version}") for row in rows]),
+    ]
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{words.score(value)} ({words.score(low)}-{words.score(high)})"
+
+
+def _alias(alias: str, suffix: str = "") -> Text:
+    return Text(alias + suffix, style="green" if alias == "champion" else "yellow")
+
+
+def _or_dash(value: Any, show: Any) -> str:
+    return "-" if value is None else show(value)

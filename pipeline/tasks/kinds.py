@@ -1,0 +1,34 @@
+"""The kinds of tasks there are, by the names that a config uses; the place to add one."""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import Kind, TaskConfig
+from pipeline.data.rows import Dataset
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.extractive_qa import ExtractiveQA
+from pipeline.tasks.multiple_choice import MultipleChoice
+from pipeline.tasks.tagging import Tagging
+from pipeline.tasks.task import Task
+
+TASK_KINDS: Mapping[Kind, type[Task]] = {
+    "classification": Classification,
+    "tagging": Tagging,
+    "multiple_choice": MultipleChoice,
+    "extractive_qa": ExtractiveQA,
+}
+
+
+def task_for(config: TaskConfig, dataset: Dataset) -> Task:
+    """Check the data of a job and build its task.
+
+    Raises:
+        DataError: With one fault for every bad row.
+    """
+    kind = TASK_KINDS[config.kind]
+    kind.check(config, dataset)
+    return kind.from_rows(config, dataset.train.rows)
+
+
+def restore(config: TaskConfig, labels: Sequence[str]) -> Task:
+    """Build the task of a bundle, whose head has an output for each of `labels`."""
+    return TASK_KINDS[config.kind](config, labels)

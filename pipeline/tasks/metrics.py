@@ -1,0 +1,140 @@
+"""Metric values, and their bootstrap intervals.
+
+The values come from scikit-learn and seqeval, which are imported when they are called. The intervals need the
+same metric a thousand times over, so each metric is written a second time as a function of sums over rows: a
+row contributes a few counts (its sufficient statistic), a resample of the rows is a weighted sum of them.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.float64]
+Statistic = Callable[[Counts], Counts]
+"""Sums over rows, (..., K) -> values of the metric, (...)."""
+
+Span = tuple[str, int, int]
+"""Entity type, first token, token behind the last."""
+
+RESAMPLES = 1000
+
+
+def interval(counts_NK: Counts, statistic: Statistic) -> tuple[float, float]:
+    """Percentile bootstrap over rows: the 95 % interval of `statistic(sum of the rows' counts)`.
+
+    Args:
+        counts_NK: One row of counts per scored row.
+        statistic: The metric as a function of the counts' sums.
+
+    Returns:
+        The 2.5th and the 97.5th percentile over 1,000 resamples, the same ones for the same number of rows.
+    """
+    rng = np.random.default_rng(0)
+    num_rows = len(counts_NK)
+    sums_RK = np.empty((RESAMPLES, counts_NK.shape[1]))
+    for r in range(RESAMPLES):  # one resample at a time: all at once takes resamples * rows of memory
+        drawn_N = np.bincount(rng.integers(0, num_rows, num_rows), minlength=num_rows)
+        sums_RK[r] = drawn_N @ counts_NK
+    low, high = np.percentile(statistic(sums_RK), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def accuracy(gold: Sequence[str] | Sequence[int], predicted: Sequence[str] | Sequence[int]) -> float:
+    """Share of rows whose prediction is the gold one."""
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(gold, predicted))
+
+
+def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Mean F1 over the labels that occur, in gold or predicted."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(gold, predicted, average="macro", zero_division=0))
+
+
+def span_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Micro-averaged precision, recall and F1 of entities, counted as by conlleval (seqeval's default)."""
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
+
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        [list(tags) for tags in gold], [list(tags) for tags in predicted], average="micro", zero_division=0
+    )
+    return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+
+
+def mean_of(sums: Counts) -> Counts:
+    """Statistic of (value, 1) per row: the mean of the values."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def f1_of(sums: Counts) -> Counts:
+    """Statistic of (true positives, predicted, gold) per row: micro F1, 0 where there is nothing to find."""
+    found = sums[..., 1] + sums[..., 2]
+    return np.asarray(2 * sums[..., 0] / np.maximum(found, 1))
+
+
+def macro_f1_of(sums: Counts) -> Counts:
+    """Statistic of (true positives, predicted, gold) of every label per row: mean F1 of those that occur."""
+    sums_LK = sums.reshape(*sums.shape[:-1], -1, 3)
+    num_occurring = np.count_nonzero(sums_LK[..., 1:].sum(-1), axis=-1)
+    return np.asarray(f1_of(sums_LK).sum(-1) / np.maximum(num_occurring, 1))
+
+
+def value_counts(values: Sequence[float]) -> Counts:
+    """Counts for `mean_of`, (N, 2)."""
+    values_N = np.asarray(values, dtype=np.float64)
+    return np.stack([values_N, np.ones_like(values_N)], axis=1)
+
+
+def match_counts(gold: Sequence[object], predicted: Sequence[object]) -> Counts:
+    """Counts for `mean_of` as accuracy, (N, 2)."""
+    return value_counts([float(wanted == said) for wanted, said in zip(gold, predicted, strict=True)])
+
+
+def label_counts(gold: Sequence[str], predicted: Sequence[str]) -> Counts:
+    """Counts for `macro_f1_of`, (N, 3 * labels)."""
+    number = {label: i for i, label in enumerate(sorted({*gold, *predicted}))}
+    counts_NLK = np.zeros((len(gold), len(number), 3))
+    for row, (wanted, said) in enumerate(zip(gold, predicted, strict=True)):
+        counts_NLK[row, number[wanted], 0] += wanted == said
+        counts_NLK[row, number[said], 1] += 1
+        counts_NLK[row, number[wanted], 2] += 1
+    return counts_NLK.reshape(len(gold), -1)
+
+
+def span_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> Counts:
+    """Counts for `f1_of`, (N, 3)."""
+    counts = [
+        (len({*wanted} & {*said}), len(said), len(wanted))
+        for wanted, said in zip(gold, predicted, strict=True)
+    ]
+    return np.array(counts, dtype=np.float64)
+
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+
+
+def normalise(answer: str) -> str:
+    """Lower case, without punctuation and articles, single spaces (SQuAD's evaluate-v1.1.py)."""
+    return " ".join(_ARTICLE.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(answer: str, gold: Sequence[str]) -> float:
+    """1 where the normalised answer equals one of the gold answers, else 0."""
+    return float(any(normalise(answer) == normalise(text) for text in gold))
+
+
+def word_f1(answer: str, gold: Sequence[str]) -> float:
+    """F1 of the normalised answer's words against those of the best gold answer."""
+    return max(_overlap_f1(normalise(answer).split(), normalise(text).split()) for text in gold)
+
+
+def _overlap_f1(words: list[str], gold: list[str]) -> float:
+    shared = sum((Counter(words) & Counter(gold)).values())
+    return 2 * shared / (len(words) + len(gold)) if shared else 0.0

@@ -1,0 +1,197 @@
+"""A BIO tag for every word of a sentence: entities of several types."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Self, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config import TaskConfig
+from pipeline.data.rows import Dataset, Row, Split
+from pipeline.errors import Fault
+from pipeline.tasks import metrics
+from pipeline.tasks.model import LinearHead, TaskModel
+from pipeline.tasks.task import (
+    Answer,
+    Batch,
+    Encoded,
+    Example,
+    Output,
+    Scores,
+    Task,
+    fault,
+    is_truncated,
+    pad_inputs,
+    pieces,
+    row_numbers,
+    to_arrays,
+    unlisted_faults,
+    unseen_faults,
+)
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+@final
+class Tagging(Task):
+    """Softmax over the tags from each word's first sub-token; the word's other sub-tokens have no target.
+
+    `labels` are the tags: O, then B- and I- of every entity type. A word that the model does not see, because
+    it lies behind the truncation or has no sub-token, is predicted O.
+    """
+
+    target = "tags"
+
+    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()) -> None:
+        super().__init__(config, labels)
+        self._number = {tag: i for i, tag in enumerate(self.labels)}
+
+    @classmethod
+    def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
+        tags = {tag for row in rows for tag in row.fields["tags"] if tag != "O"}
+        types = config.labels if config.labels is not None else sorted({tag[2:] for tag in tags})
+        return cls(config, ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")])
+
+    @classmethod
+    def input_faults(cls, row: Row) -> Iterator[Fault]:
+        tokens = row.fields["tokens"]
+        if not tokens:
+            yield fault(row, "", "has no tokens", "Give at least one token, or remove the row")
+        for i, token in enumerate(tokens):
+            if not token.strip():
+                rule = f"has an empty token at position {i + 1}"
+                yield fault(row, token, rule, "Remove the token, and its tag with it")
+                return
+
+    @classmethod
+    def target_faults(cls, row: Row) -> Iterator[Fault]:
+        tokens, tags = row.fields["tokens"], row.fields["tags"]
+        if len(tokens) != len(tags):
+            rule = f"has {len(tokens)} tokens and {len(tags)} tags"
+            yield fault(row, "", rule, "Give one tag for each token")
+            return
+        for i, (before, tag) in enumerate(pairwise(["O", *tags])):
+            place = f"tag {i + 1}, of {tokens[i]!r},"
+            if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
+                rule = f"({place}) is no BIO tag: a tag is O, B-<type> or I-<type>"
+                yield fault(row, tag, rule, "Write the tags in BIO")
+                return
+            if tag.startswith("I-") and before[2:] != tag[2:]:
+                rule = f"({place}) stands after {before}, where no {tag[2:]} is open; nothing is repaired"
+                yield fault(row, tag, rule, f"Write B-{tag[2:]} where the entity begins")
+                return
+
+    @classmethod
+    def split_faults(cls, config: TaskConfig, dataset: Dataset) -> Iterator[Fault]:
+        found = _first_rows(dataset.train)
+        yield from unlisted_faults(config, found, what="entity type")
+        if not found:
+            rule = "has no entity in any row: every tag is O"
+            yield fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
+        for split in (dataset.validation, dataset.test):
+            yield from unseen_faults(split, found, _first_rows(split), what="entity type")
+
+    def parse_field(self, name: str, value: Any) -> Any:
+        """Split a text into words and punctuation marks; a list of tokens stays as it is."""
+        return _WORD.findall(value) if isinstance(value, str) else value
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """Tokenise the rows; `words` are those the model sees, `firsts` where their first sub-tokens are."""
+        sentences = [row.fields["tokens"] for row in rows]
+        limit = self.limit(tokenizer)
+        encoded = tokenizer(sentences, is_split_into_words=True, truncation="longest_first", max_length=limit)
+        encodings = encoded.encodings or []
+        examples = []
+        for i, (row, encoding) in enumerate(zip(rows, encodings, strict=True)):
+            firsts: dict[int, int] = {}
+            for place, word in enumerate(encoding.word_ids):
+                if word is not None:
+                    firsts.setdefault(word, place)
+            words = list(firsts)
+            example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
+            example |= {"words": words, "firsts": list(firsts.values())}
+            tags = row.fields.get("tags", [None])
+            if all(tag in self._number for tag in tags):
+                example["labels"] = [self._number[tags[word]] for word in words]
+            examples.append(example)
+        return Encoded(examples=examples, num_rows=len(rows), num_truncated=sum(map(is_truncated, encodings)))
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Besides the inputs: `firsts`, (B, T), true at first sub-tokens, and `labels`, one for each."""
+        batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
+        batch["firsts"] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+        for i, example in enumerate(examples):
+            batch["firsts"][i, example["firsts"]] = True
+        if all("labels" in example for example in examples):
+            labels = [tag for example in examples for tag in example["labels"]]
+            batch["labels"] = torch.tensor(labels, dtype=torch.long)
+        return batch
+
+    def head(self, hidden_size: int, dropout: float) -> LinearHead:
+        return LinearHead(hidden_size, len(self.labels), dropout=dropout)
+
+    def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
+        logits_NL = model.logits(model.hidden(batch)[batch["firsts"]])
+        sum_ = F.cross_entropy(logits_NL, batch["labels"], reduction="sum")
+        return sum_ / max(len(logits_NL), 1), len(logits_NL)
+
+    @torch.no_grad()
+    def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
+        """Logits over the tags of every word that the model sees, (words, tags) each."""
+        logits_NL = model.logits(model.hidden(batch)[batch["firsts"]])
+        return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
+
+    def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
+        """`{"tags": [one a token], "entities": [{"type", "text", "start", "end"}]}`.
+
+        Start and end are counted in tokens, the end exclusive. An I- tag where none of its type is open opens
+        an entity itself, as in the scoring.
+        """
+        answers = []
+        for example, logits in zip(encoded.examples, outputs, strict=True):
+            tokens = rows[example["row"]].fields["tokens"]
+            tags = ["O"] * len(tokens)
+            for word, number in zip(example["words"], logits.argmax(-1).tolist(), strict=True):
+                tags[word] = self.labels[number]
+            entities = [
+                {"type": type_, "text": " ".join(tokens[start:end]), "start": start, "end": end}
+                for type_, start, end in spans(tags)
+            ]
+            answers.append({"tags": tags, "entities": entities})
+        return answers
+
+    def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
+        """Micro F1, precision and recall of entities; the baseline, every word O, has an F1 of 0."""
+        gold = [row.fields["tags"] for row in rows]
+        predicted = [answer["tags"] for answer in answers]
+        counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
+        return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
+
+
+def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Entities of a tag sequence, as conlleval reads it.
+
+    Args:
+        tags: BIO, perhaps broken: an I- tag opens an entity where none of its type is open.
+
+    Returns:
+        Type, first token, token behind the last.
+    """
+    found = []
+    start = 0
+    for i, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
+        if tag.startswith("I-") and before[2:] == tag[2:]:
+            continue
+        if before != "O":
+            found.append((before[2:], start, i))
+        start = i
+    return found
+
+
+def _first_rows(split: Split) -> dict[str, Row]:
+    """Entity type -> the first row of the split with it."""
+    return {tag[2:]: row for row in reversed(split.rows) for tag in row.fields["tags"] if tag != "O"}

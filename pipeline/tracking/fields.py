@@ -1,0 +1,147 @@
+"""What the runs of a sweep are called, and their tags, params and metric points: names only, nothing is written.
+
+The MLflow UI filters runs one by one, so what identifies a sweep is repeated on its jobs and trials.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.adapters.checkpoint import Checkpoint
+from pipeline.engine.bundle import BundleRecord
+from pipeline.engine.events import Evaluated, JobTested, TrialEnded
+from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.tracking.run import Point
+
+SWEEP = ""
+"""Place of the sweep's own run; a job's is its name, a trial's its key."""
+
+_SHARED = ("data", "search", "seed")
+"""Config keys that are repeated on jobs and trials."""
+
+
+def place(tags: Mapping[str, str]) -> str:
+    """Tell which run of its sweep the tags belong to."""
+    return {"sweep": SWEEP, "job": tags.get("job", "")}.get(tags["kind"], tags.get("trial", ""))
+
+
+def common_tags(checkpoint: Checkpoint, seed: int, git_commit: str | None) -> dict[str, str]:
+    """Tags of every run of a sweep."""
+    tags = {"checkpoint": checkpoint.config.name, "checkpoint_sha256": checkpoint.sha256, "seed": str(seed)}
+    if git_commit is not None:
+        tags |= {"git_commit": git_commit, "mlflow.source.git.commit": git_commit}
+    return tags
+
+
+def sweep_tags(sweep_id: str, common: Mapping[str, str], jobs: Sequence[Job]) -> dict[str, str]:
+    """Tags of the sweep's run; those that differ between the jobs are lists."""
+    prints = "".join(data_fingerprint(job) for job in jobs)
+    return {
+        **common,
+        "kind": "sweep",
+        "sweep_id": sweep_id,
+        "task": ",".join(dict.fromkeys(job.dataset.task for job in jobs)),
+        "domain": ",".join(dict.fromkeys(job.dataset.domain for job in jobs)),
+        "method": ",".join(dict.fromkeys(job.settings.method.name for job in jobs)),
+        "data_fingerprint": hashlib.sha256(prints.encode()).hexdigest()[:16],
+    }
+
+
+def job_tags(sweep_id: str, common: Mapping[str, str], job: Job) -> dict[str, str]:
+    """Tags of a job's run."""
+    return {
+        **common,
+        "kind": "job",
+        "sweep_id": sweep_id,
+        "job": job.name,
+        "task": job.dataset.task,
+        "domain": job.dataset.domain,
+        "method": job.settings.method.name,
+        "metric": job.task.config.primary,
+        "data_fingerprint": data_fingerprint(job),
+    }
+
+
+def trial_tags(sweep_id: str, common: Mapping[str, str], job: Job, trial: Trial) -> dict[str, str]:
+    """Tags of a trial's run."""
+    method = trial.settings.method.name
+    return job_tags(sweep_id, common, job) | {"kind": "trial", "trial": trial.key, "method": method}
+
+
+def data_fingerprint(job: Job) -> str:
+    """Fingerprints of train, validation and test."""
+    data = job.dataset
+    return "-".join(split.fingerprint for split in (data.train, data.validation, data.test))
+
+
+def sweep_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Params of the sweep's run: the config but for the tasks' own descriptions, which are an artifact."""
+    return flatten({key: value for key, value in config.items() if key != "task"})
+
+
+def shared_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Params that every job and trial repeats."""
+    return flatten({key: config[key] for key in _SHARED if key in config})
+
+
+def settings_params(settings: Settings) -> dict[str, Any]:
+    """Params of a job or trial: every setting by its dotted key, and the two that are always compared, short."""
+    short = {"learning_rate": settings.engine.learning_rate, "width": settings.method.width}
+    return flatten(dataclasses.asdict(settings)) | short
+
+
+def searched_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Params of a trial: each searched key by its last word, where no two share it."""
+    last = [key.rpartition(".")[2] for key in params]
+    return {name: value for name, value in zip(last, params.values(), strict=True) if last.count(name) == 1}
+
+
+def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]]) -> Iterator[Point]:
+    """Points of one epoch: training by step, evaluation by epoch."""
+    for step, loss, learning_rate in losses:
+        yield "train/loss", loss, step
+        yield "train/learning_rate", learning_rate, step
+    yield "train/epoch_loss", evaluated.train_loss, evaluated.epoch
+    yield "train/rows_per_s", evaluated.rows_per_s, evaluated.epoch
+    yield "eval/primary", evaluated.primary, evaluated.epoch
+    for name, value in evaluated.metrics.items():
+        yield f"eval/{name}", value, evaluated.epoch
+
+
+def end_points(event: TrialEnded) -> Iterator[Point]:
+    """Points of a trial's end."""
+    yield "train/seconds", event.train_s, event.epochs
+    if event.best_primary is not None:
+        yield "best/primary", event.best_primary, event.best_epoch
+
+
+def end_tags(event: TrialEnded) -> dict[str, Any]:
+    """Tags of a trial's end, but for `status`."""
+    return {"reason": event.reason, "epochs": event.epochs, "best_epoch": event.best_epoch}
+
+
+def test_points(event: JobTested) -> Iterator[Point]:
+    """Points of a job's end."""
+    yield "best/primary", event.validation, 0
+    values = {"primary": event.primary, "low": event.low, "high": event.high, "baseline": event.baseline}
+    for name, value in ({**event.scores} | values).items():
+        yield f"test/{name}", value, 0
+    yield "test/truncated_rows", event.num_truncated, 0
+
+
+def size_points(record: BundleRecord) -> Iterator[Point]:
+    """Points about what was trained."""
+    yield "size/trained_parameters", record.num_trained, 0
+    yield "size/share", record.share, 0
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,141 @@
+"""The tracking store: opened, and created where it is a file that is not there yet."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from pipeline.config import TrackingConfig
+from pipeline.errors import ConfigError, Fault, TrackingError
+
+_REACH_TIMEOUT_S = 5
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    """A tracking store that answers, and the experiment in it."""
+
+    client: MlflowClient
+    uri: str
+    """Absolute: another process in another folder can use it as it is."""
+    experiment_id: str
+    config: TrackingConfig
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the artifacts are files of this machine."""
+        return self.uri.startswith(_SQLITE)
+
+
+def open_store(config: TrackingConfig, *, create: bool = True) -> Store:
+    """Open the store; make the SQLite file, its tables (which takes seconds) and the experiment if they are missing.
+
+    Args:
+        config: Where it is.
+        create: False for commands that only read: they leave no file behind and fail where nothing was recorded.
+
+    Raises:
+        ConfigError: The address is of no known kind, or nothing was recorded there and `create` is off.
+        TrackingError: The server or the file cannot be used.
+    """
+    faults = list(config.faults("tracking"))
+    if faults:
+        raise ConfigError(faults)
+    if config.uri.startswith(_SQLITE):
+        uri = _prepare_file(config, create)
+    else:
+        uri = config.uri.rstrip("/")
+        _reach(uri)
+    with store_errors(uri):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return Store(client=client, uri=uri, experiment_id=_experiment(client, config, create), config=config)
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into a `TrackingError` that names the store."""
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(f"The tracking store {uri} refused: {_first_line(error)}") from error
+
+
+def _prepare_file(config: TrackingConfig, create: bool) -> str:
+    file = Path(config.uri.removeprefix(_SQLITE)).expanduser().absolute()
+    if not file.is_file():
+        if not create:
+            raise _nothing_recorded("tracking.uri", config.uri)
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif file.stat().st_size:
+        # Asked here, since MLflow would try to connect for most of a minute.
+        with file.open("rb") as stream:
+            if stream.read(16) != b"SQLite format 3\0":
+                raise TrackingError(f"{file} is no SQLite file. Set tracking.uri to another one.")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise TrackingError(f"{file} cannot be written. Change its permissions, or set tracking.uri to another file.")
+    return f"{_SQLITE}{file}"
+
+
+def _reach(uri: str) -> None:
+    remedy = (
+        "Start it with `mlflow server --host 0.0.0.0`, correct tracking.uri, "
+        "or use tracking.uri=sqlite:///mlflow.db on one machine."
+    )
+    try:
+        response = http_request(
+            get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_REACH_TIMEOUT_S, raise_on_status=False
+        )
+    except MlflowException as error:
+        raise TrackingError(f"The tracking server {uri} cannot be reached. {remedy}") from error
+    if response.status_code == 403:
+        raise TrackingError(
+            f"The tracking server {uri} refused access (403: {response.text[:100].strip()}). "
+            "Start it with --allowed-hosts for this host name, or check MLFLOW_TRACKING_USERNAME and _PASSWORD."
+        )
+    if response.status_code != 200:
+        raise TrackingError(f"{uri} answers {response.status_code} and seems to be no MLflow server. {remedy}")
+
+
+def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> str:
+    found = client.get_experiment_by_name(config.experiment)
+    if found is None:
+        if not create:
+            raise _nothing_recorded("tracking.experiment", config.experiment)
+        return _create_experiment(client, config)
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise TrackingError(
+            f"The experiment {config.experiment!r} was deleted. Restore it with "
+            f"`mlflow experiments restore -x {found.experiment_id}`, or set tracking.experiment to another name."
+        )
+    return str(found.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
+    local = config.uri.startswith(_SQLITE)
+    # Absolute, since MLflow would resolve it anew in every process that reads or writes.
+    location = str(Path(config.artifacts).expanduser().absolute()) if local else None
+    try:
+        return str(client.create_experiment(config.experiment, artifact_location=location))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        found = client.get_experiment_by_name(config.experiment)  # another sweep was faster
+        assert found is not None
+        return str(found.experiment_id)
+
+
+def _nothing_recorded(where: str, value: str) -> ConfigError:
+    remedy = "Run `make sweep TASKS=sentiment` first, or point it to where the sweeps were recorded"
+    return ConfigError(Fault(where=where, value=value, rule="holds nothing yet", remedy=remedy))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

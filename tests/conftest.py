@@ -1,0 +1,45 @@
+"""What many tests share: a tiny, randomly initialised BERT and its tokenizer, made on the spot."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+WORDS = """
+    the a an of in at and or is was not who what where when which one two red blue green good bad fine awful dull
+    film book food song plot great poor love hate anna ben carl dora paris rome berlin oslo went to saw met from
+    capital city france italy germany norway water fire earth wind hot cold wet dry question answer yes no maybe
+"""
+
+TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+
+
+@pytest.fixture
+def tiny_bert() -> TinyBert:
+    """A factory of (frozen BertModel in eval mode, WordPiece tokenizer): 2 layers, H = 32, the same each time.
+
+    The vocabulary is WORDS, letters, digits and punctuation. A word that is not in WORDS has a sub-token for each
+    of its letters.
+    """
+
+    def make() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        pieces = [*specials, *letters, *(f"##{letter}" for letter in letters), *".,!?'-:;()$\"", *WORDS.split()]
+        vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+        tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=64)
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = BertModel(config, add_pooling_layer=False)
+        return model.requires_grad_(False).eval(), tokenizer
+
+    return make
