@@ -41,6 +41,10 @@ class Narrator(tune.Callback):
         self.tested: dict[str, JobTested] = {}
         self._failed_tests: dict[str, str] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave everything out: Tune pickles its callbacks into a file that is never read, and sinks hold threads."""
+        return {}
+
     def tell(self) -> None:
         """Tell what is queued."""
         while self._queue:

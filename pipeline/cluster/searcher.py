@@ -90,7 +90,7 @@ class Lane:
         return {"index": index, "params": self.params(index), "cohort": cohort, "told": 0, "best": -math.inf}
 
     def test(self) -> dict[str, Any] | None:
-        """Return the test of the winner as a config for Tune; None if it is too early, too late or there is none."""
+        """Return the test of the winner as a config for Tune; None if it is not its time or there is none."""
         winner = select(self._scores)
         if self.out or self._tested or winner is None:
             return None

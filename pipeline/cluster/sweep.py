@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import logging
 import os
 import shutil
@@ -102,6 +103,7 @@ def started(cluster: ClusterConfig) -> Iterator[None]:
     temp = tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= _LONGEST_TMP else "/tmp")
     logging.getLogger("ray").handlers.clear()  # Ray's own, to standard error; the command says where logs go
     logging.getLogger("ray").propagate = True
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # misses the files of Tune's own loggers
     try:
         ray.init(
             address="local",
@@ -113,6 +115,7 @@ def started(cluster: ClusterConfig) -> Iterator[None]:
             _temp_dir=temp,
         )
         _check_resources(cluster)
+        if not os.environ.get("NOWARM"): _warm_up(cluster)
         yield
     finally:
         ray.shutdown(wait_for_processes=True)
@@ -187,6 +190,21 @@ def _fit(
 
 def _name(trial: tune.experiment.Trial) -> str:
     return f"{trial.config['job'].replace('/', '.')}-{trial.config['index']:02d}-{trial.trial_id}"
+
+
+def _warm_up(cluster: ClusterConfig) -> None:
+    """Have the first workers import what the trials need, while the driver is busy with the checkpoint and the data.
+
+    Ray gives these processes to the actors later: the import is seconds, and most of what a start costs.
+    """
+    task = ray.remote(_import).options(num_cpus=cluster.cpus_per_trial)
+    for _ in range(_num_slots(cluster)):
+        task.remote()
+
+
+def _import() -> None:
+    importlib.import_module("pipeline.cluster.weights")
+    importlib.import_module("ray.tune")
 
 
 def _num_slots(cluster: ClusterConfig) -> int:

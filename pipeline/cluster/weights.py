@@ -1,6 +1,8 @@
 """The checkpoint in Ray's shared memory: stored once a node, mapped into every process, never written to."""
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -26,7 +28,8 @@ class SharedWeights:
 
 def share(tensors: Mapping[str, Tensor]) -> SharedWeights:
     """Put the tensors into the object store; they are mapped, not copied, where they are read."""
-    return SharedWeights(tensors=ray.put(dict(tensors)), sha256=fingerprint(tensors))
+    with _read_only():
+        return SharedWeights(tensors=ray.put(dict(tensors)), sha256=fingerprint(tensors))
 
 
 def verify(shared: SharedWeights) -> None:
@@ -35,11 +38,24 @@ def verify(shared: SharedWeights) -> None:
     Raises:
         SweepError: They are no longer what was put there.
     """
-    if fingerprint(ray.get(shared.tensors)) != shared.sha256:
+    if fingerprint(_mapped(shared)) != shared.sha256:
         raise SweepError(
             "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
             "Something trained the frozen weights in place."
         )
+
+
+def _mapped(shared: SharedWeights) -> dict[str, Tensor]:
+    with _read_only():
+        return ray.get(shared.tensors)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _read_only() -> Iterator[None]:
+    """Hush Ray's and torch's warnings that shared tensors must not be written to: `verify` sees to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Zero-copy tensor serialization|The given NumPy array is not")
+        yield
 
 
 @final
@@ -48,7 +64,7 @@ class SharedBase:
 
     def __init__(self, checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int) -> None:
         self._checkpoint, self._pad_token_id = checkpoint, pad_token_id
-        self._base = build_base(checkpoint, ray.get(shared.tensors))
+        self._base = build_base(checkpoint, _mapped(shared))
 
     def session(self, job: Job, trial: Trial, folder: Path) -> Session:
         """Open a trial on the base; what its folder holds is taken up again."""

@@ -1,4 +1,4 @@
-"""What happens while a sweep runs: a table that moves on a terminal, elsewhere a line for each trial that ends."""
+"""What a running sweep shows: on a terminal a table that moves, elsewhere a line for each trial that ends."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class Progress:
 
     def table(self) -> Table:
         """The state of every job."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("job", overflow="fold")
         for title in _STATES:
             table.add_column(title, justify="right")
@@ -90,7 +90,7 @@ class Progress:
         return table
 
     def seconds_left(self, job: str) -> float | None:
-        """Estimate from the epochs measured so far how long a job takes with the trials that it has running."""
+        """Estimate, from the epochs measured so far, how long a job takes with as many trials as it runs."""
         work = self._work_left(job)
         running = sum(result.status == "running" for result in self._results.of(job))
         return None if work is None else work / max(running, 1)
@@ -131,4 +131,6 @@ class Progress:
 
 
 def _left(seconds: float | None) -> str:
-    return "-" if seconds is None else words.duration(seconds)
+    if seconds is None:
+        return "-"
+    return f"{seconds:.0f} s" if seconds < 59.5 else words.duration(seconds)

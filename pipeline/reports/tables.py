@@ -128,7 +128,7 @@ class FittingTable:
         yield table
 
     def _table(self, columns: Sequence[Column]) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left", pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left", padding=(0, 1, 0, 0))
         for column in columns:
             table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
         for cells in zip(*(column.cells for column in columns), strict=True):
@@ -182,13 +182,14 @@ def status_table(versions: Iterable[Versioned]) -> FittingTable:
         Column(title="name", cells=[row.name for row in rows]),
         Column(title="version", cells=[str(row.version) for row in rows], right=True),
         Column(title="alias", cells=[_alias(row.alias) for row in rows]),
-        Column(title="metric", cells=[row.metric for row in rows], rank=1),
-        Column(title="validation", cells=[words.score(row.validation) for row in rows], right=True, rank=3),
-        Column(title="test (95 %)", cells=[_interval(row.test, row.low, row.high) for row in rows], right=True),
-        Column(title="baseline", cells=[words.score(row.baseline) for row in rows], right=True, rank=5),
-        Column(title="method", cells=[row.method for row in rows], rank=2),
-        Column(title="checkpoint", cells=[row.checkpoint for row in rows], rank=2),
-        Column(title="data", cells=[row.source for row in rows], rank=4),
+        Column(title="metric", cells=[row.metric for row in rows], rank=2),
+        Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True, rank=3),
+        Column(title="test", cells=[words.score(row.test) for row in rows], right=True),
+        Column(title="95 %", cells=[words.interval(row.low, row.high) for row in rows], rank=1),
+        Column(title="base", cells=[words.score(row.baseline) for row in rows], right=True, rank=4),
+        Column(title="method", cells=[row.method for row in rows], rank=7),
+        Column(title="checkpoint", cells=[row.checkpoint for row in rows], rank=5),
+        Column(title="data", cells=[row.source for row in rows], rank=6),
         Column(title="age", cells=[words.age(row.created) for row in rows], right=True),
     ]
     return FittingTable(columns)
@@ -197,26 +198,23 @@ def status_table(versions: Iterable[Versioned]) -> FittingTable:
 def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
     return [
         Column(title="job", cells=[row.job for row in rows]),
-        Column(title="method", cells=[row.method for row in rows], rank=4),
+        Column(title="method", cells=[row.method for row in rows], rank=7),
         Column(title="width", cells=[str(row.width) for row in rows], right=True),
         Column(title="lr", cells=[words.rate(row.learning_rate) for row in rows], right=True),
-        Column(title="metric", cells=[row.metric for row in rows], rank=2),
+        Column(title="metric", cells=[row.metric for row in rows], rank=6),
         Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True),
-        Column(title="test (95 %)", cells=[_interval(row.test, row.low, row.high) for row in rows], right=True),
-        Column(title="baseline", cells=[words.score(row.baseline) for row in rows], right=True, rank=1),
+        Column(title="test", cells=[words.score(row.test) for row in rows], right=True),
+        Column(title="95 %", cells=[words.interval(row.low, row.high) for row in rows], rank=1),
+        Column(title="base", cells=[words.score(row.baseline) for row in rows], right=True, rank=2),
         Column(title="share", cells=[words.share(row.share) for row in rows], right=True, rank=3),
         Column(title="size", cells=[words.size(row.bundle_bytes) for row in rows], right=True, rank=5),
-        Column(title="time", cells=[words.duration(row.seconds) for row in rows], right=True, rank=6),
-        Column(title="alias", cells=[_alias(row.alias, f" v{row.version}") for row in rows]),
+        Column(title="time", cells=[words.duration(row.seconds) for row in rows], right=True, rank=4),
+        Column(title="alias", cells=[_alias(row.alias) for row in rows]),
     ]
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{words.score(value)} ({words.score(low)}-{words.score(high)})"
-
-
-def _alias(alias: str, suffix: str = "") -> Text:
-    return Text(alias + suffix, style="green" if alias == "champion" else "yellow")
+def _alias(alias: str) -> Text:
+    return Text(alias, style="green" if alias == "champion" else "yellow")
 
 
 def _or_dash(value: Any, show: Any) -> str:

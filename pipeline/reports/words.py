@@ -8,6 +8,11 @@ def score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def interval(low: float, high: float) -> str:
+    """Both ends of a score's interval, short: .853-.963."""
+    return "-".join(f"{end:.3f}".removeprefix("0") for end in (low, high))
+
+
 def rate(value: float) -> str:
     """A learning rate: 1.2e-3."""
     mantissa, _, exponent = f"{value:.1e}".partition("e")

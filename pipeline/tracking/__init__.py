@@ -1,7 +1,7 @@
 """Runs, artifacts and champions in MLflow.
 
-MLflow reads these when it is imported, so they are set before any module of this package imports it: it sends no
-usage data, and leaves its log messages to the logging that the command configured.
+MLflow reads these when it is imported, so they are set before any module of this package imports it: it sends
+no usage data, and leaves its log messages to the logging that the command configured.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A bundle as an MLflow model: `mlflow.pyfunc.load_model("models:/sentiment@champion").predict(["..."])`.
 
-MLflow imports this module by the name that the logged model carries and calls `_load_pyfunc`. So the model holds
-data alone, no code and no pickle, and is read by the version of the package that is installed.
+MLflow imports this module by the name that the logged model carries and calls `_load_pyfunc`. So the model
+holds data alone, no code and no pickle, and is read by the version of the package that is installed.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.bank.predictor import Predictor
 from pipeline.engine.bundle import read_bundle
 
 BUNDLE, VALIDATION = "bundle", "validation.jsonl"
-"""Names inside the model's data: the bundle, and the rows that the champion is judged on by later challengers."""
+"""Names inside the model's data: the bundle, and the rows on which later challengers meet it."""
 
 
 @final
@@ -28,8 +28,8 @@ class BundleModel:
         """Answer one item or many.
 
         Args:
-            model_input: A text or a mapping with the task's fields; a list, array or pandas Series of them; or a
-                DataFrame, of which one column counts as its values and several as a mapping a row.
+            model_input: A text or a mapping with the task's fields; a list, array or pandas Series of them; or
+                a DataFrame, of which one column counts as its values and several as a mapping a row.
             params: Part of MLflow's interface; there are none.
         """
         return self._predictor.predict(self._folder, items_of(model_input))

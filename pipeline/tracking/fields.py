@@ -1,4 +1,4 @@
-"""What the runs of a sweep are called, and their tags, params and metric points: names only, nothing is written.
+"""Tags, params and metric points of the runs of a sweep: what they are called; nothing is written here.
 
 The MLflow UI filters runs one by one, so what identifies a sweep is repeated on its jobs and trials.
 """
@@ -86,7 +86,7 @@ def shared_params(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_params(settings: Settings) -> dict[str, Any]:
-    """Params of a job or trial: every setting by its dotted key, and the two that are always compared, short."""
+    """Params of a trial: every setting by its dotted key, and the two that are always compared, short."""
     short = {"learning_rate": settings.engine.learning_rate, "width": settings.method.width}
     return flatten(dataclasses.asdict(settings)) | short
 

@@ -30,7 +30,7 @@ from pipeline.tracking.store import Store, store_errors
 
 Alias = Literal["champion", "challenger"]
 Rescore = Callable[[Path, Path, Path], tuple[float, float]]
-"""(challenger's bundle, champion's bundle, the champion's validation rows as JSON lines) -> primary metric of each."""
+"""(challenger's bundle, champion's bundle, champion's validation rows as JSON lines) -> primary metric of each."""
 
 _LOADER = "pipeline.tracking.bundle_model"
 _log = logging.getLogger(__name__)
@@ -97,7 +97,9 @@ def judge(challenger: float, champion: float, *, version: int, num_rows: int) ->
     return Verdict(alias="challenger", reason=f"{challenger:.4f} does not beat the {champion:.4f} of {rows}")
 
 
-def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, rescore: Rescore) -> Registered:
+def register(
+    store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, rescore: Rescore
+) -> Registered:
     """Register a job's winner and give it its alias.
 
     Done before for the same sweep and job, it only completes what was left undone.

@@ -142,7 +142,9 @@ def find_runs(store: Store, sweep_id: str) -> Iterator[Run]:
     quoted = sweep_id.replace("'", "")
     token = None
     while True:
-        page = store.client.search_runs([store.experiment_id], f"tags.sweep_id = '{quoted}'", page_token=token)
+        page = store.client.search_runs(
+            [store.experiment_id], f"tags.sweep_id = '{quoted}'", page_token=token
+        )
         for entity in page:
             yield Run(store, entity, is_new=False)
         token = page.token

@@ -1,7 +1,7 @@
-"""A sweep in MLflow: runs nested sweep > job > trial, written from the sweep's events by a thread of their own.
+"""A sweep in MLflow: runs nested sweep > job > trial, written from the sweep's events by a thread of its own.
 
-Training never waits for the store. A recorder for a sweep that is there already goes on with its runs; events that
-it has seen before add nothing.
+Training never waits for the store. A recorder for a sweep that is there already goes on with its runs; events
+that it has seen before add nothing.
 """
 
 import logging
@@ -47,8 +47,8 @@ class SweepFacts:
 class SweepRecorder:
     """Sink of a sweep's events that records them in MLflow.
 
-    Used as a context manager: whatever ends the sweep, no run is left running. Figures, tables and other artifacts
-    are handed over by the command, for a job (by name) or for the sweep (None).
+    Used as a context manager: whatever ends the sweep, no run is left running. Figures, tables and other
+    artifacts are handed over by the command, for a job (by name) or for the sweep (None).
     """
 
     def __init__(self, store: Store, facts: SweepFacts) -> None:
@@ -163,7 +163,9 @@ class _RunTree:
         facts = self._facts
         for run in find_runs(self._store, facts.id):
             self._runs[fields.place(run.tags)] = run
-        sweep = self._take_up(fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common(), facts.jobs), None)
+        sweep = self._take_up(
+            fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common(), facts.jobs), None
+        )
         sweep.params(fields.sweep_params(facts.config))
         sweep.json("config.json", facts.config)
         sweep.json("environment.json", dict(facts.versions))

@@ -36,11 +36,11 @@ class Store:
 
 
 def open_store(config: TrackingConfig, *, create: bool = True) -> Store:
-    """Open the store; make the SQLite file, its tables (which takes seconds) and the experiment if they are missing.
+    """Open the store; make the SQLite file, its tables (which takes seconds) and the experiment if need be.
 
     Args:
         config: Where it is.
-        create: False for commands that only read: they leave no file behind and fail where nothing was recorded.
+        create: False for commands that only read: they leave no file behind and fail where nothing is.
 
     Raises:
         ConfigError: The address is of no known kind, or nothing was recorded there and `create` is off.
@@ -80,7 +80,9 @@ def _prepare_file(config: TrackingConfig, create: bool) -> str:
             if stream.read(16) != b"SQLite format 3\0":
                 raise TrackingError(f"{file} is no SQLite file. Set tracking.uri to another one.")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise TrackingError(f"{file} cannot be written. Change its permissions, or set tracking.uri to another file.")
+        raise TrackingError(
+            f"{file} cannot be written. Change its permissions, or set tracking.uri to another file."
+        )
     return f"{_SQLITE}{file}"
 
 
@@ -91,7 +93,12 @@ def _reach(uri: str) -> None:
     )
     try:
         response = http_request(
-            get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_REACH_TIMEOUT_S, raise_on_status=False
+            get_default_host_creds(uri),
+            "/health",
+            "GET",
+            max_retries=0,
+            timeout=_REACH_TIMEOUT_S,
+            raise_on_status=False,
         )
     except MlflowException as error:
         raise TrackingError(f"The tracking server {uri} cannot be reached. {remedy}") from error
@@ -101,7 +108,9 @@ def _reach(uri: str) -> None:
             "Start it with --allowed-hosts for this host name, or check MLFLOW_TRACKING_USERNAME and _PASSWORD."
         )
     if response.status_code != 200:
-        raise TrackingError(f"{uri} answers {response.status_code} and seems to be no MLflow server. {remedy}")
+        raise TrackingError(
+            f"{uri} answers {response.status_code} and seems to be no MLflow server. {remedy}"
+        )
 
 
 def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> str:

@@ -1,0 +1,248 @@
+"""Figures of a sweep, drawn without pyplot and its global state; matplotlib is imported when one is drawn.
+
+Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; what differs in colour
+differs in marker too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.reports import words
+from pipeline.reports.results import TrialResult
+from pipeline.reports.tables import LeaderboardRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_GREY = "#777777"
+_MAX_LABELS = 30
+"""Labels or entity types that are drawn; the most frequent ones."""
+
+
+def search_figure(
+    trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None
+) -> "Figure":
+    """Best score of each trial over its learning rate, coloured by bottleneck width.
+
+    Args:
+        trials: All of a job; those without a score stand as a cross on the lower edge.
+        job: For the title.
+        metric: Name of the primary metric.
+        winner: Number of the trial to be ringed.
+    """
+    figure, axes = _canvas(6.4, 4.2)
+    scored = [(trial, score) for trial in trials if (score := trial.best_primary) is not None]
+    for place, width in enumerate(sorted({_width(trial) for trial, _ in scored})):
+        some = [(trial, score) for trial, score in scored if _width(trial) == width]
+        axes.scatter(
+            [_rate(trial) for trial, _ in some],
+            [score for _, score in some],
+            s=[36 if trial.status == "pruned" else 64 for trial, _ in some],
+            color=_COLOURS[place % len(_COLOURS)],
+            marker=_MARKERS[place % len(_MARKERS)],
+            label=f"width {width}",
+            zorder=3,
+        )
+    for trial, score in scored:
+        note = str(trial.trial.index) + (" pruned" if trial.status == "pruned" else "")
+        spot = (_rate(trial), score)
+        axes.annotate(note, spot, xytext=(7, 5), textcoords="offset points", fontsize=8, color=_GREY)
+        if trial.trial.index == winner:
+            axes.scatter(*spot, s=230, facecolors="none", edgecolors="black", label="winner", zorder=4)
+    failed = [_rate(trial) for trial in trials if trial.status == "failed" and trial.best_primary is None]
+    if failed:
+        floor = min((score for _, score in scored), default=0.0)
+        axes.scatter(failed, [floor] * len(failed), color="black", marker="x", label="failed")
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.12)
+    _plain_log_ticks(axes)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel(f"validation {metric}")
+    axes.set_title(f"{job}: the search")
+    _legend_beside(axes)
+    return figure
+
+
+def curves_figure(
+    trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None
+) -> "Figure":
+    """Validation score of each trial over the epochs; the winner in colour.
+
+    Args:
+        trials: All of a job.
+        job: For the title.
+        metric: Name of the primary metric.
+        winner: Number of the trial to be marked.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _canvas(6.4, 4.2)
+    drawn = [trial for trial in trials if trial.curve]
+    for trial in sorted(drawn, key=lambda trial: trial.trial.index != winner):
+        epochs, scores = zip(*sorted(trial.curve.items()), strict=True)
+        label = f"{trial.trial.index}: lr {words.rate(_rate(trial))} width {_width(trial)}"
+        is_winner = trial.trial.index == winner
+        axes.plot(
+            epochs,
+            scores,
+            color=_COLOURS[0] if is_winner else "#AAAAAA",
+            marker=_MARKERS[trial.trial.index % len(_MARKERS)],
+            linewidth=2.2 if is_winner else 1.0,
+            zorder=3 if is_winner else 2,
+            linestyle="--" if trial.status == "pruned" else "-",
+            label=label + (" (winner)" if is_winner else " (pruned)" if trial.status == "pruned" else ""),
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"validation {metric}")
+    axes.set_title(f"{job}: learning curves")
+    _legend_beside(axes)
+    return figure
+
+
+def confusion_figure(
+    gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str], job: str
+) -> "Figure":
+    """Rows a pair of labels, shaded by the share of the true label's rows.
+
+    Args:
+        gold: True labels of the test rows.
+        predicted: Answers to them.
+        labels: All labels in order.
+        job: For the title.
+    """
+    from collections import Counter
+
+    counts, totals = Counter(zip(gold, predicted, strict=True)), Counter(gold)
+    shown = sorted(sorted(labels, key=lambda label: -totals[label])[:_MAX_LABELS], key=list(labels).index)
+    side = max(3.6, 1.6 + 0.5 * len(shown))
+    figure, axes = _canvas(side + 0.8, side)
+    shares = [[counts[true, said] / max(totals[true], 1) for said in shown] for true in shown]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, true in enumerate(shown):
+        for column, said in enumerate(shown):
+            colour = "white" if shares[row][column] > 0.5 else "black"
+            text = str(counts[true, said]) if counts[true, said] else ""
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    slanted = any(len(label) > 8 for label in shown) or len(shown) > 6
+    axes.set_xticks(
+        range(len(shown)), shown, rotation=45 if slanted else 0, ha="right" if slanted else "center"
+    )
+    axes.set_yticks(range(len(shown)), shown)
+    axes.grid(visible=False)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("true label")
+    axes.set_title(f"{job}: {len(gold)} test rows" + _left_out(labels, shown))
+    figure.colorbar(image, ax=axes, label="share of the true label", fraction=0.046)
+    return figure
+
+
+def entities_figure(scores: Mapping[str, Mapping[str, float]], *, job: str) -> "Figure":
+    """Precision, recall and F1 of each entity type, with its number of entities.
+
+    Args:
+        scores: Entity type -> precision, recall, f1, support.
+        job: For the title.
+    """
+    shown = sorted(scores, key=lambda name: -scores[name]["support"])[:_MAX_LABELS]
+    figure, axes = _canvas(6.4, 1.4 + 0.55 * max(len(shown), 2))
+    places = range(len(shown))
+    for number, measure in enumerate(("precision", "recall", "f1")):
+        values = [scores[name][measure] for name in shown]
+        offset = (number - 1) * 0.26
+        label = measure.upper() if measure == "f1" else measure
+        axes.barh(
+            [place + offset for place in places], values, height=0.24, color=_COLOURS[number], label=label
+        )
+    axes.set_yticks(places, [f"{name} ({scores[name]['support']:.0f})" for name in shown])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("score on the test rows")
+    axes.set_title(f"{job}: entity types (number)" + _left_out(list(scores), shown))
+    _legend_beside(axes)
+    return figure
+
+
+def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
+    """Test score of each winner with its 95 % interval, and the baseline beside it."""
+    figure, axes = _canvas(7.2, 1.5 + 0.45 * max(len(rows), 2))
+    for place, row in enumerate(rows):
+        axes.plot(
+            [row.low, row.high],
+            [place, place],
+            color=_COLOURS[0],
+            linewidth=2,
+            solid_capstyle="butt",
+            zorder=2,
+        )
+        axes.annotate(
+            words.score(row.test),
+            (row.test, place),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    places = range(len(rows))
+    axes.scatter(
+        [r.test for r in rows], places, color=_COLOURS[0], s=48, zorder=3, label="winner, 95 % interval"
+    )
+    axes.scatter(
+        [r.baseline for r in rows],
+        places,
+        color=_COLOURS[1],
+        marker="|",
+        s=160,
+        linewidths=2,
+        label="baseline",
+    )
+    axes.set_yticks(places, [f"{row.job}\n{row.metric}" for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(-0.02, 1.02)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("score on the test rows")
+    axes.set_title("Leaderboard")
+    _legend_beside(axes)
+    return figure
+
+
+def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(visible=True, color="#E5E5E5")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _plain_log_ticks(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.rate(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend_beside(axes: Any) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
+
+
+def _rate(trial: TrialResult) -> float:
+    return trial.trial.settings.engine.learning_rate
+
+
+def _width(trial: TrialResult) -> int:
+    return trial.trial.settings.method.width
+
+
+def _left_out(known: Sequence[str], shown: Sequence[str]) -> str:
+    return f" ({len(shown)} of {len(known)} labels)" if len(shown) < len(known) else ""
