@@ -40,7 +40,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
 	echo "Setting up .venv (once, a few minutes) ..."
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --disable-pip-version-check -q --progress-bar on -c constraints.txt -e '.[dev]'
+	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' | awk \
+		'/^Collecting/ {printf "\r  %d packages found", ++n; fflush()} /^Installing/ {printf ", installing\n"; fflush()}'
 	touch $(STAMP)
 
 setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt

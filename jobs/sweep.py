@@ -1,15 +1,23 @@
 """`make sweep`: train, search and record an adapter for every task and domain asked for."""
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from jobs.entry import entry, quiet
 from pipeline.config import SweepConfig
 
+if TYPE_CHECKING:
+    from jobs.preparation import Prepared
+    from jobs.workspace import Workspace
+
 
 @entry("sweep", SweepConfig)
 def main(config: SweepConfig, console: Console) -> None:
-    from jobs.workspace import open_workspace, resumed  # here: a bad config is refused before torch is loaded
-    from jobs.wiring import announce, prepare, run_sweep
+    from jobs.preparation import announce, prepare  # here: a bad config is refused before torch is loaded
+    from jobs.workspace import open_workspace, resumed
 
     config = resumed(config)
     prepared = prepare(config)
@@ -17,13 +25,70 @@ def main(config: SweepConfig, console: Console) -> None:
     if config.dryrun:
         return
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
-    console.print(f"Sweep {workspace.id}; what the libraries say goes to {workspace.log_file}")
+    console.print(f"Sweep {workspace.id}", highlight=False)
     with quiet(workspace.log_file) as shown:
         try:
             run_sweep(config, prepared, workspace, shown)
         except KeyboardInterrupt:
             shown.print(f"\nInterrupted. Go on with: make sweep RESUME={workspace.id}", style="bold yellow")
             raise
+
+
+def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace", console: Console) -> None:
+    """Train everything, record it, register the winners and show the leaderboard."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        opening = pool.submit(_open_store, config)  # the first time it makes its tables; Ray's import takes as long
+        from jobs.preparation import slots
+        from jobs.recording import Ending, conclude, show
+        from jobs.workspace import git_commit, package_versions
+        from pipeline.cluster.plan import plan_of
+        from pipeline.cluster.sweep import run
+        from pipeline.engine.events import SweepEvent
+        from pipeline.reports.progress import JobPlan, Progress
+        from pipeline.reports.results import SweepResults
+        from pipeline.tracking.runs import SweepFacts, SweepRecorder
+
+        store = opening.result()
+    plan = plan_of(config.search, config.engine.epochs)
+    plans = {
+        job.name: JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
+        for job in prepared.jobs
+    }
+    facts = SweepFacts(
+        id=workspace.id,
+        jobs=prepared.jobs,
+        checkpoint=prepared.checkpoint,
+        config=dataclasses.asdict(config),
+        seed=config.seed,
+        git_commit=git_commit(),
+        versions=package_versions(),
+    )
+    results = SweepResults()
+    with SweepRecorder(store, facts) as recorder:
+        with Progress(console, results, plans, slots=slots(config)) as progress:
+
+            def sink(event: SweepEvent) -> None:
+                results(event)
+                progress(event)
+                recorder(event)
+
+            winners = run(
+                prepared.jobs,
+                prepared.checkpoint,
+                search=config.search,
+                cluster=config.cluster,
+                folder=workspace.folder,
+                sink=sink,
+            )
+        ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=winners)
+        rows = conclude(ending, store, recorder)
+    show(rows, ending, store, workspace.log_file, console)
+
+
+def _open_store(config: SweepConfig):  # type: ignore[no-untyped-def]
+    from pipeline.tracking.store import open_store
+
+    return open_store(config.tracking)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pipeline.engine.trials import Trial
 
 
 @final
-class Narrator(tune.Callback):
+class Narrator(tune.Callback):  # type: ignore[misc]
     """Tells the sink what happens to the trials, between two of Tune's steps.
 
     Inside a step Tune takes an exception for the failure of a trial, and an interrupt would cut a sink in

@@ -17,6 +17,9 @@ TIME_IS_UP = "time budget"
 """Why a trial ended that the time budget cut off."""
 
 
+_CONTINUE, _STOP, _NOOP = (str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP), str(TrialScheduler.NOOP))
+
+
 class Judge(Protocol):
     """Decides within one job."""
 
@@ -48,7 +51,7 @@ class Asha:
             self._asha.on_trial_add(None, self._stubs[trial])
         value = -math.inf if score is None else score
         action = self._asha.on_trial_result(None, self._stubs[trial], {"epoch": epoch, "score": value})
-        if action == TrialScheduler.STOP:
+        if action == _STOP:
             return Decision(action="stop", pruned={trial: f"pruned at epoch {epoch}: behind those before it"})
         return Decision(action="continue")
 
@@ -69,7 +72,7 @@ class Lenient:
 
 @final
 class Deadline:
-    """The time budget of a search; its clock starts with the first trial."""
+    """The time budget of a search; its clock starts when the first trial runs."""
 
     def __init__(self, budget_s: float | None) -> None:
         self._budget_s = budget_s
@@ -88,7 +91,7 @@ class Deadline:
 
 
 @final
-class Matrix(TrialScheduler):
+class Matrix(TrialScheduler):  # type: ignore[misc]
     """Forwards what a trial reports to the judge of its job, and carries out the decision.
 
     A trial that waits at its rung is paused without a checkpoint of Tune's: its own folder has all that it
@@ -107,7 +110,6 @@ class Matrix(TrialScheduler):
         """Why each of the trials that were ended early was."""
 
     def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
-        self._deadline.start()
         _keep_actors(tune_controller, trial)
 
     def on_trial_result(
@@ -118,14 +120,14 @@ class Matrix(TrialScheduler):
         trial.config |= {"told": result["epoch"], "best": result["score"]}
         if self._deadline.over():
             self.pruned[place] = TIME_IS_UP
-            return TrialScheduler.STOP
+            return _STOP
         decision = self._judge(trial).report(place.index, result["epoch"], score_of(result))
         self._note(place.job, decision)
         if decision.action == "pause":
             self._released.discard(place)
             tune_controller.pause_trial(trial, should_checkpoint=False)
-            return TrialScheduler.NOOP
-        return TrialScheduler.CONTINUE if decision.action == "continue" else TrialScheduler.STOP
+            return _NOOP
+        return _CONTINUE if decision.action == "continue" else _STOP
 
     def on_trial_complete(
         self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]
@@ -147,6 +149,8 @@ class Matrix(TrialScheduler):
         waiting = [
             t for t in tune_controller.get_trials() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)
         ]
+        if any(trial.status == TuneTrial.RUNNING for trial in tune_controller.get_trials()):
+            self._deadline.start()
         if self._deadline.over():
             self.pruned |= {place_of(trial): TIME_IS_UP for trial in waiting if not is_test(trial)}
         for trial in waiting:

@@ -7,8 +7,9 @@ resident already, while other jobs still train.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
@@ -16,7 +17,8 @@ from ray.tune.search import Searcher
 from pipeline.cluster.search import Params, Proposer
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """A trial's job and its number in it."""
 
     job: str

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib
 import logging
 import os
 import shutil
@@ -17,8 +16,8 @@ import ray
 from ray import tune
 
 from pipeline.adapters.checkpoint import Checkpoint, load_tensors, load_tokenizer
+from pipeline.cluster import room, weights
 from pipeline.cluster import search as searching
-from pipeline.cluster import weights
 from pipeline.cluster.narrator import Narrator
 from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
 from pipeline.cluster.searcher import Candidates
@@ -26,7 +25,7 @@ from pipeline.cluster.trainable import Bench, Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.engine.events import JobTested, Sink
 from pipeline.engine.trials import Job, trial_of
-from pipeline.errors import ConfigError, Fault, SweepError
+from pipeline.errors import SweepError
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,9 @@ def run(
             changed.
         KeyboardInterrupt: Ctrl-C; the sink is told nothing more.
     """
-    check(jobs, search)
+    room.check(cluster, room.local_resources(cluster))
+    for job in jobs:
+        searching.check(search, job.settings)
     with started(cluster):
         shared = weights.share(load_tensors(checkpoint))
         pad_token_id = load_tokenizer(checkpoint).pad_token_id
@@ -74,22 +75,6 @@ def run(
             return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
         finally:
             weights.verify(shared)
-
-
-def check(jobs: Sequence[Job], search: SearchConfig) -> None:
-    """Make sure that every value that the search can propose is a valid setting of every job.
-
-    Raises:
-        ConfigError: With every fault.
-    """
-    faults: dict[Fault, None] = {}
-    for job in jobs:
-        try:
-            searching.check(search, job.settings)
-        except ConfigError as error:
-            faults |= dict.fromkeys(error.faults)
-    if faults:
-        raise ConfigError(list(faults))
 
 
 @contextlib.contextmanager
@@ -114,8 +99,7 @@ def started(cluster: ClusterConfig) -> Iterator[None]:
             log_to_driver=False,
             _temp_dir=temp,
         )
-        _check_resources(cluster)
-        if not os.environ.get("NOWARM"): _warm_up(cluster)
+        room.check(cluster, ray.cluster_resources())
         yield
     finally:
         ray.shutdown(wait_for_processes=True)
@@ -156,7 +140,7 @@ def _fit(
     narrator = Narrator(
         lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned
     )
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_num_slots(cluster))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, ray.cluster_resources()))
     trainable = tune.with_resources(
         tune.with_parameters(Trainee, supplies=supplies),
         {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
@@ -192,45 +176,6 @@ def _name(trial: tune.experiment.Trial) -> str:
     return f"{trial.config['job'].replace('/', '.')}-{trial.config['index']:02d}-{trial.trial_id}"
 
 
-def _warm_up(cluster: ClusterConfig) -> None:
-    """Have the first workers import what the trials need, while the driver is busy with the checkpoint and the data.
-
-    Ray gives these processes to the actors later: the import is seconds, and most of what a start costs.
-    """
-    task = ray.remote(_import).options(num_cpus=cluster.cpus_per_trial)
-    for _ in range(_num_slots(cluster)):
-        task.remote()
-
-
-def _import() -> None:
-    importlib.import_module("pipeline.cluster.weights")
-    importlib.import_module("ray.tune")
-
-
-def _num_slots(cluster: ClusterConfig) -> int:
-    """Count the trials that run side by side."""
-    resources = ray.cluster_resources()
-    slots = resources.get("CPU", 0) // cluster.cpus_per_trial
-    if cluster.gpus_per_trial:
-        slots = min(slots, resources.get("GPU", 0) // cluster.gpus_per_trial)
-    return max(int(slots), 1)
-
-
-def _check_resources(cluster: ClusterConfig) -> None:
-    resources = ray.cluster_resources()
-    faults = []
-    for kind, wanted in (("cpu", cluster.cpus_per_trial), ("gpu", cluster.gpus_per_trial)):
-        there = resources.get(kind.upper(), 0)
-        if wanted > there:
-            where = f"cluster.{kind}s_per_trial"
-            rule = f"is more than Ray has on this machine ({there:g})"
-            faults.append(
-                Fault(where=where, value=f"{wanted:g}", rule=rule, remedy=f"Set {where} to {there:g} or less")
-            )
-    if faults:
-        raise ConfigError(faults)
-
-
 @contextlib.contextmanager
 def _interruptible(narrator: Narrator) -> Iterator[None]:
     """Let the first Ctrl-C end the experiment between two steps; the second one ends it wherever it is."""
@@ -245,5 +190,7 @@ def _interruptible(narrator: Narrator) -> Iterator[None]:
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+        if narrator.interrupted:  # after the last step
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)

@@ -20,8 +20,13 @@ Losses = tuple[tuple[int, float, float], ...]
 class OpenSession(Protocol):
     """A trial in training: `pipeline.engine.session.Session`, or a stand-in."""
 
-    finished: Finished | None
-    bundle: Path | None
+    @property
+    def finished(self) -> Finished | None:
+        """The end, when there is no epoch left."""
+
+    @property
+    def bundle(self) -> Path | None:
+        """The best adapter so far."""
 
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
         """Train an epoch at a time, or replay those that the folder has; the first `start` are known."""
@@ -53,7 +58,7 @@ class Supplies:
 
 
 @final
-class Trainee(tune.Trainable):
+class Trainee(tune.Trainable):  # type: ignore[misc]
     """One trial of Tune after another on the same base; `step` is an epoch.
 
     Nothing that goes wrong in a trial ends the process: the step reports the failure, and the next trial
@@ -66,7 +71,7 @@ class Trainee(tune.Trainable):
         assert supplies is not None
         torch.set_num_threads(supplies.num_threads)
         self._supplies = supplies
-        self._bench = supplies.bench()
+        self._bench: Bench | None = None
         self._jobs: dict[str, Job] = {}
         self._session: OpenSession | None = None
         self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
@@ -84,8 +89,7 @@ class Trainee(tune.Trainable):
             log.warning(
                 "Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True
             )
-            self._session = None
-            self._bench = self._supplies.bench()  # whatever state the failure left the old base in
+            self._session = self._bench = None  # whatever state the failure left the base in, nobody finds it
             return {"failed": _reason(error), "done": True}
 
     def cleanup(self) -> None:
@@ -121,13 +125,18 @@ class Trainee(tune.Trainable):
     def _open(self) -> OpenSession:
         job = self._job()
         self._trial = trial_of(job, self._candidate["index"], self._candidate["params"])
-        return self._bench.session(job, self._trial, self._supplies.folder / self._trial.key)
+        return self._resident().session(job, self._trial, self._supplies.folder / self._trial.key)
 
     def _test(self) -> dict[str, Any]:
         """Score the winner on the test rows."""
         job = self._job()
         trial = trial_of(job, self._candidate["index"], self._candidate["params"])
-        return {"tested": self._bench.test(job, trial, self._candidate["bundle"]), "done": True}
+        return {"tested": self._resident().test(job, trial, self._candidate["bundle"]), "done": True}
+
+    def _resident(self) -> Bench:
+        if self._bench is None:
+            self._bench = self._supplies.bench()
+        return self._bench
 
     def _job(self) -> Job:
         name = self._candidate["job"]

@@ -138,3 +138,20 @@ def word_f1(answer: str, gold: Sequence[str]) -> float:
 def _overlap_f1(words: list[str], gold: list[str]) -> float:
     shared = sum((Counter(words) & Counter(gold)).values())
     return 2 * shared / (len(words) + len(gold)) if shared else 0.0
+
+
+def entity_scores(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    """Precision, recall, f1 and support of each entity type (seqeval's report without its averages)."""
+    from seqeval.metrics import classification_report
+
+    report = classification_report(
+        [list(tags) for tags in gold], [list(tags) for tags in predicted], output_dict=True, zero_division=0
+    )
+    names = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
+    return {
+        entity: {new: float(values[old]) for old, new in names.items()}
+        for entity, values in report.items()
+        if not entity.endswith(" avg")
+    }

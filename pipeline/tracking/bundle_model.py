@@ -28,8 +28,8 @@ class BundleModel:
         """Answer one item or many.
 
         Args:
-            model_input: A text or a mapping with the task's fields; a list, array or pandas Series of them; or
-                a DataFrame, of which one column counts as its values and several as a mapping a row.
+            model_input: A text or a mapping with the task's fields; a list, array or pandas Series of them;
+                or a DataFrame, of which one column counts as its values and several as a mapping a row.
             params: Part of MLflow's interface; there are none.
         """
         return self._predictor.predict(self._folder, items_of(model_input))

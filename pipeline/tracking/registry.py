@@ -26,11 +26,11 @@ from pipeline.errors import ConfigError, Fault, PipelineError, TrackingError
 from pipeline.strict import nearest
 from pipeline.tracking.bundle_model import BUNDLE, VALIDATION
 from pipeline.tracking.fields import data_fingerprint
-from pipeline.tracking.store import Store, store_errors
+from pipeline.tracking.store import Store, every, store_errors
 
 Alias = Literal["champion", "challenger"]
 Rescore = Callable[[Path, Path, Path], tuple[float, float]]
-"""(challenger's bundle, champion's bundle, champion's validation rows as JSON lines) -> primary metric of each."""
+"""(challenger's bundle, champion's bundle, its validation rows as JSON lines) -> primary metric of both."""
 
 _LOADER = "pipeline.tracking.bundle_model"
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def champions(store: Store) -> list[Version]:
     """
     found = []
     with store_errors(store.uri):
-        for model in store.client.search_registered_models(order_by=["name"]):
+        for model in every(store.client.search_registered_models, order_by=["name"]):
             for alias in ("champion", "challenger"):
                 if alias in model.aliases:
                     version = store.client.get_model_version(model.name, model.aliases[alias])
@@ -154,7 +154,7 @@ def fetch(store: Store, name: str, alias: str = "champion") -> Path:
 
     Args:
         store: The tracking store.
-        name: Registered name, `sentiment` or `sentiment.movies`.
+        name: Registered name (`sentiment`, `sentiment.movies`) or job (`sentiment/films`).
         alias: Which version.
 
     Raises:
@@ -162,13 +162,16 @@ def fetch(store: Store, name: str, alias: str = "champion") -> Path:
         TrackingError: The artifacts are not where the registry says.
     """
     with store_errors(store.uri):
-        try:
-            version = store.client.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            raise _unknown(store, name, alias) from error
-        return _bundle_folder(store, version)
+        models = [m for m in every(store.client.search_registered_models) if alias in m.aliases]
+        wanted = name.replace("/", ".")
+        for model in models:
+            # The default domain's job has the task's bare name.
+            if wanted in (model.name, f"{model.tags.get('task')}.{model.tags.get('domain')}"):
+                return _bundle_folder(store, store.client.get_model_version(model.name, model.aliases[alias]))
+    remedy = f"Run `make sweep TASKS={name.replace('.', '/')}` first"
+    if models:
+        remedy += f". {nearest(wanted, [model.name for model in models])}"
+    raise ConfigError(Fault(where="TASK", value=name, rule=f"has no {alias} yet", remedy=remedy))
 
 
 def _judge(store: Store, version: ModelVersion, bundle: Path, rescore: Rescore) -> Verdict:
@@ -209,7 +212,7 @@ def _ensure_name(client: MlflowClient, job: Job) -> None:
 
 
 def _find(client: MlflowClient, name: str, sweep_id: str, job: str) -> ModelVersion | None:
-    for version in client.search_model_versions(f"name = '{name}'"):
+    for version in every(client.search_model_versions, f"name = '{name}'"):
         if version.tags.get("sweep_id") == sweep_id and version.tags.get("job") == job:
             return version
     return None
@@ -219,7 +222,8 @@ def _create(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: st
     record = read_bundle(winner.bundle).record
     tags = _tags(sweep_id, job, winner, record)
     client, name = store.client, job.registered_name
-    model = client.create_logged_model(store.experiment_id, name=name, source_run_id=run_id, tags=tags)
+    logged = name.replace(".", "-")  # a logged model's name may have no dot, unlike a registered one's
+    model = client.create_logged_model(store.experiment_id, name=logged, source_run_id=run_id, tags=tags)
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         folder = Path(temporary)
         data = folder / "data"
@@ -264,7 +268,8 @@ def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> d
 
 
 def _write_rows(file: Path, rows: Sequence[Row]) -> None:
-    lines = (json.dumps(dict(row.fields), ensure_ascii=False) + "\n" for row in rows)
+    # ASCII, so that no character inside a text is taken for the end of a line.
+    lines = (json.dumps(dict(row.fields)) + "\n" for row in rows)
     file.write_text("".join(lines), encoding="utf-8")
 
 
@@ -304,9 +309,3 @@ def _describe(version: ModelVersion, alias: str) -> Version:
         run_id=version.run_id,
         reason=tags.get("reason", ""),
     )
-
-
-def _unknown(store: Store, name: str, alias: str) -> ConfigError:
-    known = [model.name for model in store.client.search_registered_models() if alias in model.aliases]
-    remedy = f"Run `make sweep TASKS={name.replace('.', '/')}` first. {nearest(name, known)}"
-    return ConfigError(Fault(where="TASK", value=name, rule=f"has no {alias} yet", remedy=remedy))

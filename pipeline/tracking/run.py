@@ -10,7 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.entities import Run as MlflowRun
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import Store, every
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,17 +139,8 @@ def create_run(store: Store, name: str, tags: Mapping[str, Any], parent: Run | N
 
 def find_runs(store: Store, sweep_id: str) -> Iterator[Run]:
     """Find every run of a sweep."""
-    quoted = sweep_id.replace("'", "")
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [store.experiment_id], f"tags.sweep_id = '{quoted}'", page_token=token
-        )
-        for entity in page:
-            yield Run(store, entity, is_new=False)
-        token = page.token
-        if not token:
-            return
+    for entity in every(store.client.search_runs, [store.experiment_id], f"tags.sweep_id = '{sweep_id}'"):
+        yield Run(store, entity, is_new=False)
 
 
 def _text(value: Any, length: int) -> str:

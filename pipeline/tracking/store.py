@@ -1,10 +1,11 @@
 """The tracking store: opened, and created where it is a file that is not there yet."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
@@ -68,6 +69,17 @@ def store_errors(uri: str) -> Iterator[None]:
         raise TrackingError(f"The tracking store {uri} refused: {_first_line(error)}") from error
 
 
+def every(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
+    """Yield all that one of the client's searches finds, page by page."""
+    token = None
+    while True:
+        page = search(*args, page_token=token, **options)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def _prepare_file(config: TrackingConfig, create: bool) -> str:
     file = Path(config.uri.removeprefix(_SQLITE)).expanduser().absolute()
     if not file.is_file():
@@ -105,7 +117,7 @@ def _reach(uri: str) -> None:
     if response.status_code == 403:
         raise TrackingError(
             f"The tracking server {uri} refused access (403: {response.text[:100].strip()}). "
-            "Start it with --allowed-hosts for this host name, or check MLFLOW_TRACKING_USERNAME and _PASSWORD."
+            "Start it with --allowed-hosts for this name, or check MLFLOW_TRACKING_USERNAME and _PASSWORD."
         )
     if response.status_code != 200:
         raise TrackingError(
@@ -122,7 +134,7 @@ def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> s
     if found.lifecycle_stage != LifecycleStage.ACTIVE:
         raise TrackingError(
             f"The experiment {config.experiment!r} was deleted. Restore it with "
-            f"`mlflow experiments restore -x {found.experiment_id}`, or set tracking.experiment to another name."
+            f"`mlflow experiments restore -x {found.experiment_id}`, or set another tracking.experiment."
         )
     return str(found.experiment_id)
 

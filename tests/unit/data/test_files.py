@@ -313,6 +313,7 @@ def test_file_that_looks_like_a_split_and_is_not_read_is_noted(tmp_path: Path, t
 
 
 def test_importing_the_data_layer_loads_neither_pyarrow_nor_datasets() -> None:
-    code = "import sys, pipeline.data.load; print([m for m in ('pyarrow', 'datasets', 'torch') if m in sys.modules])"
+    heavy = "pyarrow", "datasets", "torch"
+    code = f"import sys, pipeline.data.load; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,26 +2,33 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.unit.tracking import hand
 
-from pipeline.config import TrackingConfig
-from pipeline.engine.bundle import write_bundle
+from pipeline.adapters.checkpoint import Checkpoint
+from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig, TrackingConfig
+from pipeline.data.rows import Dataset, Row, Split
+from pipeline.engine.bundle import BundleRecord, write_bundle
+from pipeline.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
+from pipeline.engine.trials import Job, Settings, Trial, trial_of
+from pipeline.tasks.classification import Classification
+from pipeline.tracking.runs import SweepFacts
 from pipeline.tracking.store import Store, open_store
+
+CHECKPOINT = CheckpointConfig(name="tiny", source="path", location="tiny", sha256="c0ffee")
+TASK = TaskConfig(name="sentiment", kind="classification", default_domain="films")
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing in them: making them takes seconds."""
+    """A database with MLflow's tables and no experiment of ours: making them takes seconds."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        store = open_store(TrackingConfig(experiment="unused"))
-        store.client.delete_experiment(store.experiment_id)
+    config = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder), experiment="unused")
+    open_store(config)
     return folder / "mlflow.db"
 
 
@@ -39,21 +46,127 @@ def store(tracking: TrackingConfig) -> Store:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Callable[..., Path]:
-    """A factory of bundles on disk."""
+def job() -> Job:
+    """A job of four training rows and two in each other split."""
 
-    def make(name: str = "bundle", **changes: Any) -> Path:
-        folder = tmp_path / "bundles" / name
+    def split(name: str, count: int) -> Split:
+        rows = [
+            Row({"text": f"{name} {i}", "label": "good"}, f"{name}:{i}", f"{name}{i}") for i in range(count)
+        ]
+        return Split(name, tuple(rows), f"{name}-print", None)
+
+    splits = split("train", 4), split("validation", 2), split("test", 2)
+    return Job(
+        name="sentiment/films",
+        registered_name="sentiment",
+        task=Classification(TASK, ["bad", "good"]),
+        dataset=Dataset("sentiment", "films", "starter", *splits, overlap={}, notes=()),
+        encoded={},
+        settings=Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig()),
+        seed=0,
+    )
+
+
+@pytest.fixture
+def facts(job: Job, tmp_path: Path) -> SweepFacts:
+    """A sweep of that job."""
+    return SweepFacts(
+        id="20260101-000000-abcd",
+        jobs=[job],
+        checkpoint=Checkpoint(config=CHECKPOINT, folder=tmp_path, sha256="c0ffee", model_type="bert"),
+        config={"seed": 0, "data": {"source": "starter"}, "search": {"trials": 2}, "task": {"sentiment": {}}},
+        seed=0,
+        git_commit="1234567",
+        versions={"torch": "2.13.0"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Events as a sweep tells them."""
+
+    job: Job
+    folder: Path
+
+    def trial(self, index: int = 0) -> Trial:
+        params = {"engine.learning_rate": 0.001 * (index + 1), "method.width": 8, "engine.batch_size": 16}
+        return trial_of(self.job, index, params)
+
+    def bundle(self, index: int = 0) -> Path:
+        folder = self.folder / "bundles" / str(index)
         if not folder.exists():
-            write_bundle(folder, hand.record(**changes), {"head.weight": torch.zeros(2, 4)})
+            record = BundleRecord(
+                job=self.job.name,
+                task=TASK,
+                labels=["bad", "good"],
+                method=self.trial(index).settings.method,
+                engine=self.trial(index).settings.engine,
+                checkpoint=CHECKPOINT,
+                checkpoint_sha256="c0ffee",
+                seed=0,
+                epoch=2,
+                validation={"accuracy": 0.75},
+                data={},
+                num_trained=10,
+                num_checkpoint=1000,
+            )
+            write_bundle(folder, record, {"head.weight": torch.zeros(2, 4)})
         return folder
 
-    return make
+    def epoch(self, epoch: int, index: int = 0) -> TrialReported:
+        first = 2 * (epoch - 1)
+        evaluated = Evaluated(
+            epoch=epoch,
+            step=first + 2,
+            primary=0.5 + epoch / 8,
+            metrics={"accuracy": 0.5 + epoch / 8, "macro_f1": 0.5},
+            best=True,
+            train_loss=0.6,
+            train_s=1.0,
+            eval_s=0.5,
+            rows_per_s=50.0,
+        )
+        losses = ((first + 1, 0.7, 1e-4), (first + 2, 0.6, 2e-4))
+        return TrialReported(trial=self.trial(index), evaluated=evaluated, losses=losses)
+
+    def end(self, index: int = 0, **changes: Any) -> TrialEnded:
+        event = TrialEnded(
+            trial=self.trial(index),
+            status="done",
+            reason="all epochs done",
+            epochs=2,
+            best_epoch=2,
+            best_primary=0.75,
+            bundle=self.bundle(index),
+            train_s=3.0,
+        )
+        return replace(event, **changes)
+
+    def tested(self, index: int = 0) -> JobTested:
+        return JobTested(
+            trial=self.trial(index),
+            bundle=self.bundle(index),
+            validation=0.75,
+            scores={"accuracy": 0.7, "macro_f1": 0.6},
+            primary=0.7,
+            low=0.6,
+            high=0.8,
+            baseline=0.5,
+            predictions=({"text": "test 0", "label": "good"}, {"text": "test 1", "label": "bad"}),
+            num_truncated=1,
+            num_trained=10,
+        )
+
+
+@pytest.fixture
+def story(job: Job, tmp_path: Path) -> Story:
+    """What happens in that sweep."""
+    return Story(job=job, folder=tmp_path)
 
 
 @pytest.fixture
 def runs(store: Store) -> Callable[[], Mapping[str, Any]]:
-    """All runs of the store by name."""
+    """A function that reads all runs of the store by name, and refuses two of one name."""
 
     def read() -> Mapping[str, Any]:
         found = store.client.search_runs([store.experiment_id])

@@ -1,0 +1,76 @@
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.adapters.checkpoint import open_checkpoint
+from pipeline.bank.predictor import Predictor
+from pipeline.config import CheckpointConfig
+from pipeline.engine.assemble import fresh_model, release, trained
+from pipeline.engine.bundle import read_bundle, write_bundle
+from pipeline.tracking.bundle_model import items_of
+from pipeline.tracking.registry import fetch, register
+from pipeline.tracking.run import create_run
+from pipeline.tracking.store import Store
+
+
+@pytest.fixture
+def champion(
+    store: Store, story: Any, tiny_bert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The bundle folder of the champion of `sentiment`, with real weights on a checkpoint on disk."""
+    base: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    base, tokenizer = tiny_bert()
+    base.save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    checkpoint = open_checkpoint(
+        CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "tiny"))
+    )
+    settings = story.trial().settings
+    model = fresh_model(base, checkpoint, story.job.task, settings.method, settings.engine, 0)
+    record = dataclasses.replace(
+        read_bundle(story.bundle()).record, checkpoint=checkpoint.config, checkpoint_sha256=checkpoint.sha256
+    )
+    write_bundle(tmp_path / "real", record, trained(model, settings.method))
+    release(model, settings.method)
+    winner = dataclasses.replace(story.tested(), bundle=tmp_path / "real")
+    run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
+    register(store, "one", story.job, winner, run.id, lambda *_: (0.0, 0.0))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    return fetch(store, "sentiment")
+
+
+def test_champion_loads_by_name_and_answers_like_the_predictor(champion: Path) -> None:
+    asked = ["good film, 'great' \"plot\" $5 [x]\nnew", "awful book"]
+    expected = Predictor(open_checkpoint(read_bundle(champion).record.checkpoint)).predict(champion, asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = mlflow.pyfunc.load_model("models:/sentiment@champion")
+        assert model.predict(asked) == expected
+        assert model.predict([{"text": text} for text in asked]) == expected
+        assert model.predict(pd.DataFrame({"text": asked})) == expected
+        assert model.predict(pd.Series(asked)) == expected
+        assert model.predict(asked[1]) == model.predict([asked[1]])
+
+
+@pytest.mark.parametrize(
+    ("model_input", "items"),
+    [
+        ("one", ["one"]),
+        ({"text": "one"}, [{"text": "one"}]),
+        (("one", "two"), ["one", "two"]),
+        (np.array(["one", "two"]), ["one", "two"]),
+        (pd.Series(["one"]), ["one"]),
+        (pd.DataFrame({"0": ["one", "two"]}), ["one", "two"]),
+        (pd.DataFrame({"a": ["x"], "b": [["y", "z"]]}), [{"a": "x", "b": ["y", "z"]}]),
+    ],
+)
+def test_every_usual_input_becomes_a_list_of_items(model_input: Any, items: list[Any]) -> None:
+    assert items_of(model_input) == items
