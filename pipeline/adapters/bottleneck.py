@@ -44,7 +44,9 @@ class Bottleneck(nn.Module):
         out_BTH = self.up(self.activation(self.down(hidden_BTH)))
         if self.dropout.p:
             out_BTH = self.dropout(out_BTH)
-        return out_BTH if self.scaling == 1.0 else out_BTH * self.scaling
+        if isinstance(self.scaling, float) and self.scaling == 1.0:
+            return out_BTH
+        return out_BTH * self.scaling
 
     def extra_repr(self) -> str:
         return "scaling=learned" if isinstance(self.scaling, nn.Parameter) else f"scaling={self.scaling:g}"

@@ -15,6 +15,7 @@ from pipeline.config import CheckpointConfig
 from pipeline.errors import CheckpointError, Fault
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "*.bpe.model", "spiece.model")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
@@ -58,15 +59,17 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: The folder has none.
     """
+    remedy = "Save it into the folder with tokenizer.save_pretrained(folder)"
+    if not any(file for pattern in _VOCABULARIES for file in checkpoint.folder.glob(pattern)):
+        # transformers would make a tokenizer without words from config.json alone.
+        raise CheckpointError(_fault(checkpoint.config, "has no tokenizer", remedy))
     # Byte-level tokenizers (RoBERTa) refuse words that come one by one unless a blank is put before each.
     options = {"add_prefix_space": True} if checkpoint.model_type == "roberta" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
     except (OSError, ValueError, KeyError) as error:
         rule = f"has no tokenizer that transformers can read ({_first_line(error)})"
-        raise CheckpointError(
-            _fault(checkpoint.config, rule, "Save it into the folder with tokenizer.save_pretrained(folder)")
-        ) from error
+        raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
     return tokenizer  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""How many trials fit side by side. Pure: `resources` are what Ray has, or what it will find on this machine."""
+"""How many trials fit side by side. `resources` are what Ray has, or what it will find on this machine."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pipeline.errors import ConfigError, Fault
 
 
 def local_resources(cluster: ClusterConfig) -> dict[str, float]:
-    """Count what a local Ray will have, before it is started; a container may allow less than is counted here."""
+    """Count what a local Ray will have; a container may allow less than is counted here."""
     resources = {"CPU": float(cluster.num_cpus or len(os.sched_getaffinity(0)))}
     if cluster.gpus_per_trial:
         import torch

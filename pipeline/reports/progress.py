@@ -1,18 +1,17 @@
 """What a running sweep shows: on a terminal a table that moves, elsewhere a line for each trial that ends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from pipeline.engine.events import SweepEvent, TrialEnded
 from pipeline.reports import words
-from pipeline.reports.results import SweepResults
+from pipeline.reports.results import SweepResults, TrialResult
+from pipeline.reports.tables import Column, FittingTable
 
 _STATES = ("running", "paused", "done", "pruned", "failed")
 
@@ -71,23 +70,28 @@ class Progress:
         if isinstance(event, TrialEnded) and self._live is None:
             self._print(self._line(event))
 
-    def table(self) -> Table:
+    def table(self) -> FittingTable:
         """The state of every job."""
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("job", overflow="fold")
-        for title in _STATES:
-            table.add_column(title, justify="right")
-        table.add_column("best", justify="right")
-        table.add_column("left", justify="right")
-        for job in self._plans:
-            trials = self._results.of(job)
-            counts = [sum(result.status == status for result in trials) for status in _STATES]
-            best = words.score(self._results.best(job))
-            table.add_row(job, *(str(n) if n else "-" for n in counts), best, _left(self.seconds_left(job)))
-        if len(self._plans) > 1:
-            table.add_section()
-            table.add_row("all", *[""] * 6, _left(self.total_seconds_left()))
-        return table
+        jobs = list(self._plans)
+        trials = [self._results.of(job) for job in jobs]
+        left = [_left(self.seconds_left(job)) for job in jobs]
+        best = [words.score(self._results.best(job)) for job in jobs]
+        if len(jobs) > 1:
+            jobs, best, left = [*jobs, "all"], [*best, ""], [*left, _left(self.total_seconds_left())]
+            trials.append([result for some in trials for result in some])
+        counts = {state: [str(_count(some, state) or "-") for some in trials] for state in _STATES}
+        return FittingTable(
+            [
+                Column(title="job", cells=jobs),
+                Column(title="running", cells=counts["running"], right=True),
+                Column(title="paused", cells=counts["paused"], right=True, rank=3),
+                Column(title="done", cells=counts["done"], right=True),
+                Column(title="pruned", cells=counts["pruned"], right=True, rank=2),
+                Column(title="failed", cells=counts["failed"], right=True, rank=1),
+                Column(title="best", cells=best, right=True),
+                Column(title="left", cells=left, right=True),
+            ]
+        )
 
     def seconds_left(self, job: str) -> float | None:
         """Estimate, from the epochs measured so far, how long a job takes with as many trials as it runs."""
@@ -128,6 +132,10 @@ class Progress:
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _count(trials: Sequence[TrialResult], state: str) -> int:
+    return sum(result.status == state for result in trials)
 
 
 def _left(seconds: float | None) -> str:

@@ -132,7 +132,7 @@ class FittingTable:
         for column in columns:
             table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
         for cells in zip(*(column.cells for column in columns), strict=True):
-            table.add_row(*cells)
+            table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
         return table
 
 

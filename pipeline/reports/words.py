@@ -26,7 +26,7 @@ def share(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as 12.3 s, 4:05 or 1:02:03."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -37,7 +37,7 @@ def size(num_bytes: int) -> str:
     """Bytes as 812 kB, 1.4 MB or 2.1 GB."""
     value, unit = float(num_bytes), "B"
     for larger in ("kB", "MB", "GB"):
-        if value < 1000:
+        if value < 999.5:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"

@@ -40,8 +40,8 @@ class MultipleChoice(Task):
     """Softmax over the options of one question.
 
     The options of a batch stand below one another as its rows: N options of B questions, with `is_option`,
-    (B, most options), to sort them back. `scoring: joint` reads question and option as one input and scores it
-    (BertForMultipleChoice); `scoring: dual` encodes them apart, the question once, and compares them.
+    (B, most options), to sort them back. `scoring: joint` reads question and option as one input, and scores
+    it (BertForMultipleChoice); `scoring: dual` encodes them apart, the question once, and compares them.
     """
 
     target = "answer"
@@ -92,7 +92,7 @@ class MultipleChoice(Task):
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=len(cut))
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Inputs of N options and (dual) B questions, `is_option` (B, most), `question_of` (N), `labels` (B)."""
+        """Inputs of N options and (dual) B questions, `is_option`, `question_of` (N) and `labels` (B)."""
         batch = {"rows": row_numbers(examples)}
         batch |= pad_inputs([one for example in examples for one in example["inputs"]], pad_token_id)
         if "question" in examples[0]:

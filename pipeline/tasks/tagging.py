@@ -14,6 +14,7 @@ from pipeline.config import TaskConfig
 from pipeline.data.rows import Dataset, Row, Split
 from pipeline.errors import Fault
 from pipeline.tasks import metrics
+from pipeline.tasks.metrics import spans
 from pipeline.tasks.model import LinearHead, TaskModel
 from pipeline.tasks.task import (
     Answer,
@@ -170,26 +171,6 @@ class Tagging(Task):
         predicted = [answer["tags"] for answer in answers]
         counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
         return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
-
-
-def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Entities of a tag sequence, as conlleval reads it.
-
-    Args:
-        tags: BIO, perhaps broken: an I- tag opens an entity where none of its type is open.
-
-    Returns:
-        Type, first token, token behind the last.
-    """
-    found = []
-    start = 0
-    for i, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
-        if tag.startswith("I-") and before[2:] == tag[2:]:
-            continue
-        if before != "O":
-            found.append((before[2:], start, i))
-        start = i
-    return found
 
 
 def _first_rows(split: Split) -> dict[str, Row]:

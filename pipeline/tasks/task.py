@@ -119,7 +119,7 @@ class Task(ABC):
         """Turn a user's item into a row without a target.
 
         Args:
-            item: A mapping with canonical or mapped column names, or the bare value where a task reads but one
+            item: A mapping with canonical or mapped column names, or the bare value where the task reads one
                 field. Further keys, the target's among them, are ignored.
             where: What to call the item in messages.
 
@@ -144,7 +144,7 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-        """Tokenise rows; those without a target, or with a label that the task lacks, give examples without one."""
+        """Tokenise rows; without a target, or with a label that the task lacks, an example has none."""
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from matplotlib.figure import Figure
@@ -142,7 +142,12 @@ def test_status_and_reason_tell_how_a_trial_ended(
 
 @pytest.mark.parametrize(("keep", "kept"), [("all", {TRIAL, OTHER}), ("best", {TRIAL}), ("winners", {TRIAL})])
 def test_retention_says_which_bundles_are_kept(
-    keep: str, kept: set[str], tracking: TrackingConfig, facts: SweepFacts, story: Any, runs: Runs
+    keep: Literal["all", "best", "winners"],
+    kept: set[str],
+    tracking: TrackingConfig,
+    facts: SweepFacts,
+    story: Any,
+    runs: Runs,
 ) -> None:
     store = open_store(dataclasses.replace(tracking, keep_bundles=keep))
     tell(store, facts, whole_sweep(story))

@@ -1,0 +1,120 @@
+"""Every YAML file below conf/ is composed as a command would, typed, and counted."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import jobs.entry
+from jobs.entry import compose_values, read_config
+from pipeline import config
+from pipeline.errors import ConfigError
+from pipeline.strict import build
+
+CONF = jobs.entry.CONF
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ that the commands read."""
+    folder = tmp_path / "conf"
+    shutil.copytree(CONF, folder)
+    monkeypatch.setattr(jobs.entry, "CONF", folder)
+    return folder
+
+
+def read_all(conf: Path) -> list[Path]:
+    """Compose every file; return those that were composed."""
+    files = [*conf.glob("*.yaml"), *conf.glob("*/*.yaml")]
+    for file in files:
+        read(file, conf)
+    return files
+
+
+def read(file: Path, conf: Path) -> None:
+    """Compose one file as the command does that it is of; one that takes no effect, or has no type, is an error."""
+    group, option = file.parent.name, file.stem
+    if file.parent == conf:
+        read_config(option, config_class(option), [])
+    elif group == "task":
+        values = compose_values("sweep", [])
+        build(config.SweepConfig, values)
+        assert_holds(values["task"][option], file)
+    else:
+        command = next(root.stem for root in sorted(conf.glob("*.yaml")) if group in groups_of(root))
+        values = compose_values(command, [f"{group}={option}"])
+        build(config_class(command), values)
+        assert_holds(values[group], file)
+
+
+def config_class(command: str) -> type[Any]:
+    """`conf/sweep.yaml` is a `SweepConfig`."""
+    return getattr(config, f"{command.capitalize()}Config")  # type: ignore[no-any-return]
+
+
+def groups_of(file: Path) -> list[str]:
+    entries = yaml.safe_load(file.read_text("utf-8")).get("defaults", [])
+    return [group for entry in entries if isinstance(entry, dict) for group in entry]
+
+
+def assert_holds(values: Mapping[str, Any], file: Path) -> None:
+    """What stands in the file is what the command gets; the search space is flattened on the way."""
+    for key, value in yaml.safe_load(file.read_text("utf-8")).items():
+        if key not in ("defaults", "space"):
+            assert values[key] == value, f"{file}: {key} had no effect"
+
+
+def test_every_yaml_file_is_composed_typed_and_counted() -> None:
+    composed = read_all(CONF)
+    on_disk = [path for path in CONF.rglob("*") if path.is_file()]
+    assert len(composed) == len(set(composed)) == len(on_disk)
+    assert len(composed) > 25
+
+
+def test_every_group_of_conf_is_chosen_by_a_command() -> None:
+    chosen = {group for file in CONF.glob("*.yaml") for group in groups_of(file)}
+    assert chosen | {"task"} == {path.name for path in CONF.iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "fault"),
+    [
+        ("method/typo.yaml", "name: houlsby\nwidht: 24\n", "method.widht: is no config key. Did you mean width"),
+        ("method/new.yaml", "name: houlsbee\n", "method.name: 'houlsbee' must be one of houlsby, pfeiffer, parallel"),
+        ("engine/odd.yaml", "epochs: many\n", "engine.epochs: 'many' must be a whole number"),
+        ("search/odd.yaml", "space: {engine: {learning_rate: {uniform: [2, 1]}}}\n", "search.space.engine.learning_rate"),
+        ("checkpoint/bare.yaml", "name: bare\n", "checkpoint.source: is missing"),
+        ("task/odd.yaml", "kind: clasification\n", "task.odd.kind: 'clasification' must be one of"),
+        ("task/odd.yaml", "kind: tagging\nmetric: accuracy\n", "task.odd.metric: 'accuracy' is no metric of tagging"),
+        ("task/odd.yaml", "labels: [a, b]\n", "odd.yaml: is no task: it has no `kind`"),
+        ("task/broken.yaml", "kind: [tagging\n", "broken.yaml: cannot be read"),
+        ("data/broken.yaml", "source: {a\n", "cannot be read"),
+    ],
+)
+def test_a_planted_bad_yaml_file_is_found(planted: Path, path: str, text: str, fault: str) -> None:
+    (planted / path).write_text(text, "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read(planted / path, planted)
+    assert fault in str(caught.value)
+
+
+def test_a_planted_command_without_a_type_is_found(planted: Path) -> None:
+    (planted / "mystery.yaml").write_text("seed: 0\n", "utf-8")
+    with pytest.raises(AttributeError, match="MysteryConfig"):
+        read(planted / "mystery.yaml", planted)
+
+
+def test_a_planted_file_that_has_no_effect_is_found(planted: Path) -> None:
+    (planted / "sweep.yaml").write_text((planted / "sweep.yaml").read_text("utf-8") + "engine: {epochs: 3}\n")
+    with pytest.raises(AssertionError, match="epochs had no effect"):
+        read(planted / "engine" / "default.yaml", planted)
+
+
+def test_a_planted_file_that_no_command_reads_is_counted(planted: Path) -> None:
+    (planted / "task" / "forgotten.yml").write_text("kind: tagging\n", "utf-8")
+    on_disk = [path for path in planted.rglob("*") if path.is_file()]
+    found = [*planted.glob("*.yaml"), *planted.glob("*/*.yaml")]
+    assert len(found) == len(on_disk) - 1

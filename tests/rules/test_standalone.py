@@ -1,0 +1,148 @@
+"""A GPU machine that has torch, transformers, tokenizers and safetensors alone can train and predict."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROOT = Path(__file__).parents[2]
+
+BLOCKED = (
+    "ray",
+    "mlflow",
+    "hydra",
+    "omegaconf",
+    "datasets",
+    "peft",
+    "sklearn",
+    "seqeval",
+    "rich",
+    "optuna",
+    "pandas",
+    "matplotlib",
+    "pyarrow",
+)
+
+PROGRAM = """
+import sys
+
+class Hidden:
+    '''A finder that finds nothing of what is blocked, as where it was never installed.'''
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in BLOCKED else self.finder.find_spec(name, path, target)
+
+BLOCKED = set(sys.argv[2].split(","))
+sys.meta_path[:] = [Hidden(finder) for finder in sys.meta_path]
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+for package in ("adapters", "data", "tasks", "methods", "engine", "bank"):
+    module = importlib.import_module(f"pipeline.{package}")
+    for found in pkgutil.iter_modules(module.__path__, f"{module.__name__}."):
+        importlib.import_module(found.name)
+
+from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.bank.predictor import Predictor
+from pipeline.config import CheckpointConfig, DataConfig, EngineConfig, MethodConfig, TaskConfig
+from pipeline.data.load import load
+from pipeline.engine.session import Session, test
+from pipeline.engine.trials import Job, Settings, trial_of
+from pipeline.tasks.kinds import task_for
+
+folder = Path(sys.argv[1])
+checkpoint = open_checkpoint(CheckpointConfig(name="tiny", source="path", location=str(folder / "tiny")))
+tokenizer, base = load_tokenizer(checkpoint), build_base(checkpoint, load_tensors(checkpoint))
+asked = {
+    "sentiment": ({"kind": "classification", "metric": "macro_f1"}, "a good film"),
+    "ner": ({"kind": "tagging"}, "anna went to paris"),
+    "medqa": ({"kind": "multiple_choice"}, {"question": "what is hot", "options": ["fire", "water", "wind"]}),
+    "qa": ({"kind": "extractive_qa"}, {"question": "who saw the film", "context": "anna saw the film"}),
+}
+for name, (values, item) in asked.items():
+    config = TaskConfig(name=name, default_domain="d", **values)
+    dataset = load(config, "d", DataConfig(source=str(folder / "data")))
+    task = task_for(config, dataset)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    job = Job(
+        name=f"{name}/d",
+        registered_name=name,
+        task=task,
+        dataset=dataset,
+        encoded={split.name: task.encode(split.rows, tokenizer) for split in splits},
+        settings=Settings(method=MethodConfig(name="pfeiffer", width=4), engine=EngineConfig(epochs=1)),
+        seed=0,
+    )
+    trial = trial_of(job, 0, {})
+    session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial, folder / name)
+    ((evaluated, _),) = session.epochs()
+    bundle = session.bundle
+    session.close()
+    tested = test(base, checkpoint, tokenizer.pad_token_id, job, trial, bundle)
+    (answer,) = Predictor(checkpoint).predict(bundle, [item])
+    print(name, evaluated.metrics, tested.scores, answer)
+
+there = sorted({name.split(".")[0] for name in sys.modules} & BLOCKED)
+assert not there, there
+"""
+
+ROWS = {
+    "sentiment": [{"text": "a good film", "label": "positive"}, {"text": "a dull book", "label": "negative"}],
+    "ner": [{"tokens": ["anna", "saw", "oslo"], "tags": ["B-PER", "O", "B-LOC"]}],
+    "medqa": [
+        {"question": "what is cold", "options": ["fire", "water"], "answer": 1},
+        {"question": "what is red", "options": ["fire", "water", "wind"], "answer": 0},
+    ],
+    "qa": [
+        {
+            "question": "who met carl",
+            "context": "dora met carl in rome",
+            "answers": {"text": ["dora"], "answer_start": [0]},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]) -> Path:
+    """A checkpoint in `tiny`, and rows of every kind of task in `data`."""
+    for part in tiny_bert():
+        part.save_pretrained(tmp_path / "tiny")
+    for task, rows in ROWS.items():
+        (tmp_path / "data" / task).mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            text = "".join(json.dumps(row) + "\n" for row in rows * 4)
+            (tmp_path / "data" / task / f"{split}.jsonl").write_text(text, "utf-8")
+    return tmp_path
+
+
+def run(folder: Path, *blocked: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, str(folder), ",".join(blocked)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_kind_of_task_trains_tests_and_predicts_with_all_other_packages_blocked(folder: Path) -> None:
+    done = run(folder, *BLOCKED)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(ROWS)
+    assert done.stdout == run(folder, "").stdout, "the scores differ from those of scikit-learn and seqeval"
+
+
+def test_a_package_that_is_needed_is_missed_when_it_is_blocked(folder: Path) -> None:
+    done = run(folder, *BLOCKED, "safetensors")
+    assert done.returncode != 0
+    assert "No module named 'safetensors'" in done.stderr

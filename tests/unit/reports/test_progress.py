@@ -1,0 +1,107 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.engine.events import TrialPaused, TrialStarted
+from pipeline.reports.progress import JobPlan, Progress
+
+PLANS = {
+    "sentiment/films": JobPlan(trials=3, epochs=10, metric="accuracy"),
+    "ner/news": JobPlan(trials=3, epochs=10, metric="f1"),
+}
+
+
+def progress_of(
+    teller: Any, *, terminal: bool = False, plans: Any = PLANS, slots: int = 2
+) -> tuple[Progress, Any]:
+    file = io.StringIO()
+    console = Console(file=file, width=60, force_terminal=terminal)
+    return Progress(console, teller.results, plans, slots=slots), file
+
+
+def cells(progress: Progress, row: int) -> list[str]:
+    return [str(column.cells[row]) for column in progress.table().columns]
+
+
+def test_without_a_terminal_the_first_line_comes_before_any_event(teller: Any) -> None:
+    progress, file = progress_of(teller)
+    with progress:
+        assert file.getvalue() == "2 jobs, 6 trials, 2 at once\n"
+
+
+def test_without_a_terminal_every_finished_trial_is_one_line(teller: Any) -> None:
+    progress, file = progress_of(teller)
+    with progress:
+        progress(teller.tell(TrialStarted(trial=teller.trial())))
+        progress(teller.epoch(1, 0.9))
+        progress(teller.end())
+        progress(teller.fail(1))
+    assert file.getvalue().splitlines()[1:] == [
+        "sentiment/films  trial 1/3  done  accuracy 0.913 (epoch 4)  lr 1e-3 width 24  12.3 s",
+        "sentiment/films  trial 2/3  failed  the loss is not a number at step 17  lr 2e-3 width 16  12.3 s",
+    ]
+
+
+def test_trial_that_failed_after_an_epoch_says_why(teller: Any) -> None:
+    progress, file = progress_of(teller)
+    with progress:
+        progress(teller.end(status="failed", reason="out of memory"))
+    assert "failed  accuracy 0.913 (epoch 4)  out of memory" in file.getvalue()
+
+
+def test_table_counts_the_trials_of_each_job(teller: Any) -> None:
+    progress, _ = progress_of(teller)
+    teller.tell(TrialStarted(trial=teller.trial(0)))
+    teller.epoch(1, 0.9, 1)
+    teller.tell(TrialPaused(trial=teller.trial(1)))
+    teller.fail(2)
+    assert cells(progress, 0) == ["sentiment/films", "1", "1", "-", "-", "1", "0.900", "36 s"]
+    assert cells(progress, 1) == ["ner/news", "-", "-", "-", "-", "-", "-", "-"]
+    assert cells(progress, 2) == ["all", "1", "1", "-", "-", "1", "", "-"]
+
+
+def test_time_left_is_the_remaining_epochs_over_what_runs(teller: Any) -> None:
+    progress, _ = progress_of(teller)
+    assert progress.seconds_left("sentiment/films") is None
+    teller.epoch(1, 0.9, 0)
+    teller.epoch(1, 0.9, 1)
+    assert progress.seconds_left("sentiment/films") == 8 * 4.0 / 2
+    assert progress.total_seconds_left() is None
+
+
+def test_total_is_shared_by_the_slots(teller: Any) -> None:
+    progress, _ = progress_of(teller, plans={"sentiment/films": PLANS["sentiment/films"]}, slots=2)
+    teller.epoch(1, 0.9)
+    assert progress.total_seconds_left() == 9 * 4.0 / 2
+
+
+def test_job_whose_trials_are_over_has_no_time_left(teller: Any) -> None:
+    progress, _ = progress_of(teller)
+    teller.epoch(1, 0.9)
+    for index in range(3):
+        teller.end(index)
+    assert progress.seconds_left("sentiment/films") == 0.0
+
+
+def test_more_epochs_than_planned_leave_no_negative_time(teller: Any) -> None:
+    progress, _ = progress_of(teller)
+    for epoch in range(1, 13):
+        teller.epoch(epoch, 0.9)
+    assert progress.seconds_left("sentiment/films") == 0.0
+
+
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_on_a_terminal_the_table_stays_at_the_end(error: type[Exception] | None, teller: Any) -> None:
+    progress, file = progress_of(teller, terminal=True)
+    try:
+        with progress:
+            progress(teller.end())
+            if error is not None:
+                raise error
+    except ValueError:
+        pass
+    assert "sentiment/films" in file.getvalue()
+    assert "trial 1/3" not in file.getvalue()
+    assert file.getvalue().endswith("\x1b[?25h")  # the cursor is back
