@@ -56,7 +56,7 @@ ui: $(STAMP) ## The MLflow UI on the recorded runs (PORT=5000)
 	$(RUN) jobs.ui $(if $(PORT),'port=$(PORT)') $(COMMON)
 
 predict: $(STAMP) ## The champion of TASK answers TEXT, ITEM, FILE or standard input
-	$(RUN) jobs.predict 'task=$(TASK)' $(COMMON)
+	$(RUN) jobs.predict 'name="$(TASK)"' $(COMMON)
 
 bench: $(STAMP) ## Training speed, side by side with the adapters library
 	$(RUN) jobs.bench $(call given,DATA,data.source) $(COMMON)

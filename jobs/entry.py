@@ -60,7 +60,9 @@ def run(main: Callable[[], None]) -> int:
         return 0
     except Exception:
         traceback.print_exc()
-        errors.print("This is a defect of the pipeline, not of your input. Please report it.", style="bold red")
+        errors.print(
+            "This is a defect of the pipeline, not of your input. Please report it.", style="bold red"
+        )
         return 1
     return 0
 
@@ -160,7 +162,9 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
     """Turn an override into one that Hydra accepts as it is; unknown keys are judged later, all at once."""
     key, raw = override.key_or_group, override.get_value_element_as_str()
     if not (CONF / key).is_dir() or key == "task":
-        return override.input_line if override.input_line.startswith(("+", "~")) else f"++{override.input_line}"
+        return (
+            override.input_line if override.input_line.startswith(("+", "~")) else f"++{override.input_line}"
+        )
     value = str(override.value())
     options = sorted({file.stem for root in (CONF, own) if root for file in (root / key).glob("*.yaml")})
     if value in options:
@@ -180,7 +184,7 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
 
 def _replaced(group: str, name: str, source: str, location: str) -> str:
     values = {"name": name, "source": source, "location": location, "sha256": None, "revision": None}
-    inner = ",".join(f'{key}: {"null" if value is None else _quoted(value)}' for key, value in values.items())
+    inner = ",".join(f"{key}: {'null' if value is None else _quoted(value)}" for key, value in values.items())
     return f"++{group}={{{inner}}}"
 
 
@@ -200,7 +204,9 @@ def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
             continue
         if not isinstance(values, dict) or "kind" not in values:
             rule = "is no task: it has no `kind`"
-            faults.append(Fault(where=str(file), value="", rule=rule, remedy="Begin it with `kind: classification`"))
+            faults.append(
+                Fault(where=str(file), value="", rule=rule, remedy="Begin it with `kind: classification`")
+            )
             continue
         tasks[file.stem] = {"name": file.stem, **values}
     return tasks

@@ -20,19 +20,21 @@ from pipeline.errors import ConfigError, DataError, Fault
 
 @entry("predict", PredictConfig)
 def main(config: PredictConfig, console: Console) -> None:
-    if not config.task:
+    if not config.name:
         remedy = "Name a task that has a champion (`make status` lists them): make predict TASK=sentiment TEXT='...'"
         raise ConfigError(Fault(where="TASK", value="", rule="is missing", remedy=remedy))
     asked = list(items())
-    from pipeline.bank.predictor import Predictor
     from pipeline.adapters.checkpoint import open_checkpoint
+    from pipeline.bank.predictor import Predictor
     from pipeline.engine.bundle import read_bundle
     from pipeline.tracking.registry import fetch
     from pipeline.tracking.store import open_store
 
-    folder = fetch(open_store(config.tracking, create=False), config.task.replace("/", "."))
+    folder = fetch(open_store(config.tracking, create=False), config.name.replace("/", "."))
     predictor = Predictor(open_checkpoint(read_bundle(folder).record.checkpoint))
-    for answer in predictor.predict(folder, [item for _, item in asked], where=[origin for origin, _ in asked]):
+    for answer in predictor.predict(
+        folder, [item for _, item in asked], where=[origin for origin, _ in asked]
+    ):
         print(json.dumps(answer, ensure_ascii=False))
 
 

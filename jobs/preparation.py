@@ -38,7 +38,6 @@ def prepare(config: SweepConfig) -> Prepared:
         UserError: With everything that is wrong.
     """
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     checkpoint = open_checkpoint(config.checkpoint)
     tokenizer = load_tokenizer(checkpoint)
     jobs = prepare_jobs(config, tokenizer)
@@ -86,7 +85,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
     if config.dryrun:
         total = sum(row.seconds or 0 for row in rows)
-        console.print(f"About {total / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained.")
+        console.print(
+            f"About {total / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained."
+        )
 
 
 def widest(config: SweepConfig, job: Job) -> Trial:

@@ -19,7 +19,15 @@ def main(config: UiConfig, console: Console) -> None:
         return
     address = f"http://127.0.0.1:{config.port}"
     console.print(f"{address}/#/experiments/{store.experiment_id}   (Ctrl-C stops it)")
-    arguments = ["server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(config.port)]
+    arguments = [
+        "server",
+        "--backend-store-uri",
+        store.uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(config.port),
+    ]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--workers", "1"])
 
 

@@ -2,20 +2,29 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from pipeline.adapters.anatomy import anatomy_of
 from pipeline.config import CheckpointConfig
 from pipeline.errors import CheckpointError, Fault
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "*.bpe.model", "spiece.model")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "*.bpe.model",
+    "spiece.model",
+)
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
@@ -80,10 +89,13 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         CheckpointError: The weights cannot be read.
     """
     try:
-        base = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32)
+        with _without_progress_bar():
+            base = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         rule = f"has weights that cannot be read ({_first_line(error)})"
-        raise CheckpointError(_fault(checkpoint.config, rule, "Save it again, or download it again")) from error
+        raise CheckpointError(
+            _fault(checkpoint.config, rule, "Save it again, or download it again")
+        ) from error
     _drop_pooler(base)
     tensors = dict(base.state_dict())
     tensors.update(base.named_buffers())
@@ -124,6 +136,18 @@ def num_parameters(base: PreTrainedModel) -> int:
     return sum(p.numel() for p in base.parameters() if not p.requires_grad)
 
 
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for weights that are read in a moment."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def _drop_pooler(base: PreTrainedModel) -> None:
     """Leave out the pooling layer that some families add: no head reads it."""
     if getattr(base, "pooler", None) is not None:
@@ -147,14 +171,18 @@ def _hub_folder(config: CheckpointConfig) -> Path:
         return Path(snapshot_download(config.location, revision=config.revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         rule = f"cannot be fetched from the hub ({_first_line(error)})"
-        remedy = "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
+        remedy = (
+            "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
+        )
         raise CheckpointError(_fault(config, rule, remedy)) from error
 
 
 def _given_folder(config: CheckpointConfig) -> Path:
     folder = Path(config.location).expanduser().resolve()
     if not folder.is_dir():
-        raise CheckpointError(_fault(config, "is no folder", "Give a folder that model.save_pretrained(folder) wrote"))
+        raise CheckpointError(
+            _fault(config, "is no folder", "Give a folder that model.save_pretrained(folder) wrote")
+        )
     return folder
 
 

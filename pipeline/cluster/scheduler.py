@@ -110,7 +110,11 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
         """Why each of the trials that were ended early was."""
 
     def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
-        _keep_actors(tune_controller, trial)
+        controller = tune_controller._tune_controller  # behind a wrapper that warns of everything private
+        _keep_actors(controller, trial)
+        if trial in controller._resetting_trials:
+            _spare(controller, trial)
+            self._released.add(place_of(trial))
 
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]
@@ -181,17 +185,26 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
         self.pruned |= {Place(job, index): why for index, why in decision.pruned.items()}
 
 
-def _keep_actors(tune_controller: TuneController, trial: TuneTrial) -> None:
+def _keep_actors(controller: TuneController, trial: TuneTrial) -> None:
     """Make Tune keep every idle actor until the experiment ends.
 
-    It keeps only as many as there are trials staged at that moment, that is none while all wait for the last
-    one of their rung; each actor would then be started anew (seconds), though a trial is a matter of
-    milliseconds.
+    It keeps only as many as there are trials staged at that moment, that is none while all wait for the last one
+    of their rung; each actor would then be started anew (seconds), though a trial is a matter of milliseconds.
     """
-    controller = getattr(tune_controller, "_tune_controller", tune_controller)
     cache, resources = controller._actor_cache, trial.placement_group_factory
     if cache._max_num_objects[resources] < _ALL:
         cache.increase_max(resources, by=2 * _ALL)
 
 
 _ALL = 10**6
+
+
+def _spare(controller: TuneController, trial: TuneTrial) -> None:
+    """Keep a trial alive that was given to an actor which had died in the meantime.
+
+    Tune takes up that failure twice, as the actor's (and queues the trial again) and as the task's (and ends the
+    trial for good); and it believes for ever that the trial is being reset. It leaves a paused trial alone.
+    """
+    controller._resetting_trials.discard(trial)
+    controller._set_trial_status(trial, TuneTrial.PAUSED)
+    trial.run_metadata.num_failures -= 1  # it is going to be counted once more

@@ -107,7 +107,7 @@ def _stop(where: str, rule: str, remedy: str) -> DataError:
 
 def _reason(error: ValueError) -> str:
     """Say what is wrong with a piece of JSON; its own line number would be taken for the file's."""
-    return f"{error.msg} (character {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
+    return f"{error.msg} (character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _read_jsonl(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | Fault]:
@@ -117,7 +117,7 @@ def _read_jsonl(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
             continue
         where = f"{path}:{number}"
         try:
-            values = json.loads(line)
+            values = json.loads(line.rstrip())
         except ValueError as error:  # JSONDecodeError, or a number of thousands of digits
             yield Fault(where=where, value="", rule=f"is not valid JSON: {_reason(error)}", remedy=remedy)
             continue

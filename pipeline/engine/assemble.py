@@ -20,7 +20,12 @@ _ADAPTER, _HEAD = "adapter.", "head."
 
 
 def fresh_model(
-    base: PreTrainedModel, checkpoint: Checkpoint, task: Task, method: MethodConfig, engine: EngineConfig, seed: int
+    base: PreTrainedModel,
+    checkpoint: Checkpoint,
+    task: Task,
+    method: MethodConfig,
+    engine: EngineConfig,
+    seed: int,
 ) -> TaskModel:
     """Attach a new adapter to the base and put a new head on it; takes milliseconds.
 

@@ -15,7 +15,12 @@ from pipeline.tasks.task import Answer, Encoded, Task
 
 
 def answer(
-    model: TaskModel, task: Task, rows: Sequence[Row], encoded: Encoded, config: EngineConfig, pad_token_id: int
+    model: TaskModel,
+    task: Task,
+    rows: Sequence[Row],
+    encoded: Encoded,
+    config: EngineConfig,
+    pad_token_id: int,
 ) -> list[Answer]:
     """Answer every row.
 

@@ -157,4 +157,7 @@ def _groups(parameters: list[nn.Parameter], config: EngineConfig) -> list[dict[s
     """Matrices decay; biases, norms and scalars do not."""
     matrices = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]

@@ -28,7 +28,11 @@ def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> lis
 
 
 def _prepare(
-    config: SweepConfig, task_config: TaskConfig, domain: str, data: DataConfig, tokenizer: PreTrainedTokenizerBase
+    config: SweepConfig,
+    task_config: TaskConfig,
+    domain: str,
+    data: DataConfig,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Job:
     dataset = load(task_config, domain, data)
     task = task_for(task_config, dataset)

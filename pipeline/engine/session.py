@@ -40,7 +40,13 @@ class Session:
     """A trial that is being trained on a base which nothing else uses meanwhile."""
 
     def __init__(
-        self, base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial, folder: Path
+        self,
+        base: PreTrainedModel,
+        checkpoint: Checkpoint,
+        pad_token_id: int,
+        job: Job,
+        trial: Trial,
+        folder: Path,
     ) -> None:
         """Attach a fresh adapter and head, or those of the folder's snapshot.
 
@@ -159,7 +165,9 @@ class Session:
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
         config = self.trial.settings.engine
-        return self.job.task.score(rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id))
+        return self.job.task.score(
+            rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id)
+        )
 
 
 def test(

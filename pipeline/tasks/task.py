@@ -30,8 +30,6 @@ Answer = dict[str, Any]
 """What is said about one row; goes into JSON as it is."""
 Output = NDArray[np.float32]
 
-MAX_FAULTS = 20
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
@@ -86,7 +84,7 @@ class Task(ABC):
         """Check what the rows of all three splits mean.
 
         Raises:
-            DataError: With one fault for every bad row, at most 20 and how many more there are.
+            DataError: With every fault of every bad row; where the rows are good, of the splits.
         """
         splits = (dataset.train, dataset.validation, dataset.test)
         faults = [fault for split in splits for row in split.rows for fault in cls.row_faults(row)]
@@ -193,14 +191,9 @@ class Task(ABC):
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
-    """Raise a DataError with the first 20 of `faults`, if there are any, and the number of the others."""
-    if not faults:
-        return
-    shown = list(faults[:MAX_FAULTS])
-    if len(faults) > MAX_FAULTS:
-        rule = f"and {len(faults) - MAX_FAULTS} more"
-        shown.append(Fault(where="...", value="", rule=rule, remedy="Mend these first"))
-    raise DataError(shown)
+    """Raise a DataError with `faults`, if there are any."""
+    if faults:
+        raise DataError(faults)
 
 
 def fault(row: Row, value: object, rule: str, remedy: str) -> Fault:

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.engine.bundle import BundleRecord
 from pipeline.engine.events import Evaluated, JobTested, TrialEnded
-from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.engine.trials import Job, Trial
 from pipeline.tracking.run import Point
 
 SWEEP = ""
@@ -85,28 +85,29 @@ def shared_params(config: Mapping[str, Any]) -> dict[str, Any]:
     return flatten({key: config[key] for key in _SHARED if key in config})
 
 
-def settings_params(settings: Settings) -> dict[str, Any]:
-    """Params of a trial: every setting by its dotted key, and the two that are always compared, short."""
-    short = {"learning_rate": settings.engine.learning_rate, "width": settings.method.width}
-    return flatten(dataclasses.asdict(settings)) | short
+def trial_params(trial: Trial) -> dict[str, Any]:
+    """Params of a trial: learning rate, width and each searched key by its last word, other settings dotted.
 
-
-def searched_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Params of a trial: each searched key by its last word, where no two share it."""
-    last = [key.rpartition(".")[2] for key in params]
-    return {name: value for name, value in zip(last, params.values(), strict=True) if last.count(name) == 1}
+    No setting is there twice: the UI draws every param that differs.
+    """
+    short = dict.fromkeys(("engine.learning_rate", "method.width", *trial.params))
+    last = [key.rpartition(".")[2] for key in short]
+    names = {key: word if last.count(word) == 1 else key for key, word in zip(short, last, strict=True)}
+    settings = flatten(dataclasses.asdict(trial.settings))
+    return {names.get(key, key): value for key, value in settings.items()}
 
 
 def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]]) -> Iterator[Point]:
     """Points of one epoch: training by step, evaluation by epoch."""
+    # First, since the UI compares runs by the metric that they got first.
+    yield "eval/primary", evaluated.primary, evaluated.epoch
+    for name, value in evaluated.metrics.items():
+        yield f"eval/{name}", value, evaluated.epoch
     for step, loss, learning_rate in losses:
         yield "train/loss", loss, step
         yield "train/learning_rate", learning_rate, step
     yield "train/epoch_loss", evaluated.train_loss, evaluated.epoch
     yield "train/rows_per_s", evaluated.rows_per_s, evaluated.epoch
-    yield "eval/primary", evaluated.primary, evaluated.epoch
-    for name, value in evaluated.metrics.items():
-        yield f"eval/{name}", value, evaluated.epoch
 
 
 def end_points(event: TrialEnded) -> Iterator[Point]:

@@ -214,9 +214,7 @@ class _RunTree:
         if "status" in run.tags:  # ended before the sweep was interrupted
             return run
         run.reopen()
-        searched = fields.searched_params(trial.params)
-        settings = fields.settings_params(trial.settings)
-        run.params(fields.shared_params(self._facts.config) | settings | searched)
+        run.params(fields.shared_params(self._facts.config) | fields.trial_params(trial))
         return run
 
     def _end_trial(self, event: TrialEnded) -> None:
@@ -243,7 +241,7 @@ class _RunTree:
         if self._store.config.keep_bundles == "winners":
             trial.folder(event.bundle, "bundle")
         trial.set_tags({"winner": "true"})
-        run.params(fields.settings_params(event.trial.settings) | fields.searched_params(event.trial.params))
+        run.params(fields.trial_params(event.trial))
         run.points(fields.test_points(event))
         run.points(fields.size_points(read_bundle(event.bundle).record))
         run.table("test_predictions.json", event.predictions)

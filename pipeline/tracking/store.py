@@ -18,6 +18,8 @@ from pipeline.errors import ConfigError, Fault, TrackingError
 
 _REACH_TIMEOUT_S = 5
 _SQLITE = "sqlite:///"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Else the UI guesses, and opens the experiment as one about prompts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +146,7 @@ def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
     # Absolute, since MLflow would resolve it anew in every process that reads or writes.
     location = str(Path(config.artifacts).expanduser().absolute()) if local else None
     try:
-        return str(client.create_experiment(config.experiment, artifact_location=location))
+        return str(client.create_experiment(config.experiment, artifact_location=location, tags=_KIND))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -23,7 +23,14 @@ _SIZES = {
     "intermediate_size": 32,
     "max_position_embeddings": 40,
 }
-_DISTIL = {"vocab_size": 60, "dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 40}
+_DISTIL = {
+    "vocab_size": 60,
+    "dim": 16,
+    "n_layers": 3,
+    "n_heads": 2,
+    "hidden_dim": 32,
+    "max_position_embeddings": 40,
+}
 
 FAMILIES: Mapping[str, Callable[[], PreTrainedModel]] = {
     "bert": lambda: BertModel(BertConfig(**_SIZES), add_pooling_layer=False),

@@ -26,7 +26,9 @@ def saved(family: str, folder: Path) -> CheckpointConfig:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(family: str, tmp_path: Path) -> None:
+def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(
+    family: str, tmp_path: Path
+) -> None:
     checkpoint = open_checkpoint(saved(family, tmp_path))
     tensors = load_tensors(checkpoint)
     base = build_base(checkpoint, tensors)
@@ -93,7 +95,9 @@ def test_a_folder_without_tokenizer_says_how_to_save_one(tmp_path: Path) -> None
         load_tokenizer(open_checkpoint(saved("bert", tmp_path)))
 
 
-def test_an_unreachable_hub_is_named_with_what_to_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_named_with_what_to_check(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"nobody/nothing.*HF_TOKEN.*HF_HUB_OFFLINE"):

@@ -137,7 +137,8 @@ def test_the_seed_decides_the_initial_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "expected"), [("all", [0, 1, 2, 3]), ("top-1", [3]), ("top-4", [0, 1, 2, 3]), ([2, 0, 2], [0, 2])]
+    ("layers", "expected"),
+    [("all", [0, 1, 2, 3]), ("top-1", [3]), ("top-4", [0, 1, 2, 3]), ([2, 0, 2], [0, 2])],
 )
 def test_layers_are_resolved(layers: str | list[int], expected: list[int]) -> None:
     assert chosen_layers(layers, 4) == expected

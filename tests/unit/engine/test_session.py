@@ -67,7 +67,9 @@ def test_a_training_interrupted_at_any_step_ends_like_an_undisturbed_one(
 ) -> None:
     undisturbed = run(lab.session(tmp_path / "a", method__dropout=0.2))
     session = lab.session(tmp_path / "b", method__dropout=0.2)
-    events = fit(session.training, lab.job.task, lab.job.encoded["train"], session.pad_token_id, session._evaluate)
+    events = fit(
+        session.training, lab.job.task, lab.job.encoded["train"], session.pad_token_id, session._evaluate
+    )
     taken = 0
     for event in events:
         if isinstance(event, StepDone):
@@ -138,7 +140,9 @@ def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
     list(session.epochs())
     session.close()
     assert session.bundle is not None and lab.tokenizer.pad_token_id is not None
-    tested = test(lab.base, lab.checkpoint, lab.tokenizer.pad_token_id, lab.job, session.trial, session.bundle)
+    tested = test(
+        lab.base, lab.checkpoint, lab.tokenizer.pad_token_id, lab.job, session.trial, session.bundle
+    )
     assert [p["origin"] for p in tested.predictions] == [row.origin for row in lab.job.dataset.test.rows]
     right = [p["label"] == p["predicted"]["label"] for p in tested.predictions]
     assert tested.primary == sum(right) / len(right) == 1.0

@@ -83,6 +83,7 @@ def test_trial_has_flat_and_dotted_params_and_those_of_the_sweep(
     params = runs()[OTHER].data.params
     assert (params["learning_rate"], params["width"], params["batch_size"]) == ("0.002", "8", "16")
     assert (params["engine.epochs"], params["method.name"]) == ("4", "pfeiffer")
+    assert "engine.learning_rate" not in params  # the UI would draw it a second time
     assert (params["data.source"], params["search.trials"]) == ("starter", "2")
 
 
