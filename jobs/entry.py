@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed while running, 2 something that the user can mend, 
 
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,8 +48,7 @@ def run(main: Callable[[], None]) -> int:
     except UserError as error:
         many = len(error.faults) > 1
         errors.print(f"{len(error.faults)} things to mend:" if many else "Not started:", style="bold red")
-        for fault in error.faults:
-            errors.print(f"  {fault}", markup=False)
+        errors.print(textwrap.indent(str(error), "  "), markup=False)
         return error.exit_code
     except PipelineError as error:
         errors.print(f"Failed: {error}", markup=False, style="bold red")
@@ -78,19 +78,33 @@ def read_config(name: str, cls: type[T], arguments: list[str]) -> T:
     Raises:
         ConfigError: Everything that is wrong with the keys and values, at once.
     """
-    return build(cls, compose_values(name, arguments))
+    faults: list[Fault] = []
+    values = compose_values(name, arguments, faults)
+    try:
+        config = build(cls, values)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from error
+    if faults:
+        raise ConfigError(faults)
+    return config
 
 
-def compose_values(name: str, arguments: list[str]) -> dict[str, Any]:
-    """Compose as `read_config` does, but return plain containers."""
+def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict[str, Any]:
+    """Compose as `read_config` does, but return plain containers.
+
+    Args:
+        name: File below `conf/`, without `.yaml`.
+        arguments: Hydra overrides.
+        faults: Takes in what is wrong but leaves the rest to be judged, such as an unknown option of a group.
+
+    Raises:
+        ConfigError: Nothing can be composed.
+    """
     overrides = _parse(arguments)
     own = _own_folder(overrides)
-    faults: list[Fault] = []
     lines = [f"hydra.searchpath=[file://{own}]"] if own else []
     lines += [line for override in overrides if (line := _line(override, own, faults))]
     tasks = _task_files(own, faults) if name in ("sweep", "bench") else None
-    if faults:
-        raise ConfigError(faults)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose(name, lines)
@@ -98,7 +112,7 @@ def compose_values(name: str, arguments: list[str]) -> dict[str, Any]:
             composed = OmegaConf.merge({"task": tasks}, OmegaConf.to_container(composed))
         values = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_unreadable("config", error)) from error
+        raise ConfigError([*faults, _unreadable("config", error)]) from error
     assert isinstance(values, dict)
     if "search" in values and isinstance(values["search"], dict):
         values["search"]["space"] = _flat_space(values["search"].get("space") or {})
@@ -137,7 +151,7 @@ def _parse(arguments: list[str]) -> list[Override]:
         try:
             overrides += OverridesParser.create().parse_overrides([argument])
         except HydraException as error:
-            remedy = "Write key=value; put quotes around values with blanks or commas"
+            remedy = "Write key=value, or key=[a,b] for a list; put quotes around values with blanks or commas"
             rule = f"is no override ({_line_of(error)})"
             faults.append(Fault(where="command line", value=argument, rule=rule, remedy=remedy))
     if faults:
@@ -161,11 +175,15 @@ def _own_folder(overrides: list[Override]) -> Path | None:
 def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | None:
     """Turn an override into one that Hydra accepts as it is; unknown keys are judged later, all at once."""
     key, raw = override.key_or_group, override.get_value_element_as_str()
-    if not (CONF / key).is_dir() or key == "task":
+    if not (CONF / key).is_dir():
         return (
             override.input_line if override.input_line.startswith(("+", "~")) else f"++{override.input_line}"
         )
     value = str(override.value())
+    if key == "task":
+        remedy = "Choose with tasks=[sentiment,ner], or change one with task.<name>.<key>=<value>"
+        faults.append(Fault(where=key, value=value, rule="holds every known task", remedy=remedy))
+        return None
     options = sorted({file.stem for root in (CONF, own) if root for file in (root / key).glob("*.yaml")})
     if value in options:
         return f"{key}={raw}"
@@ -175,10 +193,11 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
         return _replaced("checkpoint", value.rpartition("/")[2], "hub", value)
     if key == "data":
         return f"++data.source={raw}"
-    remedy = nearest(value, options)
+    rule, remedy = f"is no {key} in conf/{key}", nearest(value, options)
     if key == "checkpoint":
+        rule = "is no folder" if "/" in value else f"{rule} and no folder"
         remedy += "; or give a folder that exists, or a hub id (owner/name)"
-    faults.append(Fault(where=key, value=value, rule=f"is no {key} in conf/{key}", remedy=remedy))
+    faults.append(Fault(where=key, value=value, rule=rule, remedy=remedy))
     return None
 
 
@@ -231,4 +250,4 @@ def _unreadable(where: str, error: Exception) -> Fault:
 
 
 def _line_of(error: Exception) -> str:
-    return " ".join(str(error).split())[:240].rstrip(".")
+    return " ".join(str(error).partition("See https:")[0].split())[:240].rstrip(".")

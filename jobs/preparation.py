@@ -12,9 +12,11 @@ from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, l
 from pipeline.cluster.plan import plan_of
 from pipeline.cluster.search import check
 from pipeline.config import SweepConfig
+from pipeline.data.load import resolve
 from pipeline.engine.estimate import estimate, trained_share
 from pipeline.engine.prepare import prepare_jobs
-from pipeline.engine.trials import Job, Trial, trial_of
+from pipeline.engine.trials import Job, Settings, Trial, trial_of
+from pipeline.errors import Faults
 from pipeline.reports.tables import MatrixRow, matrix_table
 
 LARGE_SHARE = 0.05
@@ -38,12 +40,24 @@ def prepare(config: SweepConfig) -> Prepared:
         UserError: With everything that is wrong.
     """
     transformers_logging.set_verbosity_error()
-    checkpoint = open_checkpoint(config.checkpoint)
+    checkpoint = _check(config)
     tokenizer = load_tokenizer(checkpoint)
     jobs = prepare_jobs(config, tokenizer)
-    check(config.search, jobs[0].settings)
     base = build_base(checkpoint, load_tensors(checkpoint))
     return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=jobs)
+
+
+def _check(config: SweepConfig) -> Checkpoint:
+    """Judge what can be judged without reading a row, all of it at once; return the verified checkpoint."""
+    faults = Faults()
+    with faults.gathered():
+        checkpoint = open_checkpoint(config.checkpoint)
+    with faults.gathered():
+        resolve(config.tasks, config.task, config.data)
+    with faults.gathered():
+        check(config.search, Settings(method=config.method, engine=config.engine))
+    faults.raise_any()
+    return checkpoint
 
 
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:

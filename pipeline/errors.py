@@ -14,7 +14,8 @@ A `UserError` is a list of faults, so that all of them are shown at once. Anythi
 console is a defect of ours and keeps its traceback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 MAX_SHOWN = 20
@@ -60,6 +61,27 @@ class UserError(PipelineError):
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[tuple[Fault, ...]]]:
         return type(self), (self.faults,)
+
+
+class Faults:
+    """The faults of checks that do not need one another, gathered to be shown at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[UserError] = []
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Keep the `UserError` that ends the block, and go on after it."""
+        try:
+            yield
+        except UserError as error:
+            self._errors.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was kept, if anything, as one error of the first one's class; equal faults once."""
+        if self._errors:
+            faults = dict.fromkeys(fault for error in self._errors for fault in error.faults)
+            raise type(self._errors[0])(list(faults)) from self._errors[0]
 
 
 class ConfigError(UserError):

@@ -56,7 +56,7 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     try:
         model_type = AutoConfig.from_pretrained(folder).model_type
     except (OSError, ValueError, KeyError) as error:
-        rule = f"has no config.json that transformers can read ({_first_line(error)})"
+        rule = f"has no config.json that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(config, rule, "Save it with model.save_pretrained(folder)")) from error
     anatomy_of(model_type)
     return Checkpoint(config=config, folder=folder, sha256=sha256, model_type=model_type)
@@ -77,7 +77,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
     except (OSError, ValueError, KeyError) as error:
-        rule = f"has no tokenizer that transformers can read ({_first_line(error)})"
+        rule = f"has no tokenizer that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
     return tokenizer  # type: ignore[no-any-return]
 
@@ -92,7 +92,7 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         with _without_progress_bar():
             base = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
-        rule = f"has weights that cannot be read ({_first_line(error)})"
+        rule = f"has weights that cannot be read ({_first_sentence(error)})"
         raise CheckpointError(
             _fault(checkpoint.config, rule, "Save it again, or download it again")
         ) from error
@@ -170,7 +170,7 @@ def _hub_folder(config: CheckpointConfig) -> Path:
     try:
         return Path(snapshot_download(config.location, revision=config.revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        rule = f"cannot be fetched from the hub ({_first_line(error)})"
+        rule = f"cannot be fetched from the hub ({_first_sentence(error)})"
         remedy = (
             "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
         )
@@ -210,5 +210,6 @@ def _fault(config: CheckpointConfig, rule: str, remedy: str) -> Fault:
     return Fault(where="checkpoint", value=config.location, rule=rule, remedy=remedy)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200].rstrip(".")
+def _first_sentence(error: Exception) -> str:
+    """The first sentence of what a library says."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0][:200].rstrip(".")

@@ -42,7 +42,7 @@ class Narrator(tune.Callback):  # type: ignore[misc]
         self._failed_tests: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave everything out: Tune pickles its callbacks into a file that nobody reads; sinks hold threads."""
+        """Leave everything out: Tune pickles callbacks into a file that nobody reads, and sinks hold threads."""
         return {}
 
     def tell(self) -> None:

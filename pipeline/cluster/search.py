@@ -60,7 +60,7 @@ class Random:
         for _ in range(100):
             columns = {key: _spread(self._space[key], self._trials, streams[key]) for key in self._space}
             cohort = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-            if not any(cohort[i] in cohort[:i] for i in range(len(cohort))):
+            if size is None or not any(cohort[i] in cohort[:i] for i in range(len(cohort))):
                 return list(cohort)
         # Nearly every point of a small space is wanted: balance gives way to distinctness.
         return random.Random(self._seed).sample(list(_product(self._space, points=1)), self._trials)

@@ -5,6 +5,7 @@ The libraries themselves read `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_DATASETS_OFFLINE
 
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import FIELDS, HubConfig, TaskConfig
@@ -18,6 +19,9 @@ TARGETS = ("label", "tags", "answer", "answers")
 """The fields that are learned: their values are hidden in the test splits of many data sets."""
 
 Column = str | list[str]
+
+_PATIENCE_S = 10
+"""How long the hub may take to answer that a data set is there."""
 
 
 def open_dataset(task: TaskConfig, domain: str) -> Source:
@@ -61,6 +65,7 @@ def _load(config: HubConfig) -> "Mapping[str, datasets.Dataset]":
     for library in ("datasets", "huggingface_hub"):
         logging.getLogger(library).handlers.clear()  # their own stderr; what they say still reaches our log
     try:
+        _require_answer(config)
         loaded: Mapping[str, datasets.Dataset] = datasets.load_dataset(
             config.id, config.config, revision=config.revision
         )
@@ -73,6 +78,32 @@ def _load(config: HubConfig) -> "Mapping[str, datasets.Dataset]":
         )
         raise DataError(Fault(where=config.id, value="", rule=rule, remedy=remedy)) from error
     return loaded
+
+
+def _require_answer(config: HubConfig) -> None:
+    """Fail at once where the hub does not answer and nothing is cached: `load_dataset` tries for half a minute.
+
+    Raises:
+        ConnectionError: It does not answer.
+    """
+    import datasets
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    endpoint = datasets.config.HF_ENDPOINT
+    if datasets.config.HF_HUB_OFFLINE or Path(config.id).is_dir():
+        return
+    try:
+        HfApi(endpoint).dataset_info(config.id, revision=config.revision, timeout=_PATIENCE_S)
+    except HfHubHTTPError:
+        return  # it answered; `load_dataset` says best what is wrong
+    except Exception as error:  # of the HTTP client that the hub's library uses at present
+        try:
+            snapshot_download(
+                config.id, repo_type="dataset", revision=config.revision, local_files_only=True, allow_patterns=[]
+            )
+        except LocalEntryNotFoundError:
+            raise ConnectionError(f"{endpoint} does not answer ({error})") from error
 
 
 def _split_faults(config: HubConfig, key: str, there: list[str]) -> Iterator[Fault]:
@@ -92,9 +123,7 @@ def _mapping_faults(config: HubConfig, task: TaskConfig, key: str) -> Iterator[F
             yield Fault(where=f"{key}.columns.{name}", value="", rule=rule, remedy=remedy)
 
 
-def _column_faults(
-    config: HubConfig, task: TaskConfig, key: str, part: str, there: list[str]
-) -> Iterator[Fault]:
+def _column_faults(config: HubConfig, task: TaskConfig, key: str, part: str, there: list[str]) -> Iterator[Fault]:
     for name in task.columns:
         column = config.columns.get(name, name)
         for path in [column] if isinstance(column, str) else column:
@@ -169,11 +198,8 @@ def _listed(value: Any) -> Any:
 
 
 def _index(value: Any, options: Any) -> Any:
-    """Turn the answer's letter into its position."""
-    if not isinstance(value, str):
-        return value
+    """Turn the key of the right option, or its letter, into its position."""
     if isinstance(options, Mapping) and value in options:
         return sorted(options).index(value)
-    if value.isdecimal():
-        return int(value)
-    return ord(value) - ord("A") if len(value) == 1 and "A" <= value <= "Z" else value
+    is_letter = isinstance(value, str) and len(value) == 1 and "A" <= value <= "Z"
+    return ord(value) - ord("A") if is_letter else value

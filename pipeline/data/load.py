@@ -8,7 +8,7 @@ from pipeline.config import DataConfig, TaskConfig
 from pipeline.data import files, hub
 from pipeline.data.rows import Dataset, Row, Source
 from pipeline.data.splits import arrange
-from pipeline.errors import ConfigError, DataError, Fault, UserError
+from pipeline.errors import ConfigError, DataError, Fault, Faults
 from pipeline.strict import nearest
 
 STARTER = Path(__file__).with_name("starter")
@@ -33,9 +33,7 @@ def domains(task: TaskConfig, data: DataConfig) -> list[str]:
     return sorted(_hub_domains(task) if data.source == "hub" else _folders(task, data))
 
 
-def resolve(
-    patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConfig
-) -> list[tuple[TaskConfig, str]]:
+def resolve(patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConfig) -> list[tuple[TaskConfig, str]]:
     """Turn `sentiment` (its default domain), `sentiment/movies` and `sentiment/*` into tasks and domains.
 
     Raises:
@@ -47,15 +45,12 @@ def resolve(
         remedy = f"Set TASKS to one or more of {', '.join(sorted(tasks))}, separated by commas"
         raise ConfigError(Fault(where="TASKS", value="", rule=rule, remedy=remedy))
     jobs: dict[str, tuple[TaskConfig, str]] = {}
-    errors: list[UserError] = []
+    faults = Faults()
     for pattern in wanted:
-        try:
+        with faults.gathered():
             for task, domain in _expand(pattern, tasks, data):
                 jobs[job_name(task, domain)] = (task, domain)
-        except UserError as error:
-            errors.append(error)
-    if errors:
-        raise type(errors[0])(list(dict.fromkeys(fault for error in errors for fault in error.faults)))
+    faults.raise_any()
     return list(jobs.values())
 
 
@@ -130,9 +125,7 @@ def _default(task: TaskConfig, there: list[str]) -> str:
 def _unknown_task(name: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> Fault:
     remedy = nearest(name, list(tasks))
     if data.source != "hub" and name in _task_folders(_root(data)):
-        remedy = (
-            f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
-        )
+        remedy = f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
     return Fault(where="TASKS", value=name, rule="is no known task", remedy=remedy)
 
 

@@ -15,9 +15,7 @@ from pipeline.errors import DataError, Fault
 Rows = Mapping[str, Sequence[Row]]
 
 
-def arrange(
-    found: Rows, config: DataConfig, where: str
-) -> tuple[dict[str, Split], dict[str, int], list[str]]:
+def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Split], dict[str, int], list[str]]:
     """Make train, validation and test out of what was found.
 
     Args:

@@ -5,7 +5,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config import DataConfig, SweepConfig, TaskConfig
 from pipeline.data.load import job_name, load, registered_name, resolve
 from pipeline.engine.trials import Job, Settings
-from pipeline.errors import Fault, UserError
+from pipeline.errors import Faults
 from pipeline.tasks.kinds import task_for
 
 
@@ -16,14 +16,11 @@ def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> lis
         UserError: With the faults of all jobs.
     """
     jobs: list[Job] = []
-    faults: dict[Fault, type[UserError]] = {}
+    faults = Faults()
     for task, domain in resolve(config.tasks, config.task, config.data):
-        try:
+        with faults.gathered():
             jobs.append(_prepare(config, task, domain, config.data, tokenizer))
-        except UserError as error:
-            faults |= dict.fromkeys(error.faults, type(error))
-    if faults:
-        raise next(iter(faults.values()))(list(faults))
+    faults.raise_any()
     return jobs
 
 

@@ -120,10 +120,7 @@ def label_counts(gold: Sequence[str], predicted: Sequence[str]) -> Counts:
 
 def span_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> Counts:
     """Counts for `f1_of`, (N, 3)."""
-    counts = [
-        (len({*wanted} & {*said}), len(said), len(wanted))
-        for wanted, said in zip(gold, predicted, strict=True)
-    ]
+    counts = [(len({*wanted} & {*said}), len(said), len(wanted)) for wanted, said in zip(gold, predicted, strict=True)]
     return np.array(counts, dtype=np.float64)
 
 
@@ -171,9 +168,7 @@ def _overlap_f1(words: list[str], gold: list[str]) -> float:
     return 2 * shared / (len(words) + len(gold)) if shared else 0.0
 
 
-def entity_scores(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
-) -> dict[str, dict[str, float]]:
+def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
     """Precision, recall, f1 and support of each entity type (seqeval's report without its averages)."""
     from seqeval.metrics import classification_report
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any, final
 
 import torch
@@ -134,7 +135,7 @@ class MultipleChoice(Task):
         gold = [row.fields["answer"] for row in rows]
         predicted = [answer["answer"] for answer in answers]
         counts = metrics.match_counts(gold, predicted)
-        baseline = sum(1 / len(row.fields["options"]) for row in rows) / len(rows)
+        baseline = fmean(1 / len(row.fields["options"]) for row in rows)
         values = {"accuracy": metrics.accuracy(gold, predicted)}
         return self.scores(values, counts, metrics.mean_of, baseline=baseline)
 

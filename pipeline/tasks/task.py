@@ -214,9 +214,7 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
             yield fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row")
 
 
-def unseen_faults(
-    split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str
-) -> Iterator[Fault]:
+def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
     """One fault for each label or entity type of a split that the training rows lack.
 
     Args:

@@ -69,6 +69,11 @@ def trial_tags(sweep_id: str, common: Mapping[str, str], job: Job, trial: Trial)
     return job_tags(sweep_id, common, job) | {"kind": "trial", "trial": trial.key, "method": method}
 
 
+def trial_name(trial: Trial) -> str:
+    """Name of a trial's run: the number first, for the UI shows little more than the beginning."""
+    return f"{trial.index:02d} {trial.job}"
+
+
 def data_fingerprint(job: Job) -> str:
     """Fingerprints of train, validation and test."""
     data = job.dataset

@@ -97,9 +97,7 @@ def judge(challenger: float, champion: float, *, version: int, num_rows: int) ->
     return Verdict(alias="challenger", reason=f"{challenger:.4f} does not beat the {champion:.4f} of {rows}")
 
 
-def register(
-    store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, rescore: Rescore
-) -> Registered:
+def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, rescore: Rescore) -> Registered:
     """Register a job's winner and give it its alias.
 
     Done before for the same sweep and job, it only completes what was left undone.
@@ -125,9 +123,7 @@ def register(
         else:
             verdict = _judge(store, version, winner.bundle, rescore)
         _apply(store.client, version, verdict)
-    return Registered(
-        name=version.name, version=int(version.version), alias=verdict.alias, reason=verdict.reason
-    )
+    return Registered(name=version.name, version=int(version.version), alias=verdict.alias, reason=verdict.reason)
 
 
 def champions(store: Store) -> list[Version]:

@@ -163,9 +163,7 @@ class _RunTree:
         facts = self._facts
         for run in find_runs(self._store, facts.id):
             self._runs[fields.place(run.tags)] = run
-        sweep = self._take_up(
-            fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common(), facts.jobs), None
-        )
+        sweep = self._take_up(fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common(), facts.jobs), None)
         sweep.params(fields.sweep_params(facts.config))
         sweep.json("config.json", facts.config)
         sweep.json("environment.json", dict(facts.versions))
@@ -210,7 +208,7 @@ class _RunTree:
         if run is None:
             job = self._jobs[trial.job]
             tags = fields.trial_tags(self._facts.id, self._common(), job, trial)
-            run = self._runs[trial.key] = create_run(self._store, trial.key, tags, self.owner(trial.job))
+            run = self._runs[trial.key] = create_run(self._store, fields.trial_name(trial), tags, self.owner(trial.job))
         if "status" in run.tags:  # ended before the sweep was interrupted
             return run
         run.reopen()

@@ -18,8 +18,6 @@ from pipeline.errors import ConfigError, Fault, TrackingError
 
 _REACH_TIMEOUT_S = 5
 _SQLITE = "sqlite:///"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Else the UI guesses, and opens the experiment as one about prompts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +92,7 @@ def _prepare_file(config: TrackingConfig, create: bool) -> str:
             if stream.read(16) != b"SQLite format 3\0":
                 raise TrackingError(f"{file} is no SQLite file. Set tracking.uri to another one.")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise TrackingError(
-            f"{file} cannot be written. Change its permissions, or set tracking.uri to another file."
-        )
+        raise TrackingError(f"{file} cannot be written. Change its permissions, or set tracking.uri to another file.")
     return f"{_SQLITE}{file}"
 
 
@@ -122,9 +118,7 @@ def _reach(uri: str) -> None:
             "Start it with --allowed-hosts for this name, or check MLFLOW_TRACKING_USERNAME and _PASSWORD."
         )
     if response.status_code != 200:
-        raise TrackingError(
-            f"{uri} answers {response.status_code} and seems to be no MLflow server. {remedy}"
-        )
+        raise TrackingError(f"{uri} answers {response.status_code} and seems to be no MLflow server. {remedy}")
 
 
 def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> str:
@@ -146,7 +140,7 @@ def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
     # Absolute, since MLflow would resolve it anew in every process that reads or writes.
     location = str(Path(config.artifacts).expanduser().absolute()) if local else None
     try:
-        return str(client.create_experiment(config.experiment, artifact_location=location, tags=_KIND))
+        return str(client.create_experiment(config.experiment, artifact_location=location))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -40,12 +40,13 @@ def read(file: Path, conf: Path) -> None:
     if file.parent == conf:
         read_config(option, config_class(option), [])
     elif group == "task":
-        values = compose_values("sweep", [])
+        values = compose_values("sweep", [], [])
         build(config.SweepConfig, values)
         assert_holds(values["task"][option], file)
     else:
         command = next(root.stem for root in sorted(conf.glob("*.yaml")) if group in groups_of(root))
-        values = compose_values(command, [f"{group}={option}"])
+        values = compose_values(command, [f"{group}={option}"], faults := [])
+        assert not faults
         build(config_class(command), values)
         assert_holds(values[group], file)
 

@@ -225,9 +225,7 @@ def test_broken_parquet_names_the_file(tmp_path: Path, tasks: Tasks, content: by
 # conll
 
 
-def test_conll_splits_sentences_at_blank_lines_and_names_their_first_line(
-    tmp_path: Path, tasks: Tasks
-) -> None:
+def test_conll_splits_sentences_at_blank_lines_and_names_their_first_line(tmp_path: Path, tasks: Tasks) -> None:
     path = tmp_path / "train.conll"
     path.write_text(
         "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\n"

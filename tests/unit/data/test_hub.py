@@ -1,6 +1,7 @@
 """Hub data sets by stand-ins of their shapes: `load_dataset` takes a folder of parquet files for an id."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,7 @@ def sst2(count: int, label: int | None = None) -> list[dict[str, Any]]:
 
 
 def test_sst2_names_its_labels_and_cuts_the_hidden_test_split_from_train(standin: StandIn) -> None:
-    standin.write(
-        SST2, train=sst2(200), validation=[{"idx": 0, "sentence": "v", "label": 1}], test=sst2(9, -1)
-    )
+    standin.write(SST2, train=sst2(200), validation=[{"idx": 0, "sentence": "v", "label": 1}], test=sst2(9, -1))
     dataset = standin.load("sentiment", "movies")
     assert fields(dataset.validation.rows) == [{"text": "v", "label": "positive"}]
     assert dataset.validation.rows[0].origin == f"{standin.folder}[validation]:1"
@@ -101,9 +100,7 @@ def test_ner_tags_are_named(standin: StandIn, domain: str) -> None:
 
 
 def test_ner_tags_that_are_numbers_without_names_are_a_fault(standin: StandIn) -> None:
-    standin.write(
-        {"tokens": List(TEXT), "ner_tags": List(Value("int64"))}, **three({"tokens": ["a"], "ner_tags": [0]})
-    )
+    standin.write({"tokens": List(TEXT), "ner_tags": List(Value("int64"))}, **three({"tokens": ["a"], "ner_tags": [0]}))
     with pytest.raises(DataError, match="`tags`"):
         standin.load("ner", "social")
 
@@ -114,9 +111,7 @@ def test_medqa_options_are_ordered_by_letter_and_the_answer_becomes_a_position(s
     features = {"question": TEXT, "answer": TEXT, "options": options, "answer_idx": TEXT}
     standin.write(features, **three(row))
     dataset = standin.load("medqa", "usmle")
-    assert fields(dataset.train.rows) == [
-        {"question": "Which?", "options": ["a", "b", "c", "d"], "answer": 2}
-    ]
+    assert fields(dataset.train.rows) == [{"question": "Which?", "options": ["a", "b", "c", "d"], "answer": 2}]
 
 
 def test_medmcqa_gathers_its_option_columns_and_its_hidden_test_split_is_cut(standin: StandIn) -> None:
@@ -179,11 +174,27 @@ def test_four_and_five_options_may_be_mixed(standin: StandIn) -> None:
         "answer_idx": "D",
     }
     five = {"question": "r", "options": dict(zip("ABCDE", "abcde", strict=True)), "answer_idx": "E"}
-    standin.write(
-        {"question": TEXT, "options": options, "answer_idx": TEXT}, train=[four, five], **held_out(four)
-    )
+    standin.write({"question": TEXT, "options": options, "answer_idx": TEXT}, train=[four, five], **held_out(four))
     rows = standin.load("medqa", "usmle").train.rows
     assert [(len(row.fields["options"]), row.fields["answer"]) for row in rows] == [(4, 3), (5, 4)]
+
+
+@pytest.mark.parametrize(("keys", "answer"), [("ABC", "C"), ("123", "3"), ("abc", "c")])
+def test_answer_may_be_the_key_of_its_option(standin: StandIn, keys: str, answer: str) -> None:
+    row = {"question": "q", "options": dict(zip(keys, "xyz", strict=True)), "answer_idx": answer}
+    features = {"question": TEXT, "options": dict.fromkeys(keys, TEXT), "answer_idx": TEXT}
+    standin.write(features, **three(row))
+    assert standin.load("medqa", "usmle").train.rows[0].fields["answer"] == 2
+
+
+def test_answer_may_be_a_letter_where_options_are_a_list_and_a_numeral_is_refused(standin: StandIn) -> None:
+    row = {"question": "q", "options": ["x", "y"], "answer_idx": "B"}
+    features = {"question": TEXT, "options": List(TEXT), "answer_idx": TEXT}
+    # "1" could count from 0 or from 1.
+    standin.write(features, train=[row, {**row, "answer_idx": "1"}], **held_out(row))
+    with pytest.raises(DataError, match=r"\[train\]:2: '1' is no whole number") as caught:
+        standin.load("medqa", "usmle")
+    assert len(caught.value.faults) == 1
 
 
 def test_splits_are_mapped_and_those_not_read_are_noted(standin: StandIn) -> None:
@@ -236,6 +247,18 @@ def test_loading_writes_nothing_to_the_console(standin: StandIn, capfd: pytest.C
     capfd.readouterr()
     standin.load("sentiment", "movies")
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_the_libraries_say_goes_to_our_log_alone(
+    standin: StandIn, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    library = logging.getLogger("huggingface_hub")
+    library.addHandler(logging.StreamHandler())
+    standin.write(SST2, train=sst2(50))
+    standin.load("sentiment", "movies")
+    library.warning("Retrying in 1s")
+    assert "Retrying" not in capfd.readouterr().err
+    assert "Retrying in 1s" in caplog.text
 
 
 def test_bare_task_on_the_hub_means_its_only_domain(standin: StandIn) -> None:

@@ -34,9 +34,7 @@ def test_names_of_jobs_and_of_registered_models(tasks: Tasks) -> None:
 # resolve
 
 
-def test_bare_task_means_its_own_folder_where_that_holds_files(
-    write: Write, tasks: Tasks, tmp_path: Path
-) -> None:
+def test_bare_task_means_its_own_folder_where_that_holds_files(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     write("sentiment/train.jsonl", ROW)
     write("sentiment/movies/train.jsonl", ROW)
     data = from_files(tmp_path)
@@ -55,9 +53,7 @@ def test_bare_task_means_the_only_domain_there_is(write: Write, tasks: Tasks, tm
     assert names(resolve(["sentiment"], tasks, from_files(tmp_path))) == ["sentiment/movies"]
 
 
-def test_bare_task_with_several_domains_and_no_default_lists_them(
-    write: Write, tasks: Tasks, tmp_path: Path
-) -> None:
+def test_bare_task_with_several_domains_and_no_default_lists_them(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     write("ner/disease/train.jsonl", [])
     write("ner/social/train.jsonl", [])
     with pytest.raises(ConfigError, match=r"disease, social.* Write ner/disease"):
@@ -86,18 +82,14 @@ def test_unknown_task_is_an_error_with_the_nearest_names(tasks: Tasks) -> None:
         resolve(["sentimant/films"], tasks, DataConfig())
 
 
-def test_unknown_task_whose_data_is_there_says_how_to_describe_it(
-    write: Write, tasks: Tasks, tmp_path: Path
-) -> None:
+def test_unknown_task_whose_data_is_there_says_how_to_describe_it(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     write("spam/train.jsonl", ROW)
     with pytest.raises(ConfigError, match=r"conf/task/spam\.yaml.*CONF=<dir>"):
         resolve(["spam"], tasks, from_files(tmp_path))
 
 
 @pytest.mark.parametrize("pattern", ["sentiment/filmz", "sentiment/", "sentiment/films/2024"])
-def test_unknown_domain_lists_those_there_are(
-    write: Write, tasks: Tasks, tmp_path: Path, pattern: str
-) -> None:
+def test_unknown_domain_lists_those_there_are(write: Write, tasks: Tasks, tmp_path: Path, pattern: str) -> None:
     write("sentiment/films/train.jsonl", ROW)
     write("sentiment/movies/train.jsonl", ROW)
     with pytest.raises(ConfigError, match=r"Use one of: sentiment/films, sentiment/movies\.") as caught:
@@ -127,6 +119,14 @@ def test_folder_without_the_task_names_the_tasks_it_has(write: Write, tasks: Tas
 def test_folder_that_does_not_exist_is_an_error(tasks: Tasks, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"DATA: .*none.* is no folder"):
         resolve(["ner"], tasks, from_files(tmp_path / "none"))
+
+
+def test_tilde_in_the_folder_is_the_users_home(
+    write: Write, tasks: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("sentiment/films/train.jsonl", ROW)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert domains(tasks["sentiment"], DataConfig(source="~")) == ["films"]
 
 
 def test_task_without_a_starter_corpus_names_those_that_have_one(tasks: Tasks) -> None:
@@ -163,9 +163,7 @@ def test_load_of_a_domain_that_is_not_there_is_an_error(write: Write, tasks: Tas
 # load
 
 
-def test_load_reads_the_three_splits_with_origin_and_notes(
-    write: Write, tasks: Tasks, tmp_path: Path
-) -> None:
+def test_load_reads_the_three_splits_with_origin_and_notes(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     train = write("sentiment/films/train.jsonl", [{"text": f"t{i}", "label": "x"} for i in range(3)])
     write("sentiment/films/validation.jsonl", [{"text": "v", "label": "x"}])
     write("sentiment/films/test.jsonl", [{"text": "t1", "label": "x"}])
@@ -231,9 +229,7 @@ def test_starter_rows_have_canonical_names_whatever_the_users_files_call_them() 
 def test_seven_thousand_rows_load_in_well_under_a_second(tasks: Tasks, tmp_path: Path) -> None:
     folder = tmp_path / "sentiment"
     folder.mkdir()
-    rows = (
-        {"text": f"{i} a sentence of some ten words or so, as they are", "label": "x"} for i in range(7000)
-    )
+    rows = ({"text": f"{i} a sentence of some ten words or so, as they are", "label": "x"} for i in range(7000))
     (folder / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     start = time.process_time()
     load(tasks["sentiment"], "films", from_files(tmp_path))

@@ -42,10 +42,7 @@ def test_both_missing_splits_are_cut_from_train_disjoint_and_complete() -> None:
     assert 150 < len(parts[2]) < 250
     assert [splits[name].cut_from for name in ("train", "validation", "test")] == [None, "train", "train"]
     assert not any(overlap.values())
-    assert (
-        notes[0]
-        == f"There is no test split: {len(parts[2])} of the 1000 rows of train were cut off for it by hash."
-    )
+    assert notes[0] == f"There is no test split: {len(parts[2])} of the 1000 rows of train were cut off for it by hash."
     assert f"There is no validation split: {len(parts[1])} of the 1000" in notes[1]
 
 
@@ -104,9 +101,7 @@ def test_max_train_rows_chooses_by_hash_keeps_order_and_is_noted() -> None:
     chosen = digests(splits["train"].rows)
     assert chosen == [digest for digest in digests(MANY) if digest in set(chosen)]
     shuffled = {**found, "train": random.Random(0).sample(MANY, 1000)}
-    assert sorted(
-        digests(arrange(shuffled, DataConfig(max_train_rows=50), "t/d")[0]["train"].rows)
-    ) == sorted(chosen)
+    assert sorted(digests(arrange(shuffled, DataConfig(max_train_rows=50), "t/d")[0]["train"].rows)) == sorted(chosen)
     assert notes == ["train is limited to 50 of 1000 rows, chosen by hash (data.max_train_rows)."]
 
 

@@ -46,9 +46,7 @@ class Learn(Protocol):
 class AnswerAll(Protocol):
     """Answer rows in batches of the given size."""
 
-    def __call__(
-        self, task: Task, model: TaskModel, rows: Sequence[Row], *, batch_size: int = ...
-    ) -> list[Answer]: ...
+    def __call__(self, task: Task, model: TaskModel, rows: Sequence[Row], *, batch_size: int = ...) -> list[Answer]: ...
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def learn(tiny_bert: TinyBert) -> Learn:
         for _ in range(steps):
             loss, _ = task.loss(model, batch)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         return model.eval()
 

@@ -120,9 +120,7 @@ def test_class_weights_are_inverse_shares_with_mean_1_over_the_rows(
     torch.testing.assert_close(task.loss(model, batch)[0].detach(), expected)
 
 
-def test_it_learns_and_answers_with_probabilities(
-    make_rows: MakeRows, learn: Learn, answer_all: AnswerAll
-) -> None:
+def test_it_learns_and_answers_with_probabilities(make_rows: MakeRows, learn: Learn, answer_all: AnswerAll) -> None:
     rows = make_rows(CONFIG, TRAIN)
     task = Classification.from_rows(CONFIG, rows)
     model = learn(task, rows)
@@ -178,9 +176,7 @@ def test_truncated_rows_are_counted_and_no_input_is_longer_than_the_limit(
     assert longest.num_truncated == 1 and max(one["length"] for one in longest.examples) == 64
 
 
-def test_of_a_pair_the_context_is_cut_and_the_question_stays_whole(
-    tiny_bert: TinyBert, make_rows: MakeRows
-) -> None:
+def test_of_a_pair_the_context_is_cut_and_the_question_stays_whole(tiny_bert: TinyBert, make_rows: MakeRows) -> None:
     config = replace(PAIR, max_length=16)
     values = [{"text": "is the film good", "text_pair": "book " * 50, "label": "yes"}]
     rows = make_rows(config, values)

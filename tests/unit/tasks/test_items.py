@@ -49,7 +49,7 @@ def test_an_item_becomes_a_row_without_target(config: TaskConfig, item: Any, fie
     ("config", "item", "message"),
     [
         (TEXT, "", "ITEM: has an empty text. Write a text"),
-        (TEXT, {}, 'ITEM: \'{}\' has no sentence. Give {"sentence": ...}.'),
+        (TEXT, {}, "ITEM: '{}' has no sentence. Give {\"sentence\": ...}."),
         (TEXT, 7, "ITEM: '7' is no text: field `text` must be a string"),
         (TEXT, {"sentence": ["a"]}, "field `text` must be a string. Give a string."),
         (PAIR, "is it", "ITEM: 'is it' must be an object with question and context."),

@@ -2,13 +2,15 @@
 
 import math
 import random
+import sys
 
 import numpy as np
 import pytest
+from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import f1_score
 
 from pipeline.tasks import metrics
-from pipeline.tasks.tagging import spans
+from pipeline.tasks.metrics import spans
 
 
 def labels(seed: int, number: int, names: str = "abcd") -> list[str]:
@@ -20,6 +22,12 @@ def tags(seed: int, number: int) -> list[list[str]]:
     rng = random.Random(seed)
     known = ["O", "O", "O", "B-per", "I-per", "B-creative-work", "I-creative-work"]
     return [rng.choices(known, k=rng.randint(1, 12)) for _ in range(number)]
+
+
+def disturbed(gold: list[list[str]]) -> list[list[str]]:
+    """The same tags but for three in ten."""
+    rng = random.Random(1)
+    return [[tag if rng.random() < 0.7 else "I-per" for tag in row] for row in gold]
 
 
 def test_the_accuracy_statistic_equals_scikit_learn() -> None:
@@ -47,8 +55,7 @@ def test_the_macro_f1_statistic_equals_scikit_learn_on_a_resample_without_a_labe
 
 def test_the_span_statistic_equals_seqeval_with_broken_bio_too() -> None:
     gold = tags(0, 200)
-    rng = random.Random(1)
-    predicted = [[tag if rng.random() < 0.7 else "I-per" for tag in row] for row in gold]
+    predicted = disturbed(gold)
     sums = metrics.span_counts([spans(row) for row in gold], [spans(row) for row in predicted]).sum(0)
     library = metrics.span_scores(gold, predicted)
     assert float(metrics.f1_of(sums)) == pytest.approx(library["f1"])
@@ -63,6 +70,22 @@ def test_span_scores_without_any_entity_are_0_and_warn_of_nothing(recwarn: pytes
     assert not recwarn.list
 
 
+def test_the_values_are_the_same_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    gold, predicted = labels(0, 200), labels(1, 200)
+    gold_tags = tags(0, 100)
+    predicted_tags = disturbed(gold_tags)
+
+    def values() -> list[float]:
+        both = [metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)]
+        return [*both, *metrics.span_scores(gold_tags, predicted_tags).values()]
+
+    with_libraries = values()
+    for name in ("sklearn.metrics", "seqeval.metrics.sequence_labeling"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now raises ModuleNotFoundError
+    assert values() == pytest.approx(with_libraries)
+    assert metrics.span_scores([["O"]], [["O"]]) == {"f1": 0, "precision": 0, "recall": 0}
+
+
 def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
     hits = [True] * 320 + [False] * 80
     low, high = metrics.interval(metrics.value_counts(hits), metrics.mean_of)
@@ -70,6 +93,11 @@ def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
     assert low == pytest.approx(0.8 - half, abs=0.01)
     assert high == pytest.approx(0.8 + half, abs=0.01)
     assert (low, high) == metrics.interval(metrics.value_counts(hits), metrics.mean_of)
+
+
+def test_spans_are_read_as_seqeval_reads_them() -> None:
+    for row in tags(2, 500):
+        assert spans(row) == [(type_, start, end + 1) for type_, start, end in get_entities(row)]
 
 
 def test_the_interval_of_a_constant_is_the_constant() -> None:

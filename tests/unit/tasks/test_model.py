@@ -102,8 +102,6 @@ def test_segments_are_read_only_by_a_base_that_knows_two(tiny_bert: TinyBert) ->
     model = make(tiny_bert)
     second = inputs() | {"token_type_ids": torch.ones(1, 5, dtype=torch.long)}
     assert not torch.allclose(model.hidden(inputs()), model.hidden(second))
-    config = RobertaConfig(
-        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, type_vocab_size=1
-    )
+    config = RobertaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, type_vocab_size=1)
     roberta = TaskModel(RobertaModel(config, add_pooling_layer=False), LinearHead(32, 3, dropout=0), pooling="mean")
     torch.testing.assert_close(roberta.hidden(inputs()), roberta.hidden(second))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -109,9 +108,7 @@ def test_joint_reads_question_and_option_as_one_input(tiny_bert: TinyBert, make_
     _, tokenizer = tiny_bert()
     example = MultipleChoice(JOINT).encode(make_rows(JOINT, ROWS), tokenizer).examples[2]
     tokens = tokenizer.convert_ids_to_tokens(example["inputs"][1]["input_ids"])
-    assert tokens == "[CLS] who was it in the end [SEP] good book [SEP]".replace("it", "i ##t").replace(
-        "end", "e ##n ##d"
-    ).split(" ")
+    assert " ".join(tokens) == "[CLS] who was i ##t in the e ##n ##d [SEP] good book [SEP]"
     assert set(example["inputs"][1]["token_type_ids"]) == {0, 1}
 
 
@@ -124,10 +121,9 @@ def test_dual_encodes_the_question_once(tiny_bert: TinyBert, make_rows: MakeRows
 
 
 def test_the_similarity_starts_as_20_times_the_cosine() -> None:
-    questions, options = torch.randn(3, 32), torch.randn(3, 32)
+    questions, options = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))
     scores = SimilarityHead(32, dropout=0.0)(questions, options)
     torch.testing.assert_close(scores, 20 * torch.cosine_similarity(questions, options))
-    assert math.isclose(float(SimilarityHead(32, dropout=0.0).log_scale.exp()), 20, rel_tol=1e-6)
 
 
 @BOTH
@@ -145,9 +141,7 @@ def test_a_row_with_any_text_cut_counts_as_truncated_once(
 
 
 @BOTH
-def test_items_are_answered(
-    config: TaskConfig, make_rows: MakeRows, learn: Learn, answer_all: AnswerAll
-) -> None:
+def test_items_are_answered(config: TaskConfig, make_rows: MakeRows, learn: Learn, answer_all: AnswerAll) -> None:
     task = MultipleChoice(config)
     model = learn(task, make_rows(config, ROWS), steps=60)
     item = task.parse_item({"question": "which one", "options": ["bad book", "dull book", "good book"]})

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from seqeval.metrics.sequence_labeling import get_entities
 
 from pipeline.config import TaskConfig
 from pipeline.errors import DataError
 from pipeline.tasks.kinds import restore, task_for
-from pipeline.tasks.tagging import Tagging, spans
+from pipeline.tasks.tagging import Tagging
 
 if TYPE_CHECKING:
     from tests.conftest import TinyBert
@@ -94,14 +92,6 @@ def test_training_rows_without_any_entity_are_a_fault(make_dataset: MakeDataset)
         task_for(CONFIG, make_dataset(CONFIG, TRAIN[4:]))
 
 
-def test_spans_are_read_as_seqeval_reads_them() -> None:
-    rng = random.Random(0)
-    known = ["O", "B-per", "I-per", "B-creative-work", "I-creative-work"]
-    for _ in range(500):
-        tags = rng.choices(known, k=rng.randint(1, 9))
-        assert spans(tags) == [(type_, start, end + 1) for type_, start, end in get_entities(tags)]
-
-
 def test_only_first_sub_tokens_have_targets(tiny_bert: TinyBert, make_rows: MakeRows) -> None:
     rows = make_rows(CONFIG, [{"tokens": ["zzz", "anna", "\u200d", "xy"], "tags": ["O", "B-per", "O", "B-loc"]}])
     task = Tagging(CONFIG, ["O", "B-loc", "I-loc", "B-per", "I-per"])
@@ -140,9 +130,7 @@ def test_a_batch_in_which_no_word_has_a_sub_token_has_a_loss_of_0(
     assert answer_all(task, model, rows) == [{"tags": ["O"], "entities": []}]
 
 
-def test_it_learns_and_answers_with_tags_and_entities(
-    make_rows: MakeRows, learn: Learn, answer_all: AnswerAll
-) -> None:
+def test_it_learns_and_answers_with_tags_and_entities(make_rows: MakeRows, learn: Learn, answer_all: AnswerAll) -> None:
     rows = make_rows(CONFIG, TRAIN)
     task = Tagging.from_rows(CONFIG, rows)
     model = learn(task, rows)

@@ -50,9 +50,7 @@ def job() -> Job:
     """A job of four training rows and two in each other split."""
 
     def split(name: str, count: int) -> Split:
-        rows = [
-            Row({"text": f"{name} {i}", "label": "good"}, f"{name}:{i}", f"{name}{i}") for i in range(count)
-        ]
+        rows = [Row({"text": f"{name} {i}", "label": "good"}, f"{name}:{i}", f"{name}{i}") for i in range(count)]
         return Split(name, tuple(rows), f"{name}-print", None)
 
     splits = split("train", 4), split("validation", 2), split("test", 2)

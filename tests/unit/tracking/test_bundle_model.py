@@ -21,18 +21,14 @@ from pipeline.tracking.store import Store
 
 
 @pytest.fixture
-def champion(
-    store: Store, story: Any, tiny_bert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def champion(store: Store, story: Any, tiny_bert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The bundle folder of the champion of `sentiment`, with real weights on a checkpoint on disk."""
     base: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     base, tokenizer = tiny_bert()
     base.save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
-    checkpoint = open_checkpoint(
-        CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "tiny"))
-    )
+    checkpoint = open_checkpoint(CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "tiny")))
     settings = story.trial().settings
     model = fresh_model(base, checkpoint, story.job.task, settings.method, settings.engine, 0)
     record = dataclasses.replace(

@@ -29,10 +29,7 @@ def enter(
 
 
 def aliases(store: Store) -> dict[str, int]:
-    return {
-        alias: int(version)
-        for alias, version in store.client.get_registered_model("sentiment").aliases.items()
-    }
+    return {alias: int(version) for alias, version in store.client.get_registered_model("sentiment").aliases.items()}
 
 
 @pytest.mark.parametrize(
@@ -56,9 +53,7 @@ def test_champion_whose_score_is_no_number_stays() -> None:
 
 def test_first_winner_of_a_name_is_champion(store: Store, story: Any) -> None:
     registered = enter(store, story, "one")
-    assert registered == Registered(
-        name="sentiment", version=1, alias="champion", reason="the first of sentiment"
-    )
+    assert registered == Registered(name="sentiment", version=1, alias="champion", reason="the first of sentiment")
     assert aliases(store) == {"champion": 1}
 
 
@@ -96,9 +91,7 @@ def test_both_are_scored_on_the_validation_rows_of_the_champion(store: Store, st
 
 
 def test_rows_with_odd_line_ends_stay_one_line(store: Store, story: Any, job: Job) -> None:
-    row = dataclasses.replace(
-        job.dataset.validation.rows[0], fields={"text": "a\u2028b\x85c\nd", "label": "good"}
-    )
+    row = dataclasses.replace(job.dataset.validation.rows[0], fields={"text": "a\u2028b\x85c\nd", "label": "good"})
     validation = dataclasses.replace(job.dataset.validation, rows=(row,))
     odd = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, validation=validation))
     enter(store, story, "one", job=odd)
@@ -111,9 +104,7 @@ def test_champion_that_cannot_be_scored_keeps_its_place(store: Store, story: Any
     run = create_run(store, "job", {"kind": "job", "sweep_id": "two"})
 
     def gone(*_: Path) -> tuple[float, float]:
-        raise CheckpointError(
-            Fault(where="checkpoint", value="old", rule="is no folder", remedy="Restore it")
-        )
+        raise CheckpointError(Fault(where="checkpoint", value="old", rule="is no folder", remedy="Restore it"))
 
     registered = register(store, "two", story.job, story.tested(), run.id, gone)
     assert registered.alias == "challenger"

@@ -15,7 +15,7 @@ from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import Store, open_store
 
 Runs = Callable[[], Mapping[str, Any]]
-TRIAL, OTHER, JOB = "sentiment.films-00", "sentiment.films-01", "sentiment/films"
+TRIAL, OTHER, JOB = "00 sentiment/films", "01 sentiment/films", "sentiment/films"
 
 
 def whole_sweep(story: Any) -> list[SweepEvent]:
@@ -58,9 +58,7 @@ def test_runs_nest_sweep_job_trial(store: Store, facts: SweepFacts, story: Any, 
     assert parents == {facts.id: None, JOB: sweep, TRIAL: job, OTHER: job}
 
 
-def test_every_run_has_the_tags_that_it_is_filtered_by(
-    store: Store, facts: SweepFacts, story: Any, runs: Runs
-) -> None:
+def test_every_run_has_the_tags_that_it_is_filtered_by(store: Store, facts: SweepFacts, story: Any, runs: Runs) -> None:
     tell(store, facts, whole_sweep(story))
     for run in runs().values():
         tags = run.data.tags
@@ -91,7 +89,7 @@ def test_job_has_the_settings_of_its_winner(store: Store, facts: SweepFacts, sto
     tell(store, facts, whole_sweep(story))
     job = runs()[JOB]
     assert (job.data.params["learning_rate"], job.data.params["width"]) == ("0.001", "8")
-    assert job.data.tags["best_trial"] == TRIAL
+    assert job.data.tags["best_trial"] == "sentiment.films-00"
     assert job.data.tags["best_run_id"] == runs()[TRIAL].info.run_id
 
 
@@ -125,20 +123,16 @@ def test_job_records_the_test_once_with_interval_and_rows(
     assert "test_predictions.json" in job.data.tags["mlflow.loggedArtifacts"]
 
 
-def test_status_and_reason_tell_how_a_trial_ended(
-    store: Store, facts: SweepFacts, story: Any, runs: Runs
-) -> None:
-    failed = story.end(
-        2, status="failed", reason="the loss is not a number", bundle=None, best_primary=None, epochs=0
-    )
+def test_status_and_reason_tell_how_a_trial_ended(store: Store, facts: SweepFacts, story: Any, runs: Runs) -> None:
+    failed = story.end(2, status="failed", reason="the loss is not a number", bundle=None, best_primary=None, epochs=0)
     tell(store, facts, [*whole_sweep(story), failed])
     states = {name: (run.info.status, run.data.tags.get("status")) for name, run in runs().items()}
     assert states[TRIAL] == ("FINISHED", "done")
     assert states[OTHER] == ("FINISHED", "pruned")
-    assert states["sentiment.films-02"] == ("FAILED", "failed")
+    assert states["02 sentiment/films"] == ("FAILED", "failed")
     assert states[JOB] == ("FINISHED", "done")
     assert runs()[OTHER].data.tags["reason"] == "pruned at epoch 1: 2nd of 2"
-    assert runs()["sentiment.films-02"].data.tags["reason"] == "the loss is not a number"
+    assert runs()["02 sentiment/films"].data.tags["reason"] == "the loss is not a number"
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("all", {TRIAL, OTHER}), ("best", {TRIAL}), ("winners", {TRIAL})])
@@ -165,9 +159,7 @@ def test_winners_retention_leaves_out_trials_that_ended_well_but_lost(
     assert "bundle" not in artifacts(store, runs()[OTHER])
 
 
-def test_data_are_inputs_and_their_rows_a_manifest(
-    store: Store, facts: SweepFacts, story: Any, runs: Runs
-) -> None:
+def test_data_are_inputs_and_their_rows_a_manifest(store: Store, facts: SweepFacts, story: Any, runs: Runs) -> None:
     tell(store, facts, whole_sweep(story))
     for name in (JOB, TRIAL):
         inputs = runs()[name].inputs.dataset_inputs
@@ -271,9 +263,7 @@ def test_error_of_the_store_is_raised_at_the_next_call_and_ends_the_runs(
     assert "RUNNING" not in {run.info.status for run in runs().values()}
 
 
-def test_losses_that_are_no_number_are_recorded(
-    store: Store, facts: SweepFacts, story: Any, runs: Runs
-) -> None:
+def test_losses_that_are_no_number_are_recorded(store: Store, facts: SweepFacts, story: Any, runs: Runs) -> None:
     report = dataclasses.replace(story.epoch(1), losses=((1, float("nan"), 1e-3),))
     tell(store, facts, [report])
     assert "train/loss" in runs()[TRIAL].data.metrics

@@ -73,9 +73,7 @@ def remote(server: str) -> Store:
     return open_store(TrackingConfig(uri=server, artifacts="never-used"))
 
 
-def test_sweep_is_recorded_and_resumed_over_http(
-    remote: Store, facts: SweepFacts, story: Any, tmp_path: Path
-) -> None:
+def test_sweep_is_recorded_and_resumed_over_http(remote: Store, facts: SweepFacts, story: Any, tmp_path: Path) -> None:
     events = [story.epoch(1), story.epoch(2), story.end(), story.tested()]
     for known in (events[:2], events):
         with SweepRecorder(remote, facts) as recorder:
@@ -84,7 +82,7 @@ def test_sweep_is_recorded_and_resumed_over_http(
             recorder.table(None, "leaderboard.json", [{"job": "sentiment/films"}])
     found = {run.info.run_name: run for run in remote.client.search_runs([remote.experiment_id])}
     assert len(found) == 3
-    trial = found["sentiment.films-00"]
+    trial = found["00 sentiment/films"]
     assert trial.info.status == "FINISHED"
     assert len(remote.client.get_metric_history(trial.info.run_id, "train/loss")) == 4
     assert {item.path for item in remote.client.list_artifacts(trial.info.run_id, "bundle")} == {
@@ -98,9 +96,7 @@ def test_champion_travels_through_the_server(remote: Store, facts: SweepFacts, s
     scores = iter([(0.8, 0.7)])
     for sweep in ("one", "two"):
         run = remote.client.create_run(remote.experiment_id)
-        registered = register(
-            remote, sweep, story.job, story.tested(), run.info.run_id, lambda *_: next(scores)
-        )
+        registered = register(remote, sweep, story.job, story.tested(), run.info.run_id, lambda *_: next(scores))
     assert (registered.version, registered.alias) == (2, "champion")
     folder = fetch(remote, "sentiment")
     assert read_bundle(folder).record == read_bundle(story.bundle()).record

@@ -1,0 +1,296 @@
+"""Sweeps on a real Ray, with sessions that have no model: real folders, real processes, real faults.
+
+The classes of this file travel to the workers by value, so that these need not find it.
+"""
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from ray import cloudpickle
+
+from pipeline.adapters.checkpoint import load_tokenizer, open_checkpoint
+from pipeline.cluster import sweep, weights
+from pipeline.cluster.trainable import Losses
+from pipeline.config import (
+    CheckpointConfig,
+    ClusterConfig,
+    EngineConfig,
+    MethodConfig,
+    Range,
+    SearchConfig,
+    TaskConfig,
+)
+from pipeline.data.rows import Dataset, Row, Split
+from pipeline.engine.events import (
+    Evaluated,
+    Finished,
+    JobTested,
+    SweepEvent,
+    TrialEnded,
+    TrialReported,
+    TrialStarted,
+)
+from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.errors import ConfigError, SweepError, TrainingDiverged
+from pipeline.tasks.kinds import task_for
+
+pytestmark = pytest.mark.ray
+
+CLUSTER = ClusterConfig(num_cpus=2, object_store_bytes=100 * 2**20)
+SCORES = {16: 0.5, 32: 0.9, 48: 0.7, 64: 0.3}
+"""Width -> score after many epochs. A grid numbers the trials in this order, so trial 1 wins."""
+GRID = SearchConfig(algorithm="grid", space={"method.width": Range(choice=list(SCORES))})
+Faults = Mapping[str, tuple[int, str]]
+"""Trial's key -> the epoch in which something goes wrong, and what."""
+
+
+class PlayedSession:
+    """Writes a line an epoch into its folder."""
+
+    def __init__(self, trial: Trial, folder: Path, faults: Faults, epoch_s: float) -> None:
+        self.trial, self.folder, self.faults, self.epoch_s = trial, folder, faults, epoch_s
+        self.finished: Finished | None = None
+        self.bundle: Path | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        last, primary = self.trial.settings.engine.epochs, 0.0
+        for epoch in range(1, last + 1):
+            if epoch > len(lines(self.folder)):
+                self._train(epoch)
+            primary = SCORES[self.trial.settings.method.width] * (1 - 0.5**epoch)
+            self.bundle = self.folder / f"bundle-{epoch}"
+            if epoch > start:
+                yield evaluated(epoch, primary), ()
+        self.finished = Finished(epochs=last, best_epoch=last, best_primary=primary, reason="all epochs done")
+
+    def close(self) -> None:
+        pass
+
+    def _train(self, epoch: int) -> None:
+        time.sleep(self.epoch_s)
+        when, fault = self.faults.get(self.trial.key, (0, ""))
+        if when == epoch and fault == "nan":
+            raise TrainingDiverged("the loss is not a number at step 17")
+        if when == epoch and fault == "memory":
+            raise MemoryError
+        if when == epoch and fault == "kill" and not (self.folder / "killed").exists():
+            (self.folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (self.folder / "epochs").open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+class Player:
+    """Opens such sessions; its test gives back what the trial scored."""
+
+    def __init__(self, faults: Faults, epoch_s: float) -> None:
+        self.faults, self.epoch_s = faults, epoch_s
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> PlayedSession:
+        return PlayedSession(trial, folder, self.faults, self.epoch_s)
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        score = SCORES[trial.settings.method.width]
+        return JobTested(
+            trial=trial,
+            bundle=bundle,
+            validation=score,
+            scores={"accuracy": score},
+            primary=score,
+            low=0.0,
+            high=1.0,
+            baseline=0.5,
+            predictions=(),
+            num_truncated=0,
+            num_trained=1,
+        )
+
+
+def lines(folder: Path) -> list[str]:
+    """The process of each epoch that was trained in a trial's folder."""
+    file = folder / "epochs"
+    return file.read_text().split() if file.exists() else []
+
+
+def evaluated(epoch: int, primary: float) -> Evaluated:
+    return Evaluated(
+        epoch=epoch,
+        step=epoch,
+        primary=primary,
+        metrics={"accuracy": primary},
+        best=True,
+        train_loss=1.0,
+        train_s=0.1,
+        eval_s=0.1,
+        rows_per_s=1.0,
+    )
+
+
+def played_job(name: str) -> Job:
+    """A job without rows, which the player does not read."""
+    split = Split(name="train", rows=(), fingerprint="0", cut_from=None)
+    dataset = Dataset(
+        task=name, domain="d", source="s", train=split, validation=split, test=split, overlap={}, notes=()
+    )
+    settings = Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig(epochs=4))
+    return Job(
+        name=name,
+        registered_name=name,
+        task=None,  # type: ignore[arg-type]
+        dataset=dataset,
+        encoded={},
+        settings=settings,
+        seed=0,
+    )
+
+
+class Sweep:
+    """One run of the jobs a and b, and what it told."""
+
+    def __init__(self, folder: Path, *, faults: Faults | None = None, epoch_s: float = 0.0) -> None:
+        self.folder, self.faults, self.epoch_s = folder, faults or {}, epoch_s
+        self.told: list[SweepEvent] = []
+        self.interrupt_after: int | None = None
+
+    def run(self, search: SearchConfig = GRID, *, jobs: str = "ab") -> list[JobTested]:
+        bench = functools.partial(Player, self.faults, self.epoch_s)
+        played = [played_job(name) for name in jobs]
+        return sweep.run_on(bench, played, search=search, cluster=CLUSTER, folder=self.folder, sink=self.sink)
+
+    def sink(self, event: SweepEvent) -> None:
+        self.told.append(event)
+        if self.interrupt_after is not None and len(self.of(TrialReported)) == self.interrupt_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.told if isinstance(event, kind)]
+
+    @property
+    def outcome(self) -> dict[str, tuple[Any, ...]]:
+        """How each trial ended; each must end once."""
+        ended: list[TrialEnded] = self.of(TrialEnded)
+        assert len({end.trial.key for end in ended}) == len(ended)
+        return {
+            end.trial.key: (end.status, end.reason, end.epochs, end.best_epoch, end.best_primary)
+            for end in ended
+        }
+
+    @property
+    def processes(self) -> set[str]:
+        """Those that trained."""
+        return {line for folder in (self.folder / "trials").iterdir() for line in lines(folder)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    import sys
+
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    with sweep.started(CLUSTER):
+        yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Sweep:
+    one = Sweep(tmp_path_factory.mktemp("undisturbed"), faults={"b-03": (1, "nan")})
+    winners = one.run()
+    assert [(won.trial.key, won.primary) for won in winners] == [("a-01", 0.9), ("b-01", 0.9)]
+    return one
+
+
+def test_halving_ends_as_its_scores_say_and_a_failed_trial_is_told_and_survived(undisturbed: Sweep) -> None:
+    full = 0.9 * (1 - 0.5**4)
+    assert undisturbed.outcome == {
+        "a-00": ("pruned", "pruned at epoch 1: 3rd of 4", 1, 1, 0.25),
+        "a-01": ("done", "all epochs done", 4, 4, full),
+        "a-02": ("pruned", "pruned at epoch 2: 2nd of 2", 2, 2, 0.7 * 0.75),
+        "a-03": ("pruned", "pruned at epoch 1: 4th of 4", 1, 1, 0.15),
+        "b-00": ("pruned", "pruned at epoch 1: 3rd of 4", 1, 1, 0.25),
+        "b-01": ("done", "all epochs done", 4, 4, full),
+        "b-02": ("pruned", "pruned at epoch 2: 2nd of 2", 2, 2, 0.7 * 0.75),
+        "b-03": ("failed", "the loss is not a number at step 17", 0, 0, None),
+    }
+
+
+def test_trials_are_swapped_into_the_same_processes(undisturbed: Sweep) -> None:
+    assert len(undisturbed.processes) <= 2
+    assert len(undisturbed.of(JobTested)) == 2
+    assert len(undisturbed.of(TrialStarted)) > 8  # eight, and those that were taken up after a rung
+
+
+def test_killed_and_slow_processes_change_nothing(undisturbed: Sweep, tmp_path: Path) -> None:
+    again = Sweep(tmp_path, faults={"b-03": (1, "nan"), "a-01": (2, "kill")}, epoch_s=0.1)
+    again.run()
+    assert again.outcome == undisturbed.outcome
+    assert len(again.of(TrialReported)) == len(undisturbed.of(TrialReported))
+    assert len(lines(tmp_path / "trials" / "a-01")) == 4  # no epoch was trained twice
+    assert len(again.processes) == 3
+
+
+def test_a_sweep_that_was_interrupted_ends_like_one_that_was_not(undisturbed: Sweep, tmp_path: Path) -> None:
+    cut = Sweep(tmp_path, faults=undisturbed.faults, epoch_s=0.1)
+    cut.interrupt_after = 7
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    assert len(cut.of(TrialReported)) == 7
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    resumed = Sweep(tmp_path, faults=undisturbed.faults)
+    resumed.run()
+    assert resumed.outcome == undisturbed.outcome
+    trained = {folder.name: len(lines(folder)) for folder in (tmp_path / "trials").iterdir()}
+    assert trained == {key: ended[2] for key, ended in undisturbed.outcome.items()}
+
+
+def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> None:
+    search = SearchConfig(
+        algorithm="optuna",
+        scheduler="asha",
+        trials=4,
+        cohort=2,
+        space={"method.width": Range(choice=list(SCORES)), "engine.warmup": Range(uniform=[0.0, 0.2])},
+    )
+    one = Sweep(tmp_path, faults={f"b-{index:02d}": (1, "memory") for index in range(4)})
+    with pytest.raises(SweepError) as caught:
+        one.run(search)
+    assert str(caught.value) == "b has no trial with a score (MemoryError)"
+    assert [tested.trial.job for tested in one.of(JobTested)] == ["a"]
+    assert len(one.outcome) == 8
+    started = [event.trial.key for event in one.of(TrialStarted) if event.trial.job == "a"]
+    assert set(started[:2]) == {"a-00", "a-01"}  # the second cohort waits for the first
+
+
+def test_the_time_budget_ends_a_sweep_with_the_best_so_far(tmp_path: Path) -> None:
+    search = SearchConfig(
+        algorithm="grid",
+        scheduler="none",
+        time_budget_s=0.8,
+        space={"method.width": Range(choice=list(SCORES))},
+    )
+    one = Sweep(tmp_path, epoch_s=0.3)
+    started_s = time.monotonic()
+    winners = one.run(search, jobs="a")
+    assert len(one.outcome) == 4
+    assert {end[:2] for end in one.outcome.values()} == {("pruned", "time budget")}
+    assert len(winners) == 1
+    assert sum(end[2] for end in one.outcome.values()) < 16
+    assert time.monotonic() - started_s < 60
+
+
+def test_a_write_into_the_shared_checkpoint_is_found_out() -> None:
+    shared = weights.share({"a": torch.zeros(1000), "b": torch.arange(8)})
+    weights.verify(shared)
+    ray.get(shared.tensors)["a"][17] = 1e-6  # mapped, not copied: this changes it for everybody
+    with pytest.raises(SweepError, match="shared checkpoint was changed"):
+        weights.verify(shared)

@@ -1,0 +1,162 @@
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import trainable
+from pipeline.cluster.trainable import Losses, Supplies, Trainee
+from pipeline.config import EngineConfig, MethodConfig
+from pipeline.engine.events import Evaluated, Finished, JobTested
+from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.errors import TrainingDiverged
+
+JOB = Job.__new__(Job)
+for _name, _value in {
+    "name": "ner/news",
+    "seed": 0,
+    "settings": Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig(epochs=3)),
+}.items():
+    object.__setattr__(JOB, _name, _value)  # no rows: nothing here reads them
+
+
+class Played:
+    """A session whose scores are given; an exception among them is raised."""
+
+    def __init__(self, scores: list[float | Exception], log: list[str], folder: Path) -> None:
+        self.scores, self.log, self.folder = scores, log, folder
+        self.finished: Finished | None = None
+        self.bundle: Path | None = None
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        best = -math.inf
+        for epoch, score in enumerate(self.scores, start=1):
+            if isinstance(score, Exception):
+                raise score
+            self.bundle = self.folder / f"bundle-{epoch}"
+            evaluated = Evaluated(
+                epoch=epoch,
+                step=epoch,
+                primary=score,
+                metrics={},
+                best=score > best,
+                train_loss=1.0,
+                train_s=1.0,
+                eval_s=1.0,
+                rows_per_s=1.0,
+            )
+            best = max(best, score)
+            if epoch > start:
+                yield evaluated, ()
+        reason: Any = "all epochs done" if len(self.scores) == 3 else "early stopping"
+        self.finished = Finished(epochs=len(self.scores), best_epoch=1, best_primary=best, reason=reason)
+
+    def close(self) -> None:
+        self.log.append(f"close {self.folder.name}")
+
+
+class Player:
+    """A bench that plays one list of scores in every trial."""
+
+    def __init__(self, scores: list[float | Exception], log: list[str]) -> None:
+        self.scores, self.log = scores, log
+        log.append("bench")
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> Played:
+        self.log.append(f"open {folder.name} width {trial.settings.method.width}")
+        return Played(self.scores, self.log, folder)
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        raise MemoryError
+
+
+class Stage:
+    """A trainee, as Tune would use it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: list[float | Exception]) -> None:
+        self.log: list[str] = []
+        self.scores = scores
+        self.fetched = 0
+        monkeypatch.setattr(trainable.ray, "get", self._fetch)
+        supplies = Supplies(
+            bench=lambda: Player(self.scores, self.log),
+            jobs={"ner/news": JOB},
+            folder=Path("t"),
+            num_threads=1,
+        )
+        self.trainee = Trainee.__new__(Trainee)
+        self.trainee.setup(self.config(0), supplies)
+
+    def config(self, index: int, **given: Any) -> dict[str, Any]:
+        params = {"method.width": 16 + index}
+        return {"job": "ner/news", "index": index, "params": params, "told": 0, "best": -math.inf, **given}
+
+    def _fetch(self, reference: Any) -> Any:
+        self.fetched += 1
+        return reference
+
+
+def test_a_step_is_an_epoch_and_the_last_one_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, [0.5, 0.9, 0.7])
+    results = [stage.trainee.step() for _ in range(3)]
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert [result["score"] for result in results] == [0.5, 0.9, 0.9]
+    assert [result.get("done", False) for result in results] == [False, False, True]
+    assert results[2]["reason"] == "all epochs done"
+    assert results[1]["bundle"] == Path("t/ner.news-00/bundle-2")
+
+
+def test_early_stopping_ends_the_trial_without_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, [0.5, 0.4])
+    stage.trainee.step()
+    stage.trainee.step()
+    assert stage.trainee.step() == {"score": 0.5, "done": True, "reason": "early stopping"}
+
+
+def test_an_actor_that_takes_a_trial_up_says_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, [0.9, 0.5, 0.7])
+    stage.trainee.reset_config(stage.config(0, told=1, best=0.9))
+    result = stage.trainee.step()
+    assert (result["epoch"], result["score"]) == (2, 0.9)
+
+
+def test_an_actor_keeps_base_and_data_from_trial_to_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, [0.5, 0.6, 0.7])
+    stage.trainee.step()
+    assert stage.trainee.reset_config(stage.config(1))
+    stage.trainee.step()
+    stage.trainee.cleanup()
+    assert stage.log == [
+        "bench",
+        "open ner.news-00 width 16",
+        "close ner.news-00",
+        "open ner.news-01 width 17",
+        "close ner.news-01",
+    ]
+    assert stage.fetched == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TrainingDiverged("the loss is not a number at step 17"), "the loss is not a number at step 17"),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("CUDA out of memory\nTried to"), "RuntimeError: CUDA out of memory"),
+    ],
+)
+def test_a_failure_ends_the_trial_and_the_next_one_gets_a_fresh_base(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    stage = Stage(monkeypatch, [0.5, error])
+    stage.trainee.step()
+    assert stage.trainee.step() == {"failed": reason, "done": True}
+    stage.trainee.reset_config(stage.config(1))
+    assert stage.trainee.step()["epoch"] == 1
+    assert stage.log == ["bench", "open ner.news-00 width 16", "bench", "open ner.news-01 width 17"]
+
+
+def test_a_failing_test_is_told_like_a_failing_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, [])
+    stage.trainee.reset_config({"job": "ner/news", "index": 2, "params": {}, "bundle": Path("b")})
+    assert stage.trainee.step() == {"failed": "MemoryError", "done": True}
