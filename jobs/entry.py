@@ -107,7 +107,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     tasks = _task_files(own, faults) if name in ("sweep", "bench") else None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose(name, lines)
+            composed: Any = compose(name, lines)
         if tasks is not None:
             composed = OmegaConf.merge({"task": tasks}, OmegaConf.to_container(composed))
         values = OmegaConf.to_container(composed, resolve=True)
@@ -177,7 +177,7 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
     key, raw = override.key_or_group, override.get_value_element_as_str()
     if not (CONF / key).is_dir():
         return (
-            override.input_line if override.input_line.startswith(("+", "~")) else f"++{override.input_line}"
+            text if (text := override.input_line or "").startswith(("+", "~")) else f"++{text}"
         )
     value = str(override.value())
     if key == "task":
@@ -235,7 +235,7 @@ def _flat_space(space: Any, prefix: str = "") -> Any:
     """Write nested keys of the search space with dots: {engine: {learning_rate: ...}} -> engine.learning_rate."""
     if not isinstance(space, dict):
         return space
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in space.items():
         name = f"{prefix}{key}"
         is_range = not isinstance(value, dict) or {"log_uniform", "uniform", "choice"} & set(value)

@@ -98,9 +98,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
     if config.dryrun:
-        total = sum(row.seconds or 0 for row in rows)
+        seconds = sum(row.seconds or 0.0 for row in rows)
         console.print(
-            f"About {total / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained."
+            f"About {seconds / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained."
         )
 
 

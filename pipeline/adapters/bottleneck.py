@@ -28,9 +28,9 @@ class Bottleneck(nn.Module):
             generator: Source of the initial weights.
         """
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, hidden_size, config.width)
+        self.down = nn.Linear(hidden_size, config.width)
         self.activation = ACTIVATIONS[config.activation]()
-        self.up = nn.utils.skip_init(nn.Linear, config.width, hidden_size)
+        self.up = nn.Linear(config.width, hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         self.scaling: nn.Parameter | float
         if config.scaling == "learned":
@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden_BTH: Tensor) -> Tensor:
         """Map (B, T, H) to (B, T, H)."""
-        out_BTH = self.up(self.activation(self.down(hidden_BTH)))
+        out_BTH: Tensor = self.up(self.activation(self.down(hidden_BTH)))
         if self.dropout.p:
             out_BTH = self.dropout(out_BTH)
         if isinstance(self.scaling, float) and self.scaling == 1.0:

@@ -79,7 +79,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError) as error:
         rule = f"has no tokenizer that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:

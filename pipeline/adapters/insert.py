@@ -51,13 +51,11 @@ class OpenAdapter(nn.Module):
         return (h_BTH, *out[1:]) if isinstance(out, tuple) else h_BTH
 
 
-def _adapt(h_BTH: Tensor, x_BTH: Tensor, norm: nn.Module, bottleneck: Bottleneck, reads: Reads) -> Tensor:
+def _adapt(h_BTH: Tensor, x_BTH: Tensor, norm: nn.Module, bottleneck: nn.Module, reads: Reads) -> Tensor:
     """Add the bottleneck to h; formulas in `pipeline.adapters.layouts`."""
-    if reads == "output":
-        return h_BTH + bottleneck(h_BTH)
-    if reads == "input":
-        return h_BTH + bottleneck(x_BTH)
-    return h_BTH + bottleneck(norm(h_BTH + x_BTH))
+    read_BTH = norm(h_BTH + x_BTH) if reads == "normed" else {"output": h_BTH, "input": x_BTH}[reads]
+    added_BTH: Tensor = bottleneck(read_BTH)
+    return h_BTH + added_BTH
 
 
 def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:

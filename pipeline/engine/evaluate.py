@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from pipeline.config import EngineConfig
 from pipeline.data.rows import Row
 from pipeline.engine.batches import evaluation_batches
 from pipeline.tasks.model import TaskModel
-from pipeline.tasks.task import Answer, Encoded, Task
+from pipeline.tasks.task import Answer, Encoded, Output, Task
 
 
 def answer(
@@ -35,13 +34,13 @@ def answer(
     model.eval()
     device = model.base.device
     lengths = [example["length"] for example in encoded.examples]
-    outputs: list[np.ndarray | None] = [None] * len(encoded.examples)
+    outputs: dict[int, Output] = {}
     with torch.inference_mode(), precision(device, config):
         for indices in evaluation_batches(lengths, config.eval_batch_size):
             batch = move(task.collate([encoded.examples[i] for i in indices], pad_token_id), device)
             for index, output in zip(indices, task.outputs(model, batch), strict=True):
                 outputs[index] = output
-    return task.answers(rows, encoded, outputs)
+    return task.answers(rows, encoded, [outputs[i] for i in range(len(outputs))])
 
 
 def precision(device: torch.device, config: EngineConfig) -> torch.autocast:

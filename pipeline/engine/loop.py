@@ -119,7 +119,7 @@ def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) ->
             raise TrainingDiverged(f"the loss is {value} at step {step} (epoch {training.epoch})")
         learning_rate = training.schedule.get_last_lr()[0]
         training.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(training.parameters, config.clip_norm)
         training.optimizer.step()
         training.schedule.step()
