@@ -204,9 +204,9 @@ class EngineConfig:
 
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
-    epochs: int = 4
+    epochs: int = 5
     """Passes over the training rows; the rung of the search is counted in them."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Rows a step (windows, in extractive QA)."""
     weight_decay: float = 0.01
     """Of matrices; biases and norms have none."""

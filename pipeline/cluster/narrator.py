@@ -93,9 +93,7 @@ class Narrator(tune.Callback):  # type: ignore[misc]
         if trial.status == TuneTrial.PAUSED:
             self._queue.append(TrialPaused(trial=story.trial))
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         result = trial.last_result or {}
         if is_test(trial):
             if "failed" in result:

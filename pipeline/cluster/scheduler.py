@@ -103,6 +103,7 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
     def __init__(self, search: SearchConfig, deadline: Deadline) -> None:
         super().__init__()
         self._search, self._deadline = search, deadline
+        self._controller: TuneController | None = None
         self._judges: dict[tuple[str, tuple[int, int]], Judge] = {}
         self._released: set[Place] = set()
         """Paused trials that may go on."""
@@ -110,15 +111,13 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
         """Why each of the trials that were ended early was."""
 
     def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
-        controller = tune_controller._tune_controller  # behind a wrapper that warns of everything private
-        _keep_actors(controller, trial)
-        if trial in controller._resetting_trials:
-            _spare(controller, trial)
+        self._controller = tune_controller._tune_controller  # out of a wrapper that warns of everything private
+        _keep_actors(self._controller, trial)
+        if trial in self._controller._resetting_trials:
+            _spare(self._controller, trial)
             self._released.add(place_of(trial))
 
-    def on_trial_result(
-        self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]
-    ) -> str:
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]) -> str:
         place = place_of(trial)
         # Whichever actor takes the trial up again says nothing twice.
         trial.config |= {"told": result["epoch"], "best": result["score"]}
@@ -133,9 +132,7 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
             return _NOOP
         return _CONTINUE if decision.action == "continue" else _STOP
 
-    def on_trial_complete(
-        self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]
-    ) -> None:
+    def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]) -> None:
         place = place_of(trial)
         if place not in self.pruned and not is_test(trial):
             self._note(place.job, self._judge(trial).leave(place.index, score_of(result)))
@@ -150,9 +147,7 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
         """End the waiting trials that were pruned; then those go first that have not run yet."""
-        waiting = [
-            t for t in tune_controller.get_trials() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)
-        ]
+        waiting = [t for t in tune_controller.get_trials() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
         if any(trial.status == TuneTrial.RUNNING for trial in tune_controller.get_trials()):
             self._deadline.start()
         if self._deadline.over():
@@ -163,6 +158,11 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
         pending = [t for t in waiting if t.status == TuneTrial.PENDING]
         paused = [t for t in waiting if t.status == TuneTrial.PAUSED and place_of(t) in self._released]
         return next(iter(pending + paused), None)
+
+    def abandon(self) -> None:
+        """Kill the actors and give back what they hold, where an interrupt has left Tune no time for it."""
+        if self._controller is not None:
+            self._controller._actor_manager.cleanup()
 
     def debug_string(self) -> str:
         return f"{self._search.scheduler}, {len(self.pruned)} pruned"

@@ -183,9 +183,7 @@ def check(search: SearchConfig, settings: Settings) -> None:
             try:
                 replace(settings, {key: value})
             except ConfigError as error:
-                faults.extend(
-                    dataclasses.replace(fault, where=f"search.space.{fault.where}") for fault in error.faults
-                )
+                faults.extend(dataclasses.replace(fault, where=f"search.space.{fault.where}") for fault in error.faults)
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
 

@@ -157,9 +157,7 @@ class Candidates(Searcher):  # type: ignore[misc]
             place = self._places[trial_id]
             self._lanes[place.job].report(place.index, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Take in the end of a trial; `result` is missing if it waited at a rung."""
         self._tests.discard(trial_id)
         if trial_id in self._places:

@@ -128,18 +128,14 @@ def run_on(
     return [narrator.tested[job.name] for job in jobs]
 
 
-def _fit(
-    supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster: ClusterConfig, sink: Sink
-) -> Narrator:
+def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster: ClusterConfig, sink: Sink) -> Narrator:
     """Run the Tune experiment to its end."""
     named = {job.name: job for job in jobs}
     deadline = Deadline(search.time_budget_s)
     scheduler = Matrix(search, deadline)
     proposers = {job.name: searching.proposer_of(search, job.name, job.seed) for job in jobs}
     candidates = Candidates(proposers, over=deadline.over)
-    narrator = Narrator(
-        lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned
-    )
+    narrator = Narrator(lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, ray.cluster_resources()))
     trainable = tune.with_resources(
         tune.with_parameters(Trainee, supplies=supplies),
@@ -165,7 +161,11 @@ def _fit(
                 callbacks=[narrator],
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except BaseException:
+            scheduler.abandon()
+            raise
     for place, params in candidates.never_started():
         narrator.never_started(place, params, TIME_IS_UP)
     narrator.tell()

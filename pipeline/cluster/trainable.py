@@ -86,9 +86,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
         try:
             return self._test() if "bundle" in self._candidate else self._epoch()
         except Exception as error:
-            log.warning(
-                "Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True
-            )
+            log.warning("Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True)
             self._session = self._bench = None  # whatever state the failure left the base in, nobody finds it
             return {"failed": _reason(error), "done": True}
 
@@ -102,9 +100,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
             self._epochs = self._session.epochs(start=self._candidate["told"])
             self._best: float = self._candidate["best"]
         report = next(self._epochs, None)
-        if (
-            report is None
-        ):  # early stopping; the folder may also hold all epochs of a trial whose end was not told
+        if report is None:  # early stopping; the folder may also hold all epochs of a trial whose end was not told
             return {"score": self._best, **self._end(self._session)}
         evaluated = report[0]
         self._best = evaluated.primary if evaluated.best else self._best

@@ -54,9 +54,7 @@ def _mapped(shared: SharedWeights) -> dict[str, Tensor]:
 def _read_only() -> Iterator[None]:
     """Hush Ray's and torch's warnings that shared tensors must not be written to: `verify` sees to it."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Zero-copy tensor serialization|The given NumPy array is not"
-        )
+        warnings.filterwarnings("ignore", message="Zero-copy tensor serialization|The given NumPy array is not")
         yield
 
 
