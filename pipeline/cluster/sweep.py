@@ -86,6 +86,8 @@ def started(cluster: ClusterConfig) -> Iterator[None]:
     """
     root = tempfile.gettempdir()
     temp = tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= _LONGEST_TMP else "/tmp")
+    # From the environment when ray was imported, which may have been before this package set it.
+    ray._private.ray_constants.RAY_ENABLE_ZERO_COPY_TORCH_TENSORS = True
     logging.getLogger("ray").handlers.clear()  # Ray's own, to standard error; the command says where logs go
     logging.getLogger("ray").propagate = True
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # misses the files of Tune's own loggers

@@ -22,9 +22,7 @@ _MAX_LABELS = 30
 """Labels or entity types that are drawn; the most frequent ones."""
 
 
-def search_figure(
-    trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None
-) -> "Figure":
+def search_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None) -> "Figure":
     """Best score of each trial over its learning rate, coloured by bottleneck width.
 
     Args:
@@ -66,9 +64,7 @@ def search_figure(
     return figure
 
 
-def curves_figure(
-    trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None
-) -> "Figure":
+def curves_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None) -> "Figure":
     """Validation score of each trial over the epochs; the winner in colour.
 
     Args:
@@ -103,9 +99,7 @@ def curves_figure(
     return figure
 
 
-def confusion_figure(
-    gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str], job: str
-) -> "Figure":
+def confusion_figure(gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str], job: str) -> "Figure":
     """Rows a pair of labels, shaded by the share of the true label's rows.
 
     Args:
@@ -128,9 +122,7 @@ def confusion_figure(
             text = str(counts[true, said]) if counts[true, said] else ""
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     slanted = any(len(label) > 8 for label in shown) or len(shown) > 6
-    axes.set_xticks(
-        range(len(shown)), shown, rotation=45 if slanted else 0, ha="right" if slanted else "center"
-    )
+    axes.set_xticks(range(len(shown)), shown, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(range(len(shown)), shown)
     axes.grid(visible=False)
     axes.set_xlabel("answer")
@@ -154,9 +146,7 @@ def entities_figure(scores: Mapping[str, Mapping[str, float]], *, job: str) -> "
         values = [scores[name][measure] for name in shown]
         offset = (number - 1) * 0.26
         label = measure.upper() if measure == "f1" else measure
-        axes.barh(
-            [place + offset for place in places], values, height=0.24, color=_COLOURS[number], label=label
-        )
+        axes.barh([place + offset for place in places], values, height=0.24, color=_COLOURS[number], label=label)
     axes.set_yticks(places, [f"{name} ({scores[name]['support']:.0f})" for name in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
@@ -188,9 +178,7 @@ def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
             fontsize=8,
         )
     places = range(len(rows))
-    axes.scatter(
-        [r.test for r in rows], places, color=_COLOURS[0], s=48, zorder=3, label="winner, 95 % interval"
-    )
+    axes.scatter([r.test for r in rows], places, color=_COLOURS[0], s=48, zorder=3, label="winner, 95 % interval")
     axes.scatter(
         [r.baseline for r in rows],
         places,

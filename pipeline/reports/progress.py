@@ -31,9 +31,7 @@ class JobPlan:
 class Progress:
     """Sink that shows the state of a sweep; `results` must have taken in an event before it comes here."""
 
-    def __init__(
-        self, console: Console, results: SweepResults, plans: Mapping[str, JobPlan], *, slots: int
-    ) -> None:
+    def __init__(self, console: Console, results: SweepResults, plans: Mapping[str, JobPlan], *, slots: int) -> None:
         """Prepare; nothing is shown before the context is entered.
 
         Args:

@@ -217,7 +217,7 @@ class _RunTree:
 
     def _end_trial(self, event: TrialEnded) -> None:
         run = self._trial(event.trial)
-        if run.tags.get("status") == event.status and run.status != "RUNNING":
+        if run.tags.get("status") == event.status:
             return  # replayed
         self._log_data(run, self._jobs[event.trial.job])
         run.points(fields.end_points(event))

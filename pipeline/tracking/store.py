@@ -137,7 +137,6 @@ def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> s
 
 def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
     local = config.uri.startswith(_SQLITE)
-    # Absolute, since MLflow would resolve it anew in every process that reads or writes.
     location = str(Path(config.artifacts).expanduser().absolute()) if local else None
     try:
         return str(client.create_experiment(config.experiment, artifact_location=location))

@@ -175,10 +175,7 @@ class Sweep:
         """How each trial ended; each must end once."""
         ended: list[TrialEnded] = self.of(TrialEnded)
         assert len({end.trial.key for end in ended}) == len(ended)
-        return {
-            end.trial.key: (end.status, end.reason, end.epochs, end.best_epoch, end.best_primary)
-            for end in ended
-        }
+        return {end.trial.key: (end.status, end.reason, end.epochs, end.best_epoch, end.best_primary) for end in ended}
 
     @property
     def processes(self) -> set[str]:
@@ -285,7 +282,7 @@ def test_the_time_budget_ends_a_sweep_with_the_best_so_far(tmp_path: Path) -> No
 
 
 def test_a_write_into_the_shared_checkpoint_is_found_out() -> None:
-    shared = weights.share({"a": torch.zeros(1000), "b": torch.arange(8)})
+    shared = weights.share({"a": torch.zeros(2**18), "b": torch.arange(8)})  # small objects are not shared
     weights.verify(shared)
     ray.get(shared.tensors)["a"][17] = 1e-6  # mapped, not copied: this changes it for everybody
     with pytest.raises(SweepError, match="shared checkpoint was changed"):

@@ -123,7 +123,8 @@ def _bracket(arrival: random.Random) -> tuple[tuple[int, int], ...]:
     """Run 8 trials of at most 4 epochs, one of which fails at epoch 2, and return how far each got."""
     halving = Halving(range(8), first_rung=1, reduction=2)
     epochs = dict.fromkeys(range(8), 0)
-    running, paused = set(range(8)), set()
+    running = set(range(8))
+    paused: set[int] = set()
     while running:
         trial = arrival.choice(sorted(running))
         running.discard(trial)

@@ -9,7 +9,6 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline.cluster import scheduler as scheduling
 from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
 from pipeline.cluster.search import proposer_of
 from pipeline.cluster.searcher import Candidates, Place, is_test, place_of
@@ -35,9 +34,7 @@ class Cache:
 class Controller:
     """A stand-in for Tune's: trials get slots, and report in an order that a generator draws."""
 
-    def __init__(
-        self, candidates: Candidates, scheduler: Matrix, *, step: Step, slots: int, seed: int
-    ) -> None:
+    def __init__(self, candidates: Candidates, scheduler: Matrix, *, step: Step, slots: int, seed: int) -> None:
         self.candidates, self.scheduler, self.step = candidates, scheduler, step
         self.slots, self.random = slots, random.Random(seed)
         self._actor_cache, self._resetting_trials = Cache(), set[TuneTrial]()
@@ -81,9 +78,7 @@ class Controller:
             if not isinstance(suggested, dict):
                 assert self._running(), "everything waits for something else"
                 return True
-            self.trials.append(
-                TuneTrial("stub", config=suggested, trial_id=f"t{len(self.trials)}", stub=True)
-            )
+            self.trials.append(TuneTrial("stub", config=suggested, trial_id=f"t{len(self.trials)}", stub=True))
             self.scheduler.on_trial_add(self, self.trials[-1])
         return True
 
@@ -228,7 +223,7 @@ def test_the_time_budget_ends_running_trials_after_their_epoch_and_waiting_ones_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(scheduling.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr("pipeline.cluster.scheduler.time.monotonic", lambda: clock.now)
 
     def timed(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
         clock.now += 1
@@ -245,7 +240,7 @@ def test_the_time_budget_ends_running_trials_after_their_epoch_and_waiting_ones_
 
 def test_the_clock_starts_when_the_first_trial_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(scheduling.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr("pipeline.cluster.scheduler.time.monotonic", lambda: clock.now)
     deadline = Deadline(5.0)
     clock.now = 100.0
     assert not deadline.over()

@@ -97,9 +97,7 @@ def test_rounding_does_not_leave_the_range() -> None:
 def test_grid_is_the_product_with_points_evenly_on_the_log_scale() -> None:
     search = config("grid", grid_points=3)
     assert cohort(search) == [
-        {"engine.learning_rate": rate, "method.width": width}
-        for rate in (1e-4, 1e-3, 1e-2)
-        for width in (16, 32, 64)
+        {"engine.learning_rate": rate, "method.width": width} for rate in (1e-4, 1e-3, 1e-2) for width in (16, 32, 64)
     ]
     assert num_trials(search) == 9
 

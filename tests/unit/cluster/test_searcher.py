@@ -26,7 +26,7 @@ def next_trial(candidates: Candidates, trial_id: str) -> Mapping[str, Any]:
 
 
 def test_jobs_take_turns() -> None:
-    two = [{"x": 0}, {"x": 1}]
+    two: list[Params] = [{"x": 0}, {"x": 1}]
     candidates = Candidates({"a": Listed(two), "b": Listed(two), "c": Listed(two)}, over=lambda: False)
     order = [next_trial(candidates, str(i)) for i in range(6)]
     assert [config["job"] for config in order] == ["a", "b", "c", "a", "b", "c"]

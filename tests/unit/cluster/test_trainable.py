@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import trainable
 from pipeline.cluster.trainable import Losses, Supplies, Trainee
 from pipeline.config import EngineConfig, MethodConfig
 from pipeline.engine.events import Evaluated, Finished, JobTested
@@ -78,7 +77,7 @@ class Stage:
         self.log: list[str] = []
         self.scores = scores
         self.fetched = 0
-        monkeypatch.setattr(trainable.ray, "get", self._fetch)
+        monkeypatch.setattr("pipeline.cluster.trainable.ray.get", self._fetch)
         supplies = Supplies(
             bench=lambda: Player(self.scores, self.log),
             jobs={"ner/news": JOB},

@@ -22,9 +22,7 @@ class Teller:
 
     def trial(self, index: int = 0) -> Trial:
         rate, width = 0.001 * (index + 1), 16 if index % 2 else 24
-        settings = Settings(
-            method=MethodConfig(name="pfeiffer", width=width), engine=EngineConfig(learning_rate=rate)
-        )
+        settings = Settings(method=MethodConfig(name="pfeiffer", width=width), engine=EngineConfig(learning_rate=rate))
         return Trial(job=self.job, index=index, params={}, settings=settings, seed=0)
 
     def tell(self, event: SweepEvent) -> SweepEvent:

@@ -13,9 +13,7 @@ PLANS = {
 }
 
 
-def progress_of(
-    teller: Any, *, terminal: bool = False, plans: Any = PLANS, slots: int = 2
-) -> tuple[Progress, Any]:
+def progress_of(teller: Any, *, terminal: bool = False, plans: Any = PLANS, slots: int = 2) -> tuple[Progress, Any]:
     file = io.StringIO()
     console = Console(file=file, width=60, force_terminal=terminal)
     return Progress(console, teller.results, plans, slots=slots), file

@@ -44,9 +44,7 @@ def shown(table: Any, width: int = 120) -> str:
 
 def test_leaderboard_shows_everything_on_120_columns(row: LeaderboardRow) -> None:
     text = shown(leaderboard_table([row]))
-    expected = (
-        "sentiment/films pfeiffer 24 1.2e-3 accuracy 0.910 0.900 .853-.963 0.510 0.52 % 512 kB 1:23 champion"
-    )
+    expected = "sentiment/films pfeiffer 24 1.2e-3 accuracy 0.910 0.900 .853-.963 0.510 0.52 % 512 kB 1:23 champion"
     assert expected in " ".join(text.split())
 
 

@@ -7,9 +7,7 @@ from pipeline.reports import words
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.00123, "1.2e-3"), (0.001, "1e-3"), (0.05, "5e-2"), (1.0, "1e0")]
-)
+@pytest.mark.parametrize(("value", "text"), [(0.00123, "1.2e-3"), (0.001, "1e-3"), (0.05, "5e-2"), (1.0, "1e0")])
 def test_learning_rate_is_short(value: float, text: str) -> None:
     assert words.rate(value) == text
 

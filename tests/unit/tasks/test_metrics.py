@@ -90,8 +90,8 @@ def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
     hits = [True] * 320 + [False] * 80
     low, high = metrics.interval(metrics.value_counts(hits), metrics.mean_of)
     half = 1.96 * math.sqrt(0.8 * 0.2 / 400)
-    assert low == pytest.approx(0.8 - half, abs=0.01)
-    assert high == pytest.approx(0.8 + half, abs=0.01)
+    assert low == pytest.approx(0.8 - half, abs=0.004)
+    assert high == pytest.approx(0.8 + half, abs=0.004)
     assert (low, high) == metrics.interval(metrics.value_counts(hits), metrics.mean_of)
 
 

@@ -60,7 +60,7 @@ def job() -> Job:
         task=Classification(TASK, ["bad", "good"]),
         dataset=Dataset("sentiment", "films", "starter", *splits, overlap={}, notes=()),
         encoded={},
-        settings=Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig()),
+        settings=Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig(epochs=4)),
         seed=0,
     )
 

@@ -237,6 +237,13 @@ def test_trial_cut_off_while_it_was_being_ended_is_ended_on_resume(
     assert runs()[OTHER].info.status == "FINISHED"
 
 
+def test_replay_leaves_ended_trials_alone(store: Store, facts: SweepFacts, story: Any, runs: Runs) -> None:
+    tell(store, facts, whole_sweep(story))
+    before = {name: runs()[name].info.end_time for name in (TRIAL, OTHER)}
+    tell(store, facts, whole_sweep(story))
+    assert {name: runs()[name].info.end_time for name in (TRIAL, OTHER)} == before
+
+
 def test_two_sweeps_do_not_share_runs(store: Store, facts: SweepFacts, story: Any) -> None:
     tell(store, facts, whole_sweep(story))
     tell(store, dataclasses.replace(facts, id="another"), whole_sweep(story))
