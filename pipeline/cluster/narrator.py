@@ -106,7 +106,7 @@ class Narrator(tune.Callback):  # type: ignore[misc]
             self._end(self._story(trial), "done", result["reason"])
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        reason = f"its process ended {trial.run_metadata.num_failures} times: {_last_error(trial)}"
+        reason = _death(trial)
         if is_test(trial):
             self._failed_tests[trial.config["job"]] = reason
         else:
@@ -155,7 +155,11 @@ class Story:
         )
 
 
-def _last_error(trial: TuneTrial) -> str:
-    error = trial.get_pickled_error() or trial.get_error()
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "no reason is known"
+def _death(trial: TuneTrial) -> str:
+    """Say why the last process of a trial ended."""
+    times = f"its process ended {trial.run_metadata.num_failures} times"
+    lines = Path(trial.error_file).read_text(errors="replace").split("\n") if trial.error_file else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    if "worker process has died" in last:
+        return f"{times}: killed, perhaps for want of memory, or crashed"
+    return f"{times}: {last[:200]}" if last else times

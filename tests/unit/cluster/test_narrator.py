@@ -115,6 +115,32 @@ def test_an_interrupt_ends_the_experiment_and_tells_nothing_more() -> None:
     assert stage.told == []
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Failure # 1\nThe actor is dead because its worker process has died. Exit\n",
+            "killed, perhaps for want of memory, or crashed",
+        ),
+        (
+            "Failure # 1\n  traceback\nModuleNotFoundError: No module named x\n",
+            "ModuleNotFoundError: No module named x",
+        ),
+    ],
+)
+def test_a_trial_whose_processes_died_tells_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, reason: str
+) -> None:
+    (tmp_path / "error.txt").write_text(text)
+    monkeypatch.setattr(TuneTrial, "error_file", str(tmp_path / "error.txt"))
+    stage = Stage()
+    stage.trial.run_metadata.num_failures = 3
+    stage.narrator.on_trial_error(0, [], stage.trial)
+    stage.narrator.tell()
+    assert isinstance(stage.told[-1], TrialEnded)
+    assert (stage.told[-1].status, stage.told[-1].reason) == ("failed", f"its process ended 3 times: {reason}")
+
+
 def test_a_job_without_a_winner_gives_the_reasons_of_its_trials() -> None:
     stage = Stage()
     stage.end(failed="the loss is not a number at step 1", done=True)
