@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from jobs.entry import entry
-from pipeline.config import PredictConfig
+from jobs.configs import PredictConfig
 from pipeline.errors import ConfigError, DataError, Fault
 
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from jobs.entry import entry
-from pipeline.config import StatusConfig
+from jobs.configs import StatusConfig
 
 
 @entry("status", StatusConfig)

@@ -6,7 +6,7 @@ import sys
 from rich.console import Console
 
 from jobs.entry import entry
-from pipeline.config import UiConfig
+from jobs.configs import UiConfig
 
 
 @entry("ui", UiConfig)

@@ -374,28 +374,3 @@ class SweepConfig:
     """Id of the sweep to continue. None: a new one."""
     dryrun: bool = False
     """Show the matrix and the estimate, and stop."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictConfig:
-    """`make predict`: the champion of a task answers."""
-
-    tracking: TrackingConfig
-    name: str = ""
-    """Task, or task/domain, whose champion answers."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StatusConfig:
-    """`make status`: what is registered."""
-
-    tracking: TrackingConfig
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UiConfig:
-    """`make ui`: the MLflow UI."""
-
-    tracking: TrackingConfig
-    port: int = 5000
-    """On this machine."""

@@ -3,6 +3,7 @@
 The classes of this file travel to the workers by value, so that these need not find it.
 """
 
+import dataclasses
 import functools
 import os
 import signal
@@ -40,7 +41,8 @@ from pipeline.errors import SweepError, TrainingDiverged
 
 pytestmark = pytest.mark.ray
 
-CLUSTER = ClusterConfig(num_cpus=2, object_store_bytes=100 * 2**20)
+TWO_SLOTS = ClusterConfig(num_cpus=2, object_store_bytes=100 * 2**20)
+ONE_SLOT = dataclasses.replace(TWO_SLOTS, cpus_per_trial=2)
 SCORES = {16: 0.5, 32: 0.9, 48: 0.7, 64: 0.3}
 """Width -> score after many epochs. A grid numbers the trials in this order, so trial 1 wins."""
 GRID = SearchConfig(algorithm="grid", space={"method.width": Range(choice=list(SCORES))})
@@ -157,10 +159,12 @@ class Sweep:
         self.told: list[SweepEvent] = []
         self.interrupt_after: int | None = None
 
-    def run(self, search: SearchConfig = GRID, *, jobs: str = "ab") -> list[JobTested]:
+    def run(
+        self, search: SearchConfig = GRID, *, jobs: str = "ab", cluster: ClusterConfig = TWO_SLOTS
+    ) -> list[JobTested]:
         bench = functools.partial(Player, self.faults, self.epoch_s)
         played = [played_job(name) for name in jobs]
-        return sweep.run_on(bench, played, search=search, cluster=CLUSTER, folder=self.folder, sink=self.sink)
+        return sweep.run_on(bench, played, search=search, cluster=cluster, folder=self.folder, sink=self.sink)
 
     def sink(self, event: SweepEvent) -> None:
         self.told.append(event)
@@ -189,7 +193,7 @@ def cluster() -> Iterator[None]:
 
     module = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(module)
-    with sweep.started(CLUSTER):
+    with sweep.started(TWO_SLOTS):
         yield
     cloudpickle.unregister_pickle_by_value(module)
 
@@ -240,7 +244,7 @@ def test_a_sweep_that_was_interrupted_ends_like_one_that_was_not(undisturbed: Sw
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     resumed = Sweep(tmp_path, faults=undisturbed.faults)
-    resumed.run()
+    resumed.run(cluster=ONE_SLOT)
     assert resumed.outcome == undisturbed.outcome
     trained = {folder.name: len(lines(folder)) for folder in (tmp_path / "trials").iterdir()}
     assert trained == {key: ended[2] for key, ended in undisturbed.outcome.items()}
@@ -256,7 +260,7 @@ def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> Non
     )
     one = Sweep(tmp_path, faults={f"b-{index:02d}": (1, "memory") for index in range(4)})
     with pytest.raises(SweepError) as caught:
-        one.run(search)
+        one.run(search, cluster=ONE_SLOT)
     assert str(caught.value) == "b has no trial with a score (MemoryError)"
     assert [tested.trial.job for tested in one.of(JobTested)] == ["a"]
     assert len(one.outcome) == 8
@@ -273,7 +277,7 @@ def test_the_time_budget_ends_a_sweep_with_the_best_so_far(tmp_path: Path) -> No
     )
     one = Sweep(tmp_path, epoch_s=0.3)
     started_s = time.monotonic()
-    winners = one.run(search, jobs="a")
+    winners = one.run(search, jobs="a", cluster=ONE_SLOT)
     assert len(one.outcome) == 4
     assert {end[:2] for end in one.outcome.values()} == {("pruned", "time budget")}
     assert len(winners) == 1

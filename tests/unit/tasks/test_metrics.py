@@ -118,3 +118,12 @@ def test_the_interval_of_a_constant_is_the_constant() -> None:
 def test_answers_are_compared_as_squad_does(answer: str, gold: list[str], exact: float, f1: float) -> None:
     assert metrics.exact_match(answer, gold) == exact
     assert metrics.word_f1(answer, gold) == pytest.approx(f1)
+
+
+def test_entity_scores_name_each_type_once_and_no_average() -> None:
+    gold = [["B-per", "O", "B-loc"], ["B-per", "I-per", "O"]]
+    predicted = [["B-per", "O", "O"], ["B-per", "O", "B-loc"]]
+    assert metrics.entity_scores(gold, predicted) == {
+        "loc": {"precision": 0, "recall": 0, "f1": 0, "support": 1},
+        "per": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
+    }

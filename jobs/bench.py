@@ -1,0 +1,85 @@
+"""`make bench`: rows a second in training, ours beside AdapterHub's `adapters` and full fine-tuning, in turn."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.configs import BenchConfig
+from jobs.entry import entry
+from pipeline.errors import PipelineError
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "bench"
+PEER = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
+OURS, SEQ_BN, FULL = "this engine, pfeiffer", "adapters 1.3.0, seq_bn", "Hugging Face Trainer, full fine-tuning"
+
+
+@entry("bench", BenchConfig)
+def main(config: BenchConfig, console: Console) -> None:
+    from jobs.workspace import git_commit
+    from pipeline.adapters.checkpoint import load_tokenizer, open_checkpoint
+    from pipeline.engine.prepare import prepare_jobs
+
+    checkpoint = open_checkpoint(config.checkpoint)
+    job = prepare_jobs(config, load_tokenizer(checkpoint))[0]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        rows.write_text("".join(json.dumps(dict(row.fields)) + "\n" for row in job.dataset.train.rows), "utf-8")
+        shared = [str(config.seconds), str(checkpoint.folder), str(rows)]
+        sizes = [str(config.engine.batch_size), str(job.task.config.max_length)]
+        commands = {
+            OURS: [sys.executable, str(SCRIPTS / "ours.py"), str(config.seconds), *sys.argv[1:]],
+            SEQ_BN: [str(PEER), str(SCRIPTS / "peer.py"), "seq_bn", *shared, *sizes],
+            FULL: [str(PEER), str(SCRIPTS / "peer.py"), "full", *shared, *sizes],
+        }
+        figures: dict[str, list[float]] = {name: [] for name in commands}
+        for number in range(config.rounds):
+            for name, command in commands.items():
+                figures[name].append(_measure(command))
+                console.print(f"round {number + 1}/{config.rounds}  {name}: {figures[name][-1]:.1f} rows/s")
+    console.print(_table(figures))
+    result = {
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "commit": git_commit(),
+        "job": job.name,
+        "rows": len(job.dataset.train.rows),
+        "cores": os.cpu_count(),
+        "rows_per_s": figures,
+    }
+    file = Path(config.runs) / f"bench-{datetime.now():%Y%m%d-%H%M%S}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    console.print(f"{job.name}, {result['rows']} rows, {os.cpu_count()} cores, commit {result['commit']}; in {file}")
+
+
+def _measure(command: list[str]) -> float:
+    """Run one measurement in a process of its own, so that threads and allocators do not meet."""
+    root = str(SCRIPTS.parents[1])
+    environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise PipelineError(f"{' '.join(command[:3])} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return float(json.loads(done.stdout.strip().splitlines()[-1])["rows_per_s"])
+
+
+def _table(figures: dict[str, list[float]]) -> Table:
+    table = Table(title="Training speed", title_justify="left")
+    table.add_column("what")
+    for title in ("rows/s, median", "min", "max", "ours is, each round"):
+        table.add_column(title, justify="right")
+    for name, values in figures.items():
+        ratios = [ours / value for ours, value in zip(figures[OURS], values, strict=True)]
+        times = "" if name == OURS else "  ".join(f"{ratio:.2f} x" for ratio in ratios)
+        table.add_row(name, *(f"{f(values):.1f}" for f in (statistics.median, min, max)), times)
+    return table
+
+
+if __name__ == "__main__":
+    main()

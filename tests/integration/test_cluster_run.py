@@ -1,0 +1,121 @@
+"""`run` with the real engine on a tiny BERT: the whole way from jobs to tested winners, interrupted and not."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.adapters.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
+from pipeline.cluster.sweep import run
+from pipeline.config import (
+    CheckpointConfig,
+    ClusterConfig,
+    EngineConfig,
+    MethodConfig,
+    Range,
+    SearchConfig,
+    TaskConfig,
+)
+from pipeline.data.rows import Dataset, Row, Split
+from pipeline.engine.bundle import read_bundle
+from pipeline.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
+from pipeline.engine.trials import Job, Settings
+from pipeline.tasks.kinds import task_for
+
+pytestmark = pytest.mark.ray
+
+TWO_SLOTS = ClusterConfig(num_cpus=2, object_store_bytes=100 * 2**20)
+ONE_SLOT = ClusterConfig(num_cpus=1, object_store_bytes=100 * 2**20)
+TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+SEARCH = SearchConfig(trials=3, space={"engine.learning_rate": Range(log_uniform=[1e-3, 1e-1])})
+
+
+@pytest.fixture
+def checkpoint(tiny_bert: TinyBert, tmp_path: Path) -> Checkpoint:
+    model, tokenizer = tiny_bert()
+    folder = tmp_path / "checkpoint"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return open_checkpoint(CheckpointConfig(name="tiny", source="path", location=str(folder)))
+
+
+@pytest.fixture
+def jobs(checkpoint: Checkpoint) -> list[Job]:
+    return [job_of(name, checkpoint) for name in ("films", "books")]
+
+
+def job_of(name: str, checkpoint: Checkpoint) -> Job:
+    """Tell good from bad."""
+
+    def split(kind: str, words: list[str]) -> Split:
+        rows = []
+        for i, word in enumerate(words):
+            fields = {"text": f"{word} {name[:-1]} {i}", "label": "bad" if word in ("bad", "awful", "dull") else "good"}
+            rows.append(Row(fields=fields, origin=f"{kind}:{i}", digest=f"{kind}{i}"))
+        return Split(name=kind, rows=tuple(rows), fingerprint=kind, cut_from=None)
+
+    words = ["good", "bad", "fine", "awful", "great", "dull"]
+    parts = {kind: split(kind, words * times) for kind, times in (("train", 8), ("validation", 3), ("test", 3))}
+    dataset = Dataset(task=name, domain="d", source="s", overlap={}, notes=(), **parts)
+    task = task_for(TaskConfig(name=name, kind="classification"), dataset)
+    tokenizer = load_tokenizer(checkpoint)
+    return Job(
+        name=f"{name}/d",
+        registered_name=name,
+        task=task,
+        dataset=dataset,
+        encoded={kind: task.encode(part.rows, tokenizer) for kind, part in parts.items()},
+        settings=Settings(method=MethodConfig(name="pfeiffer", width=8), engine=EngineConfig(epochs=3, batch_size=8)),
+        seed=3,
+    )
+
+
+def outcome(told: list[SweepEvent]) -> dict[str, tuple[Any, ...]]:
+    """How each trial ended, down to the bits of its weights."""
+    ended = [event for event in told if isinstance(event, TrialEnded)]
+    assert all(end.bundle is not None for end in ended)
+    return {
+        end.trial.key: (
+            end.status,
+            end.reason,
+            end.epochs,
+            end.best_primary,
+            read_bundle(end.bundle).record.weights_sha256 if end.bundle else "",
+        )
+        for end in ended
+    }
+
+
+def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
+    jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    whole: list[SweepEvent] = []
+    winners = run(jobs, checkpoint, search=SEARCH, cluster=TWO_SLOTS, folder=tmp_path / "whole", sink=whole.append)
+    assert not ray.is_initialized()
+    assert [won.trial.job for won in winners] == ["films/d", "books/d"]
+    assert sorted(map(id, winners)) == sorted(id(event) for event in whole if isinstance(event, JobTested))
+    assert len(outcome(whole)) == 6
+    for won in winners:
+        best = max(end[3] for key, end in outcome(whole).items() if key.startswith(won.trial.key[:-3]))
+        assert won.validation == best
+        assert len(won.predictions) == 18
+
+    cut: list[SweepEvent] = []
+
+    def interrupting(event: SweepEvent) -> None:
+        cut.append(event)
+        if len([e for e in cut if isinstance(e, TrialReported)]) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, checkpoint, search=SEARCH, cluster=ONE_SLOT, folder=folder, sink=interrupting)
+    assert not ray.is_initialized()
+    resumed: list[SweepEvent] = []
+    run(jobs, checkpoint, search=SEARCH, cluster=ONE_SLOT, folder=folder, sink=resumed.append)
+    assert outcome(resumed) == outcome(whole)
