@@ -58,8 +58,14 @@ ui: $(STAMP) ## The MLflow UI on the recorded runs (PORT=5000)
 predict: $(STAMP) ## The champion of TASK answers TEXT, ITEM, FILE or standard input
 	$(RUN) jobs.predict 'name="$(TASK)"' $(COMMON)
 
-bench: $(STAMP) ## Training speed, side by side with the adapters library
-	$(RUN) jobs.bench $(call given,DATA,data.source) $(COMMON)
+bench: $(STAMP) .venv-peer/.installed ## Training speed, side by side with the adapters library
+	$(RUN) jobs.bench $(if $(TASKS),'tasks=[$(TASKS)]') $(call given,DATA,data.source) $(COMMON)
+
+.venv-peer/.installed: tests/bench/peer-requirements.txt
+	echo "Setting up .venv-peer, which the adapters library needs for itself (once) ..."
+	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --disable-pip-version-check -q -r tests/bench/peer-requirements.txt
+	touch $@
 
 test: $(STAMP) ## All tests
 	.venv/bin/python -m pytest
@@ -71,4 +77,4 @@ check: $(STAMP) ## Style, types and all tests: what CI runs
 	.venv/bin/python -m pytest
 
 clean: ## Remove .venv and caches; runs and models stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-peer .mypy_cache .pytest_cache .ruff_cache

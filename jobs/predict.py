@@ -7,7 +7,7 @@ a config override or by the shell.
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def main(config: PredictConfig, console: Console) -> None:
     from pipeline.tracking.registry import fetch
     from pipeline.tracking.store import open_store
 
-    folder = fetch(open_store(config.tracking, create=False), config.name.replace("/", "."))
+    folder = fetch(open_store(config.tracking, create=False), config.name)
     predictor = Predictor(open_checkpoint(read_bundle(folder).record.checkpoint))
     for answer in predictor.predict(
         folder, [item for _, item in asked], where=[origin for origin, _ in asked]
@@ -48,33 +48,40 @@ def items() -> Iterator[tuple[str, Any]]:
     given = {name: value for name in ("TEXT", "ITEM", "FILE") if (value := os.environ.get(name))}
     if len(given) > 1:
         rule = "exclude each other"
-        raise ConfigError(Fault(where=" and ".join(given), value="", rule=rule, remedy="Give one of them"))
+        raise ConfigError(Fault(where=" and ".join(given), value="", rule=rule, remedy="Give only one of them"))
     if "TEXT" in given:
         yield "TEXT", given["TEXT"]
     elif "ITEM" in given:
         yield "ITEM", _parsed(given["ITEM"], "ITEM")
     elif "FILE" in given:
         try:
-            lines = Path(given["FILE"]).read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            remedy = "Give a file with one JSON object, or one quoted text, a line"
-            fault = Fault(where="FILE", value=given["FILE"], rule=f"cannot be read ({error})", remedy=remedy)
-            raise ConfigError(fault) from error
-        yield from _lines(lines, given["FILE"])
+            raw = Path(given["FILE"]).read_bytes()
+        except OSError as error:
+            rule, remedy = f"cannot be read ({error.strerror})", "Give a file with one JSON object, or one text, a line"
+            raise ConfigError(Fault(where="FILE", value=given["FILE"], rule=rule, remedy=remedy)) from error
+        yield from _lines(raw, given["FILE"])
     elif sys.stdin.isatty():
         remedy = "Give TEXT='...', ITEM='<json>', FILE=<jsonl>, or lines on standard input"
         raise ConfigError(Fault(where="TEXT", value="", rule="is missing", remedy=remedy))
     else:
-        yield from _lines(sys.stdin, "standard input")
+        yield from _lines(sys.stdin.buffer.read(), "standard input")
 
 
-def _lines(lines: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+def _lines(raw: bytes, name: str) -> Iterator[tuple[str, Any]]:
     """A line is JSON; one that begins like no JSON is a plain text."""
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if text:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        rule = f"is not UTF-8 (byte {error.start + 1})"
+        raise DataError(Fault(where=name, value="", rule=rule, remedy="Save it as UTF-8")) from error
+    if not text.strip():
+        remedy = "Give one JSON object, or one text, a line; or TEXT='...', ITEM='<json>', FILE=<jsonl>"
+        raise DataError(Fault(where=name, value="", rule="is empty", remedy=remedy))
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a text may hold U+2028
+        item = line.strip()
+        if item:
             where = f"{name}:{number}"
-            yield where, _parsed(text, where) if text[0] in '{["' else text
+            yield where, _parsed(item, where) if item[0] in '{["' else item
 
 
 def _parsed(text: str, where: str) -> Any:

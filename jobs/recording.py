@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.preparation import Prepared
+from pipeline.adapters.checkpoint import open_checkpoint
 from pipeline.bank.predictor import Predictor
 from pipeline.data.rows import Row, make_row
 from pipeline.engine.bundle import read_bundle
@@ -99,9 +100,16 @@ class Rescorer:
         self._task = task
 
     def __call__(self, challenger: Path, champion: Path, rows_file: Path) -> tuple[float, float]:
-        predictor = Predictor(self._prepared.checkpoint, self._prepared.base)
         rows = read_rows(rows_file, self._task)
-        return predictor.score(challenger, rows).primary, predictor.score(champion, rows).primary
+        return self._score(challenger, rows), self._score(champion, rows)
+
+    def _score(self, folder: Path, rows: Sequence[Row]) -> float:
+        record = read_bundle(folder).record
+        if record.checkpoint_sha256 == self._prepared.checkpoint.sha256:
+            predictor = Predictor(self._prepared.checkpoint, self._prepared.base)
+        else:  # a champion on another checkpoint
+            predictor = Predictor(open_checkpoint(record.checkpoint))
+        return predictor.score(folder, rows).primary
 
 
 def read_rows(file: Path, task: Task) -> list[Row]:

@@ -63,7 +63,7 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """Load the checkpoint's own tokenizer.
+    """Load the checkpoint's own tokenizer, limited to the positions that the model has.
 
     Raises:
         CheckpointError: The folder has none.
@@ -79,6 +79,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError) as error:
         rule = f"has no tokenizer that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
+    config = AutoConfig.from_pretrained(checkpoint.folder)
+    # RoBERTa counts positions from behind the padding id. Many tokenizers are saved without a limit of their own.
+    offset = config.pad_token_id + 1 if checkpoint.model_type == "roberta" else 0
+    tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings - offset)
     return tokenizer
 
 

@@ -57,7 +57,7 @@ class Halving:
 
     def leave(self, trial: int, score: float | None) -> Decision:
         """Take in that a trial ended by itself with this best score, or failed (None)."""
-        if trial not in self._in_rung or trial in self._ended:
+        if trial not in self._in_rung:
             return Decision(action="stop")
         self._ended.add(trial)
         self._scores[trial] = score

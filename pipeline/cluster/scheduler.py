@@ -148,12 +148,14 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
         """End the waiting trials that were pruned; then those go first that have not run yet."""
         waiting = [t for t in tune_controller.get_trials() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
+        candidates = [trial for trial in waiting if not is_test(trial)]
         if any(trial.status == TuneTrial.RUNNING for trial in tune_controller.get_trials()):
             self._deadline.start()
-        if self._deadline.over():
-            self.pruned |= {place_of(trial): TIME_IS_UP for trial in waiting if not is_test(trial)}
-        for trial in waiting:
-            if place_of(trial) in self.pruned and not is_test(trial):
+        over = self._deadline.over()
+        for trial in candidates:
+            if over:
+                self.pruned.setdefault(place_of(trial), TIME_IS_UP)
+            if place_of(trial) in self.pruned:
                 tune_controller.stop_trial(trial)
         pending = [t for t in waiting if t.status == TuneTrial.PENDING]
         paused = [t for t in waiting if t.status == TuneTrial.PAUSED and place_of(t) in self._released]

@@ -1,53 +1,52 @@
-"""Measured by `make bench`: the engine trains a `pfeiffer` adapter. Reads a request, writes rows and seconds."""
+"""Rows a second of our engine: `python tests/bench/ours.py <seconds> <overrides of conf/bench.yaml ...>`."""
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from jobs.configs import BenchConfig
+from jobs.entry import read_config
 from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.data.rows import make_row
-from pipeline.engine.assemble import fresh_model
 from pipeline.engine.events import StepDone
-from pipeline.engine.loop import Training, fit
-from pipeline.tasks.classification import Classification
-from pipeline.tasks.task import Encoded, Scores
+from pipeline.engine.loop import fit
+from pipeline.engine.prepare import prepare_jobs
+from pipeline.engine.session import Session
+from pipeline.engine.trials import trial_of
+
+WARM_UP_STEPS = 5
 
 
-def measure(request: dict[str, Any]) -> dict[str, float]:
-    """Train once briefly, to warm up, and once on the clock."""
-    source = CheckpointConfig(name="bench", source="path", location=request["checkpoint"])
-    checkpoint = open_checkpoint(source)
-    tokenizer, base = load_tokenizer(checkpoint), build_base(checkpoint, load_tensors(checkpoint))
-    config = TaskConfig(name="bench", kind="classification", max_length=request["max_length"])
-    lines = Path(request["rows"]).read_text("utf-8").splitlines()
-    rows = [make_row(json.loads(line), f"row {number}") for number, line in enumerate(lines, start=1)]
-    task = Classification.from_rows(config, rows)
-    method = MethodConfig(name="pfeiffer", width=request["width"])
-    engine = EngineConfig(epochs=request["passes"], batch_size=request["batch_size"], precision="float32")
-    model = fresh_model(base, checkpoint, task, method, engine, seed=0)
-    encoded = task.encode(rows, tokenizer)
-    few = Encoded(examples=encoded.examples[: request["warmup_rows"]], num_rows=request["warmup_rows"], num_truncated=0)
-    num_rows = len(rows) * engine.epochs
-    for part in (few, encoded):
-        training = Training(model, len(part.examples), engine, seed=0)
-        start = time.perf_counter()
-        steps = sum(isinstance(event, StepDone) for event in fit(training, task, part, tokenizer.pad_token_id, unscored))
-        seconds = time.perf_counter() - start
-    assert steps == training.steps_per_epoch * engine.epochs
-    return {"rows": num_rows, "seconds": seconds}
-
-
-def unscored() -> Scores:
-    """Stand in for validation, which is not measured."""
-    return Scores(primary=0.0, metrics={}, low=0.0, high=0.0, baseline=0.0)
+def main() -> None:
+    seconds, arguments = float(sys.argv[1]), sys.argv[2:]
+    config = read_config("bench", BenchConfig, arguments)
+    checkpoint = open_checkpoint(config.checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
+    (job,) = prepare_jobs(config, tokenizer)
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    trial = trial_of(job, 0, {"engine.epochs": 1000})
+    train = job.encoded["train"]
+    assert tokenizer.pad_token_id is not None
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial, Path(folder))
+        steps = begin = 0
+        start = 0.0
+        for event in fit(session.training, job.task, train, tokenizer.pad_token_id, session._evaluate):
+            if not isinstance(event, StepDone):
+                continue  # an evaluation; the clock of training does not count it
+            steps += 1
+            if steps == WARM_UP_STEPS:
+                begin, start = steps, time.perf_counter()
+                idle = 0.0
+            elif steps > WARM_UP_STEPS and time.perf_counter() - start - idle > seconds:
+                break
+        elapsed = time.perf_counter() - start
+    rows = (steps - begin) * config.engine.batch_size
+    print(json.dumps({"rows_per_s": rows / elapsed, "steps": steps - begin, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":
-    request = json.load(sys.stdin)
-    torch.set_num_threads(request["threads"])
-    print(json.dumps(measure(request)))
+    main()

@@ -1,18 +1,15 @@
-"""Measured by `make bench` in the peers' environment, where our package is not: `python peer.py <seq_bn|full>`.
+"""Rows a second of AdapterHub's trainer and of full fine-tuning; runs in `.venv-peer`, and imports nothing of ours.
 
-`seq_bn` is AdapterHub's own AdapterTrainer as its documentation uses it; `full` is Hugging Face's Trainer on all
-weights. Reads a request, writes rows and seconds.
+`python tests/bench/peer.py <seq_bn | full> <seconds> <checkpoint folder> <rows.jsonl> <batch size> <max length>`
 """
 
 import json
 import sys
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
 
-import adapters
 import torch
+from adapters import AdapterTrainer, AutoAdapterModel
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -22,57 +19,65 @@ from transformers import (
     TrainingArguments,
 )
 
-
-class Clock(TrainerCallback):
-    """Wall time from the first batch to the end of training."""
-
-    start = seconds = 0.0
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.start = self.start or time.perf_counter()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds = time.perf_counter() - self.start
+WARM_UP_STEPS = 5
 
 
-def measure(request: dict[str, Any], method: str) -> dict[str, float]:
-    """Train once briefly, to warm up, and once on the clock."""
-    rows = [json.loads(line) for line in Path(request["rows"]).read_text("utf-8").splitlines()]
-    number = {label: i for i, label in enumerate(sorted({row["label"] for row in rows}))}
-    tokenizer = AutoTokenizer.from_pretrained(request["checkpoint"])
-    encoded = tokenizer([row["text"] for row in rows], truncation=True, max_length=request["max_length"])
-    dataset = [
-        {**{name: values[i] for name, values in encoded.items()}, "labels": number[row["label"]]}
-        for i, row in enumerate(rows)
-    ]
-    model = AutoModelForSequenceClassification.from_pretrained(request["checkpoint"], num_labels=len(number))
-    trainer_class = Trainer
+class Stopwatch(TrainerCallback):
+    """Stops the training when the time is over; steps are counted after the warm-up."""
+
+    def __init__(self, seconds):
+        self.seconds, self.start, self.steps, self.elapsed = seconds, 0.0, 0, 0.0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == WARM_UP_STEPS:
+            self.start = time.perf_counter()
+        elif state.global_step > WARM_UP_STEPS:
+            self.steps, self.elapsed = self.steps + 1, time.perf_counter() - self.start
+            control.should_training_stop = self.elapsed > self.seconds
+        return control
+
+
+def main():
+    method, seconds, checkpoint, rows_file, batch_size, max_length = sys.argv[1:]
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    with open(rows_file, encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    labels = sorted({row["label"] for row in rows})
+    data = []
+    for row in rows:
+        example = dict(tokenizer(row["text"], truncation=True, max_length=int(max_length)))
+        data.append(example | {"labels": labels.index(row["label"])})
     if method == "seq_bn":
-        adapters.init(model)
-        reduction = model.config.hidden_size / request["width"]
-        model.add_adapter("bench", config=adapters.SeqBnConfig(reduction_factor=reduction))
+        model = AutoAdapterModel.from_pretrained(checkpoint)
+        model.add_adapter("bench", config="seq_bn")  # reduction factor 16: width 24 of 384
+        model.add_classification_head("bench", num_labels=len(labels), layers=1)
         model.train_adapter("bench")
-        trainer_class = adapters.AdapterTrainer
-    collator = DataCollatorWithPadding(tokenizer)
+        trainer_class = AdapterTrainer
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=len(labels))
+        trainer_class = Trainer
+    watch = Stopwatch(float(seconds))
     with tempfile.TemporaryDirectory() as folder:
-        for part, passes in ((dataset[: request["warmup_rows"]], 1), (dataset, request["passes"])):
-            arguments = TrainingArguments(
-                output_dir=folder,
-                per_device_train_batch_size=request["batch_size"],
-                num_train_epochs=passes,
-                learning_rate=1e-4 if method == "seq_bn" else 5e-5,
-                use_cpu=True,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-            )
-            clock = Clock()
-            trainer_class(model, arguments, collator, part, callbacks=[clock]).train()
-    return {"rows": len(rows) * request["passes"], "seconds": clock.seconds}
+        arguments = TrainingArguments(
+            folder,
+            per_device_train_batch_size=int(batch_size),
+            learning_rate=1e-4,
+            num_train_epochs=1000,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        trainer_class(
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[watch],
+        ).train()
+    speed = watch.steps * int(batch_size) / watch.elapsed
+    print(json.dumps({"rows_per_s": speed, "steps": watch.steps, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":
-    request = json.load(sys.stdin)
-    torch.set_num_threads(request["threads"])
-    result = measure(request, sys.argv[1])
-    print(json.dumps(result))
+    main()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+import jobs.configs
 import jobs.entry
-from jobs.entry import compose_values, read_config
-from pipeline import config
-from pipeline.errors import ConfigError
+from jobs.entry import compose_values
+from pipeline.errors import ConfigError, Fault
 from pipeline.strict import build
 
 CONF = jobs.entry.CONF
@@ -38,27 +38,33 @@ def read(file: Path, conf: Path) -> None:
     """Compose one file as the command does that it is of; one that takes no effect, or has no type, is an error."""
     group, option = file.parent.name, file.stem
     if file.parent == conf:
-        read_config(option, config_class(option), [])
+        compose(option)
     elif group == "task":
-        values = compose_values("sweep", [], [])
-        build(config.SweepConfig, values)
-        assert_holds(values["task"][option], file)
+        assert_holds(compose("sweep")["task"][option], file)
     else:
         command = next(root.stem for root in sorted(conf.glob("*.yaml")) if group in groups_of(root))
-        values = compose_values(command, [f"{group}={option}"], faults := [])
-        assert not faults
-        build(config_class(command), values)
-        assert_holds(values[group], file)
+        assert_holds(compose(command, f"{group}={option}")[group], file)
+
+
+def compose(command: str, *arguments: str) -> dict[str, Any]:
+    """Compose and type a command's config; return it as plain containers."""
+    faults: list[Fault] = []
+    values = compose_values(command, list(arguments), faults)
+    if faults:
+        raise ConfigError(faults)
+    build(config_class(command), values)
+    return values
 
 
 def config_class(command: str) -> type[Any]:
     """`conf/sweep.yaml` is a `SweepConfig`."""
-    return getattr(config, f"{command.capitalize()}Config")  # type: ignore[no-any-return]
+    return getattr(jobs.configs, f"{command.capitalize()}Config")  # type: ignore[no-any-return]
 
 
 def groups_of(file: Path) -> list[str]:
     entries = yaml.safe_load(file.read_text("utf-8")).get("defaults", [])
-    return [group for entry in entries if isinstance(entry, dict) for group in entry]
+    groups = [group for entry in entries if isinstance(entry, dict) for group in entry]
+    return [group for group in groups if not group.startswith("override ")]
 
 
 def assert_holds(values: Mapping[str, Any], file: Path) -> None:
@@ -86,7 +92,11 @@ def test_every_group_of_conf_is_chosen_by_a_command() -> None:
         ("method/typo.yaml", "name: houlsby\nwidht: 24\n", "method.widht: is no config key. Did you mean width"),
         ("method/new.yaml", "name: houlsbee\n", "method.name: 'houlsbee' must be one of houlsby, pfeiffer, parallel"),
         ("engine/odd.yaml", "epochs: many\n", "engine.epochs: 'many' must be a whole number"),
-        ("search/odd.yaml", "space: {engine: {learning_rate: {uniform: [2, 1]}}}\n", "search.space.engine.learning_rate"),
+        (
+            "search/odd.yaml",
+            "space: {engine: {learning_rate: {uniform: [2, 1]}}}\n",
+            "search.space.engine.learning_rate",
+        ),
         ("checkpoint/bare.yaml", "name: bare\n", "checkpoint.source: is missing"),
         ("task/odd.yaml", "kind: clasification\n", "task.odd.kind: 'clasification' must be one of"),
         ("task/odd.yaml", "kind: tagging\nmetric: accuracy\n", "task.odd.metric: 'accuracy' is no metric of tagging"),

@@ -1,4 +1,4 @@
-"""The layers of the code, walked import by import: downward only, one home for each framework, files of readable size."""
+"""The imports of the code, walked one by one: downward only, each framework in its home; and files of readable size."""
 
 import ast
 from collections.abc import Iterator
@@ -160,7 +160,12 @@ def test_a_planted_framework_outside_its_home_is_found(tmp_path: Path, path: str
 
 @pytest.mark.parametrize(
     ("path", "lines"),
-    [("pipeline/data/long.py", 401), ("pipeline/engine/loop.py", 251), ("jobs/helpers.py", 1), ("pipeline/misc/x.py", 1)],
+    [
+        ("pipeline/data/long.py", 401),
+        ("pipeline/engine/loop.py", 251),
+        ("jobs/helpers.py", 1),
+        ("pipeline/misc/x.py", 1),
+    ],
 )
 def test_a_planted_long_or_nameless_file_is_found(tmp_path: Path, path: str, lines: int) -> None:
     plant(tmp_path, path, "x = 1\n" * lines)

@@ -1,5 +1,7 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +104,14 @@ def test_an_unreachable_hub_is_named_with_what_to_check(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"nobody/nothing.*HF_TOKEN.*HF_HUB_OFFLINE"):
         open_checkpoint(CheckpointConfig(name="x", source="hub", location="nobody/nothing", revision="main"))
+
+
+@pytest.mark.parametrize(("family", "limit"), [("bert", 40), ("roberta", 38)])
+def test_a_tokenizer_without_a_limit_gets_that_of_the_model(
+    family: str, limit: int, tmp_path: Path, tiny_bert: Callable[[], tuple[Any, Any]]
+) -> None:
+    config = saved(family, tmp_path)
+    tokenizer = tiny_bert()[1]
+    tokenizer.model_max_length = 10**30
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(open_checkpoint(config)).model_max_length == limit

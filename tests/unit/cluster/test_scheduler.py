@@ -158,6 +158,13 @@ def test_every_searcher_ends_with_a_test_of_each_job(algorithm: Literal["random"
             assert place == max(rates, key=lambda p: rates[p])
 
 
+def test_each_cohort_is_halved_by_itself() -> None:
+    search = SearchConfig(algorithm="optuna", trials=4, cohort=2, space={"rate": RATE})
+    outcome = controller(search=search, jobs="a").run()
+    assert sorted(epochs for place, (epochs, _) in outcome.items() if place.index < 2) == [1, 4]
+    assert sorted(epochs for place, (epochs, _) in outcome.items() if place.index >= 2) == [1, 4]
+
+
 def test_slots_stay_filled_while_trials_wait_at_their_rungs() -> None:
     run = controller(jobs="abc", slots=4)
     run.run()

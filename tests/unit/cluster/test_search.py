@@ -41,6 +41,12 @@ def test_random_puts_one_draw_into_each_stratum(trials: int) -> None:
         assert place / trials - 0.01 <= share <= (place + 1) / trials + 0.01  # rounding to three digits
 
 
+def test_keys_are_paired_at_random() -> None:
+    space = {"x": Range(uniform=[0.0, 1.0]), "y": Range(uniform=[0.0, 1.0])}
+    pairs = [(params["x"], params["y"]) for params in cohort(config(space=space, trials=6))]
+    assert sorted(pairs) not in (sorted(pairs, key=lambda pair: pair[1]), sorted(pairs, key=lambda pair: -pair[1]))
+
+
 def test_random_uses_every_choice_equally_often() -> None:
     counts = Counter(params["method.width"] for params in cohort(config(trials=7)))
     assert sorted(counts.values()) == [2, 2, 3]

