@@ -60,9 +60,7 @@ def run(main: Callable[[], None]) -> int:
         return 0
     except Exception:
         traceback.print_exc()
-        errors.print(
-            "This is a defect of the pipeline, not of your input. Please report it.", style="bold red"
-        )
+        errors.print("This is a defect of the pipeline, not of your input. Please report it.", style="bold red")
         return 1
     return 0
 
@@ -176,9 +174,7 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
     """Turn an override into one that Hydra accepts as it is; unknown keys are judged later, all at once."""
     key, raw = override.key_or_group, override.get_value_element_as_str()
     if not (CONF / key).is_dir():
-        return (
-            text if (text := override.input_line or "").startswith(("+", "~")) else f"++{text}"
-        )
+        return text if (text := override.input_line or "").startswith(("+", "~")) else f"++{text}"
     value = str(override.value())
     if key == "task":
         remedy = "Choose with tasks=[sentiment,ner], or change one with task.<name>.<key>=<value>"
@@ -223,9 +219,7 @@ def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
             continue
         if not isinstance(values, dict) or "kind" not in values:
             rule = "is no task: it has no `kind`"
-            faults.append(
-                Fault(where=str(file), value="", rule=rule, remedy="Begin it with `kind: classification`")
-            )
+            faults.append(Fault(where=str(file), value="", rule=rule, remedy="Begin it with `kind: classification`"))
             continue
         tasks[file.stem] = {"name": file.stem, **values}
     return tasks

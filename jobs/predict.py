@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.entry import entry
 from jobs.configs import PredictConfig
+from jobs.entry import entry
 from pipeline.errors import ConfigError, DataError, Fault
 
 
@@ -32,9 +32,7 @@ def main(config: PredictConfig, console: Console) -> None:
 
     folder = fetch(open_store(config.tracking, create=False), config.name)
     predictor = Predictor(open_checkpoint(read_bundle(folder).record.checkpoint))
-    for answer in predictor.predict(
-        folder, [item for _, item in asked], where=[origin for origin, _ in asked]
-    ):
+    for answer in predictor.predict(folder, [item for _, item in asked], where=[origin for origin, _ in asked]):
         print(json.dumps(answer, ensure_ascii=False))
 
 

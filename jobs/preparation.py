@@ -99,9 +99,7 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
     if config.dryrun:
         seconds = sum(row.seconds or 0.0 for row in rows)
-        console.print(
-            f"About {seconds / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained."
-        )
+        console.print(f"About {seconds / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained.")
 
 
 def widest(config: SweepConfig, job: Job) -> Trial:

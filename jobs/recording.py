@@ -65,20 +65,14 @@ def conclude(ending: Ending, store: Store, recorder: SweepRecorder) -> list[Lead
     return rows
 
 
-def show(
-    rows: Sequence[LeaderboardRow], ending: Ending, store: Store, log_file: Path, console: Console
-) -> None:
+def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, log_file: Path, console: Console) -> None:
     """Print the leaderboard, where everything is, and what to try next."""
     console.print(leaderboard_table(rows))
     for row in rows:
         if row.alias != "champion":
-            console.print(
-                f"{row.name} v{row.version} is a challenger: {row.reason}", markup=False, soft_wrap=True
-            )
+            console.print(f"{row.name} v{row.version} is a challenger: {row.reason}", markup=False, soft_wrap=True)
         if row.low <= row.baseline:
-            text = (
-                f"{row.job}: not clearly better than its baseline ({row.test:.3f} against {row.baseline:.3f})"
-            )
+            text = f"{row.job}: not clearly better than its baseline ({row.test:.3f} against {row.baseline:.3f})"
             console.print(text, style="yellow", markup=False, soft_wrap=True)
     example = next((row for row in rows if row.alias == "champion"), rows[0])
     console.print(
@@ -116,9 +110,7 @@ def read_rows(file: Path, task: Task) -> list[Row]:
     """Read rows that were recorded with a version, in canonical fields."""
     canonical = dataclasses.replace(task.config, fields={name: name for name in task.config.columns})
     lines = enumerate(file.read_text("utf-8").splitlines(), start=1)
-    made = (
-        row for number, line in lines for row in make_row(json.loads(line), canonical, f"{file}:{number}")
-    )
+    made = (row for number, line in lines for row in make_row(json.loads(line), canonical, f"{file}:{number}"))
     return [row for row in made if isinstance(row, Row)]
 
 

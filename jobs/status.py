@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from jobs.entry import entry
 from jobs.configs import StatusConfig
+from jobs.entry import entry
 
 
 @entry("status", StatusConfig)

@@ -37,9 +37,7 @@ def main(config: SweepConfig, console: Console) -> None:
 def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace", console: Console) -> None:
     """Train everything, record it, register the winners and show the leaderboard."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        opening = pool.submit(
-            _open_store, config
-        )  # the first time it makes its tables; Ray's import takes as long
+        opening = pool.submit(_open_store, config)  # the first time it makes its tables; Ray's import takes as long
         from jobs.preparation import slots
         from jobs.recording import Ending, conclude, show
         from jobs.workspace import git_commit, package_versions

@@ -5,8 +5,8 @@ import sys
 
 from rich.console import Console
 
-from jobs.entry import entry
 from jobs.configs import UiConfig
+from jobs.entry import entry
 
 
 @entry("ui", UiConfig)
@@ -18,7 +18,9 @@ def main(config: UiConfig, console: Console) -> None:
         console.print(f"The tracking server has its own UI: {store.uri}")
         return
     address = f"http://127.0.0.1:{config.port}"
-    console.print(f"{address}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning   (Ctrl-C stops it)")
+    console.print(
+        f"{address}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning   (Ctrl-C stops it)"
+    )
     arguments = [
         "server",
         "--backend-store-uri",

@@ -59,9 +59,7 @@ def resumed(config: SweepConfig) -> SweepConfig:
     if not file.is_file():
         known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
         remedy = nearest(config.resume, known)
-        raise ConfigError(
-            Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy)
-        )
+        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
     stored = build(SweepConfig, json.loads(file.read_text("utf-8"))["config"])
     if config.tasks and config.tasks != stored.tasks:
         rule = f"are not the tasks of sweep {config.resume} ({','.join(stored.tasks)})"
@@ -103,9 +101,7 @@ def git_commit() -> str | None:
     """Name the commit of the checkout, with `-dirty` after it where files were changed; None outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return found.stdout.strip() or None

@@ -132,13 +132,9 @@ class TaskConfig:
         for name in known:
             if self.fields and name not in self.fields and name != "text_pair":
                 rule = f"is missing: {self.kind} needs it"
-                yield _fault(
-                    f"{where}.fields.{name}", "", rule, f"Add `{name}: <name in your files>` to fields"
-                )
+                yield _fault(f"{where}.fields.{name}", "", rule, f"Add `{name}: <name in your files>` to fields")
         if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
-            yield _fault(
-                f"{where}.labels", self.labels, "must name each label once", "List every label one time"
-            )
+            yield _fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
         yield from _between(f"{where}.max_length", self.max_length, 8, 100_000)
         yield from _above(f"{where}.max_answer_length", self.max_answer_length)
         if self.kind == "extractive_qa" and not 0 <= self.stride <= self.max_length // 2:
@@ -232,9 +228,7 @@ class EngineConfig:
         yield from _between(f"{where}.warmup", self.warmup, 0.0, 0.9)
         yield from _between(f"{where}.head_dropout", self.head_dropout, 0.0, 0.9)
         if self.patience < 0:
-            yield _fault(
-                f"{where}.patience", self.patience, "must be 0 or more", "Use 0 to switch early stopping off"
-            )
+            yield _fault(f"{where}.patience", self.patience, "must be 0 or more", "Use 0 to switch early stopping off")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,13 +253,9 @@ class Range:
             if not values:
                 yield _fault(f"{where}.choice", values, "must not be empty", "List at least one value")
         elif len(values) != 2 or not values[0] < values[1]:
-            yield _fault(
-                f"{where}.{given[0]}", values, "must be [low, high]", "Give two numbers, the lower first"
-            )
+            yield _fault(f"{where}.{given[0]}", values, "must be [low, high]", "Give two numbers, the lower first")
         elif given == ["log_uniform"] and values[0] <= 0:
-            yield _fault(
-                f"{where}.log_uniform", values, "must start above 0", "Raise the lower bound above 0"
-            )
+            yield _fault(f"{where}.log_uniform", values, "must start above 0", "Raise the lower bound above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

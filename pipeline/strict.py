@@ -51,9 +51,8 @@ def replace(config: T, changes: Mapping[str, Any]) -> T:
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
-            faults.append(
-                Fault(where=key, value="", rule="is no config key", remedy="Use a dotted key of the config")
-            )
+            remedy = nearest(last, list(node)) if isinstance(node, dict) else nearest(path[0], list(values))
+            faults.append(Fault(where=key, value="", rule="is no config key", remedy=remedy))
         else:
             node[last] = value
     if faults:
@@ -88,9 +87,7 @@ def _dataclass(cls: Any, values: Any, where: str, faults: list[Fault]) -> Any:
             faults.extend(own)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             rule = f"is missing: {_describe(hints[name])} is required"
-            faults.append(
-                Fault(where=_join(where, name), value="", rule=rule, remedy=f"Set {_join(where, name)}")
-            )
+            faults.append(Fault(where=_join(where, name), value="", rule=rule, remedy=f"Set {_join(where, name)}"))
     required = {f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING}
     if required - set(built):
         return None
@@ -109,9 +106,7 @@ def _value(hint: Any, value: Any, where: str, faults: list[Fault]) -> Any:
             known = [str(a) for a in args]
             rule = f"must be one of {', '.join(known)}"
             faults.append(
-                Fault(
-                    where=where, value=str(value), rule=rule, remedy=f"Set {where}={known[0]}, for instance"
-                )
+                Fault(where=where, value=str(value), rule=rule, remedy=f"Set {where}={known[0]}, for instance")
             )
         return value
     if origin in (Union, types.UnionType):

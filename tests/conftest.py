@@ -15,7 +15,7 @@ WORDS = """
 TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_bert() -> TinyBert:
     """A factory of (frozen BertModel in eval mode, WordPiece tokenizer): 2 layers, 32 wide, always the same.
 

@@ -51,7 +51,9 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     sha256 = _hash_files(files)
     if config.sha256 is not None and sha256 != config.sha256:
         rule = f"has weights with sha256 {sha256[:16]}..., pinned is {config.sha256[:16]}..."
-        remedy = f"Reinstall or download {config.location} again; if the new weights are meant, change the pinned sha256"
+        remedy = (
+            f"Reinstall or download {config.location} again; if the new weights are meant, change the pinned sha256"
+        )
         raise CheckpointError(_fault(config, rule, remedy))
     try:
         model_type = AutoConfig.from_pretrained(folder).model_type
@@ -97,9 +99,7 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
             base = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         rule = f"has weights that cannot be read ({_first_sentence(error)})"
-        raise CheckpointError(
-            _fault(checkpoint.config, rule, "Save it again, or download it again")
-        ) from error
+        raise CheckpointError(_fault(checkpoint.config, rule, "Save it again, or download it again")) from error
     _drop_pooler(base)
     tensors = dict(base.state_dict())
     tensors.update(base.named_buffers())
@@ -175,18 +175,14 @@ def _hub_folder(config: CheckpointConfig) -> Path:
         return Path(snapshot_download(config.location, revision=config.revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         rule = f"cannot be fetched from the hub ({_first_sentence(error)})"
-        remedy = (
-            "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
-        )
+        remedy = "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
         raise CheckpointError(_fault(config, rule, remedy)) from error
 
 
 def _given_folder(config: CheckpointConfig) -> Path:
     folder = Path(config.location).expanduser().resolve()
     if not folder.is_dir():
-        raise CheckpointError(
-            _fault(config, "is no folder", "Give a folder that model.save_pretrained(folder) wrote")
-        )
+        raise CheckpointError(_fault(config, "is no folder", "Give a folder that model.save_pretrained(folder) wrote"))
     return folder
 
 

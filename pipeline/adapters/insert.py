@@ -100,9 +100,7 @@ def bottlenecks(base: PreTrainedModel) -> Iterator[tuple[str, Bottleneck]]:
 
 def adapter_state(base: PreTrainedModel) -> dict[str, Tensor]:
     """Collect the weights of the adapters: `layers.3.feed_forward.down.weight` -> (R, H)."""
-    return {
-        f"{name}.{key}": value for name, bn in bottlenecks(base) for key, value in bn.state_dict().items()
-    }
+    return {f"{name}.{key}": value for name, bn in bottlenecks(base) for key, value in bn.state_dict().items()}
 
 
 def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
@@ -113,9 +111,7 @@ def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> No
     """
     used = 0
     for name, bottleneck in bottlenecks(base):
-        own = {
-            key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")
-        }
+        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         bottleneck.load_state_dict(own)
         used += len(own)
     if used != len(state):

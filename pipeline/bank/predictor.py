@@ -42,9 +42,7 @@ class Predictor:
         record = read_bundle(folder).record
         task = restore(record.task, record.labels)
         names = where or ["ITEM"] * len(items)
-        return self.answer(
-            folder, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)]
-        )
+        return self.answer(folder, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)])
 
     def answer(self, folder: Path, rows: Sequence[Row]) -> list[Answer]:
         """Answer rows; their targets, if any, are not looked at."""

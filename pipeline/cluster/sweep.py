@@ -27,8 +27,6 @@ from pipeline.engine.events import JobTested, Sink
 from pipeline.engine.trials import Job, trial_of
 from pipeline.errors import SweepError
 
-log = logging.getLogger(__name__)
-
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
 
 
@@ -117,7 +115,16 @@ def run_on(
     folder: Path,
     sink: Sink,
 ) -> list[JobTested]:
-    """Do what `run` does on the Ray that is running, with anything that can train and test."""
+    """Do what `run` does on the Ray that is running, with anything that can train and test.
+
+    Args:
+        bench: Makes what a process keeps resident; travels to the workers.
+        jobs: As in `run`, like the others.
+        search: Checked already.
+        cluster: For the size of a trial and how often it is retried.
+        folder: Must be one that every worker reaches.
+        sink: Is told every event, in this process.
+    """
     supplies = Supplies(
         bench=bench,
         jobs={job.name: ray.put(job) for job in jobs},

@@ -11,6 +11,7 @@ from ray import tune
 
 from pipeline.engine.events import Evaluated, Finished, JobTested
 from pipeline.engine.trials import Job, Trial, trial_of
+from pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,6 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
 
 def _reason(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
-    if type(error).__name__ == "TrainingDiverged":
+    if isinstance(error, PipelineError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -84,13 +84,9 @@ def write_bundle(folder: Path, record: BundleRecord, tensors: Mapping[str, Tenso
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / _WEIGHTS
-    )
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / _WEIGHTS)
     record = dataclasses.replace(record, weights_sha256=_sha256(draft / _WEIGHTS))
-    (draft / _RECORD).write_text(
-        json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n", "utf-8"
-    )
+    (draft / _RECORD).write_text(json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n", "utf-8")
     os.replace(draft, folder)
 
 
@@ -103,9 +99,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         values: dict[str, Any] = json.loads((folder / _RECORD).read_text("utf-8"))
     except OSError as error:
-        raise _refuse(
-            folder, f"holds no readable {_RECORD}", "Give the folder that a sweep recorded"
-        ) from error
+        raise _refuse(folder, f"holds no readable {_RECORD}", "Give the folder that a sweep recorded") from error
     except ValueError as error:
         raise _refuse(folder / _RECORD, "is not valid JSON", "Fetch the bundle again") from error
     if values.get("format") != FORMAT:

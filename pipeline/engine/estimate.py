@@ -46,9 +46,7 @@ def trained_share(base: PreTrainedModel, checkpoint: Checkpoint, job: Job, trial
         release(model, settings.method)
 
 
-def estimate(
-    base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial
-) -> Estimate:
+def estimate(base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial) -> Estimate:
     """Take a few training steps of a trial and extrapolate by sub-tokens.
 
     Evaluation is counted as a third of the cost of training a sub-token: one pass forward instead of one

@@ -32,9 +32,7 @@ class Training:
         self.steps_per_epoch = math.ceil(num_examples / config.batch_size)
         total = self.steps_per_epoch * config.epochs
         self.optimizer = AdamW(_groups(self.parameters, config), lr=config.learning_rate)
-        self.schedule = get_scheduler(
-            _SCHEDULES[config.schedule], self.optimizer, round(total * config.warmup), total
-        )
+        self.schedule = get_scheduler(_SCHEDULES[config.schedule], self.optimizer, round(total * config.warmup), total)
         self.epoch = 1
         self.step_in_epoch = 0
         self.loss_sum = 0.0

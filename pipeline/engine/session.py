@@ -165,9 +165,7 @@ class Session:
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
         config = self.trial.settings.engine
-        return self.job.task.score(
-            rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id)
-        )
+        return self.job.task.score(rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id))
 
 
 def test(

@@ -61,9 +61,7 @@ def trial_of(job: Job, index: int, params: Mapping[str, Any]) -> Trial:
         ConfigError: A parameter is no key of `Settings`, or its value breaks a rule.
     """
     settings = replace(job.settings, params)
-    return Trial(
-        job=job.name, index=index, params=dict(params), settings=settings, seed=seed_of(job.seed, job.name)
-    )
+    return Trial(job=job.name, index=index, params=dict(params), settings=settings, seed=seed_of(job.seed, job.name))
 
 
 def seed_of(seed: int, *names: object) -> int:

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from typing import Any
 
 import torch
 from adapters import AdapterTrainer, AutoAdapterModel
@@ -22,13 +23,13 @@ from transformers import (
 WARM_UP_STEPS = 5
 
 
-class Stopwatch(TrainerCallback):
+class Stopwatch(TrainerCallback):  # type: ignore[misc]
     """Stops the training when the time is over; steps are counted after the warm-up."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         self.seconds, self.start, self.steps, self.elapsed = seconds, 0.0, 0, 0.0
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if state.global_step == WARM_UP_STEPS:
             self.start = time.perf_counter()
         elif state.global_step > WARM_UP_STEPS:
@@ -37,7 +38,7 @@ class Stopwatch(TrainerCallback):
         return control
 
 
-def main():
+def main() -> None:
     method, seconds, checkpoint, rows_file, batch_size, max_length = sys.argv[1:]
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     with open(rows_file, encoding="utf-8") as stream:

@@ -56,7 +56,7 @@ CASES = [
     Case(
         name="unknown key to search",
         arguments=["tasks=[sentiment]", "search.space.method.widht.choice=[8]"],
-        message="search.space.method.widht: is no config key.",
+        message="search.space.method.widht: is no config key. Did you mean width.",
     ),
     Case(
         name="value to search out of range",

@@ -42,9 +42,7 @@ def test_initialisations_have_their_spread() -> None:
     narrow = MethodConfig(name="pfeiffer", width=400, init="houlsby")
     weight = Bottleneck(400, narrow, torch.Generator().manual_seed(0)).down.weight
     assert weight.abs().max().item() <= 0.02
-    assert weight.std().item() == pytest.approx(
-        0.0088, rel=0.03
-    )  # of a normal cut at two standard deviations
+    assert weight.std().item() == pytest.approx(0.0088, rel=0.03)  # of a normal cut at two standard deviations
 
 
 def test_learned_scaling_is_trained_from_one() -> None:

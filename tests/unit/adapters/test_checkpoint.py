@@ -28,9 +28,7 @@ def saved(family: str, folder: Path) -> CheckpointConfig:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(
-    family: str, tmp_path: Path
-) -> None:
+def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(family: str, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(saved(family, tmp_path))
     tensors = load_tensors(checkpoint)
     base = build_base(checkpoint, tensors)
@@ -44,9 +42,7 @@ def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(
 
 
 def test_a_checkpoint_saved_with_another_head_loads_its_base(tmp_path: Path) -> None:
-    config = BertConfig(
-        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
+    config = BertConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     whole = BertForMaskedLM(config).eval()
     whole.save_pretrained(tmp_path)
     checkpoint = open_checkpoint(CheckpointConfig(name="mlm", source="path", location=str(tmp_path)))
@@ -97,9 +93,7 @@ def test_a_folder_without_tokenizer_says_how_to_save_one(tmp_path: Path) -> None
         load_tokenizer(open_checkpoint(saved("bert", tmp_path)))
 
 
-def test_an_unreachable_hub_is_named_with_what_to_check(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_unreachable_hub_is_named_with_what_to_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"nobody/nothing.*HF_TOKEN.*HF_HUB_OFFLINE"):

@@ -22,7 +22,8 @@ from pipeline.errors import CheckpointError, ConfigError
 
 def run(model: PreTrainedModel) -> Tensor:
     with torch.no_grad():
-        return model(**inputs()).last_hidden_state
+        out: Tensor = model(**inputs()).last_hidden_state
+    return out
 
 
 def config(name: str, **changes: object) -> MethodConfig:

@@ -7,9 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.data.rows import Dataset, Row, make_row
+from pipeline.data.rows import Dataset, Row, Split, make_row
 from pipeline.data.splits import fingerprint
-from pipeline.data.rows import Split
 from pipeline.engine.session import Session
 from pipeline.engine.trials import Job, Settings, trial_of
 from pipeline.tasks.kinds import task_for
@@ -36,7 +35,7 @@ class Lab:
 def lab(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]) -> Lab:
     base, tokenizer = tiny_bert()
     config = TaskConfig(name="colour", kind="classification", max_length=32)
-    places = "paris rome berlin oslo".split()
+    places = ["paris", "rome", "berlin", "oslo"]
     rows: list[Row] = []
     for number in range(64):
         colour = ("red", "blue")[number % 2]

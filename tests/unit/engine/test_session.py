@@ -15,7 +15,7 @@ from pipeline.engine.session import Session, test
 from pipeline.errors import BundleError, TrainingDiverged
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from conftest import Lab  # type: ignore[import-not-found]
 
 test.__test__ = False  # type: ignore[attr-defined]
 
@@ -67,9 +67,7 @@ def test_a_training_interrupted_at_any_step_ends_like_an_undisturbed_one(
 ) -> None:
     undisturbed = run(lab.session(tmp_path / "a", method__dropout=0.2))
     session = lab.session(tmp_path / "b", method__dropout=0.2)
-    events = fit(
-        session.training, lab.job.task, lab.job.encoded["train"], session.pad_token_id, session._evaluate
-    )
+    events = fit(session.training, lab.job.task, lab.job.encoded["train"], session.pad_token_id, session._evaluate)
     taken = 0
     for event in events:
         if isinstance(event, StepDone):
@@ -88,7 +86,7 @@ def test_a_training_interrupted_at_any_step_ends_like_an_undisturbed_one(
 def test_an_ended_trial_is_replayed_without_training(lab: "Lab", tmp_path: Path) -> None:
     first = run(lab.session(tmp_path))
     session = lab.session(tmp_path)
-    session.training.optimizer.step = None  # type: ignore[method-assign, assignment]
+    session.training.optimizer.step = None
     assert_same(first, run(session))
     assert session.finished is not None
 
@@ -122,7 +120,7 @@ def test_the_bundle_holds_the_best_epoch_and_gives_bit_equal_outputs(lab: "Lab",
 
 def answers_of(lab: "Lab", model: Any) -> Any:
     rows, encoded = lab.job.dataset.test.rows, lab.job.encoded["test"]
-    return answer(model, lab.job.task, rows, encoded, lab.job.settings.engine, lab.tokenizer.pad_token_id)  # type: ignore[arg-type]
+    return answer(model, lab.job.task, rows, encoded, lab.job.settings.engine, lab.tokenizer.pad_token_id)
 
 
 def test_a_bundle_is_a_few_per_cent_of_what_it_sits_on(lab: "Lab", tmp_path: Path) -> None:
@@ -140,9 +138,7 @@ def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
     list(session.epochs())
     session.close()
     assert session.bundle is not None and lab.tokenizer.pad_token_id is not None
-    tested = test(
-        lab.base, lab.checkpoint, lab.tokenizer.pad_token_id, lab.job, session.trial, session.bundle
-    )
+    tested = test(lab.base, lab.checkpoint, lab.tokenizer.pad_token_id, lab.job, session.trial, session.bundle)
     assert [p["origin"] for p in tested.predictions] == [row.origin for row in lab.job.dataset.test.rows]
     right = [p["label"] == p["predicted"]["label"] for p in tested.predictions]
     assert tested.primary == sum(right) / len(right) == 1.0
