@@ -1,6 +1,7 @@
 # `make help` lists the commands. Each sets up `.venv` first if it is not there or out of date.
 SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
+# Without brace and file name expansion, for ARGS: 'search.space.method.dropout={choice:[0.0,0.1]}'.
+.SHELLFLAGS := +B -euf -o pipefail -c
 .DEFAULT_GOAL := help
 .SILENT:
 PYTHON ?= python3

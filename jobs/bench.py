@@ -2,12 +2,14 @@
 
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -40,9 +42,11 @@ def main(config: BenchConfig, console: Console) -> None:
             FULL: [str(PEER), str(SCRIPTS / "peer.py"), "full", *shared, *sizes],
         }
         figures: dict[str, list[float]] = {name: [] for name in commands}
+        facts: dict[str, Any] = {}
         for number in range(config.rounds):
             for name, command in commands.items():
-                figures[name].append(_measure(command))
+                facts[name] = _measure(command)
+                figures[name].append(facts[name].pop("rows_per_s"))
                 console.print(f"round {number + 1}/{config.rounds}  {name}: {figures[name][-1]:.1f} rows/s")
     console.print(_table(figures))
     result = {
@@ -51,22 +55,30 @@ def main(config: BenchConfig, console: Console) -> None:
         "job": job.name,
         "rows": len(job.dataset.train.rows),
         "cores": os.cpu_count(),
+        "machine": platform.platform(),
         "rows_per_s": figures,
+        "last": facts,
     }
     file = Path(config.runs) / f"bench-{datetime.now():%Y%m%d-%H%M%S}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    console.print(f"{job.name}, {result['rows']} rows, {os.cpu_count()} cores, commit {result['commit']}; in {file}")
+    for name in (OURS, SEQ_BN):
+        versions = ", ".join(f"{package} {version}" for package, version in facts[name]["versions"].items())
+        console.print(f"{name}: {versions}, {facts[name]['threads']} threads")
+    console.print(f"{job.name}, {result['rows']} rows, {os.cpu_count()} cores, {result['machine']}, {result['date']}")
+    console.print(f"commit {result['commit']}; in {file}")
 
 
-def _measure(command: list[str]) -> float:
+def _measure(command: list[str]) -> dict[str, Any]:
     """Run one measurement in a process of its own, so that threads and allocators do not meet."""
     root = str(SCRIPTS.parents[1])
-    environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    same = {"OMP_NUM_THREADS": str(os.cpu_count()), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | same | {"PYTHONPATH": root}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise PipelineError(f"{' '.join(command[:3])} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return float(json.loads(done.stdout.strip().splitlines()[-1])["rows_per_s"])
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
 
 
 def _table(figures: dict[str, list[float]]) -> Table:

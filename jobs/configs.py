@@ -39,7 +39,7 @@ class BenchConfig(SweepConfig):
     rounds: int = 3
     """Measurements of each; they take turns."""
     seconds: float = 20.0
-    """Length of one measurement, warm-up aside."""
+    """Least length of one measurement, warm-up aside; ours ends with an epoch."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("rounds", "seconds"):

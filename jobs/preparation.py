@@ -1,16 +1,16 @@
 """What happens before a sweep trains anything: everything is read, checked, counted and shown."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.cluster import room, search
 from pipeline.cluster.plan import plan_of
-from pipeline.cluster.search import check
 from pipeline.config import SweepConfig
 from pipeline.data.load import resolve
 from pipeline.engine.estimate import estimate, trained_share
@@ -55,7 +55,9 @@ def _check(config: SweepConfig) -> Checkpoint:
     with faults.gathered():
         resolve(config.tasks, config.task, config.data)
     with faults.gathered():
-        check(config.search, Settings(method=config.method, engine=config.engine))
+        search.check(config.search, Settings(method=config.method, engine=config.engine))
+    with faults.gathered():
+        room.check(config.cluster, room.local_resources(config.cluster))
     faults.raise_any()
     return checkpoint
 
@@ -69,6 +71,7 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         trained, total = trained_share(prepared.base, checkpoint, job, trial)
         cost = None
         if config.dryrun:
+            torch.set_num_threads(config.cluster.cpus_per_trial)  # as a trial will have
             cost = estimate(prepared.base, checkpoint, prepared.tokenizer.pad_token_id, job, trial)
         data = job.dataset
         rows.append(
@@ -113,7 +116,7 @@ def widest(config: SweepConfig, job: Job) -> Trial:
 
 def slots(config: SweepConfig) -> int:
     """Trials that run side by side."""
-    return max((config.cluster.num_cpus or os.cpu_count() or 1) // config.cluster.cpus_per_trial, 1)
+    return room.num_slots(config.cluster, room.local_resources(config.cluster))
 
 
 def truncation_notes(job: Job) -> list[str]:

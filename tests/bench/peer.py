@@ -4,12 +4,15 @@
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
 from typing import Any
 
+import adapters
 import torch
+import transformers
 from adapters import AdapterTrainer, AutoAdapterModel
 from transformers import (
     AutoModelForSequenceClassification,
@@ -76,8 +79,10 @@ def main() -> None:
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[watch],
         ).train()
-    speed = watch.steps * int(batch_size) / watch.elapsed
-    print(json.dumps({"rows_per_s": speed, "steps": watch.steps, "threads": torch.get_num_threads()}))
+    num_rows = watch.steps * len(data) / math.ceil(len(data) / int(batch_size))  # an epoch's last batch is smaller
+    versions = {name.__name__: name.__version__ for name in (torch, transformers, adapters)}
+    result = {"rows_per_s": num_rows / watch.elapsed, "steps": watch.steps, "threads": torch.get_num_threads()}
+    print(json.dumps(result | {"versions": versions}))
 
 
 if __name__ == "__main__":

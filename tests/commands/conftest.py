@@ -1,73 +1,28 @@
-"""Commands as a user calls them, each in an empty working directory of its own."""
+"""Places to run commands in."""
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
+from transformers import (
+    DistilBertConfig,
+    DistilBertModel,
+    DistilBertTokenizer,
+    ElectraConfig,
+    ElectraModel,
+    ElectraTokenizer,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+)
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-ROOT = Path(__file__).parents[2]
-
-Rows = Sequence[Mapping[str, Any] | str] | str
-"""Rows of a jsonl file, some of them perhaps as they stand in it; or the text of a file."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Workplace:
-    """An empty working directory, and beside it a folder for data."""
-
-    def __init__(self, root: Path) -> None:
-        self.cwd, self.data = root / "work", root / "data"
-        self.cwd.mkdir()
-        self.data.mkdir()
-
-    def write(self, files: Mapping[str, Rows]) -> None:
-        """Write files below `data`, jsonl where rows are given."""
-        for name, rows in files.items():
-            file = self.data / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if not isinstance(rows, str):
-                rows = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-            file.write_text(rows, "utf-8")
-
-    def start(
-        self, *command: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None
-    ) -> "subprocess.Popen[str]":
-        """Start a process: `jobs.sweep ...` with this Python, or any other program by its name."""
-        if command[0].startswith("jobs."):
-            command = (sys.executable, "-m", *command)
-        return subprocess.Popen(
-            command,
-            cwd=cwd or self.cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *command: str, stdin: str = "", **options: Any) -> Done:
-        """Run a process to its end."""
-        process = self.start(*command, **options)
-        out, err = process.communicate(stdin, timeout=240)
-        return Done(code=process.returncode, out=out, err=err)
-
-    def left(self) -> list[str]:
-        """What stands in the working directory."""
-        return sorted(path.name for path in self.cwd.iterdir())
+from tests.commands import corpus
+from tests.commands.workplace import Call, Done, Workplace
+from tests.conftest import TinyBert
 
 
 @pytest.fixture
@@ -76,9 +31,7 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 @pytest.fixture
-def call(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
+def call(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
     """Call a command's `main` in this process, which saves the seconds that a new one needs to import torch."""
 
     def call(main: Callable[[], None], *arguments: str) -> Done:
@@ -92,3 +45,84 @@ def call(
         return Done(code=ended.value.code, out=out, err=err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, tiny_bert: TinyBert) -> dict[str, str]:
+    """Family -> folder with a tiny random model and a tokenizer of the kind that the family has."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    base, words = tiny_bert()
+    vocabulary = words.get_vocab()
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    distil = DistilBertConfig(vocab_size=len(vocabulary), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
+    electra = ElectraConfig(vocab_size=len(vocabulary), embedding_size=16, **sizes)
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *bytes_to_unicode().values(), "he", "the"]
+    merges = [("h", "e"), ("t", "he")]
+    byte_level = RobertaTokenizer(
+        vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, model_max_length=64
+    )
+    roberta = RobertaConfig(vocab_size=len(pieces), max_position_embeddings=66, pad_token_id=1, **sizes)
+    made = {
+        "bert": (base, words),
+        "roberta": (RobertaModel(roberta), byte_level),
+        "distilbert": (DistilBertModel(distil), DistilBertTokenizer(vocab=vocabulary, model_max_length=64)),
+        "electra": (ElectraModel(electra), ElectraTokenizer(vocab=vocabulary, model_max_length=64)),
+    }
+    for name, parts in made.items():
+        for part in parts:
+            part.save_pretrained(root / name)
+    return {name: str(root / name) for name in made}
+
+
+@pytest.fixture(scope="session")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of four tasks in four formats: intent in csv, ner in conll, medqa in parquet, triage in jsonl."""
+    folder = tmp_path_factory.mktemp("formats")
+    for seed, (split, count) in enumerate({"train": 48, "validation": 24, "test": 24}.items()):
+        opinions, sentences, questions = (
+            corpus.rows(make, count, seed) for make in (corpus.opinion, corpus.journey, corpus.question)
+        )
+        for task in ("intent", "ner", "medqa", "triage"):
+            (folder / task).mkdir(exist_ok=True)
+        (folder / "intent" / f"{split}.csv").write_text(corpus.as_csv(opinions), "utf-8")
+        (folder / "ner" / f"{split}.conll").write_text(corpus.as_conll(sentences), "utf-8")
+        parquet.write_table(pyarrow.Table.from_pylist(questions), folder / "medqa" / f"{split}.parquet")
+        triage = [{"message": row["text"], "queue": row["label"]} for row in opinions]
+        (folder / "triage" / f"{split}.jsonl").write_text(corpus.as_jsonl(triage), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the user's own with one task of ten lines, as the README shows it."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "triage.yaml").write_text(TRIAGE, "utf-8")
+    return folder
+
+
+TRIAGE = """\
+# Which queue does a message go to?
+kind: classification
+fields:
+  text: message
+  label: queue
+labels: [positive, negative]
+metric: macro_f1
+default_domain: mail
+max_length: 32
+class_weights: true
+"""
+
+
+@pytest.fixture(scope="session")
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str], formats: Path, own_tasks: Path
+) -> tuple[Workplace, Done, list[str]]:
+    """A sweep over all formats by `make`: where it ran, how it ended, and the words that were given."""
+    place = Workplace(tmp_path_factory.mktemp("swept") / "place")
+    words = ["TASKS=intent,ner,medqa,triage", f"DATA={formats}", f"CONF={own_tasks}"]
+    words += [f"CHECKPOINT={checkpoints['bert']}", "TRIALS=3", "EPOCHS=2", "SEED=7", f"ARGS={SMALL}"]
+    return place, place.make("sweep", *words), words
+
+
+SMALL = "search.space.method.width={choice:[2,4]} engine.batch_size=8"

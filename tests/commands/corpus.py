@@ -38,11 +38,16 @@ def question(draw: random.Random) -> Row:
 
 def rows(make: Callable[[random.Random], Row], count: int, seed: int) -> list[Row]:
     """Draw rows, no two of them equal."""
-    draw, found = random.Random(seed), {}
+    draw = random.Random(seed)
+    found: dict[str, Row] = {}
     while len(found) < count:
         row = make(draw)
         found[json.dumps(row)] = row
     return list(found.values())
+
+
+def as_jsonl(many: Iterable[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in many)
 
 
 def as_csv(many: Iterable[Row]) -> str:

@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import jobs.predict
 import jobs.status
 import jobs.sweep
+from tests.commands.workplace import Call, Done, Workplace
 
 SENTIMENT = [{"text": "a good film", "label": "positive"}, {"text": "a dull book", "label": "negative"}]
 NER = [{"tokens": ["anna", "left", "oslo"], "tags": ["B-PER", "O", "B-LOC"]}]
@@ -216,7 +217,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_mistake_is_answered_with_one_message_and_leaves_nothing(
-    case: Case, workplace: Any, call: Callable[..., Any]
+    case: Case, workplace: Workplace, call: Call
 ) -> None:
     workplace.write(case.files)
     done = call(jobs.sweep.main, *(argument.format(data=workplace.data) for argument in case.arguments))
@@ -231,7 +232,7 @@ def test_mistake_is_answered_with_one_message_and_leaves_nothing(
     assert workplace.left() == []
 
 
-def messages_of(done: Any) -> list[str]:
+def messages_of(done: Done) -> list[str]:
     """The faults of a command that was refused, sorted."""
     assert done.code == 2
     assert "Traceback" not in done.err
@@ -240,14 +241,14 @@ def messages_of(done: Any) -> list[str]:
     return sorted(line.strip() for line in lines)
 
 
-def test_all_faults_of_the_config_are_told_at_once(workplace: Any, call: Callable[..., Any]) -> None:
+def test_all_faults_of_the_config_are_told_at_once(workplace: Workplace, call: Call) -> None:
     done = call(jobs.sweep.main, "method=hulsby", "engine.batch_sise=3", "engine.epochs=0", "search.trials=x")
     found = messages_of(done)
     assert [line.split(":")[0] for line in found] == ["engine.batch_sise", "engine.epochs", "method", "search.trials"]
     assert workplace.left() == []
 
 
-def test_tasks_checkpoint_and_search_are_judged_together(workplace: Any, call: Callable[..., Any]) -> None:
+def test_tasks_checkpoint_and_search_are_judged_together(workplace: Workplace, call: Call) -> None:
     arguments = ["tasks=[sentimant,ner/x]", f"checkpoint={workplace.data}", "search.space.method.widht.choice=[8]"]
     found = messages_of(call(jobs.sweep.main, *arguments))
     assert [line.split(":")[0] for line in found] == ["TASKS", "TASKS", "checkpoint", "search.space.method.widht"]
@@ -255,7 +256,7 @@ def test_tasks_checkpoint_and_search_are_judged_together(workplace: Any, call: C
 
 
 def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(
-    workplace: Any, call: Callable[..., Any]
+    workplace: Workplace, call: Call
 ) -> None:
     workplace.write(splits("sentiment", SENTIMENT, train=[*SENTIMENT, "{", *["[]"] * 30]))
     workplace.write(splits("ner", NER, test=[*NER, {"tokens": ["met", "carl"], "tags": ["O"]}]))
@@ -283,7 +284,7 @@ NO_CHECKPOINT = "checkpoint: 'google-bert/bert-base-uncased' cannot be fetched f
     ],
 )
 def test_hub_that_cannot_be_reached_is_told_at_once(
-    workplace: Any, arguments: list[str], offline: dict[str, str], message: str
+    workplace: Workplace, arguments: list[str], offline: dict[str, str], message: str
 ) -> None:
     start = time.monotonic()
     environment = {"HF_HOME": str(workplace.data), **offline}  # a process, since the libraries read these once
@@ -298,7 +299,7 @@ def test_hub_that_cannot_be_reached_is_told_at_once(
     assert workplace.left() == []
 
 
-def test_process_ends_with_code_2_and_without_traceback(workplace: Any) -> None:
+def test_process_ends_with_code_2_and_without_traceback(workplace: Workplace) -> None:
     done = workplace.run("jobs.sweep", "tasks=[sentimant]")
     assert done.code == 2
     assert "TASKS: 'sentimant' is no known task. Did you mean sentiment" in done.err
@@ -319,8 +320,8 @@ PREDICT = [
 
 @pytest.mark.parametrize(("arguments", "environment", "message"), [p[1:] for p in PREDICT], ids=[p[0] for p in PREDICT])
 def test_predict_answers_a_mistake_with_one_message_and_leaves_nothing(
-    workplace: Any,
-    call: Callable[..., Any],
+    workplace: Workplace,
+    call: Call,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
     environment: dict[str, str],
@@ -345,7 +346,7 @@ def test_predict_answers_a_mistake_with_one_message_and_leaves_nothing(
     ],
 )
 def test_predict_names_the_bad_line_of_standard_input(
-    workplace: Any, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, given: bytes, message: str
+    workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch, given: bytes, message: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     done = call(jobs.predict.main, "name=sentiment")
@@ -354,7 +355,7 @@ def test_predict_names_the_bad_line_of_standard_input(
     assert workplace.left() == []
 
 
-def test_status_of_nothing_says_what_to_run_first(workplace: Any, call: Callable[..., Any]) -> None:
+def test_status_of_nothing_says_what_to_run_first(workplace: Workplace, call: Call) -> None:
     done = call(jobs.status.main)
     assert done.code == 2
     assert "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run `make sweep TASKS=sentiment` first" in done.err

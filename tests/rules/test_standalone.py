@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -99,7 +99,7 @@ there = sorted({name.split(".")[0] for name in sys.modules} & BLOCKED)
 assert not there, there
 """
 
-ROWS = {
+ROWS: Mapping[str, list[dict[str, object]]] = {
     "sentiment": [{"text": "a good film", "label": "positive"}, {"text": "a dull book", "label": "negative"}],
     "ner": [{"tokens": ["anna", "saw", "oslo"], "tags": ["B-PER", "O", "B-LOC"]}],
     "medqa": [

@@ -1,0 +1,64 @@
+"""What a user writes arrives at the command as it was written, through the real Makefile."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands.workplace import Workplace
+
+HARD = [
+    "a text with 'single' and \"double\" quotes",
+    "costs $5, not $(5) or ${HOME} or $$",
+    "a, b; (c) [d] {e,f} <g> | h & i * j ? ~ ` ! #k",
+    "first line\nsecond line",
+    "back\\slash \\n and a tab\there, 100 % = all",
+    "grüße, 世界, 🎬",
+    "",
+]
+
+
+@pytest.fixture
+def echo(workplace: Workplace) -> list[str]:
+    """Words for make that put a program in the place of Python, which prints what it was given."""
+    program = workplace.data / "echo.py"
+    program.write_text(
+        "import json, os, sys\n"
+        "given = {name: os.environ.get(name, '') for name in ('TEXT', 'ITEM', 'FILE')}\n"
+        "print(json.dumps({'arguments': sys.argv[1:], **given}))\n",
+        "utf-8",
+    )
+    return [f"RUN={sys.executable} {program}"]
+
+
+@pytest.mark.parametrize("text", HARD)
+@pytest.mark.parametrize("name", ["TEXT", "ITEM"])
+@pytest.mark.parametrize("way", ["word", "environment"])
+def test_text_arrives_unharmed_through_make(
+    workplace: Workplace, echo: list[str], name: str, text: str, way: str
+) -> None:
+    words = [*echo, "predict", "TASK=sentiment"]
+    if way == "word":
+        done = workplace.make(*words, f"{name}={text}")
+    else:
+        done = workplace.make(*words, environment={name: text})
+    assert done.code == 0, done.err
+    given = json.loads(done.out)
+    assert given[name] == text
+    assert given["arguments"] == ["jobs.predict", 'name="sentiment"']
+
+
+def test_overrides_and_folders_arrive_unharmed_through_make(workplace: Workplace, echo: list[str]) -> None:
+    (workplace.cwd / "a").touch()  # a pattern such as [a] would stand for it
+    overrides = "search=optuna search.space.method.dropout={choice:[0.0,0.1]} method.layers=[a]"
+    data = str(Path("..") / "my data, (new)")
+    done = workplace.make(*echo, "sweep", "TASKS=sentiment/*,ner", f"DATA={data}", "TRIALS=3", f"ARGS={overrides}")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["arguments"] == [
+        "jobs.sweep",
+        "tasks=[sentiment/*,ner]",
+        f'data.source="{data}"',
+        "search.trials=3",
+        *overrides.split(),
+    ]

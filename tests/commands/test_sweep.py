@@ -1,0 +1,223 @@
+"""Whole sweeps on Ray and MLflow, with tiny data and tiny random checkpoints from disk."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tests.commands import corpus
+from tests.commands.conftest import SMALL
+from tests.commands.workplace import Done, Workplace
+
+pytestmark = pytest.mark.commands
+
+Swept = tuple[Workplace, Done, list[str]]
+
+
+def lines_of(done: Done) -> list[str]:
+    """The lines that tell of a trial's end; a command that failed is shown."""
+    assert done.code == 0, done.err + done.out
+    return [line for line in done.out.splitlines() if "  trial " in line]
+
+
+def jobs_of(place: Workplace) -> dict[str, dict[str, Any]]:
+    return {row["job"]: row for row in place.leaderboard()}
+
+
+def assert_nested_and_ended(place: Workplace, trials: dict[str, int]) -> None:
+    """One sweep run, in it a run for each job, in each job as many trials as given, every one once and ended."""
+    (sweep,) = place.runs("sweep")
+    jobs = {run.info.run_id: run for run in place.runs("job")}
+    found = place.runs("trial")
+    assert "mlflow.parentRunId" not in sweep.data.tags
+    assert {run.data.tags["mlflow.parentRunId"] for run in jobs.values()} == {sweep.info.run_id}
+    parents = [jobs[run.data.tags["mlflow.parentRunId"]].data.tags["job"] for run in found]
+    assert Counter(parents) == trials
+    assert [run.data.tags["job"] for run in found] == parents
+    assert len({run.data.tags["trial"] for run in found}) == len(found)
+    assert {run.info.status for run in [sweep, *jobs.values()]} == {"FINISHED"}
+    for run in found:
+        expected = "FAILED" if run.data.tags["status"] == "failed" else "FINISHED"
+        assert run.info.status == expected
+
+
+def test_csv_parquet_conll_and_a_task_of_ones_own_are_swept_and_recorded(swept: Swept) -> None:
+    place, done, _ = swept
+    lines = lines_of(done)
+    names = ["intent/default", "ner/news", "medqa/basics", "triage/mail"]
+    assert_nested_and_ended(place, dict.fromkeys(names, 3))
+    board = jobs_of(place)
+    assert list(board) == names
+    assert [row["metric"] for row in board.values()] == ["accuracy", "f1", "accuracy", "macro_f1"]
+    assert {row["alias"] for row in board.values()} == {"champion"}
+    assert Counter(line.split()[0] for line in lines) == dict.fromkeys(names, 3)
+    assert {row["width"] for row in board.values()} <= {2, 4}
+
+
+def test_without_a_terminal_a_sweep_prints_lines_and_no_control_codes(swept: Swept) -> None:
+    _, done, _ = swept
+    assert done.err == ""
+    assert "\x1b" not in done.out and "\r" not in done.out
+    lines = lines_of(done)
+    assert "4 jobs, 12 trials," in done.out
+    assert {line.split("  ")[1] for line in lines} == {"trial 1/3", "trial 2/3", "trial 3/3"}
+    assert {line.split("  ")[2] for line in lines} == {"done", "pruned"}
+    for word in ("Leaderboard", "Recorded in sqlite:///", "make ui", "make status", "make predict TASK=intent"):
+        assert word in done.out
+
+
+def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(
+    swept: Swept, workplace: Workplace
+) -> None:
+    place, _, words = swept
+    done = workplace.make("sweep", *words[:-1], f"{words[-1]} cluster.num_cpus=1")
+    assert Counter(lines_of(done)).total() == 12
+    assert workplace.leaderboard() == place.leaderboard()
+
+
+def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(
+    swept: Swept, workplace: Workplace
+) -> None:
+    place, _, words = swept
+    arguments = ["tasks=[intent,ner,medqa,triage]", *(word_to_override(word) for word in words[1:-1]), *SMALL.split()]
+    process = workplace.start("jobs.sweep", *arguments)
+    assert process.stdout is not None
+    shown = []
+    for line in process.stdout:
+        shown.append(line)
+        if "  trial 1/3" in line:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+            break
+    rest, errors = process.communicate(timeout=60)
+    out = "".join(shown) + rest
+    assert process.returncode == 130, out + errors
+    assert errors == ""
+    (folder,) = (workplace.cwd / "runs").iterdir()
+    assert f"Interrupted. Go on with: make sweep RESUME={folder.name}" in out
+    assert "Leaderboard" not in out
+    assert "RUNNING" not in {run.info.status for kind in ("sweep", "job", "trial") for run in workplace.runs(kind)}
+
+    done = workplace.make("sweep", f"RESUME={folder.name}")
+    assert done.code == 0, done.err + done.out
+    assert workplace.leaderboard() == place.leaderboard()
+    assert_nested_and_ended(workplace, dict.fromkeys(jobs_of(place), 3))
+
+
+def word_to_override(word: str) -> str:
+    key, _, value = word.partition("=")
+    names = {"DATA": "data.source", "CONF": "conf", "CHECKPOINT": "checkpoint", "TRIALS": "search.trials"}
+    return f"{({'EPOCHS': 'engine.epochs', 'SEED': 'seed'} | names)[key]}={value}"
+
+
+def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
+    workplace: Workplace, checkpoints: dict[str, str]
+) -> None:
+    for seed, split in enumerate(("train", "validation")):
+        (workplace.data / "reviews").mkdir(exist_ok=True)
+        table = pyarrow.Table.from_pylist(corpus.rows(corpus.opinion, 48, seed))
+        parquet.write_table(table, workplace.data / "reviews" / f"{split}.parquet")
+    own = workplace.data / "own"
+    own.mkdir()
+    hub = {"default": {"id": str(workplace.data / "reviews"), "columns": {"text": "text"}}}
+    (own / "reviews.yaml").write_text(json.dumps({"kind": "classification", "hub": hub}), "utf-8")
+    done = workplace.run(
+        "jobs.sweep",
+        "tasks=[reviews]",
+        "data.source=hub",
+        f"conf={own}",
+        f"checkpoint={checkpoints['distilbert']}",
+        "search=optuna",
+        "search.trials=4",
+        "search.cohort=2",
+        "search.space.engine.learning_rate={choice:[1e30,0.003]}",
+        "search.space.method.width={choice:[2,4]}",
+        "engine.epochs=2",
+        environment={"HF_HOME": str(workplace.data / "cache")},
+    )
+    lines = lines_of(done)
+    failed = [line for line in lines if "  failed  " in line]
+    assert len(lines) == 4
+    assert len(failed) == 2
+    assert all("the loss is nan" in line and "lr 1e+30" in line for line in failed)
+    assert "There is no test split: " in done.out
+    (row,) = workplace.leaderboard()
+    assert row["learning_rate"] == 0.003
+    assert_nested_and_ended(workplace, {"reviews/default": 4})
+    reasons = [run.data.tags["reason"] for run in workplace.runs("trial") if run.info.status == "FAILED"]
+    assert len(reasons) == 2
+    assert all("the loss is nan" in reason for reason in reasons)
+
+
+def test_all_domains_of_a_task_by_grid_and_asha_on_electra(workplace: Workplace, checkpoints: dict[str, str]) -> None:
+    for seed, domain in enumerate(("films", "songs")):
+        for number, split in enumerate(("train", "validation", "test")):
+            rows = corpus.rows(corpus.opinion, 32, 10 * seed + number)
+            workplace.write({f"sentiment/{domain}/{split}.jsonl": rows})
+    words = ["TASKS=sentiment/*", f"DATA={workplace.data}", f"CHECKPOINT={checkpoints['electra']}", "EPOCHS=2"]
+    done = workplace.make("sweep", *words, f"ARGS=search=grid search.scheduler=asha search.grid_points=2 {SMALL}")
+    assert len(lines_of(done)) == 8
+    names = ["sentiment/films", "sentiment/songs"]
+    assert [(row["job"], row["name"]) for row in workplace.leaderboard()] == [
+        ("sentiment/films", "sentiment"),
+        ("sentiment/songs", "sentiment.songs"),
+    ]
+    assert_nested_and_ended(workplace, dict.fromkeys(names, 4))
+    points = Counter(
+        (run.data.params["learning_rate"], run.data.params["width"]) for run in workplace.runs("trial")
+    )
+    assert points == {(rate, width): 2 for rate in ("0.0005", "0.005") for width in ("2", "4")}
+
+
+def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
+    workplace: Workplace, checkpoints: dict[str, str], formats: Path
+) -> None:
+    words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['roberta']}", "TRIALS=400", "EPOCHS=50"]
+    start = time.monotonic()
+    done = workplace.make("sweep", *words, f"ARGS=search.time_budget_s=5 {SMALL}")
+    assert time.monotonic() - start < 120
+    lines = lines_of(done)
+    assert len(lines) == 400
+    assert "time budget" in done.out
+    (row,) = workplace.leaderboard()
+    assert row["alias"] == "champion"
+
+
+def test_the_champion_answers_text_items_files_and_standard_input(swept: Swept, tmp_path: Path) -> None:
+    place, done, _ = swept
+    assert done.code == 0
+    item = {"question": "what capital is in italy", "options": ["paris", "rome", "oslo"]}
+    one = place.make("predict", "TASK=medqa", f"ITEM={json.dumps(item)}")
+    assert one.code == 0, one.err
+    assert json.loads(one.out)["answer"] in (0, 1, 2)
+    hard = "the film was 'good', \"fine\", $5 [great]\n(love)"
+    asked = [json.dumps({"text": hard}), json.dumps(hard), "the film was good\u2028fine"]
+    (tmp_path / "asked.jsonl").write_text("\n".join(asked) + "\n", "utf-8")
+    by_file = place.make("predict", "TASK=intent", f"FILE={tmp_path / 'asked.jsonl'}")
+    by_input = place.make("predict", "TASK=intent", stdin="\n".join(asked) + "\n")
+    assert by_file.code == by_input.code == 0, by_file.err + by_input.err
+    assert by_file.out == by_input.out
+    answers = [json.loads(line) for line in by_file.out.splitlines()]
+    assert len(answers) == 3
+    assert answers[0] == answers[1]
+    assert set(answers[0]["scores"]) == {"positive", "negative"}
+    text = place.make("predict", "TASK=intent", f"TEXT={hard}")
+    assert json.loads(text.out)["label"] == answers[0]["label"]
+    assert json.loads(text.out)["score"] == pytest.approx(answers[0]["score"], abs=1e-5)
+
+
+def test_predict_names_what_it_knows_where_a_task_has_no_champion(swept: Swept) -> None:
+    place, _, _ = swept
+    done = place.make("predict", "TASK=intend", "TEXT=good")
+    assert "Traceback" not in done.err
+    assert "'intend'" in done.err
+    assert "intent" in done.err
+    domain = place.make("predict", "TASK=intent", "ITEM={\"words\": 1}")
+    assert "ITEM: " in domain.err
+    assert "has no text" in domain.err
