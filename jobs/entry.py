@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed while running, 2 something that the user can mend, 130 interrupted.
 """
 
+import dataclasses
 import os
 import sys
 import textwrap
@@ -21,10 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
+from pipeline.config import Range
 from pipeline.errors import ConfigError, Fault, PipelineError, UserError
 from pipeline.strict import build, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+RANGES = {field.name for field in dataclasses.fields(Range)}
 T = TypeVar("T")
 
 
@@ -173,6 +176,8 @@ def _own_folder(overrides: list[Override]) -> Path | None:
 def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | None:
     """Turn an override into one that Hydra accepts as it is; unknown keys are judged later, all at once."""
     key, raw = override.key_or_group, override.get_value_element_as_str()
+    if key.startswith("search.space.") and (line := _range_line(key, raw, override.value())):
+        return line
     if not (CONF / key).is_dir():
         return text if (text := override.input_line or "").startswith(("+", "~")) else f"++{text}"
     value = str(override.value())
@@ -195,6 +200,17 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
         remedy += "; or give a folder that exists, or a hub id (owner/name)"
     faults.append(Fault(where=key, value=value, rule=rule, remedy=remedy))
     return None
+
+
+def _range_line(key: str, raw: str, value: Any) -> str | None:
+    """Let a range on the command line replace the one in the files, where Hydra would merge the two."""
+    name, _, kind = key.rpartition(".")
+    if kind in RANGES:
+        key, raw, value = name, f"{{{kind}: {raw}}}", {kind: value}
+    if not isinstance(value, dict) or not RANGES & set(value):
+        return None
+    others = "".join(f"{other}: null, " for other in sorted(RANGES - set(value)))
+    return f"++{key}={{{others}{raw.removeprefix('{')}"
 
 
 def _replaced(group: str, name: str, source: str, location: str) -> str:
@@ -232,7 +248,7 @@ def _flat_space(space: Any, prefix: str = "") -> Any:
     flat: dict[str, Any] = {}
     for key, value in space.items():
         name = f"{prefix}{key}"
-        is_range = not isinstance(value, dict) or {"log_uniform", "uniform", "choice"} & set(value)
+        is_range = not isinstance(value, dict) or RANGES & set(value)
         if value is None:
             continue  # `search.space.method.width=null` takes a key out
         flat.update({name: value} if is_range else _flat_space(value, f"{name}."))

@@ -216,9 +216,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_mistake_is_answered_with_one_message_and_leaves_nothing(
-    case: Case, workplace: Workplace, call: Call
-) -> None:
+def test_mistake_is_answered_with_one_message_and_leaves_nothing(case: Case, workplace: Workplace, call: Call) -> None:
     workplace.write(case.files)
     done = call(jobs.sweep.main, *(argument.format(data=workplace.data) for argument in case.arguments))
     assert done.code == 2
@@ -255,9 +253,7 @@ def test_tasks_checkpoint_and_search_are_judged_together(workplace: Workplace, c
     assert workplace.left() == []
 
 
-def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(
-    workplace: Workplace, call: Call
-) -> None:
+def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(workplace: Workplace, call: Call) -> None:
     workplace.write(splits("sentiment", SENTIMENT, train=[*SENTIMENT, "{", *["[]"] * 30]))
     workplace.write(splits("ner", NER, test=[*NER, {"tokens": ["met", "carl"], "tags": ["O"]}]))
     done = call(jobs.sweep.main, "tasks=[ner,sentiment]", f"data.source={workplace.data}")

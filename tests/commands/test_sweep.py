@@ -73,18 +73,14 @@ def test_without_a_terminal_a_sweep_prints_lines_and_no_control_codes(swept: Swe
         assert word in done.out
 
 
-def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(
-    swept: Swept, workplace: Workplace
-) -> None:
+def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(swept: Swept, workplace: Workplace) -> None:
     place, _, words = swept
     done = workplace.make("sweep", *words[:-1], f"{words[-1]} cluster.num_cpus=1")
     assert Counter(lines_of(done)).total() == 12
     assert workplace.leaderboard() == place.leaderboard()
 
 
-def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(
-    swept: Swept, workplace: Workplace
-) -> None:
+def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(swept: Swept, workplace: Workplace) -> None:
     place, _, words = swept
     arguments = ["tasks=[intent,ner,medqa,triage]", *(word_to_override(word) for word in words[1:-1]), *SMALL.split()]
     process = workplace.start("jobs.sweep", *arguments)
@@ -145,7 +141,7 @@ def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
     failed = [line for line in lines if "  failed  " in line]
     assert len(lines) == 4
     assert len(failed) == 2
-    assert all("the loss is nan" in line and "lr 1e+30" in line for line in failed)
+    assert all("the loss is nan" in line and "lr 1e30" in line for line in failed)
     assert "There is no test split: " in done.out
     (row,) = workplace.leaderboard()
     assert row["learning_rate"] == 0.003
@@ -169,24 +165,24 @@ def test_all_domains_of_a_task_by_grid_and_asha_on_electra(workplace: Workplace,
         ("sentiment/songs", "sentiment.songs"),
     ]
     assert_nested_and_ended(workplace, dict.fromkeys(names, 4))
-    points = Counter(
-        (run.data.params["learning_rate"], run.data.params["width"]) for run in workplace.runs("trial")
-    )
+    points = Counter((run.data.params["learning_rate"], run.data.params["width"]) for run in workplace.runs("trial"))
     assert points == {(rate, width): 2 for rate in ("0.0005", "0.005") for width in ("2", "4")}
 
 
 def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
     workplace: Workplace, checkpoints: dict[str, str], formats: Path
 ) -> None:
-    words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['roberta']}", "TRIALS=400", "EPOCHS=50"]
+    words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['roberta']}", "TRIALS=6", "EPOCHS=5000"]
     start = time.monotonic()
     done = workplace.make("sweep", *words, f"ARGS=search.time_budget_s=5 {SMALL}")
     assert time.monotonic() - start < 120
     lines = lines_of(done)
-    assert len(lines) == 400
-    assert "time budget" in done.out
+    assert len(lines) == 6
     (row,) = workplace.leaderboard()
     assert row["alias"] == "champion"
+    assert_nested_and_ended(workplace, {"ner/news": 6})
+    reasons = Counter(run.data.tags["reason"] for run in workplace.runs("trial"))
+    assert reasons == {}
 
 
 def test_the_champion_answers_text_items_files_and_standard_input(swept: Swept, tmp_path: Path) -> None:
@@ -218,6 +214,6 @@ def test_predict_names_what_it_knows_where_a_task_has_no_champion(swept: Swept) 
     assert "Traceback" not in done.err
     assert "'intend'" in done.err
     assert "intent" in done.err
-    domain = place.make("predict", "TASK=intent", "ITEM={\"words\": 1}")
+    domain = place.make("predict", "TASK=intent", 'ITEM={"words": 1}')
     assert "ITEM: " in domain.err
     assert "has no text" in domain.err
