@@ -24,12 +24,15 @@ def main(config: PredictConfig, console: Console) -> None:
         remedy = "Name a task that has a champion (`make status` lists them): make predict TASK=sentiment TEXT='...'"
         raise ConfigError(Fault(where="TASK", value="", rule="is missing", remedy=remedy))
     asked = list(items())
+    from transformers.utils import logging as transformers_logging
+
     from pipeline.adapters.checkpoint import open_checkpoint
     from pipeline.bank.predictor import Predictor
     from pipeline.engine.bundle import read_bundle
     from pipeline.tracking.registry import fetch
     from pipeline.tracking.store import open_store
 
+    transformers_logging.set_verbosity_error()
     folder = fetch(open_store(config.tracking, create=False), config.name)
     predictor = Predictor(open_checkpoint(read_bundle(folder).record.checkpoint))
     for answer in predictor.predict(folder, [item for _, item in asked], where=[origin for origin, _ in asked]):

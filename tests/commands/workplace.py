@@ -59,7 +59,7 @@ class Workplace:
         return subprocess.Popen(
             command,
             cwd=self.cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {}),
+            env=_outer() | {"PYTHONPATH": str(ROOT)} | dict(environment or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -92,3 +92,8 @@ class Workplace:
         client = MlflowClient(f"sqlite:///{self.cwd}/mlflow.db")
         experiments = [found.experiment_id for found in client.search_experiments()]
         return list(client.search_runs(experiments, f"tags.kind = '{kind}'", max_results=1000))
+
+
+def _outer() -> dict[str, str]:
+    """The environment without that of a make around the tests, which would announce its folders."""
+    return {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
