@@ -1,6 +1,10 @@
-"""What a running sweep shows: on a terminal a table that moves, elsewhere a line for each trial that ends."""
+"""What a running sweep shows: on a terminal a table that moves, elsewhere a line for each trial that ends.
 
-from collections.abc import Mapping, Sequence
+Where no trial has ended for a while, a line says how far the sweep is.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
@@ -8,12 +12,14 @@ from typing import Self, final
 from rich.console import Console
 from rich.live import Live
 
-from pipeline.engine.events import SweepEvent, TrialEnded
+from pipeline.engine.events import SweepEvent, TrialEnded, TrialReported
 from pipeline.reports import words
 from pipeline.reports.results import SweepResults, TrialResult
 from pipeline.reports.tables import Column, FittingTable
 
 _STATES = ("running", "paused", "done", "pruned", "failed")
+_SILENCE_S = 15.0
+"""After this long without a line, the next epoch that ends is told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +37,15 @@ class JobPlan:
 class Progress:
     """Sink that shows the state of a sweep; `results` must have taken in an event before it comes here."""
 
-    def __init__(self, console: Console, results: SweepResults, plans: Mapping[str, JobPlan], *, slots: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        results: SweepResults,
+        plans: Mapping[str, JobPlan],
+        *,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Prepare; nothing is shown before the context is entered.
 
         Args:
@@ -39,11 +53,14 @@ class Progress:
             results: State of the trials.
             plans: Job -> what it is going to do.
             slots: Trials that run at once.
+            clock: Seconds since some moment.
         """
         self._console = console
         self._results = results
         self._plans = plans
         self._slots = slots
+        self._clock = clock
+        self._printed_s = clock()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -65,8 +82,12 @@ class Progress:
 
     def __call__(self, event: SweepEvent) -> None:
         """Show an event."""
-        if isinstance(event, TrialEnded) and self._live is None:
+        if self._live is not None:
+            return
+        if isinstance(event, TrialEnded):
             self._print(self._line(event))
+        elif isinstance(event, TrialReported) and self._clock() - self._printed_s > _SILENCE_S:
+            self._print(self._standing())
 
     def table(self) -> FittingTable:
         """The state of every job."""
@@ -128,7 +149,17 @@ class Progress:
             f"{words.duration(event.train_s)}"
         )
 
+    def _standing(self) -> str:
+        """How far the sweep is: epochs, the best score of each job that has one, time left."""
+        epochs = sum(len(result.curve) for job in self._plans for result in self._results.of(job))
+        scores = ((job, self._results.best(job)) for job in self._plans)
+        best = ", ".join(f"{job} {words.score(score)}" for job, score in scores if score is not None)
+        left = self.total_seconds_left()
+        ending = "" if left is None else f"  about {_left(left)} left"
+        return f"{epochs} of {sum(plan.epochs for plan in self._plans.values())} epochs  best: {best}{ending}"
+
     def _print(self, line: str) -> None:
+        self._printed_s = self._clock()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+import jobs.predict
 from tests.commands import corpus
 from tests.commands.conftest import SMALL
-from tests.commands.workplace import Done, Workplace
+from tests.commands.workplace import Call, Done, Workplace
 
 pytestmark = pytest.mark.commands
 
@@ -185,35 +187,65 @@ def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
     assert reasons == {"time budget": 3}
 
 
-def test_the_champion_answers_text_items_files_and_standard_input(swept: Swept, tmp_path: Path) -> None:
+@pytest.fixture
+def ask(swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Call predict in this process, from another folder: it knows the tracking address alone."""
+
+    def ask(task: str, **given: str) -> Done:
+        for name in ("TEXT", "ITEM", "FILE"):
+            monkeypatch.setenv(name, given.get(name, ""))
+        return call(jobs.predict.main, f"name={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
+
+    return ask
+
+
+def test_the_champion_answers_text_items_files_and_standard_input(
+    swept: Swept, ask: Callable[..., Done], tmp_path: Path
+) -> None:
     place, done, _ = swept
-    assert done.code == 0
-    item = {"question": "what capital is in italy", "options": ["paris", "rome", "oslo"]}
-    one = place.make("predict", "TASK=medqa", f"ITEM={json.dumps(item)}")
-    assert one.code == 0, one.err
-    assert json.loads(one.out)["answer"] in (0, 1, 2)
+    assert done.code == 0, done.err
     hard = "the film was 'good', \"fine\", $5 [great]\n(love)"
     asked = [json.dumps({"text": hard}), json.dumps(hard), "the film was good\u2028fine"]
-    (tmp_path / "asked.jsonl").write_text("\n".join(asked) + "\n", "utf-8")
-    by_file = place.make("predict", "TASK=intent", f"FILE={tmp_path / 'asked.jsonl'}")
-    by_input = place.make("predict", "TASK=intent", stdin="\n".join(asked) + "\n")
-    assert by_file.code == by_input.code == 0, by_file.err + by_input.err
+    file = tmp_path / "asked.jsonl"
+    file.write_text("\n".join(asked) + "\n", "utf-8")
+    by_file = ask("intent", FILE=str(file))
+    by_input = place.make("predict", "TASK=intent", stdin=file.read_text("utf-8"))
+    assert (by_file.code, by_file.err) == (by_input.code, by_input.err) == (0, "")
     assert by_file.out == by_input.out
     answers = [json.loads(line) for line in by_file.out.splitlines()]
     assert len(answers) == 3
     assert answers[0] == answers[1]
     assert set(answers[0]["scores"]) == {"positive", "negative"}
-    text = place.make("predict", "TASK=intent", f"TEXT={hard}")
-    assert json.loads(text.out)["label"] == answers[0]["label"]
-    assert json.loads(text.out)["score"] == pytest.approx(answers[0]["score"], abs=1e-5)
+    text = json.loads(ask("intent", TEXT=hard).out)
+    assert text["label"] == answers[0]["label"]
+    assert text["score"] == pytest.approx(answers[0]["score"], abs=1e-5)  # another batch: other padding
+    item = {"question": "what capital is in italy", "options": ["paris", "rome", "oslo"]}
+    assert json.loads(ask("medqa", ITEM=json.dumps(item)).out)["answer"] in (0, 1, 2)
 
 
-def test_predict_names_what_it_knows_where_a_task_has_no_champion(swept: Swept) -> None:
-    place, _, _ = swept
-    done = place.make("predict", "TASK=intend", "TEXT=good")
-    assert "Traceback" not in done.err
-    assert "'intend'" in done.err
-    assert "intent" in done.err
-    domain = place.make("predict", "TASK=intent", 'ITEM={"words": 1}')
-    assert "ITEM: " in domain.err
-    assert "has no text" in domain.err
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        (
+            "intend",
+            {"TEXT": "good"},
+            "TASK: 'intend' has no champion yet. Run `make sweep TASKS=intend` first. Did you",
+        ),
+        ("intent/mail", {"TEXT": "good"}, "TASK: 'intent/mail' has no champion yet."),
+        ("intent", {"ITEM": '{"words": 1}'}, 'ITEM: "{\'words\': 1}" has no text. Give {"text": ...}.'),
+        ("intent", {"TEXT": " "}, "TEXT: has an empty text."),
+        (
+            "medqa",
+            {"TEXT": "what"},
+            "TEXT: 'what' must be an object with question and options. Give {\"question\": ...,",
+        ),
+    ],
+)
+def test_predict_refuses_what_no_champion_can_answer(
+    ask: Callable[..., Done], task: str, given: dict[str, str], message: str
+) -> None:
+    done = ask(task, **given)
+    assert done.code == 2
+    title, text = done.err.splitlines()
+    assert title == "Not started:"
+    assert message in text

@@ -13,10 +13,12 @@ PLANS = {
 }
 
 
-def progress_of(teller: Any, *, terminal: bool = False, plans: Any = PLANS, slots: int = 2) -> tuple[Progress, Any]:
+def progress_of(
+    teller: Any, *, terminal: bool = False, plans: Any = PLANS, slots: int = 2, clock: Any = lambda: 0.0
+) -> tuple[Progress, Any]:
     file = io.StringIO()
     console = Console(file=file, width=60, force_terminal=terminal)
-    return Progress(console, teller.results, plans, slots=slots), file
+    return Progress(console, teller.results, plans, slots=slots, clock=clock), file
 
 
 def cells(progress: Progress, row: int) -> list[str]:
@@ -40,6 +42,30 @@ def test_without_a_terminal_every_finished_trial_is_one_line(teller: Any) -> Non
         "sentiment/films  trial 1/3  done  accuracy 0.913 (epoch 4)  lr 1e-3 width 24  12.3 s",
         "sentiment/films  trial 2/3  failed  the loss is not a number at step 17  lr 2e-3 width 16  12.3 s",
     ]
+
+
+def test_without_a_terminal_a_long_silence_ends_with_the_next_epoch(teller: Any) -> None:
+    now = [0.0]
+    progress, file = progress_of(teller, clock=lambda: now[0])
+    with progress:
+        for now[0], index in ((10.0, 0), (16.0, 1), (20.0, 2)):
+            progress(teller.epoch(1, 0.8 + index / 100, index))
+        now[0] = 40.0
+        progress(teller.epoch(2, 0.7))
+    assert file.getvalue().splitlines()[1:] == [
+        "2 of 20 epochs  best: sentiment/films 0.810",
+        "4 of 20 epochs  best: sentiment/films 0.820",
+    ]
+
+
+def test_when_every_job_has_an_epoch_the_line_has_the_time_left(teller: Any) -> None:
+    now = [0.0]
+    plans = {"sentiment/films": PLANS["sentiment/films"]}
+    progress, file = progress_of(teller, plans=plans, clock=lambda: now[0])
+    with progress:
+        now[0] = 20.0
+        progress(teller.epoch(1, 0.9))
+    assert file.getvalue().splitlines()[1:] == ["1 of 10 epochs  best: sentiment/films 0.900  about 18 s left"]
 
 
 def test_trial_that_failed_after_an_epoch_says_why(teller: Any) -> None:
