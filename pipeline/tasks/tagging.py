@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Self, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,8 +42,9 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 class Tagging(Task):
     """Softmax over the tags from each word's first sub-token; the word's other sub-tokens have no target.
 
-    `labels` are the tags: O, then B- and I- of every entity type. A word that the model does not see, because
-    it lies behind the truncation or has no sub-token, is predicted O.
+    `labels` are the tags: O, then B- and I- of every entity type. Of all sequences of tags that are BIO, the
+    likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
+    see, because it lies behind the truncation or has no sub-token, is predicted O.
     """
 
     target = "tags"
@@ -50,6 +52,8 @@ class Tagging(Task):
     def __init__(self, config: TaskConfig, labels: Sequence[str] = ()) -> None:
         super().__init__(config, labels)
         self._number = {tag: i for i, tag in enumerate(self.labels)}
+        follows = [[tag[:2] != "I-" or tag[2:] == before[2:] for tag in self.labels] for before in self.labels]
+        self._penalty_LL = np.where(follows, 0.0, -np.inf).astype(np.float32)
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
@@ -149,15 +153,15 @@ class Tagging(Task):
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
         """`{"tags": [one a token], "entities": [{"type", "text", "start", "end"}]}`.
 
-        Start and end are counted in tokens, the end exclusive. An I- tag where none of its type is open opens
-        an entity itself, as in the scoring.
+        Start and end are counted in tokens, the end exclusive.
         """
         answers = []
-        for example, logits in zip(encoded.examples, outputs, strict=True):
+        for example, logits_WL in zip(encoded.examples, outputs, strict=True):
             tokens = rows[example["row"]].fields["tokens"]
-            tags = ["O"] * len(tokens)
-            for word, number in zip(example["words"], logits.argmax(-1).tolist(), strict=True):
-                tags[word] = self.labels[number]
+            scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
+            scores_TL[:, self._number["O"]] = 0.0  # all that a word without logits can be
+            scores_TL[example["words"]] = logits_WL
+            tags = [self.labels[number] for number in _likeliest(scores_TL, self._penalty_LL)]
             entities = [
                 {"type": type_, "text": " ".join(tokens[start:end]), "start": start, "end": end}
                 for type_, start, end in spans(tags)
@@ -171,6 +175,26 @@ class Tagging(Task):
         predicted = [answer["tags"] for answer in answers]
         counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
         return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
+
+
+def _likeliest(scores_TL: Output, penalty_LL: Output) -> list[int]:
+    """The sequence of tags with the highest sum of scores and penalties (Viterbi 1967).
+
+    Args:
+        scores_TL: Logit of each tag for each token; what a softmax would subtract is the same for all tags.
+        penalty_LL: 0 where the second tag may follow the first, else minus infinity; the beginning counts as
+            the first tag, O.
+    """
+    best_L = scores_TL[0] + penalty_LL[0]
+    before_TL = []
+    for scores_L in scores_TL[1:]:
+        paths_LL = best_L[:, None] + penalty_LL
+        before_TL.append(paths_LL.argmax(0))
+        best_L = paths_LL.max(0) + scores_L
+    tags = [int(best_L.argmax())]
+    for before_L in reversed(before_TL):
+        tags.append(int(before_L[tags[-1]]))
+    return tags[::-1]
 
 
 def _first_rows(split: Split) -> dict[str, Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,14 +160,55 @@ def test_words_behind_the_truncation_are_o_and_the_row_is_counted(
     assert second["tags"] == ["B-per"]
 
 
-def test_entities_of_a_broken_prediction_are_those_that_are_scored(make_rows: MakeRows, tiny_bert: TinyBert) -> None:
-    task = restore(CONFIG, ["O", "B-per", "I-per"])
-    rows = make_rows(CONFIG, [{"tokens": ["the", "anna", "ben"], "tags": ["O", "B-per", "I-per"]}])
-    logits = np.eye(3, dtype=np.float32)[[0, 2, 2]]
-    (answer,) = task.answers(rows, task.encode(rows, tiny_bert()[1]), [logits])
-    assert answer["tags"] == ["O", "I-per", "I-per"]
-    assert answer["entities"] == [{"type": "per", "text": "anna ben", "start": 1, "end": 3}]
-    assert task.score(rows, [answer]).primary == 1.0
+def decode(tiny_bert: TinyBert, make_rows: MakeRows, words: str, logits: Any) -> list[str]:
+    """The tags that PER and LOC logits of the words are turned into."""
+    task = restore(CONFIG, LABELS)
+    rows = make_rows(CONFIG, [sentence(words)])
+    (answer,) = task.answers(rows, task.encode(rows, tiny_bert()[1]), [np.asarray(logits, dtype=np.float32)])
+    tags: list[str] = answer["tags"]
+    return tags
+
+
+LABELS = ["O", "B-loc", "I-loc", "B-per", "I-per"]
+
+
+@pytest.mark.parametrize(
+    ("logits", "tags"),
+    [
+        ([[5, 0, 0, 0, 0], [0, 0, 0, 1, 4]], ["O", "B-per"]),  # the next best that is BIO
+        ([[5, 0, 0, 4.5, 0], [0, 0, 0, 0, 4]], ["B-per", "I-per"]),  # or the word before was the mistake
+        ([[0, 0, 0, 0, 9], [0, 0, 0, 0, 9]], ["B-per", "I-per"]),  # nothing is open at the beginning
+        ([[0, 9, 0, 0, 0], [1, 0, 0, 0, 9]], ["B-loc", "O"]),  # I- of another type
+        ([[0, 9, 0, 0, 0], [0, 0, 9, 1, 0]], ["B-loc", "I-loc"]),
+    ],
+)
+def test_predicted_tags_are_the_likeliest_that_are_bio(
+    tiny_bert: TinyBert, make_rows: MakeRows, logits: Any, tags: list[str]
+) -> None:
+    assert decode(tiny_bert, make_rows, "anna ben", logits) == tags
+
+
+def test_no_sequence_of_bio_tags_has_a_higher_score(tiny_bert: TinyBert, make_rows: MakeRows) -> None:
+    valid = [
+        numbers
+        for numbers in product(range(5), repeat=4)
+        if all(
+            LABELS[tag][:2] != "I-" or (LABELS[before] != "O" and LABELS[before][2:] == LABELS[tag][2:])
+            for before, tag in pairwise((0, *numbers))
+        )
+    ]
+    differ = 0
+    for seed in range(30):
+        logits = np.random.default_rng(seed).normal(size=(4, 5)).astype(np.float32)
+        best = max(valid, key=lambda numbers: sum(logits[i, number] for i, number in enumerate(numbers)))
+        assert decode(tiny_bert, make_rows, "anna ben carl dora", logits) == [LABELS[number] for number in best]
+        differ += tuple(logits.argmax(-1)) != best
+    assert differ > 10
+
+
+def test_a_word_without_a_sub_token_is_o_and_ends_the_entity(tiny_bert: TinyBert, make_rows: MakeRows) -> None:
+    logits = [[0, 0, 0, 9, 0], [0, 0, 0, 1, 9]]
+    assert decode(tiny_bert, make_rows, "anna \u200d ben", logits) == ["B-per", "O", "B-per"]
 
 
 def test_the_interval_spans_the_score(make_rows: MakeRows) -> None:
