@@ -42,7 +42,7 @@ class Classification(Task):
     Args:
         config: The task.
         labels: In the order of the head's outputs.
-        shares: Label -> its share of the training rows, for class weights and the majority baseline. Empty
+        shares: Label -> its share of the training rows, for the head, class weights and the majority baseline. Empty
             in a task that was restored from a bundle: it trains no more, and its baseline is the majority
             label of the scored rows themselves.
     """
@@ -102,7 +102,9 @@ class Classification(Task):
         return batch
 
     def head(self, hidden_size: int, dropout: float) -> LinearHead:
-        return LinearHead(hidden_size, len(self.labels), dropout=dropout)
+        even = self.config.class_weights or not self.shares
+        shares = () if even else [self.shares.get(label, 0.0) for label in self.labels]
+        return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=shares)
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         labels_B = batch["labels"]

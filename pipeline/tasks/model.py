@@ -1,6 +1,6 @@
 """The frozen Transformer with one trained head on top; what a task computes its loss and outputs with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast, final
 
 import torch
@@ -70,16 +70,27 @@ class TaskModel(nn.Module):
             return cast(Tensor, self.head(*(f.to(dtype) if f.is_floating_point() else f for f in features)))
 
 
+_RAREST = 1e-4
+"""A share that stands for any lower one, such as that of a label that the training rows lack."""
+
+
 @final
 class LinearHead(nn.Module):
-    """`W dropout(x) + b`, with BERT's initialisation: N(0, 0.02) and zero."""
+    """`W dropout(x) + b`, W from N(0, 0.02) as in BERT.
 
-    def __init__(self, hidden_size: int, num_outputs: int, *, dropout: float) -> None:
+    b is zero, or the logarithm of each output's share of the targets. A softmax then begins with the right
+    frequencies (the prior of Lin et al. 2017, arXiv 1708.02002, section 3.3), and adapters need not flatten the
+    hidden states to learn them: where nearly every word is O, that is what they do, and often stay with.
+    """
+
+    def __init__(self, hidden_size: int, num_outputs: int, *, dropout: float, shares: Sequence[float] = ()) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, num_outputs)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
+        if shares:
+            self.linear.bias.data.copy_(torch.tensor(shares).clamp(min=_RAREST).log())
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., H) -> (..., outputs)."""

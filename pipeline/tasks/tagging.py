@@ -1,7 +1,8 @@
 """A BIO tag for every word of a sentence: entities of several types."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self, final
 
@@ -45,21 +46,30 @@ class Tagging(Task):
     `labels` are the tags: O, then B- and I- of every entity type. Of all sequences of tags that are BIO, the
     likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
     see, because it lies behind the truncation or has no sub-token, is predicted O.
+
+    Args:
+        config: The task.
+        labels: In the order of the head's outputs.
+        shares: Tag -> its share of the training rows' words; empty in a task that was restored from a bundle.
     """
 
     target = "tags"
 
-    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__(config, labels)
+        self.shares = dict(shares or {})
         self._number = {tag: i for i, tag in enumerate(self.labels)}
         follows = [[tag[:2] != "I-" or tag[2:] == before[2:] for tag in self.labels] for before in self.labels]
         self._penalty_LL = np.where(follows, 0.0, -np.inf).astype(np.float32)
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
-        tags = {tag for row in rows for tag in row.fields["tags"] if tag != "O"}
-        types = config.labels if config.labels is not None else sorted({tag[2:] for tag in tags})
-        return cls(config, ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")])
+        counts = Counter(tag for row in rows for tag in row.fields["tags"])
+        types = config.labels if config.labels is not None else sorted({tag[2:] for tag in counts if tag != "O"})
+        shares = {tag: count / counts.total() for tag, count in sorted(counts.items())}
+        return cls(config, ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")], shares)
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
@@ -137,7 +147,8 @@ class Tagging(Task):
         return batch
 
     def head(self, hidden_size: int, dropout: float) -> LinearHead:
-        return LinearHead(hidden_size, len(self.labels), dropout=dropout)
+        shares = [self.shares.get(tag, 0.0) for tag in self.labels] if self.shares else ()
+        return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=shares)
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         logits_NL = model.logits(model.hidden(batch)[batch["firsts"]])

@@ -104,6 +104,15 @@ def test_the_loss_is_the_mean_cross_entropy_and_counts_rows(
     torch.testing.assert_close(loss.detach(), torch.nn.functional.cross_entropy(logits, gold))
 
 
+def test_the_head_begins_with_the_shares_of_the_labels_unless_they_weigh_the_same(make_rows: MakeRows) -> None:
+    rows = make_rows(CONFIG, TRAIN)
+    bias = Classification.from_rows(CONFIG, rows).head(32, 0.1).linear.bias
+    torch.testing.assert_close(bias, torch.tensor([0.4, 0.6]).log())
+    weighted = Classification.from_rows(replace(CONFIG, class_weights=True), rows)
+    for task in (weighted, Classification(CONFIG, weighted.labels)):
+        assert torch.equal(task.head(32, 0.1).linear.bias, torch.zeros(2))
+
+
 def test_class_weights_are_inverse_shares_with_mean_1_over_the_rows(
     tiny_bert: TinyBert, make_rows: MakeRows, learn: Learn
 ) -> None:

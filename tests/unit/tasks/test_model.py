@@ -98,6 +98,18 @@ def test_the_head_computes_in_float32_over_a_bfloat16_base_and_under_autocast(ti
     assert model.logits(model.hidden(inputs())).dtype == torch.float32
 
 
+def test_a_head_begins_with_the_shares_of_its_outputs() -> None:
+    shares = [0.9, 0.07, 0.03]
+    head = LinearHead(32, 3, dropout=0.0, shares=shares)
+    torch.testing.assert_close(head(torch.zeros(32)).softmax(-1), torch.tensor(shares))
+    assert torch.equal(LinearHead(32, 3, dropout=0.0).linear.bias, torch.zeros(3))
+
+
+def test_an_output_without_any_share_begins_rare_and_finite() -> None:
+    probabilities = LinearHead(32, 3, dropout=0.0, shares=[0.5, 0.5, 0.0])(torch.zeros(32)).softmax(-1)
+    assert 0 < probabilities[2].item() < 0.001
+
+
 def test_segments_are_read_only_by_a_base_that_knows_two(tiny_bert: TinyBert) -> None:
     model = make(tiny_bert)
     second = inputs() | {"token_type_ids": torch.ones(1, 5, dtype=torch.long)}

@@ -160,6 +160,15 @@ def test_words_behind_the_truncation_are_o_and_the_row_is_counted(
     assert second["tags"] == ["B-per"]
 
 
+def test_the_head_begins_with_the_shares_of_the_training_tags(make_rows: MakeRows) -> None:
+    task = Tagging.from_rows(CONFIG, make_rows(CONFIG, TRAIN))
+    bias = task.head(32, 0.1).linear.bias
+    words = [tag for row in TRAIN for tag in row["tags"]]
+    for tag in ("O", "B-per", "B-loc"):
+        assert bias[task.labels.index(tag)].item() == pytest.approx(np.log(words.count(tag) / len(words)))
+    assert torch.equal(restore(CONFIG, task.labels).head(32, 0.1).linear.bias, torch.zeros(5))  # type: ignore[union-attr,arg-type]
+
+
 def decode(tiny_bert: TinyBert, make_rows: MakeRows, words: str, logits: Any) -> list[str]:
     """The tags that PER and LOC logits of the words are turned into."""
     task = restore(CONFIG, LABELS)
