@@ -18,7 +18,7 @@ COMMON = $(if $(CONF),'conf="$(CONF)"') $(ARGS)
 SWEEP = 'tasks=[$(TASKS)]' $(call given,DATA,data.source) $(call given,CHECKPOINT,checkpoint) \
 	$(if $(METHOD),'method=$(METHOD)') $(if $(TRIALS),'search.trials=$(TRIALS)') \
 	$(if $(EPOCHS),'engine.epochs=$(EPOCHS)') $(if $(SEED),'seed=$(SEED)') $(if $(CLUSTER),'cluster=$(CLUSTER)') \
-	$(call given,RESUME,resume) $(if $(DRYRUN),dryrun=true) $(COMMON)
+	$(call given,RESUME,resume) $(if $(filter-out 0 no false,$(DRYRUN)),dryrun=true) $(COMMON)
 
 .PHONY: help setup sweep status ui predict bench test check clean
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from jobs.configs import BenchConfig
 from jobs.entry import entry
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, Fault, PipelineError
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "bench"
 PEER = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
@@ -31,6 +31,9 @@ def main(config: BenchConfig, console: Console) -> None:
 
     checkpoint = open_checkpoint(config.checkpoint)
     job = prepare_jobs(config, load_tokenizer(checkpoint))[0]
+    if job.task.config.kind != "classification" or "text_pair" in job.task.config.columns:
+        rule, remedy = "is no classification of single texts, which is what is measured", "Give sentiment, for instance"
+        raise ConfigError(Fault(where="TASKS", value=job.name, rule=rule, remedy=remedy))
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         rows.write_text("".join(json.dumps(dict(row.fields)) + "\n" for row in job.dataset.train.rows), "utf-8")

@@ -103,7 +103,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     """
     overrides = _parse(arguments)
     own = _own_folder(overrides)
-    lines = [f"hydra.searchpath=[file://{own}]"] if own else []
+    lines = [f"hydra.searchpath=[{_quoted(f'file://{own}')}]"] if own else []
     lines += [line for override in overrides if (line := _line(override, own, faults))]
     tasks = _task_files(own, faults) if name in ("sweep", "bench") else None
     try:

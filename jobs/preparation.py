@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.adapters.insert import chosen_layers, num_layers_of
 from pipeline.cluster import room, search
 from pipeline.cluster.plan import plan_of
 from pipeline.config import SweepConfig
@@ -17,7 +19,7 @@ from pipeline.engine.estimate import estimate, trained_share
 from pipeline.engine.prepare import prepare_jobs
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
 from pipeline.errors import Faults
-from pipeline.reports.tables import MatrixRow, matrix_table
+from pipeline.reports.tables import Cost, MatrixRow, matrix_table
 
 LARGE_SHARE = 0.05
 """Above this an adapter is no longer small, and the user is warned."""
@@ -44,6 +46,8 @@ def prepare(config: SweepConfig) -> Prepared:
     tokenizer = load_tokenizer(checkpoint)
     jobs = prepare_jobs(config, tokenizer)
     base = build_base(checkpoint, load_tensors(checkpoint))
+    for layers in searched(config, "method.layers"):
+        chosen_layers(layers, num_layers_of(base))
     return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=jobs)
 
 
@@ -72,7 +76,10 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         cost = None
         if config.dryrun:
             torch.set_num_threads(config.cluster.cpus_per_trial)  # as a trial will have
-            cost = estimate(prepared.base, checkpoint, prepared.tokenizer.pad_token_id, job, trial)
+            one = estimate(prepared.base, checkpoint, prepared.tokenizer.pad_token_id, job, trial)
+            cost = Cost(
+                seconds=one.epoch_s * plan.epochs / slots(config), memory_bytes=one.memory_bytes * slots(config)
+            )
         data = job.dataset
         rows.append(
             MatrixRow(
@@ -84,8 +91,7 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
                 trials=plan.trials,
                 epochs=plan.epochs,
                 share=trained / total,
-                seconds=cost.epoch_s * plan.epochs / slots(config) if cost else None,
-                memory_bytes=cost.memory_bytes * slots(config) if cost else None,
+                cost=cost,
             )
         )
     console.print(
@@ -94,24 +100,28 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     )
     console.print(matrix_table(rows))
     for job in prepared.jobs:
-        for note in [*job.dataset.notes, *truncation_notes(job)]:
+        for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]:
             console.print(f"{job.name}: {note}", markup=False, soft_wrap=True)
     for row in rows:
         if row.share > LARGE_SHARE:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
     if config.dryrun:
-        seconds = sum(row.seconds or 0.0 for row in rows)
-        console.print(f"About {seconds / 60:.0f} min on {slots(config)} slots of this machine. Nothing was trained.")
+        seconds = sum(row.cost.seconds for row in rows if row.cost)
+        room_for = "1 slot" if slots(config) == 1 else f"{slots(config)} slots"
+        console.print(f"About {seconds / 60:.0f} min on {room_for} of this machine. Nothing was trained.")
 
 
 def widest(config: SweepConfig, job: Job) -> Trial:
     """The job's trial with the widest bottleneck that the search may propose."""
-    width = config.search.space.get("method.width")
-    if width is None:
-        return trial_of(job, 0, {})
-    values = width.choice or width.uniform or width.log_uniform or []
-    return trial_of(job, 0, {"method.width": int(max(values))})
+    widths = searched(config, "method.width")
+    return trial_of(job, 0, {"method.width": max(widths)} if widths else {})
+
+
+def searched(config: SweepConfig, key: str) -> list[Any]:
+    """The values, or both ends of the range, that the search may propose for a key; empty if it is not searched."""
+    found = config.search.space.get(key)
+    return list(found.choice or found.uniform or found.log_uniform or []) if found else []
 
 
 def slots(config: SweepConfig) -> int:
@@ -119,8 +129,11 @@ def slots(config: SweepConfig) -> int:
     return room.num_slots(config.cluster, room.local_resources(config.cluster))
 
 
-def truncation_notes(job: Job) -> list[str]:
-    """Say how many rows are longer than the model reads."""
+def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Say how many rows are longer than the model reads; of extractive QA that can be the question alone."""
+    limit = job.task.limit(tokenizer)
     cut = {name: split.num_truncated for name, split in job.encoded.items() if split.num_truncated}
     counts = ", ".join(f"{number} of {name}" for name, number in cut.items())
-    return [f"truncated to {job.task.config.max_length} sub-tokens: {counts} rows"] if cut else []
+    if job.task.config.kind == "extractive_qa":
+        return [f"questions truncated to a quarter of {limit} sub-tokens: {counts} rows"] if cut else []
+    return [f"truncated to {limit} sub-tokens: {counts} rows"] if cut else []

@@ -12,10 +12,12 @@ from rich.console import Console
 from jobs.preparation import Prepared
 from pipeline.adapters.checkpoint import open_checkpoint
 from pipeline.bank.predictor import Predictor
+from pipeline.config import TrackingConfig
 from pipeline.data.rows import Row, make_row
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.events import JobTested
 from pipeline.engine.trials import Job
+from pipeline.errors import Fault, PipelineError
 from pipeline.reports import plots
 from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import (
@@ -25,7 +27,7 @@ from pipeline.reports.tables import (
     leaderboard_table,
 )
 from pipeline.tasks.metrics import entity_scores
-from pipeline.tasks.task import Task
+from pipeline.tasks.task import Task, raise_faults
 from pipeline.tracking.registry import Registered, register
 from pipeline.tracking.runs import SweepRecorder
 from pipeline.tracking.store import Store
@@ -55,6 +57,9 @@ def conclude(ending: Ending, store: Store, recorder: SweepRecorder) -> list[Lead
         job = ending.job_of(winner)
         for name, figure in job_figures(job, ending.results, winner):
             recorder.figure(job.name, name, figure)
+        if job.task.config.kind == "tagging":
+            scores = _entity_scores(winner)
+            recorder.table(job.name, "entities.json", [{"type": type_, **values} for type_, values in scores.items()])
         rescore = Rescorer(ending.prepared, job.task)
         registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), rescore)
         rows.append(_row(job, winner, registered, ending.results.seconds(job.name)))
@@ -65,7 +70,7 @@ def conclude(ending: Ending, store: Store, recorder: SweepRecorder) -> list[Lead
     return rows
 
 
-def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, log_file: Path, console: Console) -> None:
+def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: Console) -> None:
     """Print the leaderboard, where everything is, and what to try next."""
     console.print(leaderboard_table(rows))
     for row in rows:
@@ -79,21 +84,28 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, log_file:
         f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})",
         soft_wrap=True,
     )
-    console.print(f"Log of the libraries: {log_file}", soft_wrap=True)
+    where = _arguments(store.config)
     console.print("\nNext:")
-    console.print("  make ui        compare the trials in the MLflow UI", markup=False)
-    console.print("  make status    champions and challengers", markup=False)
-    console.print(f"  {_predict_command(ending, example)}", markup=False, soft_wrap=True)
+    console.print(f"  make ui{where}        compare the trials in the MLflow UI", markup=False, soft_wrap=True)
+    console.print(f"  make status{where}    champions and challengers", markup=False, soft_wrap=True)
+    console.print(f"  {_predict_command(ending, example)}{where}", markup=False, soft_wrap=True)
 
 
 class Rescorer:
-    """Scores a new version and the champion side by side, on rows that were recorded with the champion."""
+    """Scores a new version and the champion side by side, on rows that were recorded with the champion.
+
+    Both are scored by the task as it is now, whatever metric the champion was once selected by.
+    """
 
     def __init__(self, prepared: Prepared, task: Task) -> None:
         self._prepared = prepared
         self._task = task
 
     def __call__(self, challenger: Path, champion: Path, rows_file: Path) -> tuple[float, float]:
+        before, now = read_bundle(champion).record.task, self._task.config
+        if (before.kind, set(before.columns)) != (now.kind, set(now.columns)):
+            was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
+            raise PipelineError(f"the task was {was} and is {is_} now")
         rows = read_rows(rows_file, self._task)
         return self._score(challenger, rows), self._score(champion, rows)
 
@@ -103,14 +115,19 @@ class Rescorer:
             predictor = Predictor(self._prepared.checkpoint, self._prepared.base)
         else:  # a champion on another checkpoint
             predictor = Predictor(open_checkpoint(record.checkpoint))
-        return predictor.score(folder, rows).primary
+        return self._task.score(rows, predictor.answer(folder, rows)).primary
 
 
 def read_rows(file: Path, task: Task) -> list[Row]:
-    """Read rows that were recorded with a version, in canonical fields."""
+    """Read rows that were recorded with a version, in canonical fields.
+
+    Raises:
+        DataError: They are not rows of the task.
+    """
     canonical = dataclasses.replace(task.config, fields={name: name for name in task.config.columns})
     lines = enumerate(file.read_text("utf-8").splitlines(), start=1)
-    made = (row for number, line in lines for row in make_row(json.loads(line), canonical, f"{file}:{number}"))
+    made = [row for number, line in lines for row in make_row(json.loads(line), canonical, f"{file}:{number}")]
+    raise_faults([fault for fault in made if isinstance(fault, Fault)])
     return [row for row in made if isinstance(row, Row)]
 
 
@@ -124,9 +141,12 @@ def job_figures(job: Job, results: SweepResults, winner: JobTested) -> "Iterator
         said = [row["predicted"]["label"] for row in winner.predictions]
         yield "confusion.png", plots.confusion_figure(gold, said, labels=job.task.labels, job=job.name)
     if job.task.config.kind == "tagging":
-        tags = [row["tags"] for row in winner.predictions]
-        found = [row["predicted"]["tags"] for row in winner.predictions]
-        yield "entities.png", plots.entities_figure(entity_scores(tags, found), job=job.name)
+        yield "entities.png", plots.entities_figure(_entity_scores(winner), job=job.name)
+
+
+def _entity_scores(winner: JobTested) -> dict[str, dict[str, float]]:
+    tags = [row["tags"] for row in winner.predictions]
+    return entity_scores(tags, [row["predicted"]["tags"] for row in winner.predictions])
 
 
 def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) -> LeaderboardRow:
@@ -156,7 +176,7 @@ def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
     """A call of `make predict` that works as it is, on a row of the test split."""
     winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
     job = ending.job_of(winner)
-    first = job.dataset.test.rows[0].fields
+    first = min((row.fields for row in job.dataset.test.rows), key=lambda fields: len(str(fields)))
     given = [name for name in job.task.config.columns if name != job.task.target]
     name = row.name.replace(".", "/")
     if given == ["text"]:
@@ -165,6 +185,14 @@ def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
         return f"make predict TASK={name} TEXT={_quoted(' '.join(first['tokens']))}"
     item = json.dumps({job.task.config.columns[key]: first[key] for key in given}, ensure_ascii=False)
     return f"make predict TASK={name} ITEM={_quoted(item)}"
+
+
+def _arguments(tracking: TrackingConfig) -> str:
+    """What later commands have to be told to find the store; nothing where it is the default one."""
+    default = TrackingConfig()
+    values = {name: getattr(tracking, name) for name in ("uri", "experiment")}
+    given = [f'tracking.{name}="{value}"' for name, value in values.items() if value != getattr(default, name)]
+    return f" ARGS={_quoted(' '.join(given))}" if given else ""
 
 
 def _quoted(text: str) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jobs.entry import entry, quiet
 from pipeline.config import SweepConfig
+from pipeline.errors import SweepError
 
 if TYPE_CHECKING:
     from jobs.preparation import Prepared
@@ -25,12 +26,15 @@ def main(config: SweepConfig, console: Console) -> None:
     if config.dryrun:
         return
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
-    console.print(f"Sweep {workspace.id}", highlight=False)
+    console.print(f"Sweep {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
     with quiet(workspace.log_file) as shown:
         try:
             run_sweep(config, prepared, workspace, shown)
-        except KeyboardInterrupt:
-            shown.print(f"\nInterrupted. Go on with: make sweep RESUME={workspace.id}", style="bold yellow")
+        except BaseException as error:
+            where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
+            how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
+            text = f"\n{how}. Go on with: make sweep RESUME={workspace.id}{where}"
+            shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
             raise
 
 
@@ -72,7 +76,7 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
                 progress(event)
                 recorder(event)
 
-            winners = run(
+            outcome = run(
                 prepared.jobs,
                 prepared.checkpoint,
                 search=config.search,
@@ -80,9 +84,13 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
                 folder=workspace.folder,
                 sink=sink,
             )
-        ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=winners)
-        rows = conclude(ending, store, recorder)
-    show(rows, ending, store, workspace.log_file, console)
+        ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=outcome.winners)
+        if outcome.winners:
+            rows = conclude(ending, store, recorder)
+            recorder.flush()
+            show(rows, ending, store, console)
+        if outcome.missing:
+            raise SweepError("; ".join(outcome.missing.values()))
 
 
 def _open_store(config: SweepConfig):  # type: ignore[no-untyped-def]

@@ -4,16 +4,19 @@ import dataclasses
 import json
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from jobs.entry import read_config
 from pipeline.config import SweepConfig
 from pipeline.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
 from pipeline.strict import build, nearest
+from pipeline.tracking.fields import flatten
 
 _PACKAGES = (
     "torch",
@@ -27,6 +30,9 @@ _PACKAGES = (
     "seqeval",
 )
 _CONFIG = "sweep.json"
+_FREE = ("resume", "runs", "dryrun", "cluster", "task")
+"""Config keys that may differ when a sweep is resumed; the tasks' descriptions are taken from the stored one."""
+_NAMES = {"tasks": "TASKS", "data.source": "DATA"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +53,12 @@ class Workspace:
 
 
 def resumed(config: SweepConfig) -> SweepConfig:
-    """Take everything but `resume` from the stored sweep; a new sweep's config comes back as it is.
+    """Take the settings of the stored sweep; a new sweep's config comes back as it is.
+
+    What changes no result may be given anew: where the trials run (`cluster`), and whether to dry-run only.
 
     Raises:
-        ConfigError: There is no such sweep, or the command line wants other tasks than it has.
+        ConfigError: There is no such sweep, or the command line wants other settings than it has.
     """
     if config.resume is None:
         return config
@@ -61,11 +69,31 @@ def resumed(config: SweepConfig) -> SweepConfig:
         remedy = nearest(config.resume, known)
         raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
     stored = build(SweepConfig, json.loads(file.read_text("utf-8"))["config"])
-    if config.tasks and config.tasks != stored.tasks:
-        rule = f"are not the tasks of sweep {config.resume} ({','.join(stored.tasks)})"
-        remedy = "Leave TASKS out: a resumed sweep takes all its settings from the interrupted one"
-        raise ConfigError(Fault(where="TASKS", value=",".join(config.tasks), rule=rule, remedy=remedy))
-    return dataclasses.replace(stored, resume=config.resume, runs=config.runs)
+    default = read_config("sweep", SweepConfig, [])
+    faults = list(_changes(config, stored, default))
+    if faults:
+        raise ConfigError(faults)
+    cluster = stored.cluster if config.cluster == default.cluster else config.cluster
+    return dataclasses.replace(stored, resume=config.resume, runs=config.runs, dryrun=config.dryrun, cluster=cluster)
+
+
+def _changes(config: SweepConfig, stored: SweepConfig, default: SweepConfig) -> Iterator[Fault]:
+    """One fault for every setting that the command line gives and the stored sweep has otherwise."""
+    now, before, without = (_settings(one) for one in (config, stored, default))
+    for key in now:
+        if now[key] not in (before.get(key), without.get(key)):
+            rule = f"is another value than that of sweep {config.resume} ({_shown(before.get(key))})"
+            remedy = "Leave it out: a resumed sweep takes its settings from the interrupted one"
+            yield Fault(where=_NAMES.get(key, key), value=_shown(now[key]), rule=rule, remedy=remedy)
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _settings(config: SweepConfig) -> dict[str, Any]:
+    """What a resumed sweep must have as it was, by dotted key."""
+    return flatten({key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE})
 
 
 def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: str) -> Workspace:

@@ -87,7 +87,7 @@ class TaskConfig:
     kind: Kind
     """Which kind of task it is."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Canonical field -> name in the user's files. Default: the canonical names (`config.FIELDS`)."""
+    """Canonical field -> name in the user's files, where it is not the canonical name (`config.FIELDS`)."""
     labels: list[str] | None = None
     """The labels (classification) or entity types (tagging), in order. None: read from the training rows, sorted."""
     metric: str | None = None
@@ -115,9 +115,8 @@ class TaskConfig:
     @property
     def columns(self) -> Mapping[str, str]:
         """Canonical field -> name in the user's files, for every field that a row of this task must have."""
-        if self.fields:
-            return self.fields
-        return {name: name for name in FIELDS[self.kind] if name != "text_pair"}
+        names = (name for name in FIELDS[self.kind] if name != "text_pair" or name in self.fields)
+        return {name: self.fields.get(name, name) for name in names}
 
     def faults(self, where: str) -> Iterator[Fault]:
         allowed = METRICS[self.kind]
@@ -129,10 +128,6 @@ class TaskConfig:
             if name not in known:
                 rule = f"is no field of {self.kind}"
                 yield _fault(f"{where}.fields.{name}", name, rule, f"Map only: {', '.join(known)}")
-        for name in known:
-            if self.fields and name not in self.fields and name != "text_pair":
-                rule = f"is missing: {self.kind} needs it"
-                yield _fault(f"{where}.fields.{name}", "", rule, f"Add `{name}: <name in your files>` to fields")
         if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
             yield _fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
         yield from _between(f"{where}.max_length", self.max_length, 8, 100_000)
@@ -277,7 +272,7 @@ class SearchConfig:
     cohort: int = 4
     """Optuna: trials that are proposed, and halved, together; it learns between cohorts."""
     time_budget_s: float | None = None
-    """Stop searching after this many seconds; the best so far win. None: no limit."""
+    """Stop searching after this many seconds; the best so far win. A resumed sweep has them anew. None: no limit."""
     space: Mapping[str, Range] = field(default_factory=dict)
     """Config key (`engine.learning_rate`, `method.width`, ...) -> range."""
 

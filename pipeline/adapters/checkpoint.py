@@ -172,10 +172,14 @@ def _hub_folder(config: CheckpointConfig) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(config.location, revision=config.revision, allow_patterns=_HUB_FILES))
+        folder = Path(snapshot_download(config.location, revision=config.revision, allow_patterns=_HUB_FILES))
+        if not any(folder.glob(_WEIGHTS[0])):  # an older model, whose weights are there in torch's format alone
+            snapshot_download(config.location, revision=config.revision, allow_patterns=_WEIGHTS[1])
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         rule = f"cannot be fetched from the hub ({_first_sentence(error)})"
-        remedy = "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already"
+        remedy = "Check the id, the network and HF_TOKEN; with HF_HUB_OFFLINE=1 it must be in the cache already. "
+        remedy += "If a folder is meant: there is none of that name"
         raise CheckpointError(_fault(config, rule, remedy)) from error
 
 

@@ -56,9 +56,7 @@ class Narrator(tune.Callback):  # type: ignore[misc]
         self._end(self._stories[place], "pruned", why)
 
     def why_untested(self, job: str) -> str:
-        """Say why a job has no tested winner; empty if it has one."""
-        if job in self.tested:
-            return ""
+        """Say why a job has no tested winner."""
         if job in self._failed_tests:
             return f"the winner of {job} could not be tested ({self._failed_tests[job]})"
         stories = [story for place, story in self._stories.items() if place.job == job]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from pipeline.config import Range, SearchConfig
-from pipeline.engine.trials import Settings, seed_of
+from pipeline.engine.trials import Settings, rounded, seed_of
 from pipeline.errors import ConfigError, Fault
 from pipeline.strict import replace
 
@@ -177,11 +177,17 @@ def check(search: SearchConfig, settings: Settings) -> None:
         ConfigError: With a fault for each unknown key and each value that breaks a rule.
     """
     faults: list[Fault] = []
+    groups = [group.name for group in dataclasses.fields(settings)]
     for key, range_ in search.space.items():
+        if key.split(".")[0] not in groups:
+            remedy = f"Search keys of {' and '.join(groups)}, such as method.dropout or engine.batch_size"
+            rule = "is no setting in which the trials of a job may differ"
+            faults.append(Fault(where=f"search.space.{key}", value="", rule=rule, remedy=remedy))
+            continue
         bounds = range_.log_uniform or range_.uniform
         for value in range_.choice if bounds is None and range_.choice is not None else bounds or []:
             try:
-                replace(settings, {key: value})
+                replace(settings, rounded(settings, {key: value}))
             except ConfigError as error:
                 faults.extend(dataclasses.replace(fault, where=f"search.space.{fault.where}") for fault in error.faults)
     if faults:

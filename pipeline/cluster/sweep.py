@@ -8,9 +8,11 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import ray
 from ray import tune
@@ -25,9 +27,18 @@ from pipeline.cluster.trainable import Bench, Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.engine.events import JobTested, Sink
 from pipeline.engine.trials import Job, trial_of
-from pipeline.errors import SweepError
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a sweep ends with."""
+
+    winners: Sequence[JobTested]
+    """The tested winners, in the order of the jobs."""
+    missing: Mapping[str, str]
+    """Job without a tested winner -> why, as a clause that names it."""
 
 
 def run(
@@ -38,7 +49,7 @@ def run(
     cluster: ClusterConfig,
     folder: Path,
     sink: Sink,
-) -> list[JobTested]:
+) -> Outcome:
     """Search every job for its best adapter and test the winners, on a Ray that is started and stopped here.
 
     Called again with the same folder after an interruption, it proposes the same trials, replays what they
@@ -52,14 +63,10 @@ def run(
         folder: The sweep's own; each trial has a folder below `trials`.
         sink: Is told every event, in this process.
 
-    Returns:
-        The tested winners, in the order of the jobs.
-
     Raises:
         ConfigError: The search names unknown settings or bad values, or the machine cannot run a single
             trial.
-        SweepError: A job has no trial with a score (all others are tested first), or the checkpoint was
-            changed.
+        SweepError: The checkpoint was changed.
         KeyboardInterrupt: Ctrl-C; the sink is told nothing more.
     """
     room.check(cluster, room.local_resources(cluster))
@@ -68,7 +75,8 @@ def run(
     with started(cluster):
         shared = weights.share(load_tensors(checkpoint))
         pad_token_id = load_tokenizer(checkpoint).pad_token_id
-        bench = functools.partial(weights.SharedBase, checkpoint, shared, pad_token_id)
+        device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
+        bench = functools.partial(weights.SharedBase, checkpoint, shared, pad_token_id, device)
         try:
             return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
         finally:
@@ -114,7 +122,7 @@ def run_on(
     cluster: ClusterConfig,
     folder: Path,
     sink: Sink,
-) -> list[JobTested]:
+) -> Outcome:
     """Do what `run` does on the Ray that is running, with anything that can train and test.
 
     Args:
@@ -132,9 +140,11 @@ def run_on(
         num_threads=cluster.cpus_per_trial,
     )
     narrator = _fit(supplies, jobs, search, cluster, sink)
-    if len(narrator.tested) < len(jobs):
-        raise SweepError("; ".join(filter(None, (narrator.why_untested(job.name) for job in jobs))))
-    return [narrator.tested[job.name] for job in jobs]
+    names = [job.name for job in jobs]
+    return Outcome(
+        winners=[narrator.tested[name] for name in names if name in narrator.tested],
+        missing={name: narrator.why_untested(name) for name in names if name not in narrator.tested},
+    )
 
 
 def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster: ClusterConfig, sink: Sink) -> Narrator:

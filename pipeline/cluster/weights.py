@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import ray
 from torch import Tensor
@@ -60,11 +60,13 @@ def _read_only() -> Iterator[None]:
 
 @final
 class SharedBase:
-    """The base model of one process, around the node's shared tensors."""
+    """The base model of one process, around the node's shared tensors; on a GPU it is a copy of them."""
 
-    def __init__(self, checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int, device: Literal["cpu", "cuda"]
+    ) -> None:
         self._checkpoint, self._pad_token_id = checkpoint, pad_token_id
-        self._base = build_base(checkpoint, _mapped(shared))
+        self._base = build_base(checkpoint, _mapped(shared)).to(device)
 
     def session(self, job: Job, trial: Trial, folder: Path) -> Session:
         """Open a trial on the base; what its folder holds is taken up again."""

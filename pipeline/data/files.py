@@ -6,6 +6,7 @@ can still be read; it raises where the file cannot be read further. Only wholly 
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,7 @@ def _read_jsonl(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
 
 
 def _read_csv(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | Fault]:
+    csv.field_size_limit(sys.maxsize)  # a cell may hold a whole article
     rows = csv.reader((line for _, line in _lines(path)), strict=True)
     header: list[str] = []
     start = 1

@@ -86,14 +86,18 @@ class SplitSource:
     rows: Iterable[Row | Fault]
 
 
-def make_row(values: Mapping[str, Any], task: TaskConfig, origin: str) -> Iterator[Row | Fault]:
-    """Type-check canonical `values`; yield the row, or every fault of it.
+def make_row(
+    values: Mapping[str, Any], task: TaskConfig, origin: str, *, without: str | None = None
+) -> Iterator[Row | Fault]:
+    """Type-check canonical `values`, but for the field `without`; yield the row, or every fault of it.
 
     Whole numbers are accepted as labels, which many files have, and become text.
     """
     fields = {}
     faults = []
     for name in task.columns:
+        if name == without:
+            continue
         value = values[name]
         if name == "label" and type(value) is int:
             value = str(value)

@@ -60,8 +60,20 @@ def trial_of(job: Job, index: int, params: Mapping[str, Any]) -> Trial:
     Raises:
         ConfigError: A parameter is no key of `Settings`, or its value breaks a rule.
     """
+    params = rounded(job.settings, params)
     settings = replace(job.settings, params)
-    return Trial(job=job.name, index=index, params=dict(params), settings=settings, seed=seed_of(job.seed, job.name))
+    return Trial(job=job.name, index=index, params=params, settings=settings, seed=seed_of(job.seed, job.name))
+
+
+def rounded(settings: Settings, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Round what a continuous range proposes for settings that are whole numbers, such as the width."""
+    found = {}
+    for key, value in params.items():
+        now: Any = settings
+        for name in key.split("."):
+            now = getattr(now, name, None)
+        found[key] = round(value) if isinstance(now, int) and isinstance(value, float) else value
+    return found
 
 
 def seed_of(seed: int, *names: object) -> int:

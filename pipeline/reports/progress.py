@@ -82,10 +82,10 @@ class Progress:
 
     def __call__(self, event: SweepEvent) -> None:
         """Show an event."""
-        if self._live is not None:
+        if isinstance(event, TrialEnded) and (self._live is None or event.status == "failed"):
+            self._print(self._line(event))  # on a terminal above the table, which has no room for reasons
+        elif self._live is not None:
             return
-        if isinstance(event, TrialEnded):
-            self._print(self._line(event))
         elif isinstance(event, TrialReported) and self._clock() - self._printed_s > _SILENCE_S:
             self._print(self._standing())
 

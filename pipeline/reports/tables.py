@@ -61,9 +61,16 @@ class MatrixRow:
     """Planned for all its trials together."""
     share: float
     """Trained parameters over those of the checkpoint, at the widest of the search."""
-    seconds: float | None
-    """Estimate for the whole job; None: not estimated."""
-    memory_bytes: int | None
+    cost: "Cost | None" = None
+    """None: not estimated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Estimate for a whole job."""
+
+    seconds: float
+    memory_bytes: int
 
 
 class Versioned(Protocol):
@@ -158,8 +165,8 @@ def leaderboard_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def matrix_table(rows: Sequence[MatrixRow], title: str | None = None) -> FittingTable:
-    """What a sweep is going to do."""
+def matrix_table(rows: Sequence[MatrixRow]) -> FittingTable:
+    """What a sweep is going to do; what it would cost only where that was estimated, for every row."""
     columns = [
         Column(title="job", cells=[row.job for row in rows]),
         Column(title="kind", cells=[row.kind for row in rows], rank=2),
@@ -169,10 +176,14 @@ def matrix_table(rows: Sequence[MatrixRow], title: str | None = None) -> Fitting
         Column(title="trials", cells=[str(row.trials) for row in rows], right=True),
         Column(title="epochs", cells=[str(row.epochs) for row in rows], right=True),
         Column(title="trained", cells=[words.share(row.share) for row in rows], right=True),
-        Column(title="time", cells=[_or_dash(row.seconds, words.duration) for row in rows], right=True),
-        Column(title="memory", cells=[_or_dash(row.memory_bytes, words.size) for row in rows], right=True),
     ]
-    return FittingTable(columns, title=title)
+    costs = [row.cost for row in rows if row.cost is not None]
+    if costs:
+        columns += [
+            Column(title="time", cells=[words.duration(cost.seconds) for cost in costs], right=True),
+            Column(title="memory", cells=[words.size(cost.memory_bytes) for cost in costs], right=True),
+        ]
+    return FittingTable(columns)
 
 
 def status_table(versions: Iterable[Versioned]) -> FittingTable:
@@ -215,7 +226,3 @@ def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
 
 def _alias(alias: str) -> Text:
     return Text(alias, style="green" if alias == "champion" else "yellow")
-
-
-def _or_dash(value: Any, show: Any) -> str:
-    return "-" if value is None else show(value)

@@ -1,7 +1,7 @@
 """One label for a text or a pair of texts."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self, final
 
 import torch
@@ -28,6 +28,7 @@ from pipeline.tasks.task import (
     pad_inputs,
     pieces,
     row_numbers,
+    shares_of,
     softmax,
     to_arrays,
     unlisted_faults,
@@ -37,30 +38,14 @@ from pipeline.tasks.task import (
 
 @final
 class Classification(Task):
-    """Softmax over the labels from the pooled text; a pair of texts is one input with a separator between.
-
-    Args:
-        config: The task.
-        labels: In the order of the head's outputs.
-        shares: Label -> its share of the training rows, for the head, class weights and the majority baseline. Empty
-            in a task that was restored from a bundle: it trains no more, and its baseline is the majority
-            label of the scored rows themselves.
-    """
+    """Softmax over the labels from the pooled text; a pair of texts is one input with a separator between."""
 
     target = "label"
 
-    def __init__(
-        self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
-    ) -> None:
-        super().__init__(config, labels)
-        self.shares = dict(shares or {})
-        self._number = {label: i for i, label in enumerate(self.labels)}
-
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
-        counts = Counter(row.fields["label"] for row in rows)
-        labels = config.labels if config.labels is not None else sorted(counts)
-        return cls(config, labels, {label: count / len(rows) for label, count in sorted(counts.items())})
+        shares = shares_of(row.fields["label"] for row in rows)
+        return cls(config, config.labels if config.labels is not None else list(shares), shares)
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
@@ -89,8 +74,8 @@ class Classification(Task):
         examples = []
         for i, row in enumerate(rows):
             example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
-            if row.fields.get("label") in self._number:
-                example["label"] = self._number[row.fields["label"]]
+            if row.fields.get("label") in self.number:
+                example["label"] = self.number[row.fields["label"]]
             examples.append(example)
         num_truncated = sum(map(is_truncated, encoded.encodings or ()))
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
@@ -102,8 +87,7 @@ class Classification(Task):
         return batch
 
     def head(self, hidden_size: int, dropout: float) -> LinearHead:
-        even = self.config.class_weights or not self.shares
-        shares = () if even else [self.shares.get(label, 0.0) for label in self.labels]
+        shares = [] if self.config.class_weights else self.prior()
         return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=shares)
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
@@ -134,7 +118,10 @@ class Classification(Task):
         return answers
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
-        """Accuracy and macro F1; the baseline is the same metric of the training rows' majority label."""
+        """Accuracy and macro F1; the baseline is the same metric of the majority label.
+
+        That is the training rows', or in a restored task the scored rows' own.
+        """
         gold = [row.fields["label"] for row in rows]
         predicted = [answer["label"] for answer in answers]
         accuracy, macro_f1 = metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)

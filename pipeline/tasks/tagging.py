@@ -1,7 +1,6 @@
 """A BIO tag for every word of a sentence: entities of several types."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self, final
@@ -31,6 +30,7 @@ from pipeline.tasks.task import (
     pad_inputs,
     pieces,
     row_numbers,
+    shares_of,
     to_arrays,
     unlisted_faults,
     unseen_faults,
@@ -46,11 +46,6 @@ class Tagging(Task):
     `labels` are the tags: O, then B- and I- of every entity type. Of all sequences of tags that are BIO, the
     likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
     see, because it lies behind the truncation or has no sub-token, is predicted O.
-
-    Args:
-        config: The task.
-        labels: In the order of the head's outputs.
-        shares: Tag -> its share of the training rows' words; empty in a task that was restored from a bundle.
     """
 
     target = "tags"
@@ -58,17 +53,14 @@ class Tagging(Task):
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
     ) -> None:
-        super().__init__(config, labels)
-        self.shares = dict(shares or {})
-        self._number = {tag: i for i, tag in enumerate(self.labels)}
+        super().__init__(config, labels, shares)
         follows = [[tag[:2] != "I-" or tag[2:] == before[2:] for tag in self.labels] for before in self.labels]
         self._penalty_LL = np.where(follows, 0.0, -np.inf).astype(np.float32)
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
-        counts = Counter(tag for row in rows for tag in row.fields["tags"])
-        types = config.labels if config.labels is not None else sorted({tag[2:] for tag in counts if tag != "O"})
-        shares = {tag: count / counts.total() for tag, count in sorted(counts.items())}
+        shares = shares_of(tag for row in rows for tag in row.fields["tags"])
+        types = config.labels if config.labels is not None else sorted({tag[2:] for tag in shares if tag != "O"})
         return cls(config, ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")], shares)
 
     @classmethod
@@ -90,7 +82,7 @@ class Tagging(Task):
             yield fault(row, "", rule, "Give one tag for each token")
             return
         for i, (before, tag) in enumerate(pairwise(["O", *tags])):
-            place = f"tag {i + 1}, of {tokens[i]!r},"
+            place = f"tag {i + 1}, of {tokens[i]!r}"
             if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
                 rule = f"({place}) is no BIO tag: a tag is O, B-<type> or I-<type>"
                 yield fault(row, tag, rule, "Write the tags in BIO")
@@ -130,8 +122,8 @@ class Tagging(Task):
             example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
             example |= {"words": words, "firsts": list(firsts.values())}
             tags = row.fields.get("tags", [None])
-            if all(tag in self._number for tag in tags):
-                example["labels"] = [self._number[tags[word]] for word in words]
+            if all(tag in self.number for tag in tags):
+                example["labels"] = [self.number[tags[word]] for word in words]
             examples.append(example)
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=sum(map(is_truncated, encodings)))
 
@@ -147,8 +139,7 @@ class Tagging(Task):
         return batch
 
     def head(self, hidden_size: int, dropout: float) -> LinearHead:
-        shares = [self.shares.get(tag, 0.0) for tag in self.labels] if self.shares else ()
-        return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=shares)
+        return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=self.prior())
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         logits_NL = model.logits(model.hidden(batch)[batch["firsts"]])
@@ -170,7 +161,7 @@ class Tagging(Task):
         for example, logits_WL in zip(encoded.examples, outputs, strict=True):
             tokens = rows[example["row"]].fields["tokens"]
             scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
-            scores_TL[:, self._number["O"]] = 0.0  # all that a word without logits can be
+            scores_TL[:, self.number["O"]] = 0.0  # all that a word without logits can be
             scores_TL[example["words"]] = logits_WL
             tags = [self.labels[number] for number in _likeliest(scores_TL, self._penalty_LL)]
             entities = [

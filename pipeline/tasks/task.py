@@ -7,8 +7,9 @@ A task knows rows, tokens, logits and answers, and nothing of adapters, optimise
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -63,14 +64,20 @@ class Task(ABC):
     Args:
         config: The task.
         labels: What the head's outputs stand for, in order; empty where the kind has no labels.
+        shares: Label -> its share of the targets in train. Empty where the kind has no labels, and in a task that
+            was restored from a bundle, which trains no more.
     """
 
     target: ClassVar[str]
     """The canonical field that is predicted."""
 
-    def __init__(self, config: TaskConfig, labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
+    ) -> None:
         self.config = config
         self.labels = tuple(labels)
+        self.shares = dict(shares or {})
+        self.number = {label: i for i, label in enumerate(self.labels)}
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
@@ -128,7 +135,7 @@ class Task(ABC):
         values = {name: self.parse_field(name, value) for name, value in _named(item, inputs, where).items()}
         if isinstance(item, Mapping) and "id" in item:
             values["id"] = item["id"]
-        made = list(make_row(values, replace(self.config, fields=inputs), where))
+        made = list(make_row(values, self.config, where, without=self.target))
         raise_faults([one for one in made if isinstance(one, Fault)])
         (row,) = (one for one in made if isinstance(one, Row))
         raise_faults(list(self.input_faults(row)))
@@ -157,6 +164,10 @@ class Task(ABC):
     @abstractmethod
     def head(self, hidden_size: int, dropout: float) -> nn.Module:
         """A freshly initialised head."""
+
+    def prior(self) -> list[float]:
+        """The share of each output's label, in order; empty where the shares are not known."""
+        return [self.shares.get(label, 0.0) for label in self.labels] if self.shares else []
 
     @abstractmethod
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
@@ -188,6 +199,12 @@ class Task(ABC):
         low, high = metrics.interval(counts, statistic)
         primary = values[self.config.primary]
         return Scores(primary=primary, metrics=dict(values), low=low, high=high, baseline=baseline)
+
+
+def shares_of(targets: Iterable[str]) -> dict[str, float]:
+    """Label -> its share of the targets, sorted by label."""
+    counts = Counter(targets)
+    return {label: count / counts.total() for label, count in sorted(counts.items())}
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
@@ -224,8 +241,13 @@ def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *
         what: `label` or `entity type`.
     """
     for label in sorted(set(found) - set(seen)):
-        rule = f"is no {what} of train, but stands in {split.name}: it cannot be learned"
-        yield fault(found[label], label, rule, f"Add training rows with it, or remove it from {split.name}")
+        if split.cut_from:
+            rule = f"is a {what} that only the rows have which were cut off train for {split.name}"
+            remedy = f"Add rows with it, remove them, or give a {split.name} file"
+        else:
+            rule = f"is no {what} of train, but stands in {split.name}: it cannot be learned"
+            remedy = f"Add training rows with it, or remove it from {split.name}"
+        yield fault(found[label], label, rule, remedy)
 
 
 def unlisted_faults(config: TaskConfig, found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:

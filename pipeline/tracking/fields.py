@@ -26,9 +26,12 @@ def place(tags: Mapping[str, str]) -> str:
     return {"sweep": SWEEP, "job": tags.get("job", "")}.get(tags["kind"], tags.get("trial", ""))
 
 
-def common_tags(checkpoint: Checkpoint, seed: int, git_commit: str | None) -> dict[str, str]:
+def common_tags(
+    checkpoint: Checkpoint, seed: int, git_commit: str | None, versions: Mapping[str, str]
+) -> dict[str, str]:
     """Tags of every run of a sweep."""
     tags = {"checkpoint": checkpoint.config.name, "checkpoint_sha256": checkpoint.sha256, "seed": str(seed)}
+    tags["packages"] = ", ".join(f"{package} {version}" for package, version in versions.items())
     if git_commit is not None:
         tags |= {"git_commit": git_commit, "mlflow.source.git.commit": git_commit}
     return tags

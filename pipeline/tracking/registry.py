@@ -180,7 +180,7 @@ def _judge(store: Store, version: ModelVersion, bundle: Path, rescore: Rescore) 
         old = _bundle_folder(store, champion)
         rows = old.parent / VALIDATION
         new_score, old_score = rescore(bundle, old, rows)
-    except PipelineError as error:
+    except (PipelineError, MlflowException, OSError) as error:
         # Nothing takes a champion's place that was not compared with it.
         _log.warning("%s: version %s could not be scored again: %s", name, present, error)
         return Verdict(alias="challenger", reason=f"version {present} could not be scored again: {error}")

@@ -217,7 +217,8 @@ class _RunTree:
 
     def _end_trial(self, event: TrialEnded) -> None:
         run = self._trial(event.trial)
-        if run.tags.get("status") == event.status:
+        seen = [run.tags.get(name) for name in ("status", "epochs", "best_epoch")]
+        if seen == [str(value) for value in (event.status, event.epochs, event.best_epoch)]:
             return  # replayed
         self._log_data(run, self._jobs[event.trial.job])
         run.points(fields.end_points(event))
@@ -236,7 +237,8 @@ class _RunTree:
 
     def _end_job(self, event: JobTested) -> None:
         run, trial = self.owner(event.trial.job), self._trial(event.trial)
-        if self._store.config.keep_bundles == "winners":
+        keep = self._store.config.keep_bundles
+        if keep == "winners" or (keep == "best" and trial.tags.get("status") != "done"):
             trial.folder(event.bundle, "bundle")
         trial.set_tags({"winner": "true"})
         run.params(fields.trial_params(event.trial))
@@ -252,4 +254,5 @@ class _RunTree:
         run.datasets(job.name, data.source, splits)
 
     def _common(self) -> dict[str, str]:
-        return fields.common_tags(self._facts.checkpoint, self._facts.seed, self._facts.git_commit)
+        facts = self._facts
+        return fields.common_tags(facts.checkpoint, facts.seed, facts.git_commit, facts.versions)

@@ -62,10 +62,10 @@ def open_store(config: TrackingConfig, *, create: bool = True) -> Store:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into a `TrackingError` that names the store."""
+    """Turn what MLflow raises, or its HTTP client and the file system, into a `TrackingError` that names the store."""
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise TrackingError(f"The tracking store {uri} refused: {_first_line(error)}") from error
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     config = read_config("bench", BenchConfig, arguments)
     checkpoint = open_checkpoint(config.checkpoint)
     tokenizer = load_tokenizer(checkpoint)
-    (job,) = prepare_jobs(config, tokenizer)
+    job = prepare_jobs(config, tokenizer)[0]
     base = build_base(checkpoint, load_tensors(checkpoint))
     trial = trial_of(job, 0, {"engine.epochs": 1000})
     train = job.encoded["train"]

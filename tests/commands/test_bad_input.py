@@ -131,7 +131,7 @@ CASES = [
         name="broken BIO",
         arguments=["tasks=[ner]", DATA],
         files=splits("ner", NER, train=[*NER, {"tokens": ["met", "carl"], "tags": ["O", "I-PER"]}]),
-        message="{data}/ner/train.jsonl:2: 'I-PER' (tag 2, of 'carl',) stands after O, where no PER is open; "
+        message="{data}/ner/train.jsonl:2: 'I-PER' (tag 2, of 'carl') stands after O, where no PER is open; "
         "nothing is repaired. Write B-PER where the entity begins.",
     ),
     Case(

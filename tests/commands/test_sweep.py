@@ -108,6 +108,24 @@ def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(swept:
     assert_nested_and_ended(workplace, dict.fromkeys(jobs_of(place), 3))
 
 
+def test_a_resumed_sweep_refuses_other_settings_and_dry_runs_on_demand(swept: Swept) -> None:
+    place, _, words = swept
+    (folder,) = (place.cwd / "runs").iterdir()
+    before = sorted(path.name for path in folder.iterdir())
+    refused = place.make("sweep", f"RESUME={folder.name}", *words[1:-2], "SEED=8", "EPOCHS=3", "TASKS=ner")
+    assert refused.code == 2
+    title, *faults, _ = refused.err.splitlines()  # the last line is make's own
+    assert title == "3 things to mend:"
+    beginnings = ("TASKS: 'ner' ", "engine.epochs: '3' ", "seed: '8' ")
+    for beginning, fault in zip(beginnings, sorted(map(str.strip, faults)), strict=True):
+        assert fault.startswith(beginning)
+        assert f"is another value than that of sweep {folder.name} (" in fault
+    dry = place.make("sweep", f"RESUME={folder.name}", *words, "DRYRUN=1", "ARGS=cluster.num_cpus=1")
+    assert dry.code == 0, dry.err
+    assert "on 1 slot of this machine. Nothing was trained." in dry.out
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def word_to_override(word: str) -> str:
     key, _, value = word.partition("=")
     names = {"DATA": "data.source", "CONF": "conf", "CHECKPOINT": "checkpoint", "TRIALS": "search.trials"}
@@ -168,7 +186,7 @@ def test_all_domains_of_a_task_by_grid_and_asha_on_electra(workplace: Workplace,
     ]
     assert_nested_and_ended(workplace, dict.fromkeys(names, 4))
     points = Counter((run.data.params["learning_rate"], run.data.params["width"]) for run in workplace.runs("trial"))
-    assert points == {(rate, width): 2 for rate in ("0.0005", "0.005") for width in ("2", "4")}
+    assert points == {(rate, width): 2 for rate in ("0.0003", "0.003") for width in ("2", "4")}
 
 
 def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
@@ -185,6 +203,24 @@ def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
     assert_nested_and_ended(workplace, {"ner/news": 3})
     reasons = Counter(run.data.tags["reason"] for run in workplace.runs("trial"))
     assert reasons == {"time budget": 3}
+
+
+def test_a_job_without_a_winner_takes_nothing_from_the_others(
+    workplace: Workplace, checkpoints: dict[str, str], formats: Path
+) -> None:
+    words = ["TASKS=ner,intent", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=9999"]
+    options = "search.scheduler=none search.time_budget_s=2 cluster.num_cpus=1"  # intent's turn never comes
+    done = workplace.make("sweep", *words, f"ARGS={options} {SMALL}")
+    message, ending = done.err.splitlines()
+    assert message == "Failed: intent/default has no trial with a score (time budget)"
+    assert ending.endswith("Error 1")  # make itself ends with 2, whatever fails
+    (row,) = workplace.leaderboard()
+    assert (row["job"], row["alias"]) == ("ner/news", "champion")
+    (folder,) = (workplace.cwd / "runs").iterdir()
+    assert "Leaderboard" in done.out and f"Stopped. Go on with: make sweep RESUME={folder.name}" in done.out
+    status = {run.data.tags["job"]: run.info.status for run in workplace.runs("job")}
+    assert status == {"ner/news": "FINISHED", "intent/default": "FAILED"}
+    assert {run.info.status for run in workplace.runs("sweep")} == {"FAILED"}
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ class Sweep:
 
     def run(
         self, search: SearchConfig = GRID, *, jobs: str = "ab", cluster: ClusterConfig = TWO_SLOTS
-    ) -> list[JobTested]:
+    ) -> sweep.Outcome:
         bench = functools.partial(Player, self.faults, self.epoch_s)
         played = [played_job(name) for name in jobs]
         return sweep.run_on(bench, played, search=search, cluster=cluster, folder=self.folder, sink=self.sink)
@@ -201,8 +201,9 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Sweep:
     one = Sweep(tmp_path_factory.mktemp("undisturbed"), faults={"b-03": (1, "nan")})
-    winners = one.run()
-    assert [(won.trial.key, won.primary) for won in winners] == [("a-01", 0.9), ("b-01", 0.9)]
+    outcome = one.run()
+    assert not outcome.missing
+    assert [(won.trial.key, won.primary) for won in outcome.winners] == [("a-01", 0.9), ("b-01", 0.9)]
     return one
 
 
@@ -259,10 +260,10 @@ def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> Non
         space={"method.width": Range(choice=list(SCORES)), "engine.warmup": Range(uniform=[0.0, 0.2])},
     )
     one = Sweep(tmp_path, faults={f"b-{index:02d}": (1, "memory") for index in range(4)})
-    with pytest.raises(SweepError) as caught:
-        one.run(search, cluster=ONE_SLOT)
-    assert str(caught.value) == "b has no trial with a score (MemoryError)"
-    assert [tested.trial.job for tested in one.of(JobTested)] == ["a"]
+    outcome = one.run(search, cluster=ONE_SLOT)
+    assert outcome.missing == {"b": "b has no trial with a score (MemoryError)"}
+    assert [tested.trial.job for tested in outcome.winners] == ["a"]
+    assert one.of(JobTested) == outcome.winners
     assert len(one.outcome) == 8
     started = [event.trial.key for event in one.of(TrialStarted) if event.trial.job == "a"]
     assert set(started[:2]) == {"a-00", "a-01"}  # the second cohort waits for the first
@@ -277,7 +278,7 @@ def test_the_time_budget_ends_a_sweep_with_the_best_so_far(tmp_path: Path) -> No
     )
     one = Sweep(tmp_path, epoch_s=0.3)
     started_s = time.monotonic()
-    winners = one.run(search, jobs="a", cluster=ONE_SLOT)
+    winners = one.run(search, jobs="a", cluster=ONE_SLOT).winners
     assert len(one.outcome) == 4
     assert {end[:2] for end in one.outcome.values()} == {("pruned", "time budget")}
     assert len(winners) == 1

@@ -95,7 +95,8 @@ def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
     jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     whole: list[SweepEvent] = []
-    winners = run(jobs, checkpoint, search=SEARCH, cluster=TWO_SLOTS, folder=tmp_path / "whole", sink=whole.append)
+    ended = run(jobs, checkpoint, search=SEARCH, cluster=TWO_SLOTS, folder=tmp_path / "whole", sink=whole.append)
+    winners = ended.winners
     assert not ray.is_initialized()
     assert [won.trial.job for won in winners] == ["films/d", "books/d"]
     assert sorted(map(id, winners)) == sorted(id(event) for event in whole if isinstance(event, JobTested))

@@ -112,6 +112,13 @@ def test_a_planted_bad_yaml_file_is_found(planted: Path, path: str, text: str, f
     assert fault in str(caught.value)
 
 
+def test_a_folder_of_own_tasks_may_have_any_name(tmp_path: Path) -> None:
+    own = tmp_path / "my tasks, (été) #1 ~ 'x'"
+    own.mkdir()
+    (own / "triage.yaml").write_text("kind: classification\n", "utf-8")
+    assert "triage" in compose("sweep", f'conf="{own}"')["task"]
+
+
 def test_a_planted_command_without_a_type_is_found(planted: Path) -> None:
     (planted / "mystery.yaml").write_text("seed: 0\n", "utf-8")
     with pytest.raises(AttributeError, match="MysteryConfig"):

@@ -1,12 +1,14 @@
 import dataclasses
+import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families import FAMILIES, inputs, make  # type: ignore[import-not-found]
-from transformers import BertConfig, BertForMaskedLM
+from transformers import AutoModel, BertConfig, BertForMaskedLM
 
 from pipeline.adapters.checkpoint import (
     build_base,
@@ -98,6 +100,33 @@ def test_an_unreachable_hub_is_named_with_what_to_check(monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"nobody/nothing.*HF_TOKEN.*HF_HUB_OFFLINE"):
         open_checkpoint(CheckpointConfig(name="x", source="hub", location="nobody/nothing", revision="main"))
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_weights_in_torchs_format_are_fetched_only_where_there_are_no_safetensors(
+    safe: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = open_checkpoint(saved("bert", tmp_path / "made")).folder
+    hub, cache = tmp_path / "hub", tmp_path / "cache"
+    hub.mkdir()
+    shutil.copy(made / "config.json", hub)
+    torch.save(AutoModel.from_pretrained(made).state_dict(), hub / "pytorch_model.bin")
+    if safe:
+        shutil.copy(made / "model.safetensors", hub)
+
+    def download(name: str, revision: str | None, allow_patterns: str | list[str]) -> str:
+        """Stand in for the hub."""
+        patterns = [allow_patterns] if isinstance(allow_patterns, str) else allow_patterns
+        cache.mkdir(exist_ok=True)
+        for file in hub.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in patterns):
+                shutil.copy(file, cache)
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    checkpoint = open_checkpoint(CheckpointConfig(name="x", source="hub", location="some/body"))
+    assert (cache / "pytorch_model.bin").exists() != safe
+    assert load_tensors(checkpoint).keys() == load_tensors(open_checkpoint(saved("bert", tmp_path / "again"))).keys()
 
 
 @pytest.mark.parametrize(("family", "limit"), [("bert", 40), ("roberta", 38)])

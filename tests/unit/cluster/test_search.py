@@ -157,3 +157,10 @@ def test_unknown_keys_and_bad_values_are_refused_together() -> None:
         "search.space.engine.warmup",
     ]
     check(config(), settings)
+
+
+def test_whole_numbers_may_be_searched_by_a_range_and_other_settings_not_at_all() -> None:
+    settings = Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig())
+    check(config(space={"method.width": Range(uniform=[16.0, 96.0])}), settings)
+    with pytest.raises(ConfigError, match=r"search.space.seed: is no setting in which .* Search keys of method and"):
+        check(config(space={"seed": Range(choice=[1, 2])}), settings)

@@ -116,6 +116,13 @@ def test_more_epochs_than_planned_leave_no_negative_time(teller: Any) -> None:
     assert progress.seconds_left("sentiment/films") == 0.0
 
 
+def test_on_a_terminal_a_failure_is_told_above_the_table(teller: Any) -> None:
+    progress, file = progress_of(teller, terminal=True)
+    with progress:
+        progress(teller.fail(1))
+    assert "trial 1/3  failed  the loss is not a number at step 17" in " ".join(file.getvalue().split("\n"))
+
+
 @pytest.mark.parametrize("error", [None, ValueError])
 def test_on_a_terminal_the_table_stays_at_the_end(error: type[Exception] | None, teller: Any) -> None:
     progress, file = progress_of(teller, terminal=True)

@@ -39,6 +39,15 @@ def test_labels_are_those_of_the_training_rows_sorted(make_dataset: MakeDataset)
     assert task_for(CONFIG, make_dataset(CONFIG, TRAIN)).labels == ("negative", "positive")
 
 
+def test_a_label_that_was_cut_off_train_whole_is_not_said_to_stand_in_a_file_of_its_own(
+    make_dataset: MakeDataset,
+) -> None:
+    dataset = make_dataset(CONFIG, TRAIN, test=[*TRAIN, {"text": "a plot", "label": "neutral"}])
+    cut = replace(dataset, test=replace(dataset.test, cut_from="train"))
+    with pytest.raises(DataError, match=r"'neutral' is a label that only the rows have which were cut off train for"):
+        task_for(CONFIG, cut)
+
+
 def test_labels_are_in_the_order_of_the_config(make_dataset: MakeDataset) -> None:
     config = replace(CONFIG, labels=["positive", "neutral", "negative"])
     assert task_for(config, make_dataset(config, TRAIN)).labels == ("positive", "neutral", "negative")

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.config import TrackingConfig
-from pipeline.engine.events import SweepEvent, TrialPaused, TrialStarted
+from pipeline.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialStarted
 from pipeline.errors import TrackingError
 from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import Store, open_store
@@ -149,6 +149,28 @@ def test_retention_says_which_bundles_are_kept(
     found = {name for name, run in runs().items() if "bundle" in artifacts(store, run)}
     assert found == kept
     assert artifacts(store, runs()[TRIAL], "bundle") == {"bundle.json", "weights.safetensors"}
+
+
+def test_best_retention_keeps_the_bundle_of_a_winner_that_was_pruned(
+    tracking: TrackingConfig, facts: SweepFacts, story: Any, runs: Runs
+) -> None:
+    store = open_store(dataclasses.replace(tracking, keep_bundles="best"))
+    events = [
+        dataclasses.replace(event, status="pruned") if isinstance(event, TrialEnded) else event
+        for event in whole_sweep(story)
+    ]
+    tell(store, facts, events)
+    assert {name for name, run in runs().items() if "bundle" in artifacts(store, run)} == {TRIAL}
+
+
+def test_a_trial_that_got_further_when_the_sweep_was_resumed_is_recorded_anew(
+    store: Store, facts: SweepFacts, story: Any, runs: Runs
+) -> None:
+    short = dataclasses.replace(story.end(), status="pruned", reason="time budget", epochs=1, best_epoch=1)
+    tell(store, facts, [story.epoch(1), short])
+    tell(store, facts, [story.epoch(1), story.epoch(2), dataclasses.replace(short, epochs=2, best_epoch=2)])
+    tags = runs()[TRIAL].data.tags
+    assert (tags["epochs"], tags["best_epoch"], tags["reason"]) == ("2", "2", "time budget")
 
 
 def test_winners_retention_leaves_out_trials_that_ended_well_but_lost(
