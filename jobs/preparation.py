@@ -20,6 +20,7 @@ from pipeline.engine.prepare import prepare_jobs
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
 from pipeline.errors import Faults
 from pipeline.reports.tables import Cost, MatrixRow, matrix_table
+from pipeline.reports.words import duration
 
 LARGE_SHARE = 0.05
 """Above this an adapter is no longer small, and the user is warned."""
@@ -107,9 +108,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
     if config.dryrun:
-        seconds = sum(row.cost.seconds for row in rows if row.cost)
+        needed = duration(sum(row.cost.seconds for row in rows if row.cost))
         room_for = "1 slot" if slots(config) == 1 else f"{slots(config)} slots"
-        console.print(f"About {seconds / 60:.0f} min on {room_for} of this machine. Nothing was trained.")
+        console.print(f"About {needed} on {room_for} of this machine. Nothing was trained.")
 
 
 def widest(config: SweepConfig, job: Job) -> Trial:

@@ -237,12 +237,13 @@ def test_killed_and_slow_processes_change_nothing(undisturbed: Sweep, tmp_path: 
 
 
 def test_a_sweep_that_was_interrupted_ends_like_one_that_was_not(undisturbed: Sweep, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
     cut = Sweep(tmp_path, faults=undisturbed.faults, epoch_s=0.1)
     cut.interrupt_after = 7
     with pytest.raises(KeyboardInterrupt):
         cut.run()
     assert len(cut.of(TrialReported)) == 7
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
     resumed = Sweep(tmp_path, faults=undisturbed.faults)
     resumed.run(cluster=ONE_SLOT)
