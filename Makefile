@@ -20,6 +20,11 @@ SWEEP = 'tasks=[$(TASKS)]' $(call given,DATA,data.source) $(call given,CHECKPOIN
 	$(if $(EPOCHS),'engine.epochs=$(EPOCHS)') $(if $(SEED),'seed=$(SEED)') $(if $(CLUSTER),'cluster=$(CLUSTER)') \
 	$(call given,RESUME,resume) $(if $(filter-out 0 no false,$(DRYRUN)),dryrun=true) $(COMMON)
 
+VARIABLES := TASKS TASK TEXT ITEM FILE DATA CONF CHECKPOINT METHOD TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN ARGS PORT
+# A variable that is misspelt on the command line would be ignored: TRAILS=2.
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(name),$(VARIABLES) PYTHON RUN STAMP),,\
+	$(error $(name) is no variable of this Makefile. Known: $(VARIABLES)))))
+
 .PHONY: help setup sweep status ui predict bench test check clean
 
 help: ## List the commands

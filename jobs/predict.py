@@ -89,7 +89,7 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        remedy = 'Write {"question": "...", "options": ["...", "..."]}, for instance'
+        remedy = 'Write one JSON object, such as {"text": "..."}'
         fault = Fault(where=where, value=text[:60], rule=f"is not valid JSON ({error})", remedy=remedy)
         raise DataError(fault) from error
 

@@ -24,6 +24,8 @@ from pipeline.reports.words import duration
 
 LARGE_SHARE = 0.05
 """Above this an adapter is no longer small, and the user is warned."""
+FEW_ROWS = 20
+"""With fewer validation rows a winner is a matter of luck, and the user is warned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,10 +109,17 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         if row.share > LARGE_SHARE:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
+        if row.num_validation < FEW_ROWS:
+            text = f"{row.job}: chooses its winner on {row.num_validation} validation rows, which say little"
+            console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
     if config.dryrun:
         needed = duration(sum(row.cost.seconds for row in rows if row.cost))
         room_for = "1 slot" if slots(config) == 1 else f"{slots(config)} slots"
-        console.print(f"About {needed} on {room_for} of this machine. Nothing was trained.")
+        console.print(
+            f"About {needed} of training on {room_for} of this machine; starting, testing and recording come on top. "
+            "Nothing was trained.",
+            soft_wrap=True,
+        )
 
 
 def widest(config: SweepConfig, job: Job) -> Trial:

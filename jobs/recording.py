@@ -74,8 +74,9 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     """Print the leaderboard, where everything is, and what to try next."""
     console.print(leaderboard_table(rows))
     for row in rows:
-        if row.alias != "champion":
-            console.print(f"{row.name} v{row.version} is a challenger: {row.reason}", markup=False, soft_wrap=True)
+        if row.version > 1:
+            what = "the new champion" if row.alias == "champion" else "a challenger"
+            console.print(f"{row.name} v{row.version} is {what}: {row.reason}", markup=False, soft_wrap=True)
         if row.low <= row.baseline:
             text = f"{row.job}: not clearly better than its baseline ({row.test:.3f} against {row.baseline:.3f})"
             console.print(text, style="yellow", markup=False, soft_wrap=True)

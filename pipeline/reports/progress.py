@@ -66,7 +66,14 @@ class Progress:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             # Four times a second, from a thread of rich's own: events only change the state.
-            self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=4)
+            # What libraries print is not drawn above the table: the command has sent it to the log.
+            self._live = Live(
+                console=self._console,
+                get_renderable=self.table,
+                refresh_per_second=4,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
         else:
             trials = sum(plan.trials for plan in self._plans.values())
@@ -109,7 +116,8 @@ class Progress:
                 Column(title="failed", cells=counts["failed"], right=True, rank=1),
                 Column(title="best", cells=best, right=True),
                 Column(title="left", cells=left, right=True),
-            ]
+            ],
+            title=None if any(trials) else "Starting Ray and loading the checkpoint ...",
         )
 
     def seconds_left(self, job: str) -> float | None:

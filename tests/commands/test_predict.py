@@ -49,6 +49,13 @@ def test_text_arrives_unharmed_through_make(
     assert given["arguments"] == ["jobs.predict", 'name="sentiment"']
 
 
+def test_a_misspelt_variable_is_refused_with_those_that_there_are(workplace: Workplace, echo: list[str]) -> None:
+    done = workplace.make(*echo, "sweep", "TASKS=ner", "TRAILS=2")
+    assert done.code == 2
+    assert "TRAILS is no variable of this Makefile. Known: TASKS TASK" in done.err
+    assert done.out == ""
+
+
 def test_overrides_and_folders_arrive_unharmed_through_make(workplace: Workplace, echo: list[str]) -> None:
     (workplace.cwd / "a").touch()  # a pattern such as [a] would stand for it
     overrides = "search=optuna search.space.method.dropout={choice:[0.0,0.1]} method.layers=[a]"

@@ -122,7 +122,7 @@ def test_a_resumed_sweep_refuses_other_settings_and_dry_runs_on_demand(swept: Sw
         assert f"is another value than that of sweep {folder.name} (" in fault
     dry = place.make("sweep", f"RESUME={folder.name}", *words, "DRYRUN=1", "ARGS=cluster.num_cpus=1")
     assert dry.code == 0, dry.err
-    assert "on 1 slot of this machine. Nothing was trained." in dry.out
+    assert "of training on 1 slot of this machine;" in dry.out
     assert sorted(path.name for path in folder.iterdir()) == before
 
 

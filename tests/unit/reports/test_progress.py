@@ -1,4 +1,5 @@
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -121,6 +122,21 @@ def test_on_a_terminal_a_failure_is_told_above_the_table(teller: Any) -> None:
     with progress:
         progress(teller.fail(1))
     assert "trial 1/3  failed  the loss is not a number at step 17" in " ".join(file.getvalue().split("\n"))
+
+
+def test_the_table_says_that_it_starts_until_the_first_trial_does(teller: Any) -> None:
+    progress, _ = progress_of(teller)
+    assert progress.table().title == "Starting Ray and loading the checkpoint ..."
+    teller.tell(TrialStarted(trial=teller.trial()))
+    assert progress.table().title is None
+
+
+def test_on_a_terminal_the_table_takes_in_nothing_that_a_library_prints(teller: Any) -> None:
+    progress, file = progress_of(teller, terminal=True)
+    with progress:
+        print("Token authentication is enabled")
+        print("A warning", file=sys.stderr)
+    assert "Token" not in file.getvalue() and "warning" not in file.getvalue()
 
 
 @pytest.mark.parametrize("error", [None, ValueError])
