@@ -72,6 +72,7 @@ def _check(config: SweepConfig) -> Checkpoint:
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     """Show the matrix, what was noticed in the data, and in a dry run what it would cost."""
     checkpoint, plan = prepared.checkpoint, plan_of(config.search, config.engine.epochs)
+    num_slots = slots(config)
     rows = []
     for job in prepared.jobs:
         trial = widest(config, job)
@@ -80,9 +81,7 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         if config.dryrun:
             torch.set_num_threads(config.cluster.cpus_per_trial)  # as a trial will have
             one = estimate(prepared.base, checkpoint, prepared.tokenizer.pad_token_id, job, trial)
-            cost = Cost(
-                seconds=one.epoch_s * plan.epochs / slots(config), memory_bytes=one.memory_bytes * slots(config)
-            )
+            cost = Cost(seconds=one.epoch_s * plan.epochs / num_slots, memory_bytes=one.memory_bytes * num_slots)
         data = job.dataset
         rows.append(
             MatrixRow(
@@ -114,7 +113,7 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
             console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
     if config.dryrun:
         needed = duration(sum(row.cost.seconds for row in rows if row.cost))
-        room_for = "1 slot" if slots(config) == 1 else f"{slots(config)} slots"
+        room_for = "1 slot" if num_slots == 1 else f"{num_slots} slots"
         console.print(
             f"About {needed} of training on {room_for} of this machine; starting, testing and recording come on top. "
             "Nothing was trained.",
@@ -129,9 +128,9 @@ def widest(config: SweepConfig, job: Job) -> Trial:
 
 
 def searched(config: SweepConfig, key: str) -> list[Any]:
-    """The values, or both ends of the range, that the search may propose for a key; empty if it is not searched."""
+    """What the search names for a key (`Range.named`); empty if it is not searched."""
     found = config.search.space.get(key)
-    return list(found.choice or found.uniform or found.log_uniform or []) if found else []
+    return found.named if found else []
 
 
 def slots(config: SweepConfig) -> int:

@@ -58,8 +58,7 @@ def conclude(ending: Ending, store: Store, recorder: SweepRecorder) -> list[Lead
         for name, figure in job_figures(job, ending.results, winner):
             recorder.figure(job.name, name, figure)
         if job.task.config.kind == "tagging":
-            scores = _entity_scores(winner)
-            recorder.table(job.name, "entities.json", [{"type": type_, **values} for type_, values in scores.items()])
+            _record_entities(recorder, winner)
         rescore = Rescorer(ending.prepared, job.task)
         registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), rescore)
         rows.append(_row(job, winner, registered, ending.results.seconds(job.name)))
@@ -141,13 +140,14 @@ def job_figures(job: Job, results: SweepResults, winner: JobTested) -> "Iterator
         gold = [row["label"] for row in winner.predictions]
         said = [row["predicted"]["label"] for row in winner.predictions]
         yield "confusion.png", plots.confusion_figure(gold, said, labels=job.task.labels, job=job.name)
-    if job.task.config.kind == "tagging":
-        yield "entities.png", plots.entities_figure(_entity_scores(winner), job=job.name)
 
 
-def _entity_scores(winner: JobTested) -> dict[str, dict[str, float]]:
-    tags = [row["tags"] for row in winner.predictions]
-    return entity_scores(tags, [row["predicted"]["tags"] for row in winner.predictions])
+def _record_entities(recorder: SweepRecorder, winner: JobTested) -> None:
+    """Record how well each entity type was found, as a table and as a picture."""
+    job, tags = winner.trial.job, [row["tags"] for row in winner.predictions]
+    scores = entity_scores(tags, [row["predicted"]["tags"] for row in winner.predictions])
+    recorder.table(job, "entities.json", [{"type": type_, **values} for type_, values in scores.items()])
+    recorder.figure(job, "entities.png", plots.entities_figure(scores, job=job))
 
 
 def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) -> LeaderboardRow:
@@ -177,14 +177,14 @@ def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
     """A call of `make predict` that works as it is, on a row of the test split."""
     winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
     job = ending.job_of(winner)
-    first = min((row.fields for row in job.dataset.test.rows), key=lambda fields: len(str(fields)))
+    shortest = min((row.fields for row in job.dataset.test.rows), key=lambda fields: len(str(fields)))
     given = [name for name in job.task.config.columns if name != job.task.target]
     name = row.name.replace(".", "/")
     if given == ["text"]:
-        return f"make predict TASK={name} TEXT={_quoted(first['text'])}"
+        return f"make predict TASK={name} TEXT={_quoted(shortest['text'])}"
     if given == ["tokens"]:
-        return f"make predict TASK={name} TEXT={_quoted(' '.join(first['tokens']))}"
-    item = json.dumps({job.task.config.columns[key]: first[key] for key in given}, ensure_ascii=False)
+        return f"make predict TASK={name} TEXT={_quoted(' '.join(shortest['tokens']))}"
+    item = json.dumps({job.task.config.columns[key]: shortest[key] for key in given}, ensure_ascii=False)
     return f"make predict TASK={name} ITEM={_quoted(item)}"
 
 

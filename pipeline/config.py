@@ -237,6 +237,11 @@ class Range:
     choice: list[Any] | None = None
     """One of these."""
 
+    @property
+    def named(self) -> list[Any]:
+        """What the config names: the choices, or both ends; where these are good settings, all proposals are."""
+        return self.log_uniform or self.uniform or self.choice or []
+
     def faults(self, where: str) -> Iterator[Fault]:
         given = [name for name in ("log_uniform", "uniform", "choice") if getattr(self, name) is not None]
         if len(given) != 1:

@@ -12,7 +12,7 @@ from pipeline.engine.assemble import bundle_model, release
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.evaluate import answer
 from pipeline.tasks.kinds import restore
-from pipeline.tasks.task import Answer, Scores
+from pipeline.tasks.task import Answer
 
 
 class Predictor:
@@ -53,11 +53,6 @@ class Predictor:
             return answer(model, task, rows, encoded, bundle.record.engine, _pad(self.tokenizer))
         finally:
             release(model, bundle.record.method)
-
-    def score(self, folder: Path, rows: Sequence[Row]) -> Scores:
-        """Score a bundle on rows that have their targets."""
-        record = read_bundle(folder).record
-        return restore(record.task, record.labels).score(rows, self.answer(folder, rows))
 
 
 def _pad(tokenizer: Any) -> int:

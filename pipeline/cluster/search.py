@@ -184,8 +184,7 @@ def check(search: SearchConfig, settings: Settings) -> None:
             rule = "is no setting in which the trials of a job may differ"
             faults.append(Fault(where=f"search.space.{key}", value="", rule=rule, remedy=remedy))
             continue
-        bounds = range_.log_uniform or range_.uniform
-        for value in range_.choice if bounds is None and range_.choice is not None else bounds or []:
+        for value in range_.named:
             try:
                 replace(settings, rounded(settings, {key: value}))
             except ConfigError as error:

@@ -8,10 +8,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipeline.adapters.checkpoint import load_tokenizer, open_checkpoint
 from pipeline.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.engine.assemble import fresh_model, release, trained
-from pipeline.engine.bundle import BundleRecord, write_bundle
+from pipeline.engine.assemble import fresh_model, release
 from pipeline.errors import DataError
 from pipeline.tasks.kinds import restore
+from tests import bundles
 
 LABELS = {"mood": ["bad", "fine", "good"], "place": ["norway", "italy"]}
 
@@ -32,22 +32,15 @@ def predictor(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizer
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(seed))
-        record = BundleRecord(
-            job=f"{name}/default",
+        bundles.write(
+            tmp_path / name,
+            model,
+            checkpoint=made.checkpoint,
             task=task.config,
             labels=labels,
             method=method,
-            engine=engine,
-            checkpoint=config,
-            checkpoint_sha256=made.checkpoint.sha256,
             seed=seed,
-            epoch=1,
-            validation={"accuracy": 0.5},
-            data={},
-            num_trained=1,
-            num_checkpoint=1,
         )
-        write_bundle(tmp_path / name, record, trained(model, method))
         release(model, method)
     return made
 

@@ -37,12 +37,6 @@ def lines(path: Path, records: list[Row]) -> list[int]:
 # jsonl
 
 
-def test_a_csv_cell_may_hold_a_whole_article(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text(f"text,label\n{'word ' * 40_000},good\n", "utf-8")
-    (row,) = read(tmp_path / "train.csv", TaskConfig(name="t", kind="classification"))
-    assert isinstance(row, Row) and len(row.fields["text"]) == 200_000
-
-
 def test_jsonl_keeps_order_and_names_lines_past_blank_ones(tmp_path: Path, tasks: Tasks) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(b'{"text": "a", "label": "x"}\r\n\n  \n{"text": "b\xe2\x80\xa8c", "label": "y"}')
@@ -108,6 +102,12 @@ def test_wrong_type_names_file_and_line(tmp_path: Path, tasks: Tasks) -> None:
 
 
 # csv
+
+
+def test_a_csv_cell_may_hold_a_whole_article(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(f"text,label\n{'word ' * 40_000},good\n", "utf-8")
+    (row,) = read(tmp_path / "train.csv", TaskConfig(name="t", kind="classification"))
+    assert isinstance(row, Row) and len(row.fields["text"]) == 200_000
 
 
 def test_csv_takes_multi_line_cells_and_counts_their_lines(tmp_path: Path, tasks: Tasks) -> None:

@@ -14,11 +14,11 @@ from jobs.recording import Rescorer, read_rows
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.engine.assemble import fresh_model, release, trained
-from pipeline.engine.bundle import BundleRecord, write_bundle
+from pipeline.engine.assemble import fresh_model, release
 from pipeline.errors import DataError, PipelineError
 from pipeline.tasks.kinds import restore
 from pipeline.tasks.metrics import accuracy, macro_f1
+from tests import bundles
 
 TASK = TaskConfig(name="mood", kind="classification")
 ROWS = [{"text": "good film", "label": "good"}, {"text": "bad film", "label": "bad"}, {"text": "one", "label": "bad"}]
@@ -35,22 +35,15 @@ def prepared(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerB
     for seed, name in enumerate(("new", "old")):
         task, method, engine = restore(TASK, ["bad", "good"]), MethodConfig(name="pfeiffer", width=4), EngineConfig()
         model = fresh_model(base, checkpoint, task, method, engine, seed)
-        record = BundleRecord(
-            job="mood/default",
+        bundles.write(
+            tmp_path / name,
+            model,
+            checkpoint=checkpoint,
             task=TASK,
-            labels=["bad", "good"],
+            labels=task.labels,
             method=method,
-            engine=engine,
-            checkpoint=source,
-            checkpoint_sha256=checkpoint.sha256,
             seed=seed,
-            epoch=1,
-            validation={"accuracy": 0.5},
-            data={},
-            num_trained=1,
-            num_checkpoint=1,
         )
-        write_bundle(tmp_path / name, record, trained(model, method))
         release(model, method)
     write(tmp_path, ROWS)
     return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=[])
