@@ -5,10 +5,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
-from pipeline.config import MethodConfig
-
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "swish": nn.SiLU, "tanh": nn.Tanh}
+from pipeline.config import Activation, MethodConfig
 
 
 class Bottleneck(nn.Module):
@@ -19,18 +18,19 @@ class Bottleneck(nn.Module):
     (arXiv 2110.04366), section 4.6.
     """
 
-    def __init__(self, hidden_size: int, config: MethodConfig, generator: torch.Generator) -> None:
+    def __init__(self, hidden_size: int, width: int, config: MethodConfig, generator: torch.Generator) -> None:
         """Make the weights.
 
         Args:
             hidden_size: H, of the Transformer.
-            config: Width R, activation, dropout, scaling and initialisation.
+            width: R, of the bottleneck.
+            config: Activation, dropout, scaling and initialisation.
             generator: Source of the initial weights.
         """
         super().__init__()
-        self.down = nn.Linear(hidden_size, config.width)
-        self.activation = ACTIVATIONS[config.activation]()
-        self.up = nn.Linear(config.width, hidden_size)
+        self.down = nn.Linear(hidden_size, width)
+        self.activation = activation_of(config.activation)
+        self.up = nn.Linear(width, hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         self.scaling: nn.Parameter | float
         if config.scaling == "learned":
@@ -50,6 +50,12 @@ class Bottleneck(nn.Module):
 
     def extra_repr(self) -> str:
         return "scaling=learned" if isinstance(self.scaling, nn.Parameter) else f"scaling={self.scaling:g}"
+
+
+def activation_of(name: Activation) -> nn.Module:
+    """Make the activation of that name."""
+    activation: nn.Module = ACT2FN["leaky_relu" if name == "leakyrelu" else name]
+    return activation
 
 
 @torch.no_grad()

@@ -6,13 +6,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
-from pipeline.adapters.anatomy import anatomy_of
+from pipeline.adapters.anatomy import ANATOMIES, anatomy_of
 from pipeline.config import CheckpointConfig
 from pipeline.errors import CheckpointError, Fault
 
@@ -25,6 +35,8 @@ _VOCABULARIES = (
     "*.bpe.model",
     "spiece.model",
 )
+_WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
+_BYTE_LEVEL = ("roberta", "bart", "gpt2", "gpt_neox", "opt", "modernbert")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
@@ -38,6 +50,15 @@ class Checkpoint:
     """Of the weights file; of the hashes of all files by name where there are several."""
     model_type: str
     """Family, a key of `pipeline.adapters.anatomy.ANATOMIES`."""
+    has_lm_head: bool
+    """Whether a decoder's language-model head was saved with it."""
+
+    @property
+    def pooling(self) -> Literal["mean", "first", "last"]:
+        """How a text becomes one vector."""
+        if self.config.pooling != "auto":
+            return self.config.pooling
+        return "mean" if ANATOMIES[self.model_type].kind == "encoder" else "last"
 
 
 def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
@@ -56,12 +77,13 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
         )
         raise CheckpointError(_fault(config, rule, remedy))
     try:
-        model_type = AutoConfig.from_pretrained(folder).model_type
+        model = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         rule = f"has no config.json that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(config, rule, "Save it with model.save_pretrained(folder)")) from error
-    anatomy_of(model_type)
-    return Checkpoint(config=config, folder=folder, sha256=sha256, model_type=model_type)
+    decodes = anatomy_of(model).kind != "encoder"
+    has_lm_head = decodes and any(name.endswith(_WITH_LM_HEAD) for name in model.architectures or ())
+    return Checkpoint(config=config, folder=folder, sha256=sha256, model_type=model.model_type, has_lm_head=has_lm_head)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -75,34 +97,44 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         # transformers would make a tokenizer without words from config.json alone.
         raise CheckpointError(_fault(checkpoint.config, "has no tokenizer", remedy))
     # Byte-level tokenizers (RoBERTa) refuse words that come one by one unless a blank is put before each.
-    options = {"add_prefix_space": True} if checkpoint.model_type == "roberta" else {}
+    options = {"add_prefix_space": True} if checkpoint.model_type in _BYTE_LEVEL else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
     except (OSError, ValueError, KeyError) as error:
         rule = f"has no tokenizer that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
+    if tokenizer.pad_token is None:  # decoders; the attention mask says what is padding
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     config = AutoConfig.from_pretrained(checkpoint.folder)
-    # RoBERTa counts positions from behind the padding id. Many tokenizers are saved without a limit of their own.
-    offset = config.pad_token_id + 1 if checkpoint.model_type == "roberta" else 0
-    tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings - offset)
+    # Many tokenizers are saved without a limit of their own. T5 has none: its positions are relative.
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    # RoBERTa counts positions from behind the padding id.
+    offset = config.pad_token_id + 1 if checkpoint.model_type in ("roberta", "xlm-roberta") else 0
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions - offset)
     return tokenizer
 
 
 def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Read the weights and buffers of the base model in float32 on the CPU; the pooling layer is left out.
+    """Read the weights and buffers of the base model in float32 on the CPU, tied ones once; the pooler is left out.
 
     Raises:
-        CheckpointError: The weights cannot be read.
+        CheckpointError: The weights cannot be read, or some are missing.
     """
+    remedy = "Save it again, or download it again"
     try:
         with _without_progress_bar():
-            base = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32)
+            base, report = _model_class(checkpoint).from_pretrained(
+                checkpoint.folder, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         rule = f"has weights that cannot be read ({_first_sentence(error)})"
-        raise CheckpointError(_fault(checkpoint.config, rule, "Save it again, or download it again")) from error
+        raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        rule = f"lacks {len(missing)} weights of its {checkpoint.model_type} model, {missing[0]} among them"
+        raise CheckpointError(_fault(checkpoint.config, rule, remedy))
     _drop_pooler(base)
-    tensors = dict(base.state_dict())
-    tensors.update(base.named_buffers())
+    tensors = {**dict(base.named_parameters()), **dict(base.named_buffers(remove_duplicate=False))}
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
@@ -112,18 +144,33 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
     Args:
         checkpoint: Where the model's configuration is read.
         tensors: What `load_tensors` returned, perhaps through shared memory.
+
+    Returns:
+        The bare model of an encoder; of a decoder the one with the language-model head, where that was saved.
     """
     config = AutoConfig.from_pretrained(checkpoint.folder)
     with torch.device("meta"):
-        base: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32)
+        base: PreTrainedModel = _model_class(checkpoint).from_config(config, dtype=torch.float32)
     _drop_pooler(base)
     persistent = set(base.state_dict())
-    base.load_state_dict({name: tensors[name] for name in persistent}, assign=True)
-    for name, _ in list(base.named_buffers()):
+    base.load_state_dict({name: t for name, t in tensors.items() if name in persistent}, strict=False, assign=True)
+    base.tie_weights()
+    for name, _ in list(base.named_buffers(remove_duplicate=False)):
         if name not in persistent:  # load_state_dict leaves these on the meta device
             owner, _, leaf = name.rpartition(".")
             base.get_submodule(owner)._buffers[leaf] = tensors[name]
+    if checkpoint.has_lm_head:
+        # Search and length settings of some other use, such as BART's for summaries, are left behind.
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        base.generation_config = GenerationConfig(**{name: getattr(config, name, None) for name in names})
     return base.requires_grad_(False).eval()
+
+
+def _model_class(checkpoint: Checkpoint) -> Any:
+    if not checkpoint.has_lm_head:
+        return AutoModel
+    is_decoder = ANATOMIES[checkpoint.model_type].kind == "decoder"
+    return AutoModelForCausalLM if is_decoder else AutoModelForSeq2SeqLM
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -1,5 +1,6 @@
 """Put bottlenecks into a base model and take them out again, as explicit modules that `print(model)` shows."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -7,59 +8,84 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.adapters.anatomy import Anatomy, SubBlock, anatomy_of
+from pipeline.adapters.anatomy import SubBlock, layers_of
 from pipeline.adapters.bottleneck import Bottleneck
-from pipeline.adapters.layouts import LAYOUTS
+from pipeline.adapters.layouts import LAYOUTS, PLACES
 from pipeline.config import MethodConfig
 from pipeline.errors import ConfigError, Fault
 
 Reads = Literal["output", "normed", "input"]
 
 
-class ClosingAdapter(nn.Module):
-    """A sub-block's closing module (`dense`, `dropout`, `LayerNorm`) with a bottleneck before the residual."""
+class Adapted(nn.Module):
+    """A sub-block's last module, and the bottleneck that adds to what it puts out."""
 
-    def __init__(self, inner: nn.Module, bottleneck: Bottleneck, reads: Reads) -> None:
-        super().__init__()
-        self.inner = inner
-        self.bottleneck = bottleneck
-        self.reads: Reads = reads
+    def __init__(
+        self, inner: nn.Module, bottleneck: Bottleneck, reads: Reads, source: nn.Module, norm: nn.Module | None
+    ) -> None:
+        """Wrap `inner`.
 
-    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
-        """Map the sub-block's hidden states (B, T, any) and its residual (B, T, H) to its output (B, T, H)."""
-        inner: Any = self.inner
-        h_BTH = inner.dropout(inner.dense(hidden_states))
-        h_BTH = _adapt(h_BTH, input_tensor, inner.LayerNorm, self.bottleneck, self.reads)
-        return inner.LayerNorm(h_BTH + input_tensor)  # type: ignore[no-any-return]
-
-
-class OpenAdapter(nn.Module):
-    """A sub-block that returns h, alone or first in a tuple; the layer adds the residual and normalises."""
-
-    def __init__(self, inner: nn.Module, bottleneck: Bottleneck, reads: Reads, norm: nn.Module) -> None:
+        Args:
+            inner: Puts out h, (B, T, H), alone or first in a tuple.
+            bottleneck: Adds to it.
+            reads: What the bottleneck reads; formulas in `pipeline.adapters.layouts`.
+            source: Is given the residual x as its first argument, before `inner` is called; or is `inner`.
+            norm: The LayerNorm after the residual, where there is one.
+        """
         super().__init__()
         self.inner = inner
         self.bottleneck = bottleneck
         self.reads: Reads = reads
         self._norm = (norm,)  # in a tuple: the norm stays the layer's own child and is not listed twice
+        self._x: Tensor | None = None
+        self._hook = source.register_forward_pre_hook(self._see, with_kwargs=True) if reads != "output" else None
 
-    def forward(self, x_BTH: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Call the sub-block and adapt what it returns, (B, T, H)."""
-        out = self.inner(x_BTH, *args, **kwargs)
-        h_BTH = out[0] if isinstance(out, tuple) else out
-        h_BTH = _adapt(h_BTH, x_BTH, self._norm[0], self.bottleneck, self.reads)
-        return (h_BTH, *out[1:]) if isinstance(out, tuple) else h_BTH
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the wrapped module and adapt what it puts out."""
+        out = self.inner(*args, **kwargs)
+        h = out[0] if isinstance(out, tuple) else out
+        h = h + self.bottleneck(self._read(h))
+        return (h, *out[1:]) if isinstance(out, tuple) else h
+
+    def unhook(self) -> None:
+        """Stop looking at the residual."""
+        if self._hook is not None:
+            self._hook.remove()
+
+    def _see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._x = args[0] if args else kwargs["hidden_states"]
+
+    def _read(self, h: Tensor) -> Tensor:
+        if self.reads == "output":
+            return h
+        assert self._x is not None, "the residual's module was not called before"
+        x, self._x = self._x, None
+        if self.reads == "input":
+            return x
+        (norm,) = self._norm
+        return h + x if norm is None else norm(h + x)
 
 
-def _adapt(h_BTH: Tensor, x_BTH: Tensor, norm: nn.Module, bottleneck: nn.Module, reads: Reads) -> Tensor:
-    """Add the bottleneck to h; formulas in `pipeline.adapters.layouts`."""
-    read_BTH = norm(h_BTH + x_BTH) if reads == "normed" else {"output": h_BTH, "input": x_BTH}[reads]
-    added_BTH: Tensor = bottleneck(read_BTH)
-    return h_BTH + added_BTH
+class TrainedNorm(nn.Module):
+    """A copy of a LayerNorm that is trained, in the place of the checkpoint's own."""
+
+    def __init__(self, frozen: nn.Module) -> None:
+        super().__init__()
+        self._frozen = (frozen,)  # in a tuple: no child, since it is not in use
+        self.norm = copy.deepcopy(frozen).requires_grad_(True)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Normalise (..., H)."""
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+    @property
+    def frozen(self) -> nn.Module:
+        """The checkpoint's own."""
+        return self._frozen[0]
 
 
 def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:
-    """Wrap the sub-blocks of the config's layout and layers; the bottlenecks alone have gradients.
+    """Wrap the sub-blocks of the config's layout and layers; the bottlenecks (and norms) alone have gradients.
 
     Args:
         base: A frozen base model (`pipeline.adapters.checkpoint.build_base`) without adapters.
@@ -70,37 +96,56 @@ def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:
         ConfigError: A layer number is not one of the model's.
         CheckpointError: The model's family has no entry in the table of anatomies.
     """
-    assert not any(True for _ in bottlenecks(base)), "the base carries adapters already"
-    layout = LAYOUTS[config.name]
-    anatomy = anatomy_of(base.config.model_type)
-    layers = base.get_submodule(anatomy.layers)
-    assert isinstance(layers, nn.ModuleList)
-    device = next(base.parameters()).device
+    assert not any(True for _ in adapter_modules(base)), "the base carries adapters already"
+    layout, layers = LAYOUTS[config.name], layers_of(base)
+    hidden_size, device = base.config.hidden_size, base.device
     generator = torch.Generator().manual_seed(seed)
     for number in chosen_layers(config.layers, len(layers)):
+        layer, stack = layers[number]
+        width = config.width_in(number, hidden_size)
+        for place in PLACES if config.norms else ():
+            path = stack.sub_block(place).norm
+            if any(True for _ in layer.get_submodule(path).parameters()):  # ModernBERT's first is the identity
+                _set(layer, path, TrainedNorm(layer.get_submodule(path)))
         for place in layout.places:
-            block = anatomy.sub_blocks[place]
-            bottleneck = Bottleneck(base.config.hidden_size, config, generator).to(device)
-            _set(layers[number], block.module, _wrap(layers[number], block, bottleneck, layout.reads))
+            bottleneck = Bottleneck(hidden_size, width, config, generator).to(device)
+            _wrap(layer, stack.sub_block(place), bottleneck, layout.reads)
 
 
 def detach(base: PreTrainedModel) -> None:
-    """Put the checkpoint's own sub-blocks back; without adapters it does nothing."""
-    for layer, block, _ in _wrapped(base):
-        _set(layer, block.module, layer.get_submodule(block.module).get_submodule("inner"))
+    """Put the checkpoint's own modules back; without adapters it does nothing."""
+    for layer, _ in layers_of(base):
+        for path, module in list(layer.named_modules()):  # listed first, since the tree changes
+            if isinstance(module, Adapted):
+                module.unhook()
+                _set(layer, path, module.inner)
+            elif isinstance(module, TrainedNorm):
+                _set(layer, path, module.frozen)
 
 
 def bottlenecks(base: PreTrainedModel) -> Iterator[tuple[str, Bottleneck]]:
     """Name every bottleneck of the base: `layers.3.feed_forward`, independent of the family."""
-    for layer, block, name in _wrapped(base):
-        bottleneck = layer.get_submodule(block.module).get_submodule("bottleneck")
-        assert isinstance(bottleneck, Bottleneck)
-        yield name, bottleneck
+    for name, module in adapter_modules(base):
+        if isinstance(module, Bottleneck):
+            yield name, module
+
+
+def adapter_modules(base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Name every module that is trained: bottlenecks as above, norms as `layers.3.feed_forward.norm`."""
+    for number, (layer, stack) in enumerate(layers_of(base)):
+        for place in PLACES:
+            block = stack.sub_block(place)
+            wrapper = layer.get_submodule(block.module)
+            if isinstance(wrapper, Adapted):
+                yield f"layers.{number}.{place}", wrapper.bottleneck
+            norm = layer.get_submodule(block.norm)
+            if isinstance(norm, TrainedNorm):
+                yield f"layers.{number}.{place}.norm", norm.norm
 
 
 def adapter_state(base: PreTrainedModel) -> dict[str, Tensor]:
     """Collect the weights of the adapters: `layers.3.feed_forward.down.weight` -> (R, H)."""
-    return {f"{name}.{key}": value for name, bn in bottlenecks(base) for key, value in bn.state_dict().items()}
+    return {f"{name}.{key}": value for name, module in adapter_modules(base) for key, value in _state(module)}
 
 
 def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
@@ -110,10 +155,10 @@ def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> No
         RuntimeError: The names or shapes differ from those attached.
     """
     used = 0
-    for name, bottleneck in bottlenecks(base):
-        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-        bottleneck.load_state_dict(own)
-        used += len(own)
+    for name, module in adapter_modules(base):
+        keys = [key for key, _ in _state(module)]
+        module.load_state_dict({key: state[f"{name}.{key}"] for key in keys if f"{name}.{key}" in state})
+        used += len(keys)
     if used != len(state):
         raise RuntimeError(f"{len(state) - used} of {len(state)} adapter tensors have no place in the model")
 
@@ -139,26 +184,18 @@ def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:
 
 def num_layers_of(base: PreTrainedModel) -> int:
     """Count the layers that an adapter could sit in."""
-    layers = base.get_submodule(anatomy_of(base.config.model_type).layers)
-    assert isinstance(layers, nn.ModuleList)
-    return len(layers)
+    return len(layers_of(base))
 
 
-def _wrapped(base: PreTrainedModel) -> Iterator[tuple[nn.Module, SubBlock, str]]:
-    anatomy: Anatomy = anatomy_of(base.config.model_type)
-    layers = base.get_submodule(anatomy.layers)
-    assert isinstance(layers, nn.ModuleList)
-    for number, layer in enumerate(layers):
-        for place, block in anatomy.sub_blocks.items():
-            if isinstance(layer.get_submodule(block.module), ClosingAdapter | OpenAdapter):
-                yield layer, block, f"layers.{number}.{place}"
+def _state(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return list(module.state_dict().items())
 
 
-def _wrap(layer: nn.Module, block: SubBlock, bottleneck: Bottleneck, reads: Reads) -> nn.Module:
+def _wrap(layer: nn.Module, block: SubBlock, bottleneck: Bottleneck, reads: Reads) -> None:
     inner = layer.get_submodule(block.module)
-    if block.form == "closing":
-        return ClosingAdapter(inner, bottleneck, reads)
-    return OpenAdapter(inner, bottleneck, reads, layer.get_submodule(block.norm))
+    norm = layer.get_submodule(block.norm) if block.post_norm else None
+    adapted = Adapted(inner, bottleneck, reads, layer.get_submodule(block.source), norm)
+    _set(layer, block.module, adapted)
 
 
 def _set(layer: nn.Module, path: str, module: nn.Module) -> None:

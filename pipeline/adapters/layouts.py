@@ -1,7 +1,7 @@
 """Where the bottlenecks of each method sit and what they read, as data.
 
-In the formulas x is the sub-block's input (its residual), h its output before the residual is added, LN the
-checkpoint's own LayerNorm after it, B the bottleneck.
+In the formulas x is the sub-block's residual, h its output before the residual is added, LN the checkpoint's own
+LayerNorm after it, B the bottleneck. In pre-norm families there is no norm after it: leave out LN.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Place = Literal["attention", "feed_forward"]
+PLACES: tuple[Place, ...] = ("attention", "feed_forward")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from pipeline.data.rows import Row
 from pipeline.engine.assemble import bundle_model, release
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.evaluate import answer
+from pipeline.methods import virtual_tokens
 from pipeline.tasks.kinds import restore
 from pipeline.tasks.task import Answer
 
@@ -40,7 +41,7 @@ class Predictor:
             BundleError: The bundle is damaged or belongs to another checkpoint.
         """
         record = read_bundle(folder).record
-        task = restore(record.task, record.labels)
+        task = restore(record.task, record.labels, virtual_tokens(record.method))
         names = where or ["ITEM"] * len(items)
         return self.answer(folder, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)])
 
@@ -50,10 +51,6 @@ class Predictor:
         model, task = bundle_model(self.base, self.checkpoint, bundle)
         try:
             encoded = task.encode(rows, self.tokenizer)
-            return answer(model, task, rows, encoded, bundle.record.engine, _pad(self.tokenizer))
+            return answer(model, task, rows, encoded, bundle.record.engine, self.tokenizer.pad_token_id)
         finally:
             release(model, bundle.record.method)
-
-
-def _pad(tokenizer: Any) -> int:
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0

@@ -11,7 +11,7 @@ from pipeline.config import EngineConfig, MethodConfig
 from pipeline.engine.bundle import Bundle
 from pipeline.engine.trials import seed_of
 from pipeline.errors import BundleError, Fault
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, virtual_tokens
 from pipeline.tasks.kinds import restore
 from pipeline.tasks.model import TaskModel
 from pipeline.tasks.task import Task
@@ -37,11 +37,11 @@ def fresh_model(
         engine: Dropout before the head.
         seed: Of all initial weights.
     """
-    METHODS[method.name].prepare(base, method, seed_of(seed, "adapter"))
+    model = METHODS[method.name].prepare(base, method, seed_of(seed, "adapter"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
         head = task.head(base.config.hidden_size, engine.head_dropout)
-    return TaskModel(base, head.to(base.device), pooling=checkpoint.config.pooling)
+    return TaskModel(model, head.to(base.device), pooling=checkpoint.pooling)
 
 
 def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
@@ -55,7 +55,7 @@ def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) 
         rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
         remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location})"
         raise BundleError(Fault(where=str(bundle.folder), value="", rule=rule, remedy=remedy))
-    task = restore(record.task, record.labels)
+    task = restore(record.task, record.labels, virtual_tokens(record.method))
     model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
     load_trained(model, record.method, bundle.tensors())
     return model.eval(), task

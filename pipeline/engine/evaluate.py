@@ -32,7 +32,7 @@ def answer(
         pad_token_id: The tokenizer's.
     """
     model.eval()
-    device = model.base.device
+    device = model.device
     lengths = [example["length"] for example in encoded.examples]
     outputs: dict[int, Output] = {}
     with torch.inference_mode(), precision(device, config):

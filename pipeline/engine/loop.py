@@ -43,7 +43,7 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """Collect all but the weights: optimiser, schedule, generators, position, best so far."""
-        device = self.model.base.device
+        device = self.model.device
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -58,7 +58,7 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"], self.model.base.device)
+            torch.cuda.set_rng_state(state["cuda_rng"], self.model.device)
         for name in _POSITION:
             setattr(self, name, state["position"][name])
 
@@ -108,8 +108,8 @@ def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) ->
     model.train()
     for indices in batches[training.step_in_epoch :]:
         start = time.perf_counter()
-        batch = move(task.collate([train.examples[i] for i in indices], pad_token_id), model.base.device)
-        with precision(model.base.device, config):
+        batch = move(task.collate([train.examples[i] for i in indices], pad_token_id), model.device)
+        with precision(model.device, config):
             loss, num_targets = task.loss(model, batch)
         value = loss.item()
         step = (training.epoch - 1) * training.steps_per_epoch + training.step_in_epoch + 1

@@ -1,11 +1,14 @@
 """From a config to jobs that are ready to be trained: data read, checked and tokenised."""
 
+import dataclasses
+
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import DataConfig, SweepConfig, TaskConfig
 from pipeline.data.load import job_name, load, registered_name, resolve
 from pipeline.engine.trials import Job, Settings
 from pipeline.errors import Faults
+from pipeline.methods import virtual_tokens
 from pipeline.tasks.kinds import task_for
 
 
@@ -24,6 +27,12 @@ def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> lis
     return jobs
 
 
+def widest(config: SweepConfig) -> int:
+    """The largest width that a trial may have."""
+    range_ = config.search.space.get("method.width")
+    return max(map(round, range_.named)) if range_ else config.method.width
+
+
 def _prepare(
     config: SweepConfig,
     task_config: TaskConfig,
@@ -33,6 +42,7 @@ def _prepare(
 ) -> Job:
     dataset = load(task_config, domain, data)
     task = task_for(task_config, dataset)
+    task.reserved = virtual_tokens(dataclasses.replace(config.method, width=widest(config)))
     splits = (dataset.train, dataset.validation, dataset.test)
     return Job(
         name=job_name(task_config, domain),

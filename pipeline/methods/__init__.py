@@ -3,30 +3,42 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.adapters import insert
-from pipeline.config import MethodConfig
+from pipeline.config import MethodConfig, MethodName
+from pipeline.methods import bottleneck, full, lora, probe, prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
     """What the engine needs of a method."""
 
-    prepare: Callable[[PreTrainedModel, MethodConfig, int], None]
-    """Change the frozen base (base, config, seed) so that what is to be trained has gradients."""
-    state: Callable[[PreTrainedModel], dict[str, Tensor]]
-    """Collect the trained weights of the base by name."""
-    load: Callable[[PreTrainedModel, Mapping[str, Tensor]], None]
+    prepare: Callable[[PreTrainedModel, MethodConfig, int], nn.Module]
+    """Make of the frozen base (base, config, seed) the model to run, in which what is to be trained has gradients.
+    That is the base itself, changed; a wrapper around it; or a copy."""
+    state: Callable[[nn.Module], dict[str, Tensor]]
+    """Collect the trained weights of that model by name."""
+    load: Callable[[nn.Module, Mapping[str, Tensor]], None]
     """Set the trained weights from what `state` returned."""
-    undo: Callable[[PreTrainedModel], None]
+    undo: Callable[[nn.Module], None]
     """Make the base what it was before `prepare`."""
 
 
-_BOTTLENECK = Method(
-    prepare=insert.attach, state=insert.adapter_state, load=insert.load_adapter_state, undo=insert.detach
-)
+_BOTTLENECK = Method(prepare=bottleneck.prepare, state=bottleneck.state, load=bottleneck.load, undo=bottleneck.undo)
 
-METHODS: Mapping[str, Method] = {"houlsby": _BOTTLENECK, "pfeiffer": _BOTTLENECK, "parallel": _BOTTLENECK}
+METHODS: Mapping[MethodName, Method] = {
+    "houlsby": _BOTTLENECK,
+    "pfeiffer": _BOTTLENECK,
+    "parallel": _BOTTLENECK,
+    "lora": Method(prepare=lora.prepare, state=lora.state, load=lora.load, undo=lora.undo),
+    "prompt": Method(prepare=prompt.prepare, state=prompt.state, load=prompt.load, undo=prompt.undo),
+    "full": Method(prepare=full.prepare, state=full.state, load=full.load, undo=full.undo),
+    "probe": Method(prepare=probe.prepare, state=probe.state, load=probe.load, undo=probe.undo),
+}
 """`MethodConfig.name` -> method."""
+
+
+def virtual_tokens(config: MethodConfig) -> int:
+    """Count the positions that the method takes from the text."""
+    return config.width if config.name == "prompt" else 0

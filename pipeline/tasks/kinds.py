@@ -29,6 +29,14 @@ def task_for(config: TaskConfig, dataset: Dataset) -> Task:
     return kind.from_rows(config, dataset.train.rows)
 
 
-def restore(config: TaskConfig, labels: Sequence[str]) -> Task:
-    """Build the task of a bundle, whose head has an output for each of `labels`."""
-    return TASK_KINDS[config.kind](config, labels)
+def restore(config: TaskConfig, labels: Sequence[str], reserved: int = 0) -> Task:
+    """Build the task of a bundle.
+
+    Args:
+        config: The task.
+        labels: What the head's outputs stand for.
+        reserved: Positions that the method takes from the text.
+    """
+    task = TASK_KINDS[config.kind](config, labels)
+    task.reserved = reserved
+    return task

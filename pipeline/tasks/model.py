@@ -1,16 +1,19 @@
 """The frozen Transformer with one trained head on top; what a task computes its loss and outputs with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast, final
+from typing import Any, Literal, cast, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from pipeline.adapters.anatomy import anatomy_of, body_of
 
 
 @final
 class TaskModel(nn.Module):
-    """A base without a head of its own, and the head of one task.
+    """A base, adapted or not, and the head of one task.
 
     The base stays in eval mode, in training too, so that frozen features are deterministic. Only what is
     trained follows `train()`: the head, and the modules inside the base whose parameters all require
@@ -18,13 +21,26 @@ class TaskModel(nn.Module):
     block around an adapter, so that the frozen dropout in there stays off.
     """
 
-    def __init__(self, base: PreTrainedModel, head: nn.Module, *, pooling: Literal["mean", "first"]) -> None:
+    def __init__(self, base: nn.Module, head: nn.Module, *, pooling: Literal["mean", "first", "last"]) -> None:
+        """Put them together.
+
+        Args:
+            base: What a method made of the checkpoint: a model of transformers, or a wrapper around the body of one.
+            head: Maps hidden states to logits; without parameters where the language-model head is used.
+            pooling: How a text becomes one vector.
+        """
         super().__init__()
-        self.base = base
+        self.base: Any = base
         self.head = head
         self.pooling = pooling
-        self._reads_segments = int(getattr(base.config, "type_vocab_size", 0) or 0) > 1
+        self._anatomy = anatomy_of(self.base.config)
+        self._reads_segments = int(getattr(self.base.config, "type_vocab_size", 0) or 0) > 1
         self.train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return cast(torch.device, self.base.device)
 
     def train(self, mode: bool = True) -> "TaskModel":
         """Switch head and adapters; the frozen rest stays in eval mode."""
@@ -33,41 +49,85 @@ class TaskModel(nn.Module):
         self.base.eval()
         for module in self.base.modules():
             parameters = list(module.parameters())
-            if parameters and all(parameter.requires_grad for parameter in parameters):
+            is_trained = parameters and all(parameter.requires_grad for parameter in parameters)
+            if is_trained or getattr(module, "follows_training", False):  # LoRA's dropout has no parameters
                 module.train(mode)
         return self
 
     def hidden(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Run the base.
+        """Run the base, but not its language-model head.
 
         Args:
-            inputs: `input_ids` and `attention_mask`, (B, T); `token_type_ids` where the tokenizer gave them.
+            inputs: `input_ids` and `attention_mask`, (B, T), padded on either side;
+                `token_type_ids` where the tokenizer gave them.
 
         Returns:
-            The last layer's hidden states, (B, T, H), in the base's own precision.
+            The last layer's hidden states, (B, T, H), in the base's own precision. Where there is a decoder behind
+            an encoder they are the decoder's, which reads the text shifted by one, as BartForQuestionAnswering does.
         """
-        arguments = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        ids_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
+        body = body_of(self.base) if isinstance(self.base, PreTrainedModel) else self.base
+        if self._anatomy.kind == "encoder-decoder":
+            return _decoded(body, ids_BT, mask_BT)
+        arguments: dict[str, Any] = {"input_ids": ids_BT, "attention_mask": mask_BT}
         if self._reads_segments and "token_type_ids" in inputs:
             arguments["token_type_ids"] = inputs["token_type_ids"]
-        return cast(Tensor, self.base(**arguments).last_hidden_state)
+        if self._anatomy.positions and isinstance(self.base, PreTrainedModel):  # else peft counts them itself
+            arguments["position_ids"] = (mask_BT.cumsum(1) - 1).clamp(min=0)
+        if self._anatomy.kind == "decoder":
+            arguments["use_cache"] = False
+        hidden_BTH = body(**arguments).last_hidden_state
+        return cast(Tensor, hidden_BTH[:, -ids_BT.shape[1] :])  # without the virtual tokens of a prompt
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Make one vector of every text: the mean over its tokens in float32, or its first token.
+        """Make one vector of every text: the mean over its tokens in float32, or its first or last token.
 
         Returns:
             (B, H).
         """
-        hidden_BTH = self.hidden(inputs)
-        if self.pooling == "first":
-            return hidden_BTH[:, 0]
-        mask_BT1 = inputs["attention_mask"].unsqueeze(-1).float()
-        return (hidden_BTH.float() * mask_BT1).sum(1) / mask_BT1.sum(1)
+        hidden_BTH, mask_BT = self.hidden(inputs), inputs["attention_mask"]
+        if self.pooling == "mean":
+            mask_BT1 = mask_BT.unsqueeze(-1).float()
+            return (hidden_BTH.float() * mask_BT1).sum(1) / mask_BT1.sum(1)
+        places_BT = mask_BT if self.pooling == "first" else mask_BT.cumsum(1) * mask_BT
+        return hidden_BTH[torch.arange(len(hidden_BTH), device=hidden_BTH.device), places_BT.argmax(1)]
 
     def logits(self, *features: Tensor) -> Tensor:
         """Apply the head in its own precision, float32, whatever the base or an autocast computes in."""
         dtype = next(self.head.parameters()).dtype
         with torch.autocast(features[0].device.type, enabled=False):
             return cast(Tensor, self.head(*(f.to(dtype) if f.is_floating_point() else f for f in features)))
+
+
+def _decoded(body: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Encode the text, and decode it again with each token shifted to the right by one, (B, T, H)."""
+    # BART's positions count from the left edge, so texts that are padded on the left are moved there and back.
+    places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+    first_B1 = mask_BT.argmax(1, keepdim=True)
+    order_BT = (places_T + first_B1) % len(places_T)
+    ids_BT, mask_BT = ids_BT.gather(1, order_BT), mask_BT.gather(1, order_BT)
+    memory_BSH = body.get_encoder()(input_ids=ids_BT, attention_mask=mask_BT)[0]
+    # A prompt's virtual tokens stand before the text.
+    memory_mask_BS = F.pad(mask_BT, (memory_BSH.shape[1] - mask_BT.shape[1], 0), value=1)
+    hidden_BTH = body.get_decoder()(
+        input_ids=torch.cat([_start(body.config, ids_BT, mask_BT), ids_BT[:, :-1]], dim=1),
+        attention_mask=mask_BT,
+        encoder_hidden_states=memory_BSH,
+        encoder_attention_mask=memory_mask_BS,
+        use_cache=False,
+    )[0]
+    back_BT = (places_T - first_B1) % len(places_T)
+    return hidden_BTH[torch.arange(len(back_BT), device=back_BT.device)[:, None], back_BT]  # type: ignore[no-any-return]
+
+
+def _start(config: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The token that each text's decoding begins with, (B, 1)."""
+    start = getattr(config, "decoder_start_token_id", None)
+    if start is None and config.model_type == "t5":
+        start = config.pad_token_id  # which its config need not repeat
+    if start is None:  # mBART: the language's code, which is the last token of the text
+        return ids_BT.gather(1, mask_BT.sum(1, keepdim=True) - 1)
+    return torch.full_like(ids_BT[:, :1], start)
 
 
 _RAREST = 1e-4

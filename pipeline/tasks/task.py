@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,8 +68,10 @@ class Task(ABC):
             was restored from a bundle, which trains no more.
     """
 
-    target: ClassVar[str]
+    target: str
     """The canonical field that is predicted."""
+    reserved: int = 0
+    """Positions of the model that the method takes from the text."""
 
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
@@ -157,7 +159,7 @@ class Task(ABC):
 
     def limit(self, tokenizer: PreTrainedTokenizerBase) -> int:
         """The longest input in sub-tokens that config and model both allow."""
-        return min(self.config.max_length, int(tokenizer.model_max_length))
+        return min(self.config.max_length, int(tokenizer.model_max_length) - self.reserved)
 
     # Batches -> loss and outputs
 

@@ -7,10 +7,10 @@ from pipeline.config import MethodConfig
 
 def make(**changes: object) -> Bottleneck:
     config = MethodConfig(**{"name": "pfeiffer", "width": 5, "init": "bert", **changes})  # type: ignore[arg-type]
-    return Bottleneck(8, config, torch.Generator().manual_seed(0))
+    return Bottleneck(8, 5, config, torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "swish", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "swish", "tanh", "leakyrelu", "linear"])
 def test_it_computes_scaling_times_up_of_activation_of_down(activation: str) -> None:
     bottleneck = make(activation=activation, scaling=4.0)
     functions = {
@@ -18,6 +18,8 @@ def test_it_computes_scaling_times_up_of_activation_of_down(activation: str) -> 
         "gelu": torch.nn.functional.gelu,
         "swish": torch.nn.functional.silu,
         "tanh": torch.tanh,
+        "leakyrelu": torch.nn.functional.leaky_relu,
+        "linear": lambda x: x,
     }
     torch.nn.init.normal_(bottleneck.down.bias)
     torch.nn.init.normal_(bottleneck.up.bias)
@@ -37,10 +39,10 @@ def test_zero_initialisation_adds_nothing_but_learns() -> None:
 
 def test_initialisations_have_their_spread() -> None:
     wide = MethodConfig(name="pfeiffer", width=400, init="bert")
-    weight = Bottleneck(400, wide, torch.Generator().manual_seed(0)).down.weight
+    weight = Bottleneck(400, 400, wide, torch.Generator().manual_seed(0)).down.weight
     assert weight.std().item() == pytest.approx(0.02, rel=0.02)
     narrow = MethodConfig(name="pfeiffer", width=400, init="houlsby")
-    weight = Bottleneck(400, narrow, torch.Generator().manual_seed(0)).down.weight
+    weight = Bottleneck(400, 400, narrow, torch.Generator().manual_seed(0)).down.weight
     assert weight.abs().max().item() <= 0.02
     assert weight.std().item() == pytest.approx(0.0088, rel=0.03)  # of a normal cut at two standard deviations
 

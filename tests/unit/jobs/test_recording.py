@@ -31,7 +31,9 @@ def prepared(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerB
     for part in (base, tokenizer):
         part.save_pretrained(tmp_path / "tiny")
     source = CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "tiny"))
-    checkpoint = Checkpoint(config=source, folder=tmp_path / "tiny", sha256="a" * 64, model_type="bert")
+    checkpoint = Checkpoint(
+        config=source, folder=tmp_path / "tiny", sha256="a" * 64, model_type="bert", has_lm_head=False
+    )
     for seed, name in enumerate(("new", "old")):
         task, method, engine = restore(TASK, ["bad", "good"]), MethodConfig(name="pfeiffer", width=4), EngineConfig()
         model = fresh_model(base, checkpoint, task, method, engine, seed)

@@ -71,7 +71,9 @@ def facts(job: Job, tmp_path: Path) -> SweepFacts:
     return SweepFacts(
         id="20260101-000000-abcd",
         jobs=[job],
-        checkpoint=Checkpoint(config=CHECKPOINT, folder=tmp_path, sha256="c0ffee", model_type="bert"),
+        checkpoint=Checkpoint(
+            config=CHECKPOINT, folder=tmp_path, sha256="c0ffee", model_type="bert", has_lm_head=False
+        ),
         config={"seed": 0, "data": {"source": "starter"}, "search": {"trials": 2}, "task": {"sentiment": {}}},
         seed=0,
         git_commit="1234567",

@@ -1,0 +1,30 @@
+"""Every setting, typed and documented; the YAML below `conf/` supplies the values.
+
+Dataclasses only: no I/O, no framework. `faults()` states the rules that one value alone cannot break or keep;
+`pipeline.strict.build` turns a mapping into one of these and reports every fault of it at once.
+"""
+
+from pipeline.config.search import Range, SearchConfig
+from pipeline.config.sweep import ClusterConfig, SweepConfig, TrackingConfig
+from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
+from pipeline.config.training import SETTINGS, Activation, CheckpointConfig, EngineConfig, MethodConfig, MethodName
+
+__all__ = [
+    "FIELDS",
+    "METRICS",
+    "SETTINGS",
+    "Activation",
+    "CheckpointConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "EngineConfig",
+    "HubConfig",
+    "Kind",
+    "MethodConfig",
+    "MethodName",
+    "Range",
+    "SearchConfig",
+    "SweepConfig",
+    "TaskConfig",
+    "TrackingConfig",
+]

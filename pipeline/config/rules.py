@@ -1,0 +1,20 @@
+"""What the rules of several settings have in common."""
+
+from collections.abc import Iterator
+
+from pipeline.errors import Fault
+
+
+def fault(where: str, value: object, rule: str, remedy: str) -> Fault:
+    return Fault(where=where, value=str(value), rule=rule, remedy=remedy)
+
+
+def above(where: str, value: float, least: float = 0.0) -> Iterator[Fault]:
+    if not value > least:
+        yield fault(where, value, f"must be above {least:g}", f"Set {where} to a number above {least:g}")
+
+
+def between(where: str, value: float, low: float, high: float) -> Iterator[Fault]:
+    if not low <= value <= high:
+        rule = f"must be between {low:g} and {high:g}"
+        yield fault(where, value, rule, f"Set {where} to a number from {low:g} to {high:g}")

@@ -1,0 +1,88 @@
+"""A whole sweep, and where it runs and is recorded."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.rules import above, between, fault
+from pipeline.config.search import SearchConfig
+from pipeline.config.task import DataConfig, TaskConfig
+from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig
+from pipeline.errors import Fault
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """Where the trials run."""
+
+    name: Literal["local"] = "local"
+    """`local`: a Ray of the sweep's own on this machine."""
+    num_cpus: int | None = None
+    """CPU cores that Ray may use. None: all."""
+    cpus_per_trial: int = 1
+    """Cores, and threads, of one trial."""
+    gpus_per_trial: float = 0.0
+    """GPUs of one trial; fractions put several trials on one."""
+    object_store_bytes: int = 512 * 2**20
+    """Size of Ray's shared memory, which holds the checkpoint and the tokenised data."""
+    max_failures: int = 2
+    """How often a trial whose process died is taken up again from its last snapshot."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        if self.num_cpus is not None:
+            yield from above(f"{where}.num_cpus", self.num_cpus)
+        yield from above(f"{where}.cpus_per_trial", self.cpus_per_trial)
+        yield from between(f"{where}.gpus_per_trial", self.gpus_per_trial, 0, 64)
+        yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackingConfig:
+    """Where runs, artifacts and champions are kept."""
+
+    uri: str = "sqlite:///mlflow.db"
+    """MLflow tracking URI: SQLite, or an HTTP server."""
+    artifacts: str = "mlartifacts"
+    """Folder of the artifacts; ignored with an HTTP server, which knows its own."""
+    experiment: str = "adapters"
+    """MLflow experiment; one for all sweeps, so that runs can be compared."""
+    keep_bundles: Literal["all", "best", "winners"] = "all"
+    """Bundles recorded: every trial's, only those of trials that were not pruned, or the winners' alone."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        if not self.uri.startswith(("sqlite:///", "http://", "https://")) or self.uri == "sqlite:///":
+            rule = "must be a SQLite file or an HTTP server (MLflow's file store has no registry to rely on)"
+            remedy = f"Set {where}.uri=sqlite:///mlflow.db, or {where}.uri=http://<host>:5000"
+            yield fault(f"{where}.uri", self.uri, rule, remedy)
+        if not self.experiment.strip():
+            yield fault(
+                f"{where}.experiment",
+                self.experiment,
+                "must not be empty",
+                f"Set {where}.experiment=adapters",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepConfig:
+    """`make sweep`: a matrix of jobs, each searched for its best adapter."""
+
+    tasks: list[str]
+    """`sentiment`, `sentiment/movies`, `sentiment/*` ..."""
+    task: Mapping[str, TaskConfig]
+    """Every known task; filled from `conf/task/` and the user's CONF folder."""
+    data: DataConfig
+    checkpoint: CheckpointConfig
+    method: MethodConfig
+    engine: EngineConfig
+    search: SearchConfig
+    cluster: ClusterConfig
+    tracking: TrackingConfig
+    seed: int = 0
+    """Seeds the search, the heads and adapters, and the order of the batches."""
+    runs: str = "runs"
+    """Folder of the sweeps' own files (log, snapshots)."""
+    resume: str | None = None
+    """Id of the sweep to continue. None: a new one."""
+    dryrun: bool = False
+    """Show the matrix and the estimate, and stop."""

@@ -1,0 +1,124 @@
+"""A task, and where its rows come from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.config.rules import above, between, fault
+from pipeline.errors import Fault
+
+Kind = Literal["classification", "tagging", "multiple_choice", "extractive_qa"]
+
+FIELDS: Mapping[Kind, Mapping[str, type]] = {
+    "classification": {"text": str, "text_pair": str, "label": str},
+    "tagging": {"tokens": list, "tags": list},
+    "multiple_choice": {"question": str, "options": list, "answer": int},
+    "extractive_qa": {"question": str, "context": str, "answers": dict},
+}
+"""The canonical fields of a row of each kind; `text_pair` is there where the task maps it."""
+
+METRICS: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1"),
+    "tagging": ("f1",),
+    "multiple_choice": ("accuracy",),
+    "extractive_qa": ("f1", "exact_match"),
+}
+"""What `metric` may be for each kind; the first is the default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubConfig:
+    """One data set on the Hugging Face hub, as one domain of a task."""
+
+    id: str
+    """Full id, `owner/name`; datasets 5 refuses bare names."""
+    config: str | None = None
+    """Name of the configuration (subset), where the data set has several."""
+    revision: str = "main"
+    """Branch, tag or commit; `refs/convert/parquet` for data sets that are scripts."""
+    columns: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """Canonical field -> column. A dot reaches into a struct, a list of columns makes a list. Default: same names."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """train, validation, test -> the data set's own names. Default: those of the three that are there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskConfig:
+    """A task: what its rows look like, how they are scored, and where they come from."""
+
+    name: str
+    """The file's name below `conf/task/`."""
+    kind: Kind
+    """Which kind of task it is."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Canonical field -> name in the user's files, where it is not the canonical name (`config.FIELDS`)."""
+    labels: list[str] | None = None
+    """The labels (classification) or entity types (tagging), in order. None: read from the training rows, sorted."""
+    metric: str | None = None
+    """What is selected by, one of `config.METRICS[kind]`. None: the first of them."""
+    default_domain: str = "default"
+    """The domain that the bare task name means."""
+    max_length: int = 128
+    """Longest input in sub-tokens; what is longer is truncated, counted and reported (windowed in extractive QA)."""
+    stride: int = 64
+    """Extractive QA: sub-tokens that neighbouring windows share."""
+    max_answer_length: int = 30
+    """Extractive QA: longest predicted answer in sub-tokens."""
+    scoring: Literal["joint", "dual"] = "joint"
+    """Multiple choice: question and option in one input (BertForMultipleChoice), or two encodings compared."""
+    class_weights: bool = False
+    """Classification: weigh each label by the inverse of its share of the training rows."""
+    hub: Mapping[str, HubConfig] = field(default_factory=dict)
+    """Domain -> data set on the hub."""
+
+    @property
+    def primary(self) -> str:
+        """Name of the metric that trials are selected by."""
+        return self.metric or METRICS[self.kind][0]
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Canonical field -> name in the user's files, for every field that a row of this task must have."""
+        names = (name for name in FIELDS[self.kind] if name != "text_pair" or name in self.fields)
+        return {name: self.fields.get(name, name) for name in names}
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        allowed = METRICS[self.kind]
+        if self.primary not in allowed:
+            rule = f"is no metric of {self.kind}"
+            yield fault(f"{where}.metric", self.primary, rule, f"Use one of: {', '.join(allowed)}")
+        known = FIELDS[self.kind]
+        for name in self.fields:
+            if name not in known:
+                rule = f"is no field of {self.kind}"
+                yield fault(f"{where}.fields.{name}", name, rule, f"Map only: {', '.join(known)}")
+        if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
+            yield fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
+        yield from between(f"{where}.max_length", self.max_length, 8, 100_000)
+        yield from above(f"{where}.max_answer_length", self.max_answer_length)
+        if self.kind == "extractive_qa" and not 0 <= self.stride <= self.max_length // 2:
+            rule = "must be at least 0 and at most half of max_length"
+            remedy = f"Set {where}.stride to {self.max_length // 2} or less"
+            yield fault(f"{where}.stride", self.stride, rule, remedy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Where the rows come from."""
+
+    source: str = "starter"
+    """`starter` (shipped), `hub`, or a folder that holds `<task>[/<domain>]/{train,validation,test}.<format>`."""
+    validation_share: float = 0.1
+    """Share of the training rows cut off by hash when there is no validation split."""
+    test_share: float = 0.1
+    """Share of the training rows cut off by hash when there is no test split."""
+    drop_overlap: bool = False
+    """Remove from train the rows that stand in validation or test too."""
+    max_train_rows: int | None = None
+    """Train on this many rows at most, chosen by hash. None: on all."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from between(f"{where}.validation_share", self.validation_share, 0.01, 0.5)
+        yield from between(f"{where}.test_share", self.test_share, 0.01, 0.5)
+        if self.max_train_rows is not None:
+            yield from above(f"{where}.max_train_rows", self.max_train_rows)
