@@ -20,12 +20,12 @@ SWEEP = 'tasks=[$(TASKS)]' $(call given,DATA,data.source) $(call given,CHECKPOIN
 	$(if $(EPOCHS),'engine.epochs=$(EPOCHS)') $(if $(SEED),'seed=$(SEED)') $(if $(CLUSTER),'cluster=$(CLUSTER)') \
 	$(call given,RESUME,resume) $(if $(filter-out 0 no false,$(DRYRUN)),dryrun=true) $(COMMON)
 
-VARIABLES := TASKS TASK TEXT ITEM FILE DATA CONF CHECKPOINT METHOD TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN ARGS PORT
+VARIABLES := TASKS TASK TEXT ITEM FILE DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN ARGS PORT
 # A variable that is misspelt on the command line would be ignored: TRAILS=2.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(name),$(VARIABLES) PYTHON RUN STAMP),,\
 	$(error $(name) is no variable of this Makefile. Known: $(VARIABLES)))))
 
-.PHONY: help setup sweep status ui predict bench test check clean
+.PHONY: help setup sweep compare status ui predict bench test check clean
 
 help: ## List the commands
 	echo "make <command> [VARIABLE=value ...]"; echo
@@ -36,7 +36,7 @@ help: ## List the commands
 	echo "  DATA        a folder <dir>/<task>[/<domain>]/{train,validation,test}.{jsonl,csv,parquet,conll}; or hub"
 	echo "  CONF        a folder with task files of your own"
 	echo "  CHECKPOINT  a name in conf/checkpoint, a folder, or a hub id"
-	echo "  METHOD      houlsby, pfeiffer, parallel"
+	echo "  METHOD      houlsby, pfeiffer, parallel; lora, prompt, full, probe; METHODS for compare"
 	echo "  TRIALS EPOCHS SEED    candidates a task, epochs a candidate, seed"
 	echo "  DRYRUN=1    show the matrix and an estimate, train nothing"
 	echo "  RESUME      id of an interrupted sweep"
@@ -54,6 +54,9 @@ setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt
 
 sweep: $(STAMP) ## Train, search and record an adapter for each of TASKS
 	$(RUN) jobs.sweep $(SWEEP)
+
+compare: $(STAMP) ## Seven METHODS side by side on each of TASKS: scores, parameters, time, memory
+	$(RUN) jobs.compare $(SWEEP) $(if $(METHODS),'methods=[$(METHODS)]')
 
 status: $(STAMP) ## Champions and challengers: scores, checkpoint, data, age
 	$(RUN) jobs.status $(COMMON)

@@ -105,19 +105,60 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     own = _own_folder(overrides)
     lines = [f"hydra.searchpath=[{_quoted(f'file://{own}')}]"] if own else []
     lines += [line for override in overrides if (line := _line(override, own, faults))]
-    tasks = _task_files(own, faults) if name in ("sweep", "bench") else None
+    tasks = _task_files(own, faults) if name in ("sweep", "bench", "compare") else None
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed: Any = compose(name, lines)
-        if tasks is not None:
-            composed = OmegaConf.merge({"task": tasks}, OmegaConf.to_container(composed))
-        values = OmegaConf.to_container(composed, resolve=True)
+        values = _composed(name, lines, tasks)
+        if name == "compare":
+            own_methods = [file.stem for root in (CONF, own) if root for file in (root / "method").glob("*.yaml")]
+            named = [one for one in _listed(values.get("methods")) if one in own_methods]
+            values["contenders"] = {one: _contender(_composed(name, [*lines, f"method={one}"], tasks)) for one in named}
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError([*faults, _unreadable("config", error)]) from error
+    if isinstance(values.get("search"), dict):
+        space = _searched(values)
+        if name != "compare":
+            values["search"]["space"] = space
+        else:
+            values["search"]["space"] = _without_nulls(_flat_space(values["search"].get("space") or {}))
+    if isinstance(values.get("method"), dict):
+        values["method"].pop("space", None)
+    return values
+
+
+def _composed(name: str, lines: list[str], tasks: dict[str, Any] | None) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed: Any = compose(name, lines)
+    if tasks is not None:
+        composed = OmegaConf.merge({"task": tasks}, OmegaConf.to_container(composed))
+    values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
-    if "search" in values and isinstance(values["search"], dict):
-        values["search"]["space"] = _flat_space(values["search"].get("space") or {})
     return {str(key): value for key, value in values.items()}
+
+
+def _contender(values: dict[str, Any]) -> dict[str, Any]:
+    """One method of a comparison: its settings, and what is searched."""
+    space = _searched(values)
+    return {"method": {key: value for key, value in values["method"].items() if key != "space"}, "space": space}
+
+
+def _searched(values: dict[str, Any]) -> Any:
+    """The search space: that of the method's file, changed by what `search.space` says."""
+    method = values["method"] if isinstance(values.get("method"), dict) else {}
+    own, given = _flat_space(method.get("space") or {}), _flat_space(values["search"].get("space") or {})
+    if not isinstance(own, dict) or not isinstance(given, dict):
+        return given
+    if method.get("reduction_factor") is not None:
+        own.pop("method.width", None)  # which would have no effect
+    return _without_nulls(own | given)
+
+
+def _without_nulls(space: Any) -> Any:
+    """`search.space.method.width=null` takes a key out."""
+    return {key: value for key, value in space.items() if value is not None} if isinstance(space, dict) else space
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
 
 
 @contextmanager
@@ -249,8 +290,6 @@ def _flat_space(space: Any, prefix: str = "") -> Any:
     for key, value in space.items():
         name = f"{prefix}{key}"
         is_range = not isinstance(value, dict) or RANGES & set(value)
-        if value is None:
-            continue  # `search.space.method.width=null` takes a key out
         flat.update({name: value} if is_range else _flat_space(value, f"{name}."))
     return flat
 

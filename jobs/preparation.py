@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +15,7 @@ from pipeline.cluster.plan import plan_of
 from pipeline.config import SweepConfig
 from pipeline.data.load import resolve
 from pipeline.engine.estimate import estimate, trained_share
-from pipeline.engine.prepare import prepare_jobs
+from pipeline.engine.prepare import check_fit, prepare_jobs, widest
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
 from pipeline.errors import Faults
 from pipeline.reports.tables import Cost, MatrixRow, matrix_table
@@ -49,8 +48,10 @@ def prepare(config: SweepConfig) -> Prepared:
     tokenizer = load_tokenizer(checkpoint)
     jobs = prepare_jobs(config, tokenizer)
     base = build_base(checkpoint, load_tensors(checkpoint))
-    for layers in searched(config, "method.layers"):
+    searched = config.search.space.get("method.layers")
+    for layers in searched.named if searched else [config.method.layers]:
         chosen_layers(layers, num_layers_of(base))
+    check_fit(jobs, checkpoint, config.method)
     return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=jobs)
 
 
@@ -71,11 +72,12 @@ def _check(config: SweepConfig) -> Checkpoint:
 
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     """Show the matrix, what was noticed in the data, and in a dry run what it would cost."""
-    checkpoint, plan = prepared.checkpoint, plan_of(config.search, config.engine.epochs)
-    num_slots = slots(config)
+    checkpoint, num_slots = prepared.checkpoint, slots(config)
+    methods = ", ".join(dict.fromkeys(job.settings.method.name for job in prepared.jobs))
     rows = []
     for job in prepared.jobs:
-        trial = widest(config, job)
+        plan = plan_of(search.search_of(config.search, job), config.engine.epochs)
+        trial = widest_trial(config, job)
         trained, total = trained_share(prepared.base, checkpoint, job, trial)
         cost = None
         if config.dryrun:
@@ -98,14 +100,18 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         )
     console.print(
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
-        f"method {config.method.name}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
+        f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
     )
     console.print(matrix_table(rows))
-    for job in prepared.jobs:
-        for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]:
-            console.print(f"{job.name}: {note}", markup=False, soft_wrap=True)
-    for row in rows:
-        if row.share > LARGE_SHARE:
+    notes = [
+        f"{job.dataset.task}/{job.dataset.domain}: {note}"
+        for job in prepared.jobs
+        for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]
+    ]
+    for note in dict.fromkeys(notes):  # the same of each method that is compared
+        console.print(note, markup=False, soft_wrap=True)
+    for row, job in zip(rows, prepared.jobs, strict=True):
+        if row.share > LARGE_SHARE and job.settings.method.shown_width is not None:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
             console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
         if row.num_validation < FEW_ROWS:
@@ -121,16 +127,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         )
 
 
-def widest(config: SweepConfig, job: Job) -> Trial:
+def widest_trial(config: SweepConfig, job: Job) -> Trial:
     """The job's trial with the widest bottleneck that the search may propose."""
-    widths = searched(config, "method.width")
-    return trial_of(job, 0, {"method.width": max(widths)} if widths else {})
-
-
-def searched(config: SweepConfig, key: str) -> list[Any]:
-    """What the search names for a key (`Range.named`); empty if it is not searched."""
-    found = config.search.space.get(key)
-    return found.named if found else []
+    return trial_of(job, 0, {"method.width": widest(search.search_of(config.search, job), job.settings.method)})
 
 
 def slots(config: SweepConfig) -> int:
@@ -145,4 +144,8 @@ def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     counts = ", ".join(f"{number} of {name}" for name, number in cut.items())
     if job.task.config.kind == "extractive_qa":
         return [f"questions truncated to a quarter of {limit} sub-tokens: {counts} rows"] if cut else []
+    if job.task.config.kind == "generation":
+        longest = job.task.config.max_new_tokens
+        note = f"truncated to {limit - longest} sub-tokens of prompt and {longest} of completion: {counts} rows"
+        return [note] if cut else []
     return [f"truncated to {limit} sub-tokens: {counts} rows"] if cut else []

@@ -155,7 +155,7 @@ def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) ->
     return LeaderboardRow(
         job=job.name,
         method=settings.method.name,
-        width=settings.method.width,
+        width=settings.method.shown_width,
         learning_rate=settings.engine.learning_rate,
         metric=job.task.config.primary,
         validation=winner.validation,

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.entry import read_config
-from pipeline.config import SweepConfig
+from pipeline.config import CompareConfig, SweepConfig
 from pipeline.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
 from pipeline.strict import build, nearest
 from pipeline.tracking.fields import flatten
 
+C = TypeVar("C", bound=SweepConfig)
 _PACKAGES = (
     "torch",
     "transformers",
@@ -28,9 +29,11 @@ _PACKAGES = (
     "optuna",
     "scikit-learn",
     "seqeval",
+    "peft",
+    "sacrebleu",
 )
 _CONFIG = "sweep.json"
-_FREE = ("resume", "runs", "dryrun", "cluster", "task")
+_FREE = ("resume", "runs", "dryrun", "cluster", "task", "contenders")
 """Config keys that may differ when a sweep is resumed; the tasks' descriptions are taken from the stored one."""
 _NAMES = {"tasks": "TASKS", "data.source": "DATA"}
 
@@ -52,8 +55,8 @@ class Workspace:
         return self.folder / "log.txt"
 
 
-def resumed(config: SweepConfig) -> SweepConfig:
-    """Take the settings of the stored sweep; a new sweep's config comes back as it is.
+def resumed(config: C, command: str = "sweep") -> C:
+    """Take the settings of the stored sweep (or comparison, by `command`); a new one's config comes back as it is.
 
     What changes no result may be given anew: where the trials run (`cluster`), and whether to dry-run only.
 
@@ -64,12 +67,16 @@ def resumed(config: SweepConfig) -> SweepConfig:
         return config
     runs = Path(config.runs)
     file = runs / config.resume / _CONFIG
+    known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
     if not file.is_file():
-        known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
         remedy = nearest(config.resume, known)
         raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
-    stored = build(SweepConfig, json.loads(file.read_text("utf-8"))["config"])
-    default = read_config("sweep", SweepConfig, [])
+    values = json.loads(file.read_text("utf-8"))
+    if values.get("command", "sweep") != command:
+        rule, remedy = f"is no {command}", f"Go on with: make {values.get('command', 'sweep')} RESUME={config.resume}"
+        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
+    stored = build(type(config), values["config"])
+    default = read_config(command, type(config), [])
     faults = list(_changes(config, stored, default))
     if faults:
         raise ConfigError(faults)
@@ -114,7 +121,8 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
-    values = {"config": dataclasses.asdict(config), "facts": facts}
+    command = "compare" if isinstance(config, CompareConfig) else "sweep"
+    values = {"command": command, "config": dataclasses.asdict(config), "facts": facts}
     (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from pipeline.config import Range, SearchConfig
-from pipeline.engine.trials import Settings, rounded, seed_of
+from pipeline.engine.trials import Job, Settings, rounded, seed_of
 from pipeline.errors import ConfigError, Fault
 from pipeline.strict import replace
 
@@ -150,6 +150,11 @@ PROPOSERS: Mapping[str, type[Random] | type[Grid] | type[Optuna]] = {
 """`search.algorithm` -> class."""
 
 
+def search_of(search: SearchConfig, job: Job) -> SearchConfig:
+    """The search of one job: in a space of its own, where it has one."""
+    return search if job.space is None else dataclasses.replace(search, space=job.space)
+
+
 def proposer_of(search: SearchConfig, job: str, seed: int) -> Proposer:
     """Make the searcher of one job; what it proposes depends on nothing but the three arguments."""
     return PROPOSERS[search.algorithm](search, seed_of(seed, job, "search"))
@@ -178,6 +183,9 @@ def check(search: SearchConfig, settings: Settings) -> None:
     """
     faults: list[Fault] = []
     groups = [group.name for group in dataclasses.fields(settings)]
+    if "method.width" in search.space and settings.method.reduction_factor is not None:
+        rule, remedy = "has no effect beside method.reduction_factor", "Leave out one of the two"
+        faults.append(Fault(where="search.space.method.width", value="", rule=rule, remedy=remedy))
     for key, range_ in search.space.items():
         if key.split(".")[0] not in groups:
             remedy = f"Search keys of {' and '.join(groups)}, such as method.dropout or engine.batch_size"

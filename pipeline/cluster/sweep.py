@@ -71,7 +71,7 @@ def run(
     """
     room.check(cluster, room.local_resources(cluster))
     for job in jobs:
-        searching.check(search, job.settings)
+        searching.check(searching.search_of(search, job), job.settings)
     with started(cluster):
         shared = weights.share(load_tensors(checkpoint))
         pad_token_id = load_tokenizer(checkpoint).pad_token_id
@@ -152,7 +152,8 @@ def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster:
     named = {job.name: job for job in jobs}
     deadline = Deadline(search.time_budget_s)
     scheduler = Matrix(search, deadline)
-    proposers = {job.name: searching.proposer_of(search, job.name, job.seed) for job in jobs}
+    searches = {job.name: searching.search_of(search, job) for job in jobs}
+    proposers = {job.name: searching.proposer_of(searches[job.name], job.name, job.seed) for job in jobs}
     candidates = Candidates(proposers, over=deadline.over)
     narrator = Narrator(lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, ray.cluster_resources()))

@@ -5,7 +5,7 @@ Dataclasses only: no I/O, no framework. `faults()` states the rules that one val
 """
 
 from pipeline.config.search import Range, SearchConfig
-from pipeline.config.sweep import ClusterConfig, SweepConfig, TrackingConfig
+from pipeline.config.sweep import ClusterConfig, CompareConfig, Contender, SweepConfig, TrackingConfig
 from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
 from pipeline.config.training import SETTINGS, Activation, CheckpointConfig, EngineConfig, MethodConfig, MethodName
 
@@ -16,6 +16,8 @@ __all__ = [
     "Activation",
     "CheckpointConfig",
     "ClusterConfig",
+    "CompareConfig",
+    "Contender",
     "DataConfig",
     "EngineConfig",
     "HubConfig",

@@ -61,7 +61,7 @@ class SearchConfig:
     time_budget_s: float | None = None
     """Stop searching after this many seconds; the best so far win. A resumed sweep has them anew. None: no limit."""
     space: Mapping[str, Range] = field(default_factory=dict)
-    """Config key (`engine.learning_rate`, `method.width`, ...) -> range."""
+    """Config key (`engine.learning_rate`, `method.width`, ...) -> range; the method's own file gives the default."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("trials", "first_rung", "grid_points", "cohort"):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.rules import above, between, fault
-from pipeline.config.search import SearchConfig
+from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
-from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig
+from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig, MethodName
 from pipeline.errors import Fault
 
 
@@ -64,6 +64,15 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """A method in a comparison."""
+
+    method: MethodConfig
+    space: Mapping[str, Range]
+    """What is searched: its own learning rates, and its size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SweepConfig:
     """`make sweep`: a matrix of jobs, each searched for its best adapter."""
 
@@ -86,3 +95,21 @@ class SweepConfig:
     """Id of the sweep to continue. None: a new one."""
     dryrun: bool = False
     """Show the matrix and the estimate, and stop."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareConfig(SweepConfig):
+    """`make compare`: the same jobs for several methods; `search.space` adds to what each of them searches."""
+
+    methods: list[MethodName]
+    """Files of `conf/method`."""
+    contenders: Mapping[str, Contender]
+    """Method -> its settings; filled from `conf/method`."""
+    seeds: int = 3
+    """Trainings of each winner's setting, with seeds of their own; the first is the search's."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from above("seeds", self.seeds)
+        if len(set(self.methods)) < max(len(self.methods), 1):
+            rule = "must name each method once, and at least one"
+            yield fault("methods", self.methods, rule, "Set methods=[houlsby,full], for instance")

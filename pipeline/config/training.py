@@ -114,6 +114,11 @@ class MethodConfig:
                 rule = "must be `all`, `top-<n>` or a list of layer numbers"
                 yield fault(f"{where}.layers", self.layers, rule, f"Set {where}.layers=top-4, for instance")
 
+    @property
+    def shown_width(self) -> int | None:
+        """The width, where the method has one for all layers."""
+        return self.width if "width" in SETTINGS[self.name] and self.reduction_factor is None else None
+
     def width_in(self, layer: int, hidden_size: int) -> int:
         """The bottleneck size in one layer of a model that is `hidden_size` wide."""
         factor = self.reduction_factor

@@ -1,7 +1,5 @@
 """What a job would cost, measured by a few real training steps on this machine."""
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ from pipeline.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.engine.assemble import fresh_model, release
 from pipeline.engine.batches import training_batches
 from pipeline.engine.loop import Training, fit
+from pipeline.engine.memory import peak_bytes
 from pipeline.engine.trials import Job, Trial
 from pipeline.tasks.task import Encoded, Scores
 
@@ -65,15 +64,15 @@ def estimate(base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, j
         for _ in batches[1:]:
             next(events)
         seconds = time.perf_counter() - start
+        memory = peak_bytes(model.device)
     finally:
         release(model, settings.method)
     measured = sum(lengths[i] for batch in batches[1:] for i in batch) or sum(lengths)
     per_token = seconds / measured
     validation = sum(example["length"] for example in job.encoded["validation"].examples)
-    unit = 1 if sys.platform == "darwin" else 1024
     return Estimate(
         epoch_s=per_token * (sum(lengths) + validation / 3),
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        memory_bytes=memory,
         num_trained=num_trained,
         num_checkpoint=num_checkpoint,
     )

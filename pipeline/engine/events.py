@@ -44,6 +44,8 @@ class Evaluated:
     eval_s: float
     rows_per_s: float
     """Training rows a second."""
+    peak_bytes: int
+    """Most memory since the training was opened (`pipeline.engine.memory`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

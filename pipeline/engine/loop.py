@@ -14,6 +14,7 @@ from pipeline.config import EngineConfig
 from pipeline.engine.batches import training_batches
 from pipeline.engine.evaluate import move, precision
 from pipeline.engine.events import Evaluated, Event, Finished, StepDone
+from pipeline.engine.memory import peak_bytes, reset_peak
 from pipeline.errors import TrainingDiverged
 from pipeline.tasks.model import TaskModel
 from pipeline.tasks.task import Encoded, Scores, Task
@@ -40,6 +41,7 @@ class Training:
         self.train_s = 0.0
         self.best_primary = -math.inf
         self.best_epoch = 0
+        reset_peak(model.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect all but the weights: optimiser, schedule, generators, position, best so far."""
@@ -145,6 +147,7 @@ def _end_epoch(training: Training, num_rows: int, evaluate: Callable[[], Scores]
         train_s=training.train_s,
         eval_s=time.perf_counter() - start,
         rows_per_s=num_rows / max(training.train_s, 1e-9),
+        peak_bytes=peak_bytes(training.model.device),
     )
     training.epoch += 1
     training.step_in_epoch, training.loss_sum, training.num_targets, training.train_s = 0, 0.0, 0, 0.0

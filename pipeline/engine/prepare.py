@@ -1,14 +1,17 @@
 """From a config to jobs that are ready to be trained: data read, checked and tokenised."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.config import DataConfig, SweepConfig, TaskConfig
+from pipeline.adapters.checkpoint import Checkpoint
+from pipeline.config import DataConfig, MethodConfig, MethodName, SearchConfig, SweepConfig, TaskConfig
 from pipeline.data.load import job_name, load, registered_name, resolve
 from pipeline.engine.trials import Job, Settings
-from pipeline.errors import Faults
-from pipeline.methods import virtual_tokens
+from pipeline.errors import ConfigError, Fault, Faults
+from pipeline.methods import METHODS, virtual_tokens
+from pipeline.tasks import metrics
 from pipeline.tasks.kinds import task_for
 
 
@@ -27,10 +30,43 @@ def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> lis
     return jobs
 
 
-def widest(config: SweepConfig) -> int:
+def check_fit(jobs: Sequence[Job], checkpoint: Checkpoint, method: MethodConfig) -> None:
+    """Check that the checkpoint and the method can do what the jobs ask.
+
+    Raises:
+        ConfigError: A task is to write text, and the checkpoint or the method cannot, or its metric is not installed.
+    """
+    faults: list[Fault] = []
+    for config in {job.task.config.name: job.task.config for job in jobs}.values():
+        if config.kind != "generation":
+            continue
+        where = f"task.{config.name}"
+        if not checkpoint.has_lm_head:
+            rule = f"is a task of generation, and {checkpoint.config.name} ({checkpoint.model_type}) cannot write"
+            remedy = "Use a checkpoint that was saved with its language-model head, such as a T5, BART or GPT"
+            faults.append(Fault(where=where, value="", rule=rule, remedy=remedy))
+        if method.name in _WITHOUT_GENERATION:
+            rule = f"cannot be used for {where}, a task of generation: {_WITHOUT_GENERATION[method.name]}"
+            others = ", ".join(name for name in METHODS if name not in _WITHOUT_GENERATION)
+            faults.append(Fault(where="method", value=method.name, rule=rule, remedy=f"Use one of {others}"))
+        if config.primary == "chrf" and not metrics.has_chrf():
+            remedy = f"Install it, or set {where}.metric=exact_match"
+            faults.append(Fault(where=f"{where}.metric", value="chrf", rule="needs sacrebleu", remedy=remedy))
+    if faults:
+        raise ConfigError(faults)
+
+
+_WITHOUT_GENERATION: Mapping[MethodName, str] = {
+    "probe": "the language-model head stays frozen, so that nothing would be trained",
+    "prompt": "its virtual tokens stand before the body of the model, without the language-model head",
+}
+"""Methods that cannot train a task of generation, and why."""
+
+
+def widest(search: SearchConfig, method: MethodConfig) -> int:
     """The largest width that a trial may have."""
-    range_ = config.search.space.get("method.width")
-    return max(map(round, range_.named)) if range_ else config.method.width
+    range_ = search.space.get("method.width")
+    return max(map(round, range_.named)) if range_ else method.width
 
 
 def _prepare(
@@ -42,7 +78,7 @@ def _prepare(
 ) -> Job:
     dataset = load(task_config, domain, data)
     task = task_for(task_config, dataset)
-    task.reserved = virtual_tokens(dataclasses.replace(config.method, width=widest(config)))
+    task.reserved = virtual_tokens(dataclasses.replace(config.method, width=widest(config.search, config.method)))
     splits = (dataset.train, dataset.validation, dataset.test)
     return Job(
         name=job_name(task_config, domain),

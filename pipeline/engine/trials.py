@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import EngineConfig, MethodConfig
+from pipeline.config import EngineConfig, MethodConfig, Range
 from pipeline.data.rows import Dataset
 from pipeline.strict import replace
 from pipeline.tasks.task import Encoded, Task
@@ -34,6 +34,8 @@ class Job:
     settings: Settings
     """What a trial has where the search says nothing."""
     seed: int
+    space: Mapping[str, Range] | None = None
+    """What its search tries, where that is not what all jobs try."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

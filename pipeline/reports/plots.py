@@ -5,6 +5,7 @@ differs in marker too.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from pipeline.reports import words
@@ -14,6 +15,8 @@ from pipeline.reports.tables import LeaderboardRow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pipeline.reports.comparison import ComparisonRow
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -33,7 +36,7 @@ def search_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
     """
     figure, axes = _canvas(6.4, 4.2)
     scored = [(trial, score) for trial in trials if (score := trial.best_primary) is not None]
-    for place, width in enumerate(sorted({_width(trial) for trial, _ in scored})):
+    for place, width in enumerate(sorted({_width(trial) for trial, _ in scored}, key=lambda width: width or 0)):
         some = [(trial, score) for trial, score in scored if _width(trial) == width]
         axes.scatter(
             [_rate(trial) for trial, _ in some],
@@ -41,7 +44,7 @@ def search_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
             s=[36 if trial.status == "pruned" else 64 for trial, _ in some],
             color=_COLOURS[place % len(_COLOURS)],
             marker=_MARKERS[place % len(_MARKERS)],
-            label=f"width {width}",
+            label=f"width {width}" if width is not None else None,
             zorder=3,
         )
     for trial, score in scored:
@@ -79,7 +82,8 @@ def curves_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
     drawn = [trial for trial in trials if trial.curve]
     for trial in sorted(drawn, key=lambda trial: trial.trial.index != winner):
         epochs, scores = zip(*sorted(trial.curve.items()), strict=True)
-        label = f"{trial.trial.index}: lr {words.rate(_rate(trial))} width {_width(trial)}"
+        label = f"{trial.trial.index}: lr {words.rate(_rate(trial))}"
+        label += f" width {_width(trial)}" if _width(trial) is not None else ""
         is_winner = trial.trial.index == winner
         axes.plot(
             epochs,
@@ -198,6 +202,39 @@ def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
     return figure
 
 
+def comparison_figure(rows: "Sequence[ComparisonRow]") -> "Figure":
+    """Test score of each method over its trained parameters, a panel a job; bars are one standard deviation."""
+    from matplotlib.figure import Figure
+
+    jobs = list(dict.fromkeys(row.job for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    figure = Figure(figsize=(1.4 + 4.6 * len(jobs), 4.2), dpi=120, layout="constrained")
+    for place, (job, axes) in enumerate(zip(jobs, figure.subplots(1, len(jobs), squeeze=False)[0], strict=True)):
+        some = [row for row in rows if row.job == job]
+        for row in some:
+            number = methods.index(row.method)
+            axes.errorbar(
+                row.num_trained,
+                fmean(row.test),
+                yerr=stdev(row.test) if len(row.test) > 1 else None,
+                color=_COLOURS[number % len(_COLOURS)],
+                marker=_MARKERS[number % len(_MARKERS)],
+                markersize=8,
+                capsize=3,
+                label=row.method,
+            )
+            if row.method == "full":
+                axes.axhline(fmean(row.test), color=_GREY, linewidth=0.8, linestyle=":")
+        axes.set_xscale("log")
+        axes.set_xlabel("trained parameters")
+        axes.set_ylabel(f"test {some[0].metric}")
+        axes.set_title(job)
+        axes.spines[["top", "right"]].set_visible(False)
+        if place == len(jobs) - 1:
+            _legend_beside(axes)
+    return figure
+
+
 def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -228,8 +265,8 @@ def _rate(trial: TrialResult) -> float:
     return trial.trial.settings.engine.learning_rate
 
 
-def _width(trial: TrialResult) -> int:
-    return trial.trial.settings.method.width
+def _width(trial: TrialResult) -> int | None:
+    return trial.trial.settings.method.shown_width
 
 
 def _left_out(known: Sequence[str], shown: Sequence[str]) -> str:

@@ -150,10 +150,11 @@ class Progress:
         else:
             outcome = f"{plan.metric} {words.score(event.best_primary)} (epoch {event.best_epoch})"
             outcome += f"  {event.reason}" if event.status == "failed" else ""
-        settings = trial.settings
+        settings = f"lr {words.rate(trial.settings.engine.learning_rate)}"
+        if trial.settings.method.shown_width is not None:
+            settings += f" width {trial.settings.method.shown_width}"
         return (
-            f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  "
-            f"lr {words.rate(settings.engine.learning_rate)} width {settings.method.width}  "
+            f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  {settings}  "
             f"{words.duration(event.train_s)}"
         )
 

@@ -27,6 +27,10 @@ class TrialResult:
     """Epoch -> primary metric on the validation rows."""
     seconds: float = 0.0
     """Training and evaluation."""
+    train_s: dict[int, float] = field(default_factory=dict)
+    """Epoch -> seconds of training."""
+    peak_bytes: int = 0
+    """Most memory that its process had."""
     best_primary: float | None = None
     best_epoch: int = 0
 
@@ -62,6 +66,8 @@ class SweepResults:
                 if evaluated.epoch not in result.curve:
                     result.seconds += evaluated.train_s + evaluated.eval_s
                 result.curve[evaluated.epoch] = evaluated.primary
+                result.train_s[evaluated.epoch] = evaluated.train_s
+                result.peak_bytes = max(result.peak_bytes, evaluated.peak_bytes)
                 if evaluated.best:
                     result.best_primary, result.best_epoch = evaluated.primary, evaluated.epoch
             case TrialEnded():

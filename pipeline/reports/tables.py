@@ -23,7 +23,8 @@ class LeaderboardRow:
 
     job: str
     method: str
-    width: int
+    width: int | None
+    """None: the method has none."""
     learning_rate: float
     metric: str
     """Name of the primary metric."""
@@ -150,7 +151,11 @@ def leaderboard_table(rows: Sequence[LeaderboardRow]) -> FittingTable:
 
 def leaderboard_markdown(rows: Sequence[LeaderboardRow]) -> str:
     """The leaderboard for a Markdown file, whole."""
-    columns = _leaderboard_columns(rows)
+    return markdown(_leaderboard_columns(rows))
+
+
+def markdown(columns: Sequence[Column]) -> str:
+    """A table in Markdown, all its columns."""
     lines = [
         "| " + " | ".join(column.title for column in columns) + " |",
         "| " + " | ".join("---:" if column.right else "---" for column in columns) + " |",
@@ -210,7 +215,7 @@ def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
     return [
         Column(title="job", cells=[row.job for row in rows]),
         Column(title="method", cells=[row.method for row in rows], rank=7),
-        Column(title="width", cells=[str(row.width) for row in rows], right=True),
+        Column(title="width", cells=[words.whole(row.width) for row in rows], right=True),
         Column(title="lr", cells=[words.rate(row.learning_rate) for row in rows], right=True),
         Column(title="metric", cells=[row.metric for row in rows], rank=6),
         Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True),

@@ -8,6 +8,11 @@ def score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def whole(value: int | None) -> str:
+    """A whole number; a dash where there is none."""
+    return "-" if value is None else str(value)
+
+
 def interval(low: float, high: float) -> str:
     """Both ends of a score's interval, short: .853-.963."""
     return "-".join(f"{end:.3f}".removeprefix("0") for end in (low, high))

@@ -62,6 +62,7 @@ def job_tags(sweep_id: str, common: Mapping[str, str], job: Job) -> dict[str, st
         "domain": job.dataset.domain,
         "method": job.settings.method.name,
         "metric": job.task.config.primary,
+        "seed": str(job.seed),
         "data_fingerprint": data_fingerprint(job),
     }
 
@@ -116,6 +117,7 @@ def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]
         yield "train/learning_rate", learning_rate, step
     yield "train/epoch_loss", evaluated.train_loss, evaluated.epoch
     yield "train/rows_per_s", evaluated.rows_per_s, evaluated.epoch
+    yield "train/peak_bytes", evaluated.peak_bytes, evaluated.epoch
 
 
 def end_points(event: TrialEnded) -> Iterator[Point]:

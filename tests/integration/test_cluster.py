@@ -130,6 +130,7 @@ def evaluated(epoch: int, primary: float) -> Evaluated:
         train_s=0.1,
         eval_s=0.1,
         rows_per_s=1.0,
+        peak_bytes=2**29,
     )
 
 

@@ -44,6 +44,7 @@ class Played:
                 train_s=1.0,
                 eval_s=1.0,
                 rows_per_s=1.0,
+                peak_bytes=2**29,
             )
             best = max(best, score)
             if epoch > start:

@@ -23,7 +23,7 @@ test.__test__ = False  # type: ignore[attr-defined]
 def without_times(evaluated: Evaluated) -> dict[str, Any]:
     """All of a report that does not depend on the clock."""
     values = dataclasses.asdict(evaluated)
-    return {key: value for key, value in values.items() if key not in ("train_s", "eval_s", "rows_per_s")}
+    return {key: value for key, value in values.items() if key not in ("train_s", "eval_s", "rows_per_s", "peak_bytes")}
 
 
 def run(session: Session) -> list[Any]:

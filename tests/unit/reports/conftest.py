@@ -40,6 +40,7 @@ class Teller:
             train_s=3.0,
             eval_s=1.0,
             rows_per_s=50.0,
+            peak_bytes=2**29,
         )
         return self.tell(TrialReported(trial=self.trial(index), evaluated=evaluated, losses=()))
 

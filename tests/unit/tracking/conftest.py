@@ -125,6 +125,7 @@ class Story:
             train_s=1.0,
             eval_s=0.5,
             rows_per_s=50.0,
+            peak_bytes=2**29,
         )
         losses = ((first + 1, 0.7, 1e-4), (first + 2, 0.6, 2e-4))
         return TrialReported(trial=self.trial(index), evaluated=evaluated, losses=losses)

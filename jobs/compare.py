@@ -1,0 +1,226 @@
+"""`make compare`: methods side by side on the same jobs, with the same data, budget and selection. Moves no alias."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from jobs.entry import entry, quiet
+from pipeline.config import CompareConfig, SearchConfig
+from pipeline.errors import Faults, SweepError
+
+if TYPE_CHECKING:
+    from jobs.preparation import Prepared
+    from jobs.workspace import Workspace
+    from pipeline.cluster.sweep import Outcome
+    from pipeline.engine.events import JobTested
+    from pipeline.engine.trials import Job
+    from pipeline.reports.comparison import ComparisonRow
+    from pipeline.reports.results import SweepResults
+    from pipeline.tracking.runs import SweepRecorder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contest:
+    """One method on one job."""
+
+    name: str
+    """Of the job that both methods and seeds are compared on."""
+    method: str
+    search: "Job"
+    """Its search, on the first seed."""
+    repeats: Sequence["Job"]
+    """The winner's setting on further seeds; until the winner is known, with the method's own."""
+
+
+@entry("compare", CompareConfig)
+def main(config: CompareConfig, console: Console) -> None:
+    from jobs.preparation import announce, prepare
+    from jobs.workspace import open_workspace, resumed
+    from pipeline.engine.prepare import check_fit
+
+    config = resumed(config, "compare")
+    prepared = prepare(config)
+    contests = contests_of(config, prepared)
+    faults = Faults()
+    for contest in contests:
+        with faults.gathered():
+            check_fit([contest.search], prepared.checkpoint, contest.search.settings.method)
+    faults.raise_any()
+    announce(config, dataclasses.replace(prepared, jobs=[contest.search for contest in contests]), console)
+    if config.dryrun:
+        return
+    workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
+    console.print(f"Comparison {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
+    with quiet(workspace.log_file) as shown:
+        try:
+            run_comparison(config, prepared, contests, workspace, shown)
+        except BaseException as error:
+            how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
+            where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
+            text = f"\n{how}. Go on with: make compare RESUME={workspace.id}{where}"
+            shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
+            raise
+
+
+def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
+    """Make the matrix of jobs and methods.
+
+    Raises:
+        ConfigError: A method's settings do not fit the checkpoint, or its search is none.
+    """
+    from pipeline.cluster import search
+    from pipeline.engine.prepare import widest
+    from pipeline.engine.trials import Settings
+    from pipeline.methods import virtual_tokens
+
+    contests = []
+    for job in prepared.jobs:
+        for name in config.methods:
+            contender = config.contenders[name]
+            settings = Settings(method=contender.method, engine=config.engine)
+            searched = dataclasses.replace(
+                job, name=f"{job.name}/{name}", settings=settings, space=contender.space, seed=config.seed
+            )
+            search.check(search.search_of(config.search, searched), settings)
+            width = widest(search.search_of(config.search, searched), contender.method)
+            reserved = virtual_tokens(dataclasses.replace(contender.method, width=width))
+            if reserved:
+                task = copy.copy(job.task)
+                task.reserved = reserved
+                splits = (job.dataset.train, job.dataset.validation, job.dataset.test)
+                encoded = {split.name: task.encode(split.rows, prepared.tokenizer) for split in splits}
+                searched = dataclasses.replace(searched, task=task, encoded=encoded)
+            repeats = [
+                dataclasses.replace(searched, name=f"{searched.name}/seed-{seed}", space={}, seed=seed)
+                for seed in range(config.seed + 1, config.seed + config.seeds)
+            ]
+            contests.append(Contest(name=job.name, method=name, search=searched, repeats=repeats))
+    return contests
+
+
+def run_comparison(
+    config: CompareConfig, prepared: "Prepared", contests: Sequence[Contest], workspace: "Workspace", console: Console
+) -> None:
+    """Search every contest, repeat the winners on further seeds, and show and record the table."""
+    from jobs.workspace import git_commit, package_versions
+    from pipeline.reports import plots
+    from pipeline.reports.comparison import comparison_markdown, comparison_records, comparison_table
+    from pipeline.reports.results import SweepResults
+    from pipeline.tracking.runs import SweepFacts, SweepRecorder
+    from pipeline.tracking.store import open_store
+
+    store = open_store(config.tracking)
+    facts = SweepFacts(
+        id=workspace.id,
+        jobs=[job for contest in contests for job in (contest.search, *contest.repeats)],
+        checkpoint=prepared.checkpoint,
+        config=dataclasses.asdict(config),
+        seed=config.seed,
+        git_commit=git_commit(),
+        versions=package_versions(),
+    )
+    results = SweepResults()
+    with SweepRecorder(store, facts) as recorder:
+        searches = [contest.search for contest in contests]
+        first = _run(config, config.search, searches, prepared, workspace, "search", (results, recorder), console)
+        won = {winner.trial.job: winner for winner in first.winners}
+        repeats = [
+            dataclasses.replace(job, settings=won[contest.search.name].trial.settings)
+            for contest in contests
+            if contest.search.name in won
+            for job in contest.repeats
+        ]
+        missing = dict(first.missing)
+        if repeats:
+            console.print(f"The winners' settings on {config.seeds - 1} more seeds")
+            once = dataclasses.replace(config.search, algorithm="grid", scheduler="none", space={})
+            second = _run(config, once, repeats, prepared, workspace, "seeds", (results, recorder), console)
+            won |= {winner.trial.job: winner for winner in second.winners}
+            missing |= second.missing
+        rows = [_row(contest, won, results) for contest in contests if contest.search.name in won]
+        if rows:
+            recorder.table(None, "comparison.json", comparison_records(rows))
+            recorder.text(None, "comparison.md", comparison_markdown(rows))
+            recorder.figure(None, "comparison.png", plots.comparison_figure(rows))
+            recorder.describe(None, comparison_markdown(rows))
+            recorder.flush()
+            console.print(comparison_table(rows))
+            console.print(
+                f"Recorded in {store.uri} (experiment {config.tracking.experiment}, comparison {workspace.id}); "
+                "champions are as before",
+                soft_wrap=True,
+            )
+        if missing:
+            raise SweepError("; ".join(missing.values()))
+
+
+def _run(
+    config: CompareConfig,
+    search: SearchConfig,
+    jobs: Sequence["Job"],
+    prepared: "Prepared",
+    workspace: "Workspace",
+    folder: str,
+    sinks: tuple["SweepResults", "SweepRecorder"],
+    console: Console,
+) -> "Outcome":
+    """One search of several jobs, with its progress."""
+    from jobs.preparation import slots
+    from pipeline.cluster.plan import plan_of
+    from pipeline.cluster.search import search_of
+    from pipeline.cluster.sweep import run
+    from pipeline.engine.events import SweepEvent
+    from pipeline.reports.progress import JobPlan, Progress
+
+    plans = {}
+    for job in jobs:
+        plan = plan_of(search_of(search, job), config.engine.epochs)
+        plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
+    results, recorder = sinks
+    with Progress(console, results, plans, slots=slots(config)) as progress:
+
+        def sink(event: SweepEvent) -> None:
+            results(event)
+            progress(event)
+            recorder(event)
+
+        return run(
+            jobs,
+            prepared.checkpoint,
+            search=search,
+            cluster=config.cluster,
+            folder=workspace.folder / folder,
+            sink=sink,
+        )
+
+
+def _row(contest: Contest, won: dict[str, "JobTested"], results: "SweepResults") -> "ComparisonRow":
+    from pipeline.engine.bundle import read_bundle
+    from pipeline.reports.comparison import ComparisonRow, costs
+
+    names = [name for name in (contest.search.name, *(job.name for job in contest.repeats)) if name in won]
+    winners = [won[name] for name in names]
+    trainings = [results.trials[name][won[name].trial.index] for name in names]
+    settings, bundle = winners[0].trial.settings, read_bundle(winners[0].bundle)
+    return ComparisonRow(
+        job=contest.name,
+        method=contest.method,
+        width=settings.method.shown_width,
+        learning_rate=settings.engine.learning_rate,
+        metric=contest.search.task.config.primary,
+        validation=tuple(winner.validation for winner in winners),
+        test=tuple(winner.primary for winner in winners),
+        baseline=winners[0].baseline,
+        num_trained=bundle.record.num_trained,
+        share=bundle.record.share,
+        bundle_bytes=bundle.num_bytes,
+        **costs(trainings),
+    )
+
+
+if __name__ == "__main__":
+    main()
