@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from pipeline.config import SweepConfig, TrackingConfig
+from pipeline.config import CheckpointConfig, SweepConfig, TrackingConfig
 from pipeline.errors import Fault
 
 
@@ -46,3 +47,30 @@ class BenchConfig(SweepConfig):
             if getattr(self, name) <= 0:
                 remedy = f"Set {name} to a number above 0"
                 yield Fault(where=name, value=str(getattr(self, name)), rule="must be above 0", remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertConfig:
+    """`python -m jobs.convert`: adapters of other programs to bundles, and back."""
+
+    checkpoint: CheckpointConfig
+    """To a bundle: what the adapter was trained on. A bundle knows its own."""
+    source: str = ""
+    """Folder that is read."""
+    target: str = ""
+    """Folder that is written; must not be there yet."""
+    to: Literal["auto", "bundle", "adapterhub", "peft", "edge"] = "auto"
+    """What is written. `auto`: a bundle of an adapter of AdapterHub, and the other way round. `peft`: a bundle of LoRA
+    for vLLM and others; `edge`: adapter and head for torch and transformers alone."""
+    job: str = ""
+    """To a bundle: task, or task/domain, that the adapter is for."""
+    head: bool = True
+    """Take the head along, if there is one."""
+    name: str | None = None
+    """To AdapterHub: what the adapter is called there. None: as the task."""
+    num_choices: int | None = None
+    """To AdapterHub, multiple choice: options of a question."""
+    safetensors: bool = False
+    """To AdapterHub: write safetensors, which `load_adapter` reads with `use_safetensors=True` alone."""
+    seed: int = 0
+    """To a bundle: of a new head."""

@@ -109,19 +109,15 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     try:
         values = _composed(name, lines, tasks)
         if name == "compare":
-            own_methods = [file.stem for root in (CONF, own) if root for file in (root / "method").glob("*.yaml")]
-            named = [one for one in _listed(values.get("methods")) if one in own_methods]
-            values["contenders"] = {one: _contender(_composed(name, [*lines, f"method={one}"], tasks)) for one in named}
+            known = {file.stem for root in (CONF, own) if root for file in (root / "method").glob("*.yaml")}
+            named = [method for method in values["methods"] if method in known]  # the others are refused later
+            variants = {method: _composed(name, [*lines, f"method={method}"], tasks) for method in named}
+            values["contenders"] = {
+                method: {"method": variant["method"], "space": variant["search"]["space"]}
+                for method, variant in variants.items()
+            }
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError([*faults, _unreadable("config", error)]) from error
-    if isinstance(values.get("search"), dict):
-        space = _searched(values)
-        if name != "compare":
-            values["search"]["space"] = space
-        else:
-            values["search"]["space"] = _without_nulls(_flat_space(values["search"].get("space") or {}))
-    if isinstance(values.get("method"), dict):
-        values["method"].pop("space", None)
     return values
 
 
@@ -132,33 +128,21 @@ def _composed(name: str, lines: list[str], tasks: dict[str, Any] | None) -> dict
         composed = OmegaConf.merge({"task": tasks}, OmegaConf.to_container(composed))
     values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
+    if isinstance(values.get("search"), dict):
+        method = values["method"] if isinstance(values.get("method"), dict) else {}
+        values["search"]["space"] = _space(method.pop("space", None) or {}, values["search"].get("space") or {}, method)
     return {str(key): value for key, value in values.items()}
 
 
-def _contender(values: dict[str, Any]) -> dict[str, Any]:
-    """One method of a comparison: its settings, and what is searched."""
-    space = _searched(values)
-    return {"method": {key: value for key, value in values["method"].items() if key != "space"}, "space": space}
-
-
-def _searched(values: dict[str, Any]) -> Any:
+def _space(default: Any, given: Any, method: dict[str, Any]) -> Any:
     """The search space: that of the method's file, changed by what `search.space` says."""
-    method = values["method"] if isinstance(values.get("method"), dict) else {}
-    own, given = _flat_space(method.get("space") or {}), _flat_space(values["search"].get("space") or {})
-    if not isinstance(own, dict) or not isinstance(given, dict):
-        return given
+    default, given = _flat_space(default), _flat_space(given)
+    if not isinstance(default, dict) or not isinstance(given, dict):
+        return given  # refused later
     if method.get("reduction_factor") is not None:
-        own.pop("method.width", None)  # which would have no effect
-    return _without_nulls(own | given)
-
-
-def _without_nulls(space: Any) -> Any:
-    """`search.space.method.width=null` takes a key out."""
-    return {key: value for key, value in space.items() if value is not None} if isinstance(space, dict) else space
-
-
-def _listed(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
+        default.pop("method.width", None)  # which would have no effect
+    # `search.space.method.width=null` takes a key out.
+    return {key: value for key, value in (default | given).items() if value is not None}
 
 
 @contextmanager

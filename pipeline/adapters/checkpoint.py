@@ -148,10 +148,7 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
     Returns:
         The bare model of an encoder; of a decoder the one with the language-model head, where that was saved.
     """
-    config = AutoConfig.from_pretrained(checkpoint.folder)
-    with torch.device("meta"):
-        base: PreTrainedModel = _model_class(checkpoint).from_config(config, dtype=torch.float32)
-    _drop_pooler(base)
+    base, config = empty_base(checkpoint), AutoConfig.from_pretrained(checkpoint.folder)
     persistent = set(base.state_dict())
     base.load_state_dict({name: t for name, t in tensors.items() if name in persistent}, strict=False, assign=True)
     base.tie_weights()
@@ -164,6 +161,16 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
         names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
         base.generation_config = GenerationConfig(**{name: getattr(config, name, None) for name in names})
     return base.requires_grad_(False).eval()
+
+
+def empty_base(checkpoint: Checkpoint) -> PreTrainedModel:
+    """Make the base model without its weights: on the meta device."""
+    with torch.device("meta"):
+        base: PreTrainedModel = _model_class(checkpoint).from_config(
+            AutoConfig.from_pretrained(checkpoint.folder), dtype=torch.float32
+        )
+    _drop_pooler(base)
+    return base
 
 
 def _model_class(checkpoint: Checkpoint) -> Any:

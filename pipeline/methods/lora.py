@@ -1,5 +1,6 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685), by peft: `W x + (alpha / r) B A x` at the attention's projections."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -67,7 +68,7 @@ def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Map
     """Write a folder in peft's layout, which vLLM and LoRAX serve.
 
     Args:
-        folder: Is made.
+        folder: Is made; must not be there yet.
         base: The frozen base, without adapters.
         config: Of the bundle.
         tensors: What `state` returned.
@@ -77,10 +78,12 @@ def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Map
 
     layout = _config(base, config)
     layout.base_model_name_or_path, layout.inference_mode = name, True
-    folder.mkdir(parents=True)
-    layout.save_pretrained(str(folder))
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    draft.mkdir(parents=True)
+    layout.save_pretrained(str(draft))
     weights = {f"base_model.model.{key}": tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
+    os.replace(draft, folder)
 
 
 def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":

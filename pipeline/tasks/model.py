@@ -70,10 +70,11 @@ class TaskModel(nn.Module):
         if self._anatomy.kind == "encoder-decoder":
             return _decoded(body, ids_BT, mask_BT)
         arguments: dict[str, Any] = {"input_ids": ids_BT, "attention_mask": mask_BT}
-        if self._reads_segments and "token_type_ids" in inputs:
-            arguments["token_type_ids"] = inputs["token_type_ids"]
-        if self._anatomy.positions and isinstance(self.base, PreTrainedModel):  # else peft counts them itself
-            arguments["position_ids"] = (mask_BT.cumsum(1) - 1).clamp(min=0)
+        if isinstance(self.base, PreTrainedModel):  # behind virtual tokens peft counts positions itself, in one segment
+            if self._reads_segments and "token_type_ids" in inputs:
+                arguments["token_type_ids"] = inputs["token_type_ids"]
+            if self._anatomy.positions:
+                arguments["position_ids"] = (mask_BT.cumsum(1) - 1).clamp(min=0)
         if self._anatomy.kind == "decoder":
             arguments["use_cache"] = False
         hidden_BTH = body(**arguments).last_hidden_state
@@ -101,16 +102,14 @@ class TaskModel(nn.Module):
 
 def _decoded(body: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Encode the text, and decode it again with each token shifted to the right by one, (B, T, H)."""
-    # BART's positions count from the left edge, so texts that are padded on the left are moved there and back.
     places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-    first_B1 = mask_BT.argmax(1, keepdim=True)
-    order_BT = (places_T + first_B1) % len(places_T)
-    ids_BT, mask_BT = ids_BT.gather(1, order_BT), mask_BT.gather(1, order_BT)
+    first_B1 = mask_BT.argmax(1, keepdim=True)  # for the way back
+    ids_BT, mask_BT = left_aligned(ids_BT, mask_BT)
     memory_BSH = body.get_encoder()(input_ids=ids_BT, attention_mask=mask_BT)[0]
     # A prompt's virtual tokens stand before the text.
     memory_mask_BS = F.pad(mask_BT, (memory_BSH.shape[1] - mask_BT.shape[1], 0), value=1)
     hidden_BTH = body.get_decoder()(
-        input_ids=torch.cat([_start(body.config, ids_BT, mask_BT), ids_BT[:, :-1]], dim=1),
+        input_ids=torch.cat([starts(body.config, ids_BT, mask_BT), ids_BT[:, :-1]], dim=1),
         attention_mask=mask_BT,
         encoder_hidden_states=memory_BSH,
         encoder_attention_mask=memory_mask_BS,
@@ -120,8 +119,15 @@ def _decoded(body: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return hidden_BTH[torch.arange(len(back_BT), device=back_BT.device)[:, None], back_BT]  # type: ignore[no-any-return]
 
 
-def _start(config: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The token that each text's decoding begins with, (B, 1)."""
+def left_aligned(ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Move texts that are padded on the left to the left edge, from which BART counts positions."""
+    places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+    order_BT = (places_T + mask_BT.argmax(1, keepdim=True)) % len(places_T)
+    return ids_BT.gather(1, order_BT), mask_BT.gather(1, order_BT)
+
+
+def starts(config: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The token that each text's decoding begins with, (B, 1); the texts are padded on the right."""
     start = getattr(config, "decoder_start_token_id", None)
     if start is None and config.model_type == "t5":
         start = config.pad_token_id  # which its config need not repeat

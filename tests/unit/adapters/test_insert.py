@@ -2,7 +2,6 @@ import pickle
 
 import pytest
 import torch
-from families import CONFIGS, inputs, make  # type: ignore[import-not-found]
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -22,6 +21,7 @@ from pipeline.adapters.insert import (
 from pipeline.adapters.layouts import LAYOUTS, Place
 from pipeline.config import MethodConfig
 from pipeline.errors import CheckpointError, ConfigError
+from tests.families import CONFIGS, inputs, make
 
 
 def forward(model: PreTrainedModel) -> Tensor:

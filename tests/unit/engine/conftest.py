@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,6 @@ from pipeline.data.splits import fingerprint
 from pipeline.engine.session import Session
 from pipeline.engine.trials import Job, Settings, trial_of
 from pipeline.tasks.kinds import task_for
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))  # for `families`
 
 
 @dataclass

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
-from families import CONFIGS, make  # type: ignore[import-not-found]
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +21,7 @@ from pipeline.engine.events import StepDone
 from pipeline.engine.loop import fit
 from pipeline.engine.session import Session
 from pipeline.engine.trials import Job, Settings, trial_of
+from tests.families import CONFIGS, make
 
 if TYPE_CHECKING:
     from conftest import Lab  # type: ignore[import-not-found]

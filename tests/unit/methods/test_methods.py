@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from families import CONFIGS, inputs, make  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
 from pipeline.adapters.checkpoint import fingerprint
 from pipeline.config import MethodConfig
 from pipeline.methods import METHODS, lora, virtual_tokens
 from pipeline.tasks.model import TaskModel
+from tests.families import CONFIGS, inputs, make
 
 WIDE = {"width": 4}
 EXTRA: Mapping[str, dict[str, Any]] = {"houlsby": WIDE | {"norms": True}, "full": {}, "probe": {}}

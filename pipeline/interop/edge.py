@@ -1,0 +1,80 @@
+"""A bundle as a folder that a device reads with torch and transformers alone: only the adapter travels."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModel
+
+from pipeline.adapters.anatomy import ANATOMIES, layers_of
+from pipeline.adapters.checkpoint import Checkpoint
+from pipeline.adapters.insert import chosen_layers
+from pipeline.adapters.layouts import LAYOUTS, PLACES
+from pipeline.engine.bundle import Bundle
+from pipeline.errors import BundleError, Fault
+from pipeline.interop import edge_runtime
+
+
+def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
+    """Write `adapter.json`, `adapter.safetensors` and `adapter.py` (`pipeline.interop.edge_runtime`).
+
+    Args:
+        folder: Must not be there yet.
+        bundle: With a bottleneck adapter, and a linear head.
+        checkpoint: What it was trained on; its weights are not read.
+
+    Raises:
+        BundleError: The bundle is of another kind.
+    """
+    record, tensors = bundle.record, bundle.tensors()
+    _check(bundle, checkpoint, tensors)
+    with torch.device("meta"):
+        base = AutoModel.from_config(AutoConfig.from_pretrained(checkpoint.folder))
+    method, layers = record.method, layers_of(base)
+    paths = {id(module): path for path, module in base.named_modules()}
+    places, norms = [], {}
+    for number in chosen_layers(method.layers, len(layers)):
+        layer, stack = layers[number]
+        for place in PLACES:
+            block, name = stack.sub_block(place), f"layers.{number}.{place}"
+            inside = {key: f"{paths[id(layer)]}.{getattr(block, key)}" for key in ("module", "source", "norm")}
+            if f"adapter.{name}.norm.weight" in tensors:
+                norms[inside["norm"]] = f"{name}.norm"
+            if place in LAYOUTS[method.name].places:
+                places.append({"name": name, **inside, "norm": inside["norm"] if block.post_norm else None})
+    facts = {
+        "checkpoint": record.checkpoint.location,
+        "checkpoint_sha256": record.checkpoint_sha256,
+        "task": record.job,
+        "kind": record.task.kind,
+        "labels": record.labels,
+        "pooling": checkpoint.pooling if record.task.kind in ("classification", "multiple_choice") else None,
+        "activation": "leaky_relu" if method.activation == "leakyrelu" else method.activation,
+        "scaling": method.scaling,
+        "reads": LAYOUTS[method.name].reads,
+        "places": places,
+        "norms": norms,
+    }
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    draft.mkdir(parents=True)
+    (draft / "adapter.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    save_file({key.removeprefix("adapter."): value for key, value in tensors.items()}, draft / "adapter.safetensors")
+    shutil.copy(edge_runtime.__file__, draft / "adapter.py")
+    os.replace(draft, folder)
+
+
+def _check(bundle: Bundle, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:
+    record = bundle.record
+    wrong = ""
+    if record.method.name not in LAYOUTS:
+        wrong = f"has the method {record.method.name}; only {', '.join(LAYOUTS)} are exported"
+    elif ANATOMIES[checkpoint.model_type].kind == "encoder-decoder":
+        wrong = f"is for {checkpoint.model_type}, an encoder with a decoder, which is not exported"
+    elif "head.linear.weight" not in tensors or "head.log_scale" in tensors:
+        wrong = f"has no linear head ({record.task.kind}, {record.task.scoring} scoring)"
+    if wrong:
+        remedy = "Serve it with the pipeline, or train one of the other kind"
+        raise BundleError(Fault(where=str(bundle.folder), value="", rule=wrong, remedy=remedy))

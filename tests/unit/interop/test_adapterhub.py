@@ -1,0 +1,497 @@
+"""AdapterHub's folders, as the library wrote them (`tests/parity`): the same hidden states, the same files back."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.adapters import insert
+from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, open_checkpoint
+from pipeline.config import CheckpointConfig, MethodConfig
+from pipeline.errors import BundleError
+from pipeline.interop.adapterhub import NAMINGS, Foreign, Shape, read, write
+from pipeline.tasks.model import LinearHead, TaskModel
+
+FIXTURES = Path(__file__).parents[2] / "parity" / "fixtures"
+ENCODERS = ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "distilbert")
+DECODERS = ("gpt2", "llama", "mistral")
+FAMILIES = (*ENCODERS, *DECODERS, "bart", "mbart", "t5", "mt5")
+ADAPTERS = ("seq_bn", "double_seq_bn", "par_bn", "partial")
+TOLERANCE = 5e-6
+"""Float32 of hidden states up to 6, in other orders of summation: attention is eager in one program and not in the
+other. Most families come out equal to the last bit."""
+
+Base = Callable[[str], PreTrainedModel]
+
+
+def checkpoint(family: str) -> Checkpoint:
+    return open_checkpoint(CheckpointConfig(name=family, source="path", location=str(FIXTURES / family / "base")))
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    """Family -> its tiny model, without adapters."""
+    made: dict[str, PreTrainedModel] = {}
+
+    def make(family: str) -> PreTrainedModel:
+        if family not in made:
+            made[family] = build_base(checkpoint(family), load_tensors(checkpoint(family)))
+        insert.detach(made[family])
+        return made[family]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def bert(base: Base) -> Shape:
+    return Shape.of(base("bert"))
+
+
+def reference(folder: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the model was given, and what came out with AdapterHub."""
+    tensors = load_file(FIXTURES / folder / "outputs.safetensors")
+    inputs = {key.removeprefix("inputs."): tensor for key, tensor in tensors.items() if key.startswith("inputs.")}
+    return inputs, tensors
+
+
+@torch.no_grad()
+def hidden(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    states: Tensor = model(**inputs).last_hidden_state
+    return states
+
+
+def put(foreign: Foreign, model: PreTrainedModel) -> None:
+    insert.attach(model, foreign.method, 0)
+    insert.load_adapter_state(model, foreign.adapter)
+
+
+def tensors_of(file: Path) -> dict[str, Tensor]:
+    loaded: dict[str, Tensor] = load_file(file) if file.suffix == ".safetensors" else torch.load(file)
+    return loaded
+
+
+# Parity
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_model_alone_computes_what_it_did_there(base: Base, family: str) -> None:
+    inputs, expected = reference(family)
+    assert torch.allclose(hidden(base(family), inputs), expected["hidden.none"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_foreign_adapter_computes_what_it_did_there(base: Base, family: str, name: str) -> None:
+    model = base(family)
+    inputs, expected = reference(family)
+    put(read(FIXTURES / family / name, Shape.of(model)), model)
+    assert (expected[f"hidden.{name}"] - expected["hidden.none"]).abs().max() > 0.1, "the adapter must matter"
+    assert torch.allclose(hidden(model, inputs), expected[f"hidden.{name}"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("change", [{"activation": "tanh"}, {"name": "parallel"}, {"scaling": 1.001}])
+def test_another_setting_is_no_parity(base: Base, change: dict[str, Any]) -> None:
+    inputs, expected = reference("bert")
+    model = base("bert")
+    foreign = read(FIXTURES / "bert" / "seq_bn", Shape.of(model))
+    put(dataclasses.replace(foreign, method=dataclasses.replace(foreign.method, **change)), model)
+    assert (hidden(model, inputs) - expected["hidden.seq_bn"]).abs().max() > 100 * TOLERANCE
+
+
+def test_every_family_with_names_has_fixtures() -> None:
+    assert set(NAMINGS) == set(FAMILIES) == {path.name for path in FIXTURES.iterdir()} - {"heads"}
+
+
+# What is read
+
+
+def test_the_presets_are_methods_of_ours(bert: Shape) -> None:
+    methods = {name: read(FIXTURES / "bert" / name, bert).method for name in ADAPTERS}
+    assert {name: method.name for name, method in methods.items()} == {
+        "seq_bn": "pfeiffer",
+        "double_seq_bn": "houlsby",
+        "par_bn": "parallel",
+        "partial": "houlsby",
+    }
+    assert (methods["par_bn"].scaling, methods["par_bn"].init) == (4.0, "zero")
+    partial = methods["partial"]
+    assert (partial.layers, partial.scaling, partial.activation) == ([0, 2], "learned", "gelu")
+    assert [partial.width_in(layer, 16) for layer in (0, 2)] == [8, 2]
+
+
+def test_layers_left_out_are_counted_on_from_the_encoder_in_the_decoder(base: Base) -> None:
+    shape = Shape.of(base("bart"))
+    assert shape.stacks == (2, 2)
+    foreign = read(FIXTURES / "bart" / "partial", shape)
+    assert foreign.method.layers == [0, 3]
+    assert {name.split(".")[1] for name in foreign.adapter} == {"0", "3"}
+
+
+# What is written
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_read_is_written_back_as_it_was(base: Base, tmp_path: Path, family: str, name: str) -> None:
+    original, written = FIXTURES / family / name, tmp_path / "written"
+    safetensors = (original / "adapter.safetensors").exists()
+    write(written, read(original, Shape.of(base(family))), safetensors=safetensors)
+    assert {file.name for file in written.iterdir()} == {file.name for file in original.iterdir()}
+    for file in original.iterdir():
+        if file.suffix == ".json":
+            assert (written / file.name).read_bytes() == file.read_bytes()
+        else:
+            tensors, expected = tensors_of(written / file.name), tensors_of(file)
+            assert list(tensors) == list(expected)
+            assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+
+
+def test_a_width_is_written_as_the_factor_that_gives_it(tmp_path: Path, bert: Shape) -> None:
+    foreign = read(FIXTURES / "bert" / "seq_bn", bert)
+    for hidden_size in (768, 1024, 312):
+        shape = Shape(model_type="bert", hidden_size=hidden_size, stacks=(3,))
+        for width in (*range(1, 130), 768, 1000):
+            method = MethodConfig(name="pfeiffer", width=width)
+            zeros = {
+                f"layers.{layer}.feed_forward.{leaf}": torch.zeros(size)
+                for layer in range(3)
+                for leaf, size in {"down.weight": 1, "down.bias": 1, "up.weight": 1, "up.bias": 1}.items()
+            }
+            made = Foreign(name="x", shape=shape, method=method, adapter=zeros, model_class=foreign.model_class)
+            folder = tmp_path / f"{hidden_size}-{width}"
+            write(folder, made)
+            factor = json.loads((folder / "adapter_config.json").read_text("utf-8"))["config"]["reduction_factor"]
+            assert int(hidden_size // factor) == width
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"name": "lora"}, "method.name"),
+        ({"name": "houlsby", "norms": True}, "method.norms"),
+        ({"name": "houlsby", "activation": "selu"}, "method.activation"),
+    ],
+)
+def test_a_method_that_the_library_lacks_is_refused(
+    tmp_path: Path, bert: Shape, values: dict[str, Any], field: str
+) -> None:
+    foreign = Foreign(name="x", shape=bert, method=MethodConfig(**values), adapter={}, model_class="BertAdapterModel")
+    with pytest.raises(BundleError) as caught:
+        write(tmp_path / "x", foreign)
+    assert [fault.where for fault in caught.value.faults] == [field]
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_is_not_written_to(tmp_path: Path, bert: Shape) -> None:
+    with pytest.raises(BundleError, match="is there already"):
+        write(tmp_path, read(FIXTURES / "bert" / "seq_bn", bert))
+    assert not any(tmp_path.iterdir())
+
+
+# What is refused
+
+
+def changed(tmp_path: Path, record: str = "adapter_config.json", **values: Any) -> Path:
+    """A copy of BERT's seq_bn whose record has other values; keys of the inner config begin with `config__`."""
+    folder = tmp_path / "changed"
+    shutil.copytree(FIXTURES / "bert" / "seq_bn", folder)
+    contents = json.loads((folder / record).read_text("utf-8"))
+    for key, value in values.items():
+        if key.startswith("config__"):
+            contents["config"][key.removeprefix("config__")] = value
+        else:
+            contents[key] = value
+    (folder / record).write_text(json.dumps(contents), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config__adapter_size", 3),
+        ("config__architecture", "lora"),
+        ("config__architecture", "prefix_tuning"),
+        ("config__architecture", "union"),
+        ("config__cross_adapter", True),
+        ("config__dropout", 0.95),
+        ("config__init_weights", "xavier"),
+        ("config__inv_adapter", "nice"),
+        ("config__leave_out", [0, 1, 2]),
+        ("config__leave_out", "all"),
+        ("config__ln_after", True),
+        ("config__ln_before", True),
+        ("config__mh_adapter", True),
+        ("config__non_linearity", "prelu"),
+        ("config__non_linearity", None),
+        ("config__original_ln_after", False),
+        ("config__original_ln_before", False),
+        ("config__output_adapter", False),
+        ("config__phm_layer", True),
+        ("config__reduction_factor", {"0": 2}),
+        ("config__reduction_factor", 0),
+        ("config__residual_before_ln", "post_add"),
+        ("config__residual_before_ln", False),
+        ("config__scaling", "channel"),
+        ("config__stochastic_depth", 0.1),
+        ("config__use_gating", True),
+        ("config", None),
+        ("hidden_size", 768),
+        ("model_type", "roberta"),
+        ("name", None),
+    ],
+)
+def test_a_setting_that_no_method_has_is_refused_by_name(tmp_path: Path, bert: Shape, key: str, value: Any) -> None:
+    folder = changed(tmp_path, **{key: value})
+    with pytest.raises(BundleError) as caught:
+        read(folder, bert)
+    (fault,) = caught.value.faults
+    assert fault.where == f"{folder / 'adapter_config.json'}: {key.replace('__', '.')}"
+    assert fault.value == str(value)
+
+
+def test_all_settings_that_are_in_the_way_are_named_at_once(tmp_path: Path, bert: Shape) -> None:
+    folder = changed(tmp_path, config__phm_layer=True, config__use_gating=True, config__scaling="channel")
+    with pytest.raises(BundleError) as caught:
+        read(folder, bert)
+    assert [fault.where.rpartition(".")[2] for fault in caught.value.faults] == ["phm_layer", "use_gating", "scaling"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"config__architecture": None},
+        {"config__phm_dim": 8},
+        {"config__adapter_residual_before_ln": True},
+        {"config__init_weights_seed": 3},
+        {"config__leave_out": None},
+        {"config__leave_out": [7]},
+        {"config__non_linearity": "ReLU"},
+    ],
+)
+def test_a_setting_without_effect_is_no_hindrance(tmp_path: Path, bert: Shape, values: dict[str, Any]) -> None:
+    expected = read(FIXTURES / "bert" / "seq_bn", bert).method
+    assert read(changed(tmp_path, **values), bert).method == expected
+
+
+def test_a_folder_without_a_version_has_the_old_names_of_gelu(tmp_path: Path, bert: Shape) -> None:
+    folder = changed(tmp_path, config__non_linearity="gelu")
+    assert read(folder, bert).method.activation == "gelu"
+    record = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    del record["version"]
+    (folder / "adapter_config.json").write_text(json.dumps(record), "utf-8")
+    assert read(folder, bert).method.activation == "gelu_new"
+
+
+def test_tensors_that_the_config_does_not_tell_of_are_refused_by_name(tmp_path: Path, bert: Shape) -> None:
+    folder = changed(tmp_path, config__leave_out=[0], config__reduction_factor={"1": 2, "default": 4})
+    with pytest.raises(BundleError) as caught:
+        read(folder, bert)
+    shown = str(caught.value)
+    assert "encoder.layer.0.output.adapters.probe.adapter_down.0.weight' has no place in a pfeiffer adapter" in shown
+    assert "layers.1.feed_forward.down.weight' has shape (4, 16), by config.reduction_factor it is (8, 16)" in shown
+
+
+def test_a_fusion_is_refused_by_its_file(tmp_path: Path, bert: Shape) -> None:
+    (tmp_path / "adapter_fusion_config.json").write_text("{}", "utf-8")
+    with pytest.raises(BundleError, match=r"adapter_fusion_config\.json: cannot be represented: it fuses"):
+        read(tmp_path, bert)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path, bert: Shape) -> None:
+    folder = changed(tmp_path)
+    tensors = tensors_of(folder / "pytorch_adapter.bin")
+    del tensors["bert.encoder.layer.2.output.adapters.probe.adapter_up.bias"]
+    torch.save(tensors, folder / "pytorch_adapter.bin")
+    with pytest.raises(BundleError, match=r"'layers\.2\.feed_forward\.up\.bias' is missing of a pfeiffer adapter"):
+        read(folder, bert)
+
+
+class Bomb:
+    """What a pickle may hold and a file of tensors must not."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return (print, ("a pickle was run",))
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "rule"),
+    [
+        ("adapter_config.json", None, "adapter_config.json: cannot be read (No such file or directory)"),
+        ("adapter_config.json", b"{", "is not valid JSON"),
+        ("adapter_config.json", b"[]", "must be a JSON object"),
+        ("pytorch_adapter.bin", None, "holds no adapter.safetensors and no pytorch_adapter.bin"),
+        ("pytorch_adapter.bin", b"nothing", "cannot be read as tensors"),
+        ("pytorch_adapter.bin", Bomb(), "cannot be read as tensors"),
+        ("pytorch_adapter.bin", [1], "must be tensors by name"),
+        ("adapter.safetensors", b"nothing", "cannot be read as tensors"),
+        ("head_config.json", None, "head_config.json: cannot be read"),
+        ("pytorch_model_head.bin", None, "holds no model_head.safetensors and no pytorch_model_head.bin"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    tmp_path: Path, bert: Shape, capfd: pytest.CaptureFixture[str], name: str, contents: Any, rule: str
+) -> None:
+    folder = changed(tmp_path)
+    if contents is None:
+        (folder / name).unlink()
+    elif isinstance(contents, bytes):
+        (folder / name).write_bytes(contents)
+    else:
+        torch.save(contents, folder / name)
+    with pytest.raises(BundleError) as caught:
+        read(folder, bert)
+    assert rule in str(caught.value)
+    assert "pickle was run" not in capfd.readouterr().out
+
+
+def test_a_family_whose_names_are_not_known_is_refused(base: Base) -> None:
+    model = base("bert")
+    model.config.model_type = "albert"
+    try:
+        with pytest.raises(BundleError, match="'albert' is a model family whose AdapterHub names are not known"):
+            Shape.of(model)
+    finally:
+        model.config.model_type = "bert"
+
+
+# Heads
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mbart"])
+def test_a_head_on_one_vector_says_what_it_did_there(base: Base, family: str) -> None:
+    model = base(family)
+    foreign = read(FIXTURES / family / "seq_bn", Shape.of(model))
+    assert foreign.head is not None
+    assert (foreign.head.kind, foreign.head.labels) == ("classification", ["bad", "fair", "good"])
+    put(foreign, model)
+    linear = LinearHead(16, 3, dropout=0.0)
+    linear.load_state_dict(dict(foreign.head.state))
+    task_model = TaskModel(model, linear, pooling=NAMINGS[family].pooling)
+    inputs, expected = reference(family)
+    with torch.no_grad():
+        logits = task_model.logits(task_model.pooled(inputs))
+    assert torch.allclose(logits, expected["logits.seq_bn"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "labels"),
+    [
+        ("tagging", "tagging", ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]),
+        ("static_tagging", "tagging", ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]),
+        ("question_answering", "extractive_qa", []),
+        ("static_question_answering", "extractive_qa", []),
+        ("multiple_choice", "multiple_choice", ["LABEL_0", "LABEL_1", "LABEL_2"]),
+    ],
+)
+def test_a_head_of_another_kind_says_what_it_did_there(base: Base, name: str, kind: str, labels: list[str]) -> None:
+    model = base("bert")
+    foreign = read(FIXTURES / "heads" / name, Shape.of(model))
+    assert foreign.head is not None
+    assert (foreign.head.kind, foreign.head.labels) == (kind, labels)
+    put(foreign, model)
+    inputs, expected = reference("heads")
+    features = hidden(model, inputs)
+    if kind == "multiple_choice":
+        features = features[:, 0]
+    logits = features @ foreign.head.state["linear.weight"].T + foreign.head.state["linear.bias"]
+    assert torch.allclose(logits.reshape(expected[f"logits.{name}"].shape), expected[f"logits.{name}"], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["tagging", "question_answering", "multiple_choice"])
+def test_a_head_of_another_kind_is_written_back_as_it_was(tmp_path: Path, bert: Shape, name: str) -> None:
+    original = FIXTURES / "heads" / name
+    write(tmp_path / name, read(original, bert), safetensors=name != "tagging")
+    for file in original.iterdir():
+        if file.suffix == ".json":
+            assert (tmp_path / name / file.name).read_bytes() == file.read_bytes()
+        else:
+            tensors, expected = tensors_of(tmp_path / name / file.name), tensors_of(file)
+            assert tensors.keys() == expected.keys()
+            assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("two_layers", "config.layers"),
+        ("pooler", "config.use_pooler"),
+        ("multilabel", "config.head_type"),
+        ("static_classification", "model_class"),
+    ],
+)
+def test_a_head_that_is_no_linear_map_is_refused_by_name(bert: Shape, name: str, field: str) -> None:
+    folder = FIXTURES / "heads" / name
+    with pytest.raises(BundleError) as caught:
+        read(folder, bert)
+    assert [fault.where for fault in caught.value.faults] == [f"{folder / 'head_config.json'}: {field}"]
+    assert read(folder, bert, with_head=False).head is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config", "tagging"),
+        ("config__head_type", "causal_lm"),
+        ("config__num_labels", 1),
+        ("config__label2id", {"bad": 0, "fair": 1}),
+        ("config__label2id", {"bad": 0, "fair": 1, "good": 3}),
+        ("config__dropout_prob", 0.95),
+    ],
+)
+def test_a_setting_that_no_head_has_is_refused_by_name(tmp_path: Path, bert: Shape, key: str, value: Any) -> None:
+    folder = changed(tmp_path, "head_config.json", **{key: value})
+    with pytest.raises(BundleError) as caught:
+        read(folder, bert)
+    (fault,) = caught.value.faults
+    assert fault.where == f"{folder / 'head_config.json'}: {key.replace('__', '.')}"
+
+
+def test_a_head_of_another_size_than_its_record_says_is_refused(tmp_path: Path, bert: Shape) -> None:
+    folder = changed(tmp_path, "head_config.json", config__num_labels=4, config__label2id=None)
+    with pytest.raises(BundleError, match=r"has a weight of shape \(3, 16\), head_config.json means \(4, 16\)"):
+        read(folder, bert)
+
+
+@pytest.mark.parametrize(("family", "head_type"), [("t5", "question_answering"), ("mbart", "classification")])
+def test_a_head_that_reads_other_states_there_is_refused(
+    base: Base, tmp_path: Path, family: str, head_type: str
+) -> None:
+    shutil.copytree(FIXTURES / family / "par_bn", tmp_path / "x")
+    record = {"config": {"head_type": head_type, "layers": 1, "num_labels": 2}, "name": "probe"}
+    (tmp_path / "x" / "head_config.json").write_text(json.dumps(record), "utf-8")
+    torch.save({"heads.probe.1.weight": torch.zeros(2, 16)}, tmp_path / "x" / "pytorch_model_head.bin")
+    with pytest.raises(BundleError, match=rf"config\.head_type: '{head_type}' cannot be represented on {family}"):
+        read(tmp_path / "x", Shape.of(base(family)))
+
+
+def test_a_head_is_told_from_one_whose_name_begins_alike(tmp_path: Path, bert: Shape) -> None:
+    expected = read(FIXTURES / "bert" / "seq_bn", bert).head
+    folder = changed(tmp_path)
+    tensors = tensors_of(folder / "pytorch_model_head.bin")
+    others = {key.replace("probe", "probe2"): torch.zeros(7) for key in tensors}
+    torch.save(tensors | others, folder / "pytorch_model_head.bin")
+    head = read(folder, bert).head
+    assert head is not None
+    assert expected is not None
+    assert all(torch.equal(head.state[key], expected.state[key]) for key in expected.state)
+
+
+def test_a_head_without_a_bias_has_one_of_zeros(tmp_path: Path, bert: Shape) -> None:
+    folder = changed(tmp_path, "head_config.json", config__bias=False)
+    tensors = tensors_of(folder / "pytorch_model_head.bin")
+    torch.save({"heads.probe.1.weight": tensors["heads.probe.1.weight"]}, folder / "pytorch_model_head.bin")
+    head = read(folder, bert).head
+    assert head is not None
+    assert head.state["linear.bias"].tolist() == [0, 0, 0]
+
+
+def test_an_adapter_without_a_head_has_none(bert: Shape) -> None:
+    assert read(FIXTURES / "bert" / "par_bn", bert).head is None
