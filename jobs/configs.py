@@ -1,10 +1,10 @@
 """The settings of the small commands; those of a sweep are in `pipeline.config`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import CheckpointConfig, SweepConfig, TrackingConfig
+from pipeline.config import CheckpointConfig, SweepConfig, TaskConfig, TrackingConfig
 from pipeline.errors import Fault
 
 
@@ -55,8 +55,12 @@ class ConvertConfig:
 
     checkpoint: CheckpointConfig
     """To a bundle: what the adapter was trained on. A bundle knows its own."""
+    tracking: TrackingConfig
+    """Where `source` is looked up if it is a registered name."""
+    task: Mapping[str, TaskConfig]
+    """Every known task; filled as in a sweep."""
     source: str = ""
-    """Folder that is read."""
+    """Folder that is read; or a task or task/domain, whose champion is read."""
     target: str = ""
     """Folder that is written; must not be there yet."""
     to: Literal["auto", "bundle", "adapterhub", "peft", "edge"] = "auto"

@@ -1,20 +1,23 @@
 """`python -m jobs.convert`: an adapter of another program becomes a bundle, or a bundle an adapter of another program.
 
 source=<what save_adapter wrote> target=<new folder> checkpoint=bert_base job=sentiment
-source=<bundle> target=<new folder> [to=peft|edge]
+source=<bundle, or task> target=<new folder> [to=peft|edge]
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from jobs.configs import ConvertConfig
-from jobs.entry import compose_values, entry
+from jobs.entry import entry
 from pipeline.config import MethodConfig, TaskConfig
 from pipeline.errors import BundleError, ConfigError, Fault
-from pipeline.strict import build, nearest
+from pipeline.strict import nearest
+
+if TYPE_CHECKING:
+    from pipeline.engine.bundle import Bundle
 
 
 @entry("convert", ConvertConfig)
@@ -36,12 +39,28 @@ def kind_of_target(config: ConvertConfig) -> str:
     """What is written: what the command says, or else the other of what `source` holds."""
     if config.to != "auto":
         return config.to
+    source = Path(config.source)
     for file, kind in {"bundle.json": "adapterhub", "adapter_config.json": "bundle"}.items():
-        if (Path(config.source) / file).is_file():
+        if (source / file).is_file():
             return kind
+    if not source.exists():
+        return "adapterhub"  # a registered name
     rule = "holds no bundle.json and no adapter_config.json"
     remedy = "Give a bundle, or a folder that save_adapter wrote"
     raise ConfigError(Fault(where="source", value=config.source, rule=rule, remedy=remedy))
+
+
+def bundle_at(config: ConvertConfig) -> "Bundle":
+    """The bundle in the folder `source`; where there is no such folder, that of the champion of this name."""
+    from pipeline.engine.bundle import read_bundle
+
+    folder = Path(config.source)
+    if not folder.exists():
+        from pipeline.tracking.registry import fetch
+        from pipeline.tracking.store import open_store
+
+        folder = fetch(open_store(config.tracking, create=False), config.source)
+    return read_bundle(folder)
 
 
 def to_bundle(config: ConvertConfig) -> Iterator[str]:
@@ -68,11 +87,10 @@ def to_bundle(config: ConvertConfig) -> Iterator[str]:
 def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
     """Bundle -> AdapterHub's folder."""
     from pipeline.adapters.checkpoint import open_checkpoint
-    from pipeline.engine.bundle import read_bundle
     from pipeline.interop.adapterhub import write
     from pipeline.interop.bundles import foreign_of
 
-    bundle = read_bundle(Path(config.source))
+    bundle = bundle_at(config)
     foreign = foreign_of(
         bundle,
         open_checkpoint(bundle.record.checkpoint),
@@ -90,10 +108,9 @@ def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
 def to_peft(config: ConvertConfig) -> Iterator[str]:
     """Bundle of LoRA -> peft's folder, without the head."""
     from pipeline.adapters.checkpoint import empty_base, open_checkpoint
-    from pipeline.engine.bundle import read_bundle
     from pipeline.methods import lora
 
-    bundle = read_bundle(Path(config.source))
+    bundle = bundle_at(config)
     method = bundle.record.method
     if method.name != "lora":
         rule, remedy = f"has the method {method.name}, which peft does not have", "Give a bundle of METHOD=lora"
@@ -108,10 +125,9 @@ def to_peft(config: ConvertConfig) -> Iterator[str]:
 def to_edge(config: ConvertConfig) -> Iterator[str]:
     """Bundle -> a folder for torch and transformers alone."""
     from pipeline.adapters.checkpoint import open_checkpoint
-    from pipeline.engine.bundle import read_bundle
     from pipeline.interop.edge import export
 
-    bundle = read_bundle(Path(config.source))
+    bundle = bundle_at(config)
     export(Path(config.target), bundle, open_checkpoint(bundle.record.checkpoint))
     yield f"{bundle.record.method.name} and head of {bundle.record.job}: {bundle.record.num_trained} parameters"
     yield f"For torch and transformers: {config.target}"
@@ -141,16 +157,11 @@ def task_of(config: ConvertConfig) -> tuple[TaskConfig, str]:
     Raises:
         ConfigError: There is none of that name.
     """
-    faults: list[Fault] = []
-    own = [argument for argument in sys.argv[1:] if argument.startswith("conf=")]
-    tasks = compose_values("sweep", own, faults)["task"]
     name, _, domain = config.job.partition("/")
-    if name not in tasks:
-        remedy = nearest(name, sorted(tasks)) if name else "Name the task that the adapter is for: job=sentiment"
-        faults.append(Fault(where="job", value=config.job, rule="is no task", remedy=remedy))
-    if faults:
-        raise ConfigError(faults)
-    task = build(TaskConfig, tasks[name], where=f"task.{name}")
+    if name not in config.task:
+        remedy = nearest(name, sorted(config.task)) if name else "Name the task that the adapter is for: job=sentiment"
+        raise ConfigError(Fault(where="job", value=config.job, rule="is no task", remedy=remedy))
+    task = config.task[name]
     return task, domain or task.default_domain
 
 

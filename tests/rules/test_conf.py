@@ -10,6 +10,7 @@ import yaml
 
 import jobs.configs
 import jobs.entry
+import pipeline.config
 from jobs.entry import compose_values
 from pipeline.errors import ConfigError, Fault
 from pipeline.strict import build
@@ -58,7 +59,8 @@ def compose(command: str, *arguments: str) -> dict[str, Any]:
 
 def config_class(command: str) -> type[Any]:
     """`conf/sweep.yaml` is a `SweepConfig`."""
-    return getattr(jobs.configs, f"{command.capitalize()}Config")  # type: ignore[no-any-return]
+    name = f"{command.capitalize()}Config"
+    return getattr(jobs.configs if hasattr(jobs.configs, name) else pipeline.config, name)  # type: ignore[no-any-return]
 
 
 def groups_of(file: Path) -> list[str]:

@@ -42,7 +42,7 @@ def bundled(
     checkpoint = open_checkpoint(CheckpointConfig(name=family, source="path", location=str(folder / "base")))
     base = build_base(checkpoint, load_tensors(checkpoint))
     task_config = TaskConfig(name="t", kind=kind, scoring=scoring)  # type: ignore[arg-type]
-    config = MethodConfig(**({"name": "houlsby", "width": 4} | method))
+    config = MethodConfig(**{"name": "houlsby", "width": 4, **method})
     task = restore(task_config, LABELS)
     model = fresh_model(base, checkpoint, task, config, EngineConfig(), seed=1)
     with torch.no_grad():
