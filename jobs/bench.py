@@ -9,7 +9,7 @@ import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +18,9 @@ from jobs.configs import BenchConfig
 from jobs.entry import entry
 from pipeline.errors import ConfigError, Fault, PipelineError
 
+if TYPE_CHECKING:
+    from pipeline.engine.trials import Job
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "bench"
 PEER = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
 OURS, SEQ_BN, FULL = "this engine, pfeiffer", "adapters 1.3.0, seq_bn", "Hugging Face Trainer, full fine-tuning"
@@ -25,6 +28,8 @@ OURS, SEQ_BN, FULL = "this engine, pfeiffer", "adapters 1.3.0, seq_bn", "Hugging
 
 @entry("bench", BenchConfig)
 def main(config: BenchConfig, console: Console) -> None:
+    import torch
+
     from jobs.workspace import git_commit
     from pipeline.adapters.checkpoint import load_tokenizer, open_checkpoint
     from pipeline.engine.prepare import prepare_jobs
@@ -37,30 +42,24 @@ def main(config: BenchConfig, console: Console) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         rows.write_text("".join(json.dumps(dict(row.fields)) + "\n" for row in job.dataset.train.rows), "utf-8")
-        shared = [str(config.seconds), str(checkpoint.folder), str(rows)]
-        sizes = [str(config.engine.batch_size), str(job.task.config.max_length)]
-        commands = {
-            OURS: [sys.executable, str(SCRIPTS / "ours.py"), str(config.seconds), *sys.argv[1:]],
-            SEQ_BN: [str(PEER), str(SCRIPTS / "peer.py"), "seq_bn", *shared, *sizes],
-            FULL: [str(PEER), str(SCRIPTS / "peer.py"), "full", *shared, *sizes],
-        }
-        figures: dict[str, list[float]] = {name: [] for name in commands}
-        facts: dict[str, Any] = {}
-        for number in range(config.rounds):
-            for name, command in commands.items():
-                facts[name] = _measure(command)
-                figures[name].append(facts[name].pop("rows_per_s"))
-                console.print(f"round {number + 1}/{config.rounds}  {name}: {figures[name][-1]:.1f} rows/s")
-    console.print(_table(figures))
+        models: dict[str, tuple[Path, str]] = {checkpoint.config.name: (checkpoint.folder, config.engine.precision)}
+        if config.base_sized if config.base_sized is not None else torch.cuda.is_available():
+            precision = "bfloat16" if torch.cuda.is_available() else "float32"
+            models["BERT base, random weights"] = (_bert_base(Path(folder) / "base", checkpoint.folder), precision)
+        tables = {}
+        for name, (model, precision) in models.items():
+            figures, facts = _rounds(config, job, rows, model, precision, name, console)
+            console.print(_table(figures, f"Training speed: {name}, {precision}"))
+            tables[name] = {"precision": precision, "rows_per_s": figures, "last": facts}
     result = {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "commit": git_commit(),
         "job": job.name,
         "rows": len(job.dataset.train.rows),
         "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "machine": platform.platform(),
-        "rows_per_s": figures,
-        "last": facts,
+        "models": tables,
     }
     file = Path(config.runs) / f"bench-{datetime.now():%Y%m%d-%H%M%S}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +67,44 @@ def main(config: BenchConfig, console: Console) -> None:
     for name in (OURS, SEQ_BN):
         versions = ", ".join(f"{package} {version}" for package, version in facts[name]["versions"].items())
         console.print(f"{name}: {versions}, {facts[name]['threads']} threads")
-    console.print(f"{job.name}, {result['rows']} rows, {os.cpu_count()} cores, {result['machine']}, {result['date']}")
+    console.print(
+        f"{job.name}, {result['rows']} rows, {os.cpu_count()} cores, {result['device']}, {result['machine']}, "
+        f"{result['date']}",
+        soft_wrap=True,
+    )
     console.print(f"commit {result['commit']}; in {file}")
+
+
+def _rounds(
+    config: BenchConfig, job: "Job", rows: Path, model: Path, precision: str, name: str, console: Console
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Measure each in turn, several times; rows a second, and what else each said at last."""
+    shared = [str(config.seconds), str(model), str(rows)]
+    sizes = [str(config.engine.batch_size), str(job.task.config.max_length), precision]
+    own = [*sys.argv[1:], f'checkpoint="{model}"', f"engine.precision={precision}"]
+    commands = {
+        OURS: [sys.executable, str(SCRIPTS / "ours.py"), str(config.seconds), *own],
+        SEQ_BN: [str(PEER), str(SCRIPTS / "peer.py"), "seq_bn", *shared, *sizes],
+        FULL: [str(PEER), str(SCRIPTS / "peer.py"), "full", *shared, *sizes],
+    }
+    figures: dict[str, list[float]] = {what: [] for what in commands}
+    facts: dict[str, Any] = {}
+    for number in range(config.rounds):
+        for what, command in commands.items():
+            facts[what] = _measure(command)
+            figures[what].append(facts[what].pop("rows_per_s"))
+            console.print(f"{name}: round {number + 1}/{config.rounds}  {what}: {figures[what][-1]:.1f} rows/s")
+    return figures, facts
+
+
+def _bert_base(folder: Path, tokenizer: Path) -> Path:
+    """Save a BERT of the base size (12 layers, 768 wide) with random weights, which serve for speed."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    BertModel(BertConfig(vocab_size=len(words)), add_pooling_layer=False).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
 
 
 def _measure(command: list[str]) -> dict[str, Any]:
@@ -84,8 +119,8 @@ def _measure(command: list[str]) -> dict[str, Any]:
     return result
 
 
-def _table(figures: dict[str, list[float]]) -> Table:
-    table = Table(title="Training speed", title_justify="left")
+def _table(figures: dict[str, list[float]], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
     table.add_column("what")
     for title in ("rows/s, median", "min", "max", "ours is, each round"):
         table.add_column(title, justify="right")

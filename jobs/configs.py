@@ -41,6 +41,8 @@ class BenchConfig(SweepConfig):
     """Measurements of each; they take turns."""
     seconds: float = 20.0
     """Least length of one measurement, warm-up aside; ours ends with an epoch."""
+    base_sized: bool | None = None
+    """Measure a BERT of the base size with random weights too. None: where there is a GPU."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("rounds", "seconds"):

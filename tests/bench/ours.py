@@ -28,7 +28,7 @@ def main() -> None:
     checkpoint = open_checkpoint(config.checkpoint)
     tokenizer = load_tokenizer(checkpoint)
     job = prepare_jobs(config, tokenizer)[0]
-    base = build_base(checkpoint, load_tensors(checkpoint))
+    base = build_base(checkpoint, load_tensors(checkpoint)).to("cuda" if torch.cuda.is_available() else "cpu")
     trial = trial_of(job, 0, {"engine.epochs": 1000})
     train = job.encoded["train"]
     assert tokenizer.pad_token_id is not None

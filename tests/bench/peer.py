@@ -1,6 +1,6 @@
 """Rows a second of AdapterHub's trainer and of full fine-tuning; runs in `.venv-peer`, and imports nothing of ours.
 
-`python tests/bench/peer.py <seq_bn | full> <seconds> <checkpoint folder> <rows.jsonl> <batch size> <max length>`
+`python tests/bench/peer.py <seq_bn | full> <seconds> <checkpoint> <rows.jsonl> <batch size> <max length> <precision>`
 """
 
 import json
@@ -42,7 +42,7 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
 
 
 def main() -> None:
-    method, seconds, checkpoint, rows_file, batch_size, max_length = sys.argv[1:]
+    method, seconds, checkpoint, rows_file, batch_size, max_length, precision = sys.argv[1:]
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     with open(rows_file, encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
@@ -66,6 +66,7 @@ def main() -> None:
             folder,
             per_device_train_batch_size=int(batch_size),
             learning_rate=1e-4,
+            bf16=precision == "bfloat16",
             num_train_epochs=1000,
             save_strategy="no",
             report_to="none",
