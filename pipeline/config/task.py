@@ -2,26 +2,39 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Literal
 
 from pipeline.config.rules import above, between, fault
 from pipeline.errors import Fault
 
-Kind = Literal["classification", "tagging", "multiple_choice", "extractive_qa"]
+Kind = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "generation"]
 
 FIELDS: Mapping[Kind, Mapping[str, type]] = {
     "classification": {"text": str, "text_pair": str, "label": str},
     "tagging": {"tokens": list, "tags": list},
     "multiple_choice": {"question": str, "options": list, "answer": int},
     "extractive_qa": {"question": str, "context": str, "answers": dict},
+    "generation": {
+        "text": str,
+        "text_pair": str,
+        "question": str,
+        "context": str,
+        "options": list,
+        "answer": int,
+        "label": str,
+        "target": str,
+    },
 }
-"""The canonical fields of a row of each kind; `text_pair` is there where the task maps it."""
+"""The canonical fields of a row of each kind, the target last. `text_pair` is there where the task maps it; of
+generation those are there that prompt and completion mention, and any of them can be the target."""
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "tagging": ("f1",),
     "multiple_choice": ("accuracy",),
     "extractive_qa": ("f1", "exact_match"),
+    "generation": ("exact_match", "chrf"),
 }
 """What `metric` may be for each kind; the first is the default."""
 
@@ -68,6 +81,17 @@ class TaskConfig:
     """Multiple choice: question and option in one input (BertForMultipleChoice), or two encodings compared."""
     class_weights: bool = False
     """Classification: weigh each label by the inverse of its share of the training rows."""
+    prompt: str = "{text}"
+    """Generation: what the model reads, with canonical fields in braces (`{{` and `}}` are braces)."""
+    completion: str = "{target}"
+    """Generation: what it shall write; its one field is the task's target. `options` are lines that begin with a
+    letter, and `answer` is its letter."""
+    max_new_tokens: int = 32
+    """Generation: longest completion in sub-tokens; they are taken from `max_length`."""
+    beams: int = 1
+    """Generation: candidates that beam search keeps; 1 is greedy."""
+    rows: str | None = None
+    """The task whose rows (starter, files) this one reads, posed in another way. None: its own."""
     hub: Mapping[str, HubConfig] = field(default_factory=dict)
     """Domain -> data set on the hub."""
 
@@ -79,8 +103,21 @@ class TaskConfig:
     @property
     def columns(self) -> Mapping[str, str]:
         """Canonical field -> name in the user's files, for every field that a row of this task must have."""
-        names = (name for name in FIELDS[self.kind] if name != "text_pair" or name in self.fields)
+        if self.kind == "generation":
+            mentioned = {*placeholders(self.prompt), *placeholders(self.completion)}
+            if "answer" in mentioned:
+                mentioned.add("options")  # which it is a position in
+            names = [name for name in FIELDS[self.kind] if name in mentioned]
+        else:
+            names = [name for name in FIELDS[self.kind] if name != "text_pair" or name in self.fields]
         return {name: self.fields.get(name, name) for name in names}
+
+    @property
+    def target(self) -> str:
+        """The canonical field that is predicted."""
+        if self.kind == "generation":
+            return placeholders(self.completion)[0]
+        return list(FIELDS[self.kind])[-1]
 
     def faults(self, where: str) -> Iterator[Fault]:
         allowed = METRICS[self.kind]
@@ -100,6 +137,62 @@ class TaskConfig:
             rule = "must be at least 0 and at most half of max_length"
             remedy = f"Set {where}.stride to {self.max_length // 2} or less"
             yield fault(f"{where}.stride", self.stride, rule, remedy)
+        yield from above(f"{where}.max_new_tokens", self.max_new_tokens)
+        yield from above(f"{where}.beams", self.beams)
+        if self.kind == "generation":
+            yield from self._template_faults(where)
+            if self.max_new_tokens > self.max_length // 2:
+                rule = "must be at most half of max_length, which prompt and completion share"
+                remedy = f"Set {where}.max_new_tokens to {self.max_length // 2} or less, or raise max_length"
+                yield fault(f"{where}.max_new_tokens", self.max_new_tokens, rule, remedy)
+        else:
+            for name, given, default in (
+                ("prompt", self.prompt, "{text}"),
+                ("completion", self.completion, "{target}"),
+            ):
+                if given != default:
+                    remedy = "Remove it, or set kind: generation"
+                    yield fault(f"{where}.{name}", given, f"means nothing in a task of {self.kind}", remedy)
+
+    def _template_faults(self, where: str) -> Iterator[Fault]:
+        known = FIELDS["generation"]
+        found: dict[str, list[str]] = {}
+        for name, template in (("prompt", self.prompt), ("completion", self.completion)):
+            remedy = f"Write fields in braces, each one of {', '.join(known)}, and other braces twice: {{{{ }}}}"
+            try:
+                found[name] = placeholders(template)
+            except ValueError as error:
+                yield fault(f"{where}.{name}", template, f"is no template ({error})", remedy)
+                continue
+            for unknown in dict.fromkeys(one for one in found[name] if one not in known):
+                yield fault(f"{where}.{name}", template, f"has {{{unknown}}}, which is no field", remedy)
+        if len(found) < 2:
+            return
+        if not found["prompt"]:
+            rule, remedy = "has no field: every row would be the same", "Put one in, such as {text}"
+            yield fault(f"{where}.prompt", self.prompt, rule, remedy)
+        if len(found["completion"]) != 1:
+            rule = f"must have exactly one field, the target, and has {len(found['completion'])}"
+            yield fault(f"{where}.completion", self.completion, rule, "Keep one, such as {target}")
+        elif found["completion"][0] in found["prompt"]:
+            rule = f"holds the target {{{found['completion'][0]}}}, which completion asks for"
+            yield fault(f"{where}.prompt", self.prompt, rule, "Take it out of the prompt")
+
+
+def placeholders(template: str) -> list[str]:
+    """The fields that a template names in braces, in order.
+
+    Raises:
+        ValueError: It is no template: a brace stands alone, or something follows a field's name in its braces.
+    """
+    names = []
+    for _, name, layout, conversion in Formatter().parse(template):
+        if name is None:
+            continue
+        if layout or conversion:
+            raise ValueError(f"{{{name}}} has something after its name")
+        names.append(name)
+    return names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

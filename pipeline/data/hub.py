@@ -15,9 +15,6 @@ from pipeline.errors import DataError, Fault
 if TYPE_CHECKING:
     import datasets
 
-TARGETS = ("label", "tags", "answer", "answers")
-"""The fields that are learned: their values are hidden in the test splits of many data sets."""
-
 Column = str | list[str]
 
 _PATIENCE_S = 10
@@ -41,14 +38,13 @@ def open_dataset(task: TaskConfig, domain: str) -> Source:
         raise DataError(faults)
     splits = {}
     notes = [f"{config.id}[{other}] was not read." for other in loaded if other not in named.values()]
-    target = next(field for field in TARGETS if field in task.columns)
     for name, part in named.items():
         if part not in loaded:
             continue
         where = f"{config.id}[{part}]"
         records = _canonical(loaded[part], config, task)
-        if records and all(record[target] in (None, -1, "") for record in records):
-            notes.append(f"{where} was not read: {target} is hidden in all of its {len(records)} rows.")
+        if records and all(record[task.target] in (None, -1, "") for record in records):  # as many publishers do
+            notes.append(f"{where} was not read: {task.target} is hidden in all of its {len(records)} rows.")
         else:
             splits[name] = SplitSource(where, _rows(records, task, where))
     if "train" not in splits:

@@ -141,15 +141,16 @@ def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
     """Map each domain of the task to its folder; files right in the task's folder are the default domain."""
     root = _root(data)
     there = _task_folders(root)
-    if task.name not in there:
-        rule = f"has no task `{task.name}` ({root.name}/{task.name} holds no train, validation or test file)"
+    name = task.rows or task.name
+    if name not in there:
+        rule = f"has no task `{name}` ({root.name}/{name} holds no train, validation or test file)"
         remedy = f"Use one of its tasks ({', '.join(there) or 'none'}), or give DATA=<dir> or DATA=hub"
         raise DataError(Fault(where="DATA", value=data.source, rule=rule, remedy=remedy))
-    found = _domain_folders(root / task.name)
+    found = _domain_folders(root / name)
     own = found.pop("", None)
     if own is not None:
         if task.default_domain in found:
-            rule = f"holds {task.name} twice: in the folder itself and in {task.default_domain}/"
+            rule = f"holds {name} twice: in the folder itself and in {task.default_domain}/"
             remedy = "Move one of the two away"
             raise DataError(Fault(where=str(own), value="", rule=rule, remedy=remedy))
         found[task.default_domain] = own

@@ -40,8 +40,6 @@ from pipeline.tasks.task import (
 class Classification(Task):
     """Softmax over the labels from the pooled text; a pair of texts is one input with a separator between."""
 
-    target = "label"
-
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
         shares = shares_of(row.fields["label"] for row in rows)

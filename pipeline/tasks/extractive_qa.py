@@ -43,8 +43,6 @@ class ExtractiveQA(Task):
     answer, and takes their probability, so that spans of several windows can be compared.
     """
 
-    target = "answers"
-
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
         yield from empty_faults(row, "question", "context")

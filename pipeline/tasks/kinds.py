@@ -6,6 +6,7 @@ from pipeline.config import Kind, TaskConfig
 from pipeline.data.rows import Dataset
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.extractive_qa import ExtractiveQA
+from pipeline.tasks.generation import Generation
 from pipeline.tasks.multiple_choice import MultipleChoice
 from pipeline.tasks.tagging import Tagging
 from pipeline.tasks.task import Task
@@ -15,6 +16,7 @@ TASK_KINDS: Mapping[Kind, type[Task]] = {
     "tagging": Tagging,
     "multiple_choice": MultipleChoice,
     "extractive_qa": ExtractiveQA,
+    "generation": Generation,
 }
 
 

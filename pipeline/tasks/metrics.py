@@ -6,6 +6,7 @@ row contributes a few counts (its sufficient statistic), a resample of the rows 
 scikit-learn and seqeval are not installed, as on a machine that only trains, the values come from the counts too.
 """
 
+import importlib.util
 import re
 import string
 from collections import Counter
@@ -166,6 +167,19 @@ def word_f1(answer: str, gold: Sequence[str]) -> float:
 def _overlap_f1(words: list[str], gold: list[str]) -> float:
     shared = sum((Counter(words) & Counter(gold)).values())
     return 2 * shared / (len(words) + len(gold)) if shared else 0.0
+
+
+def has_chrf() -> bool:
+    """Whether sacrebleu is installed, which `chrf` needs."""
+    return importlib.util.find_spec("sacrebleu") is not None
+
+
+def chrf(answers: Sequence[str], gold: Sequence[str]) -> list[float]:
+    """Sentence chrF of each answer (Popović 2015; sacrebleu's character 6-grams and beta 2), from 0 to 1."""
+    from sacrebleu.metrics import CHRF
+
+    measure = CHRF()
+    return [measure.sentence_score(said, [wanted]).score / 100 for said, wanted in zip(answers, gold, strict=True)]
 
 
 def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:

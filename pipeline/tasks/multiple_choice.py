@@ -22,9 +22,10 @@ from pipeline.tasks.task import (
     Output,
     Scores,
     Task,
+    answer_faults,
     empty_faults,
-    fault,
     is_truncated,
+    option_faults,
     pad_inputs,
     pieces,
     row_numbers,
@@ -45,25 +46,14 @@ class MultipleChoice(Task):
     it (BertForMultipleChoice); `scoring: dual` encodes them apart, the question once, and compares them.
     """
 
-    target = "answer"
-
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
         yield from empty_faults(row, "question")
-        options = row.fields["options"]
-        if len(options) < 2:
-            yield fault(row, options, "has fewer than 2 options", "Give at least two options")
-        for i, option in enumerate(options):
-            if not option.strip():
-                rule = f"has an empty option at position {i}, from 0"
-                yield fault(row, options, rule, "Write the option, or remove it")
+        yield from option_faults(row)
 
     @classmethod
     def target_faults(cls, row: Row) -> Iterator[Fault]:
-        answer, last = row.fields["answer"], len(row.fields["options"]) - 1
-        if not 0 <= answer <= last:
-            rule = f"is out of range: the answer is a position in options, from 0 to {last}"
-            yield fault(row, answer, rule, "Count the options from 0")
+        yield from answer_faults(row)
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise the rows; of question and option together the longer is cut first."""

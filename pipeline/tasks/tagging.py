@@ -48,8 +48,6 @@ class Tagging(Task):
     see, because it lies behind the truncation or has no sub-token, is predicted O.
     """
 
-    target = "tags"
-
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
     ) -> None:

@@ -40,6 +40,8 @@ class Encoded:
     num_rows: int
     num_truncated: int
     """Rows of which the model does not see everything."""
+    tokenizer: PreTrainedTokenizerBase | None = None
+    """Of generation, whose outputs are sub-tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,7 @@ class Task(ABC):
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
     ) -> None:
         self.config = config
+        self.target = config.target
         self.labels = tuple(labels)
         self.shares = dict(shares or {})
         self.number = {label: i for i, label in enumerate(self.labels)}
@@ -231,6 +234,25 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     for name in names:
         if not row.fields[name].strip():
             yield fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row")
+
+
+def option_faults(row: Row) -> Iterator[Fault]:
+    """What is wrong with the options of a question."""
+    options = row.fields["options"]
+    if len(options) < 2:
+        yield fault(row, options, "has fewer than 2 options", "Give at least two options")
+    for i, option in enumerate(options):
+        if not option.strip():
+            rule = f"has an empty option at position {i}, from 0"
+            yield fault(row, options, rule, "Write the option, or remove it")
+
+
+def answer_faults(row: Row) -> Iterator[Fault]:
+    """Whether the answer is a position in the options."""
+    answer, last = row.fields["answer"], len(row.fields["options"]) - 1
+    if not 0 <= answer <= last:
+        rule = f"is out of range: the answer is a position in options, from 0 to {last}"
+        yield fault(row, answer, rule, "Count the options from 0")
 
 
 def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:

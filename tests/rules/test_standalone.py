@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tests import writers
+
 ROOT = Path(__file__).parents[2]
 
 BLOCKED = (
@@ -21,6 +23,7 @@ BLOCKED = (
     "peft",
     "sklearn",
     "seqeval",
+    "sacrebleu",
     "rich",
     "optuna",
     "pandas",
@@ -64,15 +67,21 @@ from pipeline.engine.trials import Job, Settings, trial_of
 from pipeline.tasks.kinds import task_for
 
 folder = Path(sys.argv[1])
-checkpoint = open_checkpoint(CheckpointConfig(name="tiny", source="path", location=str(folder / "tiny")))
-tokenizer, base = load_tokenizer(checkpoint), build_base(checkpoint, load_tensors(checkpoint))
+checkpoints, bases, tokenizers = {}, {}, {}
+for name in ("tiny", "writer"):
+    checkpoint = open_checkpoint(CheckpointConfig(name=name, source="path", location=str(folder / name)))
+    checkpoints[name], tokenizers[name] = checkpoint, load_tokenizer(checkpoint)
+    bases[name] = build_base(checkpoint, load_tensors(checkpoint))
 asked = {
     "sentiment": ({"kind": "classification", "metric": "macro_f1"}, "a good film"),
     "ner": ({"kind": "tagging"}, "anna went to paris"),
     "medqa": ({"kind": "multiple_choice"}, {"question": "what is hot", "options": ["fire", "water", "wind"]}),
     "qa": ({"kind": "extractive_qa"}, {"question": "who saw the film", "context": "anna saw the film"}),
+    "colour": ({"kind": "generation", "max_length": 32, "max_new_tokens": 4}, "what is red"),
 }
 for name, (values, item) in asked.items():
+    on = "writer" if values["kind"] == "generation" else "tiny"
+    checkpoint, base, tokenizer = checkpoints[on], bases[on], tokenizers[on]
     config = TaskConfig(name=name, default_domain="d", **values)
     dataset = load(config, "d", DataConfig(source=str(folder / "data")))
     task = task_for(config, dataset)
@@ -113,14 +122,18 @@ ROWS: Mapping[str, list[dict[str, object]]] = {
             "answers": {"text": ["dora"], "answer_start": [0]},
         }
     ],
+    "colour": [{"text": "fire is", "target": "red"}, {"text": "water is", "target": "blue"}],
 }
 
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]) -> Path:
-    """A checkpoint in `tiny`, and rows of every kind of task in `data`."""
-    for part in tiny_bert():
-        part.save_pretrained(tmp_path / "tiny")
+    """An encoder in `tiny`, a decoder that can write in `writer`, and rows of every kind of task in `data`."""
+    encoder, tokenizer = tiny_bert()
+    encoder.save_pretrained(tmp_path / "tiny")
+    writers.make_model("gpt2", len(tokenizer)).save_pretrained(tmp_path / "writer")
+    for name in ("tiny", "writer"):
+        tokenizer.save_pretrained(tmp_path / name)
     for task, rows in ROWS.items():
         (tmp_path / "data" / task).mkdir(parents=True)
         for split in ("train", "validation", "test"):
@@ -139,7 +152,8 @@ def test_every_kind_of_task_trains_tests_and_predicts_with_all_other_packages_bl
     done = run(folder, *BLOCKED)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(ROWS)
-    assert done.stdout == run(folder, "").stdout, "the scores differ from those of scikit-learn and seqeval"
+    others = run(folder, "sacrebleu")  # without which there is no chrF, rather than another
+    assert done.stdout == others.stdout, "the scores differ from those of scikit-learn and seqeval"
 
 
 def test_a_package_that_is_needed_is_missed_when_it_is_blocked(folder: Path) -> None:

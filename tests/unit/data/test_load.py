@@ -116,6 +116,19 @@ def test_folder_without_the_task_names_the_tasks_it_has(write: Write, tasks: Tas
     assert caught.value.faults[0].where == "DATA"
 
 
+def test_a_task_may_read_the_rows_of_another(write: Write, tasks: Tasks, tmp_path: Path) -> None:
+    write("sentiment/films/train.jsonl", [{"text": f"a {number}", "label": "x"} for number in range(40)])
+    values = {"rows": "sentiment", "default_domain": "films", "completion": "{label}"}
+    told = TaskConfig(name="told", kind="generation", **values)  # type: ignore[arg-type]
+    data = from_files(tmp_path)
+    assert names(resolve(["told"], {**tasks, "told": told}, data)) == ["told/films"]
+    dataset = load(told, "films", data)
+    assert dataset.task == "told" and {row.fields["label"] for row in dataset.train.rows} == {"x"}
+    astray = TaskConfig(name="told", kind="generation", rows="gone")
+    with pytest.raises(DataError, match=r"has no task `gone` .* Use one of its tasks \(sentiment\)"):
+        load(astray, "default", data)
+
+
 def test_folder_that_does_not_exist_is_an_error(tasks: Tasks, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"DATA: .*none.* is no folder"):
         resolve(["ner"], tasks, from_files(tmp_path / "none"))

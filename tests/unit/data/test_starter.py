@@ -3,14 +3,19 @@
 import re
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.config import DataConfig, TaskConfig
 from pipeline.data.load import load
 from pipeline.data.rows import Dataset, Row
+from pipeline.strict import build
+from pipeline.tasks.generation import render
 from pipeline.tasks.kinds import task_for
 
+ROOT = Path(__file__).parents[3]
 SENTIMENT = TaskConfig(name="sentiment", kind="classification", default_domain="films")
 NER = TaskConfig(name="ner", kind="tagging", default_domain="news")
 MEDQA = TaskConfig(name="medqa", kind="multiple_choice", default_domain="basics")
@@ -50,6 +55,18 @@ def test_no_two_rows_of_different_splits_share_half_of_their_trigrams(task: Task
         len(a & b) / len(a | b) for first, second in combinations(splits, 2) for a in first for b in second if a & b
     )
     assert worst < 0.5
+
+
+@pytest.mark.parametrize(("name", "completions"), [("sentiment_text", "negative positive"), ("medqa_text", "A B C D")])
+def test_tasks_that_are_posed_as_text_read_the_same_rows(name: str, completions: str) -> None:
+    values = yaml.safe_load((ROOT / "conf" / "task" / f"{name}.yaml").read_text("utf-8"))
+    config = build(TaskConfig, {"name": name, **values})
+    (own,) = [task for task in (SENTIMENT, MEDQA) if task.name == config.rows]
+    assert config.default_domain == own.default_domain
+    dataset, before = starter(config, own.default_domain), starter(own, own.default_domain)
+    assert [row.digest for row in rows_of(dataset)] == [row.digest for row in rows_of(before)]
+    task_for(config, dataset)
+    assert {render(config.completion, row) for row in rows_of(dataset)} == set(completions.split())
 
 
 def test_sentiment_has_its_size_and_balance() -> None:
