@@ -34,9 +34,9 @@ _VOCABULARIES = (
     "tokenizer.model",
     "*.bpe.model",
     "spiece.model",
+    "spm.model",
 )
 _WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
-_BYTE_LEVEL = ("roberta", "bart", "gpt2", "gpt_neox", "opt", "modernbert")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
@@ -96,11 +96,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     if not any(file for pattern in _VOCABULARIES for file in checkpoint.folder.glob(pattern)):
         # transformers would make a tokenizer without words from config.json alone.
         raise CheckpointError(_fault(checkpoint.config, "has no tokenizer", remedy))
-    # Byte-level tokenizers (RoBERTa) refuse words that come one by one unless a blank is put before each.
-    options = {"add_prefix_space": True} if checkpoint.model_type in _BYTE_LEVEL else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **options)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         rule = f"has no tokenizer that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
     if tokenizer.pad_token is None:  # decoders; the attention mask says what is padding

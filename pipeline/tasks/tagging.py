@@ -1,8 +1,9 @@
 """A BIO tag for every word of a sentence: entities of several types."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Self, final
 
 import numpy as np
@@ -105,17 +106,22 @@ class Tagging(Task):
         return _WORD.findall(value) if isinstance(value, str) else value
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-        """Tokenise the rows; `words` are those the model sees, `firsts` where their first sub-tokens are."""
-        sentences = [row.fields["tokens"] for row in rows]
+        """Tokenise the rows; `words` are those the model sees, `firsts` where their first sub-tokens are.
+
+        As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's
+        and GPT's tokenizers would take each for the middle of one.
+        """
+        sentences = [" ".join(row.fields["tokens"]) for row in rows]
         limit = self.limit(tokenizer)
-        encoded = tokenizer(sentences, is_split_into_words=True, truncation="longest_first", max_length=limit)
+        encoded = tokenizer(sentences, truncation="longest_first", max_length=limit)
         encodings = encoded.encodings or []
         examples = []
         for i, (row, encoding) in enumerate(zip(rows, encodings, strict=True)):
             firsts: dict[int, int] = {}
-            for place, word in enumerate(encoding.word_ids):
-                if word is not None:
-                    firsts.setdefault(word, place)
+            behind = list(accumulate(len(token) + 1 for token in row.fields["tokens"]))
+            for place, ((start, end), part) in enumerate(zip(encoding.offsets, encoding.sequence_ids, strict=True)):
+                if part is not None and start < end:  # its last character, for the first may be the blank before it
+                    firsts.setdefault(bisect_right(behind, end - 1), place)
             words = list(firsts)
             example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
             example |= {"words": words, "firsts": list(firsts.values())}

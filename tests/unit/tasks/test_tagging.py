@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.config import TaskConfig
 from pipeline.errors import DataError
@@ -49,6 +53,27 @@ def test_labels_are_o_and_two_a_type_sorted_or_in_the_order_of_the_config(make_d
     assert task.labels == ("O", "B-loc", "I-loc", "B-per", "I-per")
     config = replace(CONFIG, labels=["per", "loc"])
     assert task_for(config, make_dataset(config, TRAIN)).labels == ("O", "B-per", "I-per", "B-loc", "I-loc")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_words_are_tokenised_as_in_running_text(make_rows: MakeRows, family: str) -> None:
+    """GPT-2's byte-level sub-tokens and Llama's, of which the first of a word holds the blank before it."""
+    blank = "\u0120" if family == "gpt2" else "\u2581"
+    pieces = ["<unk>", "s", "o", "a", "n", blank, "so", "an", f"{blank}so", f"{blank}an"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    merges = [("s", "o"), ("a", "n"), (blank, "so"), (blank, "an")]
+    inner = Tokenizer(BPE(vocabulary, merges, unk_token="<unk>"))
+    inner.pre_tokenizer = ByteLevel(add_prefix_space=False) if family == "gpt2" else Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", pad_token="<unk>")
+    (row,) = make_rows(CONFIG, [{"tokens": ["so", "an", "soan"], "tags": ["O", "O", "O"]}])
+    (example,) = Tagging(CONFIG, ["O"]).encode([row], tokenizer).examples
+    read = tokenizer.convert_ids_to_tokens(example["input_ids"])
+    assert [read[place] for place in example["firsts"]] == [
+        "so" if family == "gpt2" else blank + "so",
+        blank + "an",
+        blank + "so",
+    ]
+    assert read[-1] == "an" and example["words"] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
