@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from pipeline.reports import words
@@ -30,9 +30,9 @@ class ComparisonRow:
     share: float
     """Of the checkpoint's parameters."""
     epoch_s: float
-    """Seconds of training in an epoch, on one slot: mean over epochs and seeds."""
+    """Seconds of training in an epoch, on one slot: the median over epochs and seeds."""
     best_s: float
-    """Seconds of training until the best validation score: mean over seeds."""
+    """Seconds of training until the best validation score: the median over seeds."""
     peak_bytes: int
     """Most memory of the process in training, the checkpoint included: the largest of all seeds."""
     bundle_bytes: int
@@ -49,8 +49,8 @@ def costs(trials: Sequence[TrialResult]) -> Mapping[str, Any]:
     seconds = [s for trial in trials for s in trial.train_s.values()]
     until_best = [sum(s for epoch, s in t.train_s.items() if epoch <= t.best_epoch) for t in trials]
     return {
-        "epoch_s": fmean(seconds),
-        "best_s": fmean(until_best),
+        "epoch_s": median(seconds),
+        "best_s": median(until_best),
         "peak_bytes": max(trial.peak_bytes for trial in trials),
     }
 

@@ -164,3 +164,11 @@ def test_whole_numbers_may_be_searched_by_a_range_and_other_settings_not_at_all(
     check(config(space={"method.width": Range(uniform=[16.0, 96.0])}), settings)
     with pytest.raises(ConfigError, match=r"search.space.seed: is no setting in which .* Search keys of method and"):
         check(config(space={"seed": Range(choice=[1, 2])}), settings)
+
+
+def test_a_width_has_no_effect_beside_a_reduction_factor_and_is_no_setting_of_a_probe() -> None:
+    settings = Settings(method=MethodConfig(name="houlsby", reduction_factor=16.0), engine=EngineConfig())
+    with pytest.raises(ConfigError, match=r"search\.space\.method\.width: has no effect beside"):
+        check(config(), settings)
+    with pytest.raises(ConfigError, match=r"search\.space\.method\.width: '16' is no setting of probe"):
+        check(config(), Settings(method=MethodConfig(name="probe"), engine=EngineConfig()))
