@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.entry import entry, quiet
+from jobs.entry import entry
 from pipeline.config import CompareConfig, SearchConfig
 from pipeline.errors import Faults, SweepError
 
@@ -39,7 +39,7 @@ class Contest:
 @entry("compare", CompareConfig)
 def main(config: CompareConfig, console: Console) -> None:
     from jobs.preparation import announce, prepare
-    from jobs.workspace import open_workspace, resumed
+    from jobs.workspace import open_workspace, resumed, running
     from pipeline.engine.prepare import check_fit
 
     config = resumed(config, "compare")
@@ -55,15 +55,8 @@ def main(config: CompareConfig, console: Console) -> None:
         return
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
     console.print(f"Comparison {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
-    with quiet(workspace.log_file) as shown:
-        try:
-            run_comparison(config, prepared, contests, workspace, shown)
-        except BaseException as error:
-            how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
-            where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
-            text = f"\n{how}. Go on with: make compare RESUME={workspace.id}{where}"
-            shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
-            raise
+    with running(workspace, "compare", config.runs) as shown:
+        run_comparison(config, prepared, contests, workspace, shown)
 
 
 def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.entry import entry, quiet
+from jobs.entry import entry
 from pipeline.config import SweepConfig
 from pipeline.errors import SweepError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @entry("sweep", SweepConfig)
 def main(config: SweepConfig, console: Console) -> None:
     from jobs.preparation import announce, prepare  # here: a bad config is refused before torch is loaded
-    from jobs.workspace import open_workspace, resumed
+    from jobs.workspace import open_workspace, resumed, running
 
     config = resumed(config)
     prepared = prepare(config)
@@ -27,15 +27,8 @@ def main(config: SweepConfig, console: Console) -> None:
         return
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
     console.print(f"Sweep {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
-    with quiet(workspace.log_file) as shown:
-        try:
-            run_sweep(config, prepared, workspace, shown)
-        except BaseException as error:
-            where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
-            how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
-            text = f"\n{how}. Go on with: make sweep RESUME={workspace.id}{where}"
-            shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
-            raise
+    with running(workspace, "sweep", config.runs) as shown:
+        run_sweep(config, prepared, workspace, shown)
 
 
 def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace", console: Console) -> None:

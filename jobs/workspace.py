@@ -5,13 +5,16 @@ import json
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobs.entry import read_config
+from rich.console import Console
+
+from jobs.entry import quiet, read_config
 from pipeline.config import CompareConfig, SweepConfig
 from pipeline.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
@@ -125,6 +128,20 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
     values = {"command": command, "config": dataclasses.asdict(config), "facts": facts}
     (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)
+
+
+@contextmanager
+def running(workspace: Workspace, command: str, runs: str) -> Iterator[Console]:
+    """Send what libraries say to the log; yield a console, on which an end before the end says how to go on."""
+    with quiet(workspace.log_file) as shown:
+        try:
+            yield shown
+        except BaseException as error:
+            where = "" if runs == "runs" else f" ARGS='runs={runs}'"
+            how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
+            text = f"\n{how}. Go on with: make {command} RESUME={workspace.id}{where}"
+            shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
+            raise
 
 
 def data_fingerprints(job: Job) -> dict[str, str]:

@@ -177,7 +177,7 @@ CASES = [
     Case(
         name="checkpoint folder that is not there",
         arguments=["tasks=[sentiment]", "checkpoint=./nowhere"],
-        message="checkpoint: './nowhere' is no folder. Known: bert_base,",
+        message="checkpoint: './nowhere' is no folder. Known: bart_base,",
     ),
     Case(
         name="checkpoint folder without weights",
