@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM
 
 from pipeline.adapters.checkpoint import fingerprint
 from pipeline.config import MethodConfig
@@ -122,16 +123,17 @@ def test_lora_takes_the_chosen_layers() -> None:
     }
 
 
-def test_peft_reads_what_lora_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_class", [AutoModel, AutoModelForCausalLM])
+def test_peft_reads_what_lora_writes(model_class: Any, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    base, settings = make("llama"), config("lora", scaling=2.0)
+    base, settings = make("llama", model_class), config("lora", scaling=2.0)
     METHODS["lora"].prepare(base, settings, 1)
     lora.load(base, {key: tensor + 0.1 for key, tensor in lora.state(base).items()})
     expected, state = hidden(base, "llama"), lora.state(base)
     lora.undo(base)
     lora.save(tmp_path / "out", base, settings, state, "some/llama")
-    read = PeftModel.from_pretrained(make("llama"), str(tmp_path / "out"))
+    read = PeftModel.from_pretrained(make("llama", model_class), str(tmp_path / "out"))
     assert torch.equal(hidden(read.get_base_model(), "llama"), expected)
 
 
