@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class Contest:
     """One method on one job."""
 
-    name: str
-    """Of the job that both methods and seeds are compared on."""
+    job: str
     method: str
+    """Its file in `conf/method`."""
     search: "Job"
     """Its search, on the first seed."""
     repeats: Sequence["Job"]
@@ -40,16 +40,10 @@ class Contest:
 def main(config: CompareConfig, console: Console) -> None:
     from jobs.preparation import announce, prepare
     from jobs.workspace import open_workspace, resumed, running
-    from pipeline.engine.prepare import check_fit
 
     config = resumed(config, "compare")
     prepared = prepare(config)
     contests = contests_of(config, prepared)
-    faults = Faults()
-    for contest in contests:
-        with faults.gathered():
-            check_fit([contest.search], prepared.checkpoint, contest.search.settings.method)
-    faults.raise_any()
     announce(config, dataclasses.replace(prepared, jobs=[contest.search for contest in contests]), console)
     if config.dryrun:
         return
@@ -66,11 +60,12 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
         ConfigError: A method's settings do not fit the checkpoint, or its search is none.
     """
     from pipeline.cluster import search
-    from pipeline.engine.prepare import widest
+    from pipeline.engine.prepare import check_fit, widest
     from pipeline.engine.trials import Settings
     from pipeline.methods import virtual_tokens
 
     contests = []
+    faults = Faults()
     for job in prepared.jobs:
         for name in config.methods:
             contender = config.contenders[name]
@@ -78,7 +73,10 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
             searched = dataclasses.replace(
                 job, name=f"{job.name}/{name}", settings=settings, space=contender.space, seed=config.seed
             )
-            search.check(search.search_of(config.search, searched), settings)
+            with faults.gathered():
+                search.check(search.search_of(config.search, searched), settings)
+            with faults.gathered():
+                check_fit([job], prepared.checkpoint, contender.method)
             width = widest(search.search_of(config.search, searched), contender.method)
             reserved = virtual_tokens(dataclasses.replace(contender.method, width=width))
             if reserved:
@@ -91,7 +89,8 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
                 dataclasses.replace(searched, name=f"{searched.name}/seed-{seed}", space={}, seed=seed)
                 for seed in range(config.seed + 1, config.seed + config.seeds)
             ]
-            contests.append(Contest(name=job.name, method=name, search=searched, repeats=repeats))
+            contests.append(Contest(job=job.name, method=name, search=searched, repeats=repeats))
+    faults.raise_any()
     return contests
 
 
@@ -130,7 +129,7 @@ def run_comparison(
         missing = dict(first.missing)
         if repeats:
             console.print(f"The winners' settings on {config.seeds - 1} more seeds")
-            once = dataclasses.replace(config.search, algorithm="grid", scheduler="none", space={})
+            once = dataclasses.replace(config.search, algorithm="grid", scheduler="none", space={}, time_budget_s=None)
             second = _run(config, once, repeats, prepared, workspace, "seeds", (results, recorder), console)
             won |= {winner.trial.job: winner for winner in second.winners}
             missing |= second.missing
@@ -200,7 +199,7 @@ def _row(contest: Contest, won: dict[str, "JobTested"], results: "SweepResults")
     trainings = [results.trials[name][won[name].trial.index] for name in names]
     settings, bundle = winners[0].trial.settings, read_bundle(winners[0].bundle)
     return ComparisonRow(
-        job=contest.name,
+        job=contest.job,
         method=contest.method,
         width=settings.method.shown_width,
         learning_rate=settings.engine.learning_rate,

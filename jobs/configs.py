@@ -80,3 +80,11 @@ class ConvertConfig:
     """To AdapterHub: write safetensors, which `load_adapter` reads with `use_safetensors=True` alone."""
     seed: int = 0
     """To a bundle: of a new head."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        if self.num_choices is not None and self.num_choices < 2:
+            rule, remedy = "must be 2 or more", "Set num_choices to the options that every question has"
+            yield Fault(where="num_choices", value=str(self.num_choices), rule=rule, remedy=remedy)
+        if self.name is not None and (not self.name or "." in self.name):
+            rule, remedy = "must be a name without dots, which separate the names of tensors", "Set another name"
+            yield Fault(where="name", value=self.name, rule=rule, remedy=remedy)

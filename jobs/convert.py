@@ -31,8 +31,13 @@ def main(config: ConvertConfig, console: Console) -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
-    for line in CONVERSIONS[kind_of_target(config)](config):
-        console.print(line, markup=False, soft_wrap=True)
+    try:
+        for line in CONVERSIONS[kind_of_target(config)](config):
+            console.print(line, markup=False, soft_wrap=True)
+    except OSError as error:
+        rule = f"cannot be written ({error.strerror})"
+        remedy = "Give a folder in a place that you may write to"
+        raise ConfigError(Fault(where="target", value=config.target, rule=rule, remedy=remedy)) from error
 
 
 def kind_of_target(config: ConvertConfig) -> str:
@@ -44,7 +49,7 @@ def kind_of_target(config: ConvertConfig) -> str:
         if (source / file).is_file():
             return kind
     if not source.exists():
-        return "adapterhub"  # a registered name
+        return "adapterhub"  # of a registered name
     rule = "holds no bundle.json and no adapter_config.json"
     remedy = "Give a bundle, or a folder that save_adapter wrote"
     raise ConfigError(Fault(where="source", value=config.source, rule=rule, remedy=remedy))
@@ -56,6 +61,9 @@ def bundle_at(config: ConvertConfig) -> "Bundle":
 
     folder = Path(config.source)
     if not folder.exists():
+        if config.source.startswith((".", "/", "~")):
+            remedy = "Give a bundle, or a task whose champion is meant"
+            raise ConfigError(Fault(where="source", value=config.source, rule="is no folder", remedy=remedy))
         from pipeline.tracking.registry import fetch
         from pipeline.tracking.store import open_store
 
@@ -119,7 +127,7 @@ def to_peft(config: ConvertConfig) -> Iterator[str]:
     checkpoint = open_checkpoint(bundle.record.checkpoint)
     lora.save(Path(config.target), empty_base(checkpoint), method, tensors, checkpoint.config.location)
     yield f"lora, rank {method.width}: {sum(tensor.numel() for tensor in tensors.values())} parameters"
-    yield f"For peft, vLLM and LoRAX: {config.target}"
+    yield f"For peft, vLLM and LoRAX, without the head: {config.target}"
 
 
 def to_edge(config: ConvertConfig) -> Iterator[str]:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed while running, 2 something that the user can mend, 
 
 import dataclasses
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -84,10 +85,16 @@ def read_config(name: str, cls: type[T], arguments: list[str]) -> T:
     try:
         config = build(cls, values)
     except ConfigError as error:
-        raise ConfigError([*faults, *error.faults]) from error
+        raise ConfigError([*faults, *dict.fromkeys(map(_as_typed, error.faults))]) from error
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _as_typed(fault: Fault) -> Fault:
+    """Name a key as the user can write it: each contender of a comparison has the same."""
+    own = re.compile(r"contenders\.[^.]+\.")
+    return dataclasses.replace(fault, where=own.sub("", fault.where), remedy=own.sub("", fault.remedy))
 
 
 def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict[str, Any]:
@@ -109,13 +116,16 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     try:
         values = _composed(name, lines, tasks)
         if name == "compare":
-            known = {file.stem for root in (CONF, own) if root for file in (root / "method").glob("*.yaml")}
-            named = [method for method in values["methods"] if method in known]  # the others are refused later
-            variants = {method: _composed(name, [*lines, f"method={method}"], tasks) for method in named}
-            values["contenders"] = {
-                method: {"method": variant["method"], "space": variant["search"]["space"]}
-                for method, variant in variants.items()
-            }
+            if any(override.key_or_group == "method" for override in overrides):
+                rule, remedy = "has no effect in a comparison", "Name the methods with METHODS=houlsby,full"
+                faults.append(Fault(where="METHOD", value=str(values["method"].get("name")), rule=rule, remedy=remedy))
+            values["contenders"] = {}
+            for method in _methods(values.get("methods"), own, faults):
+                variant = _composed(name, [*lines, f"method={method}"], tasks)
+                values["contenders"][method] = {
+                    "method": variant["method"],
+                    "space": variant["search"]["space"],
+                }
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError([*faults, _unreadable("config", error)]) from error
     return values
@@ -132,6 +142,16 @@ def _composed(name: str, lines: list[str], tasks: dict[str, Any] | None) -> dict
         method = values["method"] if isinstance(values.get("method"), dict) else {}
         values["search"]["space"] = _space(method.pop("space", None) or {}, values["search"].get("space") or {}, method)
     return {str(key): value for key, value in values.items()}
+
+
+def _methods(named: Any, own: Path | None, faults: list[Fault]) -> list[str]:
+    """The methods to be compared that have a file; each other one is a fault."""
+    known = sorted({file.stem for root in (CONF, own) if root for file in (root / "method").glob("*.yaml")})
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    for name in names:
+        if name not in known:
+            faults.append(Fault(where="METHODS", value=name, rule="is no method", remedy=nearest(name, known)))
+    return [name for name in names if name in known]
 
 
 def _space(default: Any, given: Any, method: dict[str, Any]) -> Any:

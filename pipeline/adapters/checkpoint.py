@@ -36,6 +36,8 @@ _VOCABULARIES = (
     "spiece.model",
     "spm.model",
 )
+_NOT_NEEDED = ("pooler", "final_logits_bias", "lm_head")
+"""Weights that a checkpoint may lack: of a layer that is left out, zero, tied to others."""
 _WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
@@ -51,7 +53,7 @@ class Checkpoint:
     model_type: str
     """Family, a key of `pipeline.adapters.anatomy.ANATOMIES`."""
     has_lm_head: bool
-    """Whether a decoder's language-model head was saved with it."""
+    """Whether a decoder has its language-model head: saved with it, or tied to its embeddings."""
 
     @property
     def pooling(self) -> Literal["mean", "first", "last"]:
@@ -82,7 +84,8 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
         rule = f"has no config.json that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(config, rule, "Save it with model.save_pretrained(folder)")) from error
     decodes = anatomy_of(model).kind != "encoder"
-    has_lm_head = decodes and any(name.endswith(_WITH_LM_HEAD) for name in model.architectures or ())
+    is_there = any(name.endswith(_WITH_LM_HEAD) for name in model.architectures or ())
+    has_lm_head = decodes and (is_there or model.tie_word_embeddings)  # tied, it is the embeddings: BART's hub files
     return Checkpoint(config=config, folder=folder, sha256=sha256, model_type=model.model_type, has_lm_head=has_lm_head)
 
 
@@ -127,7 +130,7 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     except (OSError, ValueError, RuntimeError) as error:
         rule = f"has weights that cannot be read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    missing = sorted(name for name in report["missing_keys"] if name.partition(".")[0] not in _NOT_NEEDED)
     if missing:
         rule = f"lacks {len(missing)} weights of its {checkpoint.model_type} model, {missing[0]} among them"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy))

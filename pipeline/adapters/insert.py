@@ -123,15 +123,9 @@ def detach(base: PreTrainedModel) -> None:
                 _set(layer, path, module.frozen)
 
 
-def bottlenecks(base: PreTrainedModel) -> Iterator[tuple[str, Bottleneck]]:
-    """Name every bottleneck of the base: `layers.3.feed_forward`, independent of the family."""
-    for name, module in adapter_modules(base):
-        if isinstance(module, Bottleneck):
-            yield name, module
-
-
 def adapter_modules(base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    """Name every module that is trained: bottlenecks as above, norms as `layers.3.feed_forward.norm`."""
+    """Name every module that is trained, whatever the family: bottlenecks as `layers.3.feed_forward`, norms as
+    `layers.3.feed_forward.norm`."""
     for number, (layer, stack) in enumerate(layers_of(base)):
         for place in PLACES:
             block = stack.sub_block(place)

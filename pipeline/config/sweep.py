@@ -7,7 +7,7 @@ from typing import Literal
 from pipeline.config.rules import above, between, fault
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
-from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig, MethodName
+from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig
 from pipeline.errors import Fault
 
 
@@ -101,8 +101,8 @@ class SweepConfig:
 class CompareConfig(SweepConfig):
     """`make compare`: the same jobs for several methods; `search.space` adds to what each of them searches."""
 
-    methods: list[MethodName]
-    """Files of `conf/method`."""
+    methods: list[str]
+    """Files of `conf/method`, or of the folder `method` in the user's CONF."""
     contenders: Mapping[str, Contender]
     """Method -> its settings; filled from `conf/method`."""
     seeds: int = 3

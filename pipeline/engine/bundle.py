@@ -6,8 +6,6 @@ Written beside its place and renamed into it, so that no half-written bundle is 
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.folders import new_folder
 from pipeline.strict import build
 
 FORMAT = 1
@@ -81,13 +80,10 @@ class Bundle:
 
 def write_bundle(folder: Path, record: BundleRecord, tensors: Mapping[str, Tensor]) -> None:
     """Write a bundle to `folder`, which must not be there yet."""
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / _WEIGHTS)
-    record = dataclasses.replace(record, weights_sha256=_sha256(draft / _WEIGHTS))
-    (draft / _RECORD).write_text(json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n", "utf-8")
-    os.replace(draft, folder)
+    with new_folder(folder) as draft:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / _WEIGHTS)
+        record = dataclasses.replace(record, weights_sha256=_sha256(draft / _WEIGHTS))
+        (draft / _RECORD).write_text(json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -11,7 +11,7 @@ from pipeline.engine.batches import training_batches
 from pipeline.engine.loop import Training, fit
 from pipeline.engine.memory import peak_bytes
 from pipeline.engine.trials import Job, Trial
-from pipeline.tasks.task import Encoded, Scores
+from pipeline.tasks.task import Scores
 
 _STEPS = 3
 
@@ -36,11 +36,10 @@ class Estimate:
 
 def trained_share(base: PreTrainedModel, checkpoint: Checkpoint, job: Job, trial: Trial) -> tuple[int, int]:
     """Count what a trial trains, adapter and head, and what the checkpoint has."""
-    settings = trial.settings
+    settings, num_checkpoint = trial.settings, num_parameters(base)
     model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return trained, num_parameters(base)
+        return sum(p.numel() for p in model.parameters() if p.requires_grad), num_checkpoint
     finally:
         release(model, settings.method)
 
@@ -80,8 +79,3 @@ def estimate(base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, j
 
 def _never() -> Scores:
     raise AssertionError("an estimate ends before the first evaluation")
-
-
-def num_tokens(encoded: Encoded) -> int:
-    """Count the sub-tokens of a split."""
-    return sum(example["length"] for example in encoded.examples)

@@ -161,7 +161,7 @@ def _untrained(config: TaskConfig) -> Task:
         rule = "are missing: a new head needs them"
         where = f"task.{config.name}.labels"
         raise ConfigError(fault(where, "", rule, "List them in the task's file"))
-    return TASK_KINDS[config.kind].from_rows(config, [])
+    return TASK_KINDS[config.kind].from_rows(config, []) if config.kind in _WITH_LABELS else restore(config, [])
 
 
 def _head_faults(bundle: Bundle, checkpoint: Checkpoint, num_choices: int | None) -> Iterator[Fault]:

@@ -1,7 +1,6 @@
 """A bundle as a folder that a device reads with torch and transformers alone: only the adapter travels."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pipeline.adapters.insert import chosen_layers
 from pipeline.adapters.layouts import LAYOUTS, PLACES
 from pipeline.engine.bundle import Bundle
 from pipeline.errors import BundleError, Fault
+from pipeline.folders import new_folder
 from pipeline.interop import edge_runtime
 
 
@@ -58,12 +58,11 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         "places": places,
         "norms": norms,
     }
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    draft.mkdir(parents=True)
-    (draft / "adapter.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
-    save_file({key.removeprefix("adapter."): value for key, value in tensors.items()}, draft / "adapter.safetensors")
-    shutil.copy(edge_runtime.__file__, draft / "adapter.py")
-    os.replace(draft, folder)
+    weights = {key.removeprefix("adapter."): value for key, value in tensors.items()}
+    with new_folder(folder) as draft:
+        (draft / "adapter.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+        save_file(weights, draft / "adapter.safetensors")
+        shutil.copy(edge_runtime.__file__, draft / "adapter.py")
 
 
 def _check(bundle: Bundle, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:

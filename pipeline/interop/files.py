@@ -1,10 +1,8 @@
 """JSON and tensors in folders of other programs, and their faults."""
 
 import json
-import os
 import pickle
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,24 +60,6 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(plain, file)
     else:
         torch.save(plain, file)
-
-
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Have a new folder filled beside its place, and rename it into it when it is whole.
-
-    Raises:
-        BundleError: There is something already.
-    """
-    if folder.exists():
-        raise BundleError(fault(folder, "", "is there already", "Give another folder, or remove this one"))
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        fill(draft)
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def fault(where: object, value: object, rule: str, remedy: str) -> Fault:

@@ -1,7 +1,7 @@
 """How a checkpoint is adapted: every method is the same four functions, and the engine never asks which it has."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Protocol
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -10,31 +10,33 @@ from pipeline.config import MethodConfig, MethodName
 from pipeline.methods import bottleneck, full, lora, probe, prompt
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Method:
-    """What the engine needs of a method."""
+class Method(Protocol):
+    """What the engine needs of a method; the modules of this package have it."""
 
-    prepare: Callable[[PreTrainedModel, MethodConfig, int], nn.Module]
-    """Make of the frozen base (base, config, seed) the model to run, in which what is to be trained has gradients.
-    That is the base itself, changed; a wrapper around it; or a copy."""
-    state: Callable[[nn.Module], dict[str, Tensor]]
-    """Collect the trained weights of that model by name."""
-    load: Callable[[nn.Module, Mapping[str, Tensor]], None]
-    """Set the trained weights from what `state` returned."""
-    undo: Callable[[nn.Module], None]
-    """Make the base what it was before `prepare`."""
+    def prepare(self, base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+        """Make of the frozen base the model to run, in which what is to be trained has gradients.
 
+        That is the base itself, changed; a wrapper around it; or a copy.
+        """
 
-_BOTTLENECK = Method(prepare=bottleneck.prepare, state=bottleneck.state, load=bottleneck.load, undo=bottleneck.undo)
+    def state(self, model: nn.Module) -> dict[str, Tensor]:
+        """Collect the trained weights of that model by name."""
+
+    def load(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """Set the trained weights from what `state` returned."""
+
+    def undo(self, model: nn.Module) -> None:
+        """Make the base what it was before `prepare`."""
+
 
 METHODS: Mapping[MethodName, Method] = {
-    "houlsby": _BOTTLENECK,
-    "pfeiffer": _BOTTLENECK,
-    "parallel": _BOTTLENECK,
-    "lora": Method(prepare=lora.prepare, state=lora.state, load=lora.load, undo=lora.undo),
-    "prompt": Method(prepare=prompt.prepare, state=prompt.state, load=prompt.load, undo=prompt.undo),
-    "full": Method(prepare=full.prepare, state=full.state, load=full.load, undo=full.undo),
-    "probe": Method(prepare=probe.prepare, state=probe.state, load=probe.load, undo=probe.undo),
+    "houlsby": bottleneck,
+    "pfeiffer": bottleneck,
+    "parallel": bottleneck,
+    "lora": lora,
+    "prompt": prompt,
+    "full": full,
+    "probe": probe,
 }
 """`MethodConfig.name` -> method."""
 

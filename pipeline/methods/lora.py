@@ -1,6 +1,5 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685), by peft: `W x + (alpha / r) B A x` at the attention's projections."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from pipeline.adapters.anatomy import layers_of
 from pipeline.adapters.insert import chosen_layers
 from pipeline.config import MethodConfig
+from pipeline.folders import new_folder
 from pipeline.methods import full
 
 if TYPE_CHECKING:
@@ -78,12 +78,10 @@ def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Map
 
     layout = _config(base, config)
     layout.base_model_name_or_path, layout.inference_mode = name, True
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    draft.mkdir(parents=True)
-    layout.save_pretrained(str(draft))
     weights = {f"base_model.model.{key}": tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
-    os.replace(draft, folder)
+    with new_folder(folder) as draft:
+        layout.save_pretrained(str(draft))
+        save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":

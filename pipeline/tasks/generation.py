@@ -144,7 +144,7 @@ class Generation(Task):
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
-        """The sub-tokens that are written, (up to the end,) each; float32 holds whole numbers below 2^24."""
+        """The sub-tokens that are written before the end, (sub-tokens,) each; float32 holds them exactly below 2^24."""
         ids_BP, mask_BP, end = batch["prompt_ids"], batch["prompt_mask"], int(batch["end"])
         # What is None here is taken from `model.base.generation_config`, which `build_base` has emptied.
         settings: dict[str, Any] = {
@@ -173,7 +173,8 @@ class Generation(Task):
         tokenizer = encoded.tokenizer
         assert tokenizer is not None, "generation encodes with its tokenizer"
         ids = [output.astype(np.int64).tolist() for output in outputs]
-        return [{"text": tokenizer.decode(one, skip_special_tokens=True).strip()} for one in ids]
+        as_written = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return [{"text": tokenizer.decode(one, **as_written).strip()} for one in ids]
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Exact match, and chrF where sacrebleu is installed; the baseline is the commonest completion.

@@ -38,6 +38,11 @@ class TaskModel(nn.Module):
         self.train(False)
 
     @property
+    def reads_ahead(self) -> bool:
+        """Whether a token's hidden state knows what follows it: not in a decoder."""
+        return self._anatomy.kind != "decoder"
+
+    @property
     def device(self) -> torch.device:
         """Where the base is."""
         return cast(torch.device, self.base.device)

@@ -42,7 +42,9 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @final
 class Tagging(Task):
-    """Softmax over the tags from each word's first sub-token; the word's other sub-tokens have no target.
+    """Softmax over the tags from one sub-token of each word; the word's other sub-tokens have no target.
+
+    It is the first one, as is usual, but in a decoder the last, which alone has seen the whole word.
 
     `labels` are the tags: O, then B- and I- of every entity type. Of all sequences of tags that are BIO, the
     likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
@@ -106,7 +108,7 @@ class Tagging(Task):
         return _WORD.findall(value) if isinstance(value, str) else value
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-        """Tokenise the rows; `words` are those the model sees, `firsts` where their first sub-tokens are.
+        """Tokenise the rows; `words` are those the model sees, `firsts` and `lasts` where their sub-tokens are.
 
         As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's
         and GPT's tokenizers would take each for the middle of one.
@@ -118,13 +120,16 @@ class Tagging(Task):
         examples = []
         for i, (row, encoding) in enumerate(zip(rows, encodings, strict=True)):
             firsts: dict[int, int] = {}
+            lasts: dict[int, int] = {}
             behind = list(accumulate(len(token) + 1 for token in row.fields["tokens"]))
             for place, ((start, end), part) in enumerate(zip(encoding.offsets, encoding.sequence_ids, strict=True)):
                 if part is not None and start < end:  # its last character, for the first may be the blank before it
-                    firsts.setdefault(bisect_right(behind, end - 1), place)
+                    word = bisect_right(behind, end - 1)
+                    firsts.setdefault(word, place)
+                    lasts[word] = place
             words = list(firsts)
             example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
-            example |= {"words": words, "firsts": list(firsts.values())}
+            example |= {"words": words, "firsts": list(firsts.values()), "lasts": [lasts[word] for word in words]}
             tags = row.fields.get("tags", [None])
             if all(tag in self.number for tag in tags):
                 example["labels"] = [self.number[tags[word]] for word in words]
@@ -132,11 +137,12 @@ class Tagging(Task):
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=sum(map(is_truncated, encodings)))
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Besides the inputs: `firsts`, (B, T), true at first sub-tokens, and `labels`, one for each."""
+        """Besides the inputs: `firsts` and `lasts`, (B, T), true at those sub-tokens, and `labels`, one a word."""
         batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
-        batch["firsts"] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
-        for i, example in enumerate(examples):
-            batch["firsts"][i, example["firsts"]] = True
+        for name in ("firsts", "lasts"):
+            batch[name] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+            for i, example in enumerate(examples):
+                batch[name][i, example[name]] = True
         if all("labels" in example for example in examples):
             labels = [tag for example in examples for tag in example["labels"]]
             batch["labels"] = torch.tensor(labels, dtype=torch.long)
@@ -146,14 +152,14 @@ class Tagging(Task):
         return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=self.prior())
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
-        logits_NL = model.logits(model.hidden(batch)[batch["firsts"]])
+        logits_NL = _logits(model, batch)
         sum_ = F.cross_entropy(logits_NL, batch["labels"], reduction="sum")
         return sum_ / max(len(logits_NL), 1), len(logits_NL)
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
         """Logits over the tags of every word that the model sees, (words, tags) each."""
-        logits_NL = model.logits(model.hidden(batch)[batch["firsts"]])
+        logits_NL = _logits(model, batch)
         return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
@@ -181,6 +187,11 @@ class Tagging(Task):
         predicted = [answer["tags"] for answer in answers]
         counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
         return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
+
+
+def _logits(model: TaskModel, batch: Batch) -> Tensor:
+    """The tags' logits for each word of the batch, (N, L)."""
+    return model.logits(model.hidden(batch)[batch["firsts" if model.reads_ahead else "lasts"]])
 
 
 def _likeliest(scores_TL: Output, penalty_LL: Output) -> list[int]:

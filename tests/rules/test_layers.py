@@ -17,7 +17,7 @@ LAYERS = (
     ("tasks",),
     ("data",),
     ("adapters",),
-    ("config", "strict"),
+    ("config", "strict", "folders"),
     ("errors",),
 )
 """From the top down: a layer imports those below it, and none beside it."""

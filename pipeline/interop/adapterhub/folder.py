@@ -10,11 +10,12 @@ from torch import Tensor
 
 from pipeline.config import MethodConfig
 from pipeline.errors import Fault
+from pipeline.folders import new_folder
 from pipeline.interop.adapterhub import heads
 from pipeline.interop.adapterhub.heads import ForeignHead, head_settings, head_tensors, read_head
 from pipeline.interop.adapterhub.names import NAMINGS, Shape, tensor_names
 from pipeline.interop.adapterhub.settings import method_of, settings_of
-from pipeline.interop.files import fault, raise_faults, read_json, read_tensors, write_folder, write_tensors
+from pipeline.interop.files import fault, raise_faults, read_json, read_tensors, write_tensors
 
 VERSION = "adapters.1.3.0"
 """Of the library whose format is written."""
@@ -57,6 +58,9 @@ def read(folder: Path, shape: Shape, *, with_head: bool = True) -> Foreign:
     file = folder / RECORD
     raise_faults(_folder_faults(folder))
     record = read_json(file)
+    if "peft_type" in record:
+        remedy = "Give a folder that save_adapter of AdapterHub's library wrote"
+        raise_faults([fault(f"{file}: peft_type", record["peft_type"], "is an adapter of peft's, not read", remedy)])
     raise_faults(_record_faults(record, shape, file))
     method = method_of(record, shape, str(file))
     ours = {theirs: name for name, theirs in tensor_names(method, shape, record["name"]).items()}
@@ -94,15 +98,13 @@ def write(folder: Path, foreign: Foreign, *, safetensors: bool = False) -> None:
     tensors = {foreign.prefix + theirs: foreign.adapter[ours] for ours, theirs in names.items()}
     file = 0 if safetensors else 1
 
-    def fill(draft: Path) -> None:
+    with new_folder(folder) as draft:
         _write_record(draft / RECORD, foreign, foreign.model_class, settings)
         write_tensors(draft / _WEIGHTS[file], tensors)
         if foreign.head is not None:
             flexible = NAMINGS[foreign.shape.model_type].model_class
             _write_record(draft / heads.RECORD, foreign, flexible, head_settings(foreign.head))
             write_tensors(draft / heads.WEIGHTS[file], head_tensors(foreign.head, foreign.name))
-
-    write_folder(folder, fill)
 
 
 def _write_record(file: Path, foreign: Foreign, model_class: str, config: Mapping[str, Any]) -> None:

@@ -71,8 +71,6 @@ _REMEDY = "Use the adapters library for it, or train it anew here"
 _INITS = {"mam_adapter": "zero", "bert": "bert", "houlsby": "houlsby"}
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 """Names in folders without a version, from before adapter-transformers 2."""
-_WITHOUT_NAME = ("selu",)
-"""Activations of ours that the library does not have."""
 
 
 def method_of(record: Mapping[str, Any], shape: Shape, where: str) -> MethodConfig:
@@ -205,9 +203,6 @@ def _method_faults(method: MethodConfig) -> Iterator[Fault]:
     if method.norms:
         rule = "is not there in AdapterHub: it trains no LayerNorm of the checkpoint"
         yield fault("method.norms", method.norms, rule, "Train with method.norms=false")
-    if method.activation in _WITHOUT_NAME:
-        rule = "has no name in AdapterHub"
-        yield fault("method.activation", method.activation, rule, "Train with another activation")
 
 
 def _factors(method: MethodConfig, hidden_size: int) -> Any:

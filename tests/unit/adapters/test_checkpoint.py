@@ -76,7 +76,12 @@ def test_a_decoder_keeps_its_language_model_head_tied_or_not(family: str, tmp_pa
     assert tied[0] == tied[1]
     assert num_parameters(base) == sum(p.numel() for p in whole.parameters())
     bare = open_checkpoint(saved(family, tmp_path / "bare"))
-    assert not bare.has_lm_head
+    assert bare.has_lm_head == tied[0], "a head that is tied needs no weights of its own, an untied one does"
+    if bare.has_lm_head:
+        base = build_base(bare, load_tensors(bare))
+        whole.load_state_dict(base.state_dict())
+        with torch.no_grad():
+            assert torch.equal(base(**given).logits, whole(**given).logits)
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.adapters.anatomy import ANATOMIES, layers_of
+from pipeline.adapters.bottleneck import Bottleneck
 from pipeline.adapters.checkpoint import fingerprint
 from pipeline.adapters.insert import (
     Adapted,
     adapter_modules,
     adapter_state,
     attach,
-    bottlenecks,
     chosen_layers,
     detach,
     load_adapter_state,
@@ -35,6 +35,10 @@ def forward(model: PreTrainedModel) -> Tensor:
 def run(model: PreTrainedModel) -> Tensor:
     with torch.no_grad():
         return forward(model)
+
+
+def bottlenecks(model: PreTrainedModel) -> list[tuple[str, Bottleneck]]:
+    return [(name, module) for name, module in adapter_modules(model) if isinstance(module, Bottleneck)]
 
 
 def config(name: str, **changes: object) -> MethodConfig:

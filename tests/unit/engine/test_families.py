@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.adapters.checkpoint import build_base, fingerprint, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig
+from pipeline.adapters.layouts import LAYOUTS
+from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, MethodName
 from pipeline.engine.assemble import bundle_model, fresh_model, release
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.evaluate import move, precision
@@ -87,9 +88,11 @@ def check(family: str, folder: Path, lab: "Lab") -> dict[Precision, Tensor]:
 
         probe = fresh_model(base, checkpoint, job.task, MethodConfig(name="probe"), settings.engine, seed=1)
         plain = logits(probe, batch, arithmetic)
-        zero = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, seed=1)
-        assert torch.equal(logits(zero, batch, arithmetic), plain), "a zero-initialised adapter is not the identity"
-        release(zero, settings.method)
+        for layout in LAYOUTS:
+            method = MethodConfig(name=cast(MethodName, layout), width=4, scaling="learned", norms=True)
+            zero = fresh_model(base, checkpoint, job.task, method, settings.engine, seed=1)
+            assert torch.equal(logits(zero, batch, arithmetic), plain), f"zero-initialised {layout} is not the identity"
+            release(zero, method)
 
         session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial_of(job, 0, {}), folder / "trial")
         step = next(fit(session.training, job.task, job.encoded["train"], tokenizer.pad_token_id, session._evaluate))

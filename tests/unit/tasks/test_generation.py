@@ -15,8 +15,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
 from pipeline.adapters.anatomy import ANATOMIES
+from pipeline.adapters.bottleneck import Bottleneck
 from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.adapters.insert import attach, bottlenecks
+from pipeline.adapters.insert import adapter_modules, attach
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.engine.evaluate import answer
 from pipeline.errors import CheckpointError, ConfigError, DataError, PipelineError
@@ -246,7 +247,8 @@ def make(family: str, rows: Any, **changes: Any) -> tuple[Generation, TaskModel,
         weights = torch.randn(len(tokenizer), 32, generator=torch.Generator().manual_seed(3))
         base.get_output_embeddings().weight = torch.nn.Parameter(weights, requires_grad=False)
     attach(base, MethodConfig(name="houlsby", width=4, init="bert"), seed=1)
-    for _, bottleneck in bottlenecks(base):
+    for _, bottleneck in adapter_modules(base):
+        assert isinstance(bottleneck, Bottleneck)
         bottleneck.up.weight.data.mul_(30)
     task = Generation(replace(PLAIN, **changes))
     return task, TaskModel(base, task.head(32, 0.0), pooling="last"), task.encode(rows, tokenizer).examples
