@@ -18,6 +18,8 @@ from pipeline.reports.results import SweepResults, TrialResult
 from pipeline.reports.tables import Column, FittingTable
 
 _STATES = ("running", "paused", "done", "pruned", "failed")
+_MOST_TOLD = 8
+"""Jobs whose best scores are told on a line."""
 _SILENCE_S = 15.0
 """After this long without a line, the next epoch that ends is told."""
 
@@ -161,7 +163,8 @@ class Progress:
     def _standing(self) -> str:
         """How far the sweep is: epochs, the best score of each job that has one, time left."""
         epochs = sum(len(result.curve) for job in self._plans for result in self._results.of(job))
-        scores = ((job, self._results.best(job)) for job in self._plans)
+        told = self._plans if len(self._plans) <= _MOST_TOLD else ()  # of a comparison the line would fill a page
+        scores = ((job, self._results.best(job)) for job in told)
         best = ", ".join(f"{job} {words.score(score)}" for job, score in scores if score is not None)
         left = self.total_seconds_left()
         ending = "" if left is None else f"  about {_left(left)} left"
