@@ -44,7 +44,7 @@ class Adapted(nn.Module):
         """Call the wrapped module and adapt what it puts out."""
         out = self.inner(*args, **kwargs)
         h = out[0] if isinstance(out, tuple) else out
-        h = h + self.bottleneck(self._read(h))
+        h = h + self.bottleneck(self._read(h)).to(h.dtype)  # a learned scaling is float32 under autocast too
         return (h, *out[1:]) if isinstance(out, tuple) else h
 
     def unhook(self) -> None:

@@ -66,7 +66,7 @@ def test_tasks_that_are_posed_as_text_read_the_same_rows(name: str, completions:
     dataset, before = starter(config, own.default_domain), starter(own, own.default_domain)
     assert [row.digest for row in rows_of(dataset)] == [row.digest for row in rows_of(before)]
     task_for(config, dataset)
-    assert {render(config.completion, row) for row in rows_of(dataset)} == set(completions.split())
+    assert {render(config.completion, row).strip() for row in rows_of(dataset)} == set(completions.split())
 
 
 def test_sentiment_has_its_size_and_balance() -> None:
