@@ -25,6 +25,15 @@ TEMPLATES = {"gpt2": None, "llama": f"{BEGIN} $A", "t5": f"$A {END}", "bart": f"
 FAMILIES = ("gpt2", "t5", "bart")
 """Families that `make_model` makes."""
 
+PLAIN = TaskConfig(name="say", kind="generation", prompt="{question} :", completion="{target}", max_new_tokens=6)
+WORDS = [f"w{i}" for i in range(40)] + [":"]
+ROWS = [
+    {"question": "w1 w2 w3 w4 w5", "target": "w6 w7"},
+    {"question": "w8", "target": "w9"},
+    {"question": "w3 w10 w11", "target": "w12 w13 w14 w15"},
+]
+"""Of PLAIN, in WORDS."""
+
 _NAMES = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 

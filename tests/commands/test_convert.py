@@ -6,8 +6,8 @@ from pathlib import Path
 import jobs.convert
 from pipeline.engine.bundle import read_bundle
 from tests.commands.workplace import Call
+from tests.foreign import FIXTURES
 
-FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
 BERT = f"checkpoint={FIXTURES / 'bert' / 'base'}"
 TASK = "kind: classification\nlabels: [bad, fair, good]\n"
 

@@ -18,7 +18,7 @@ from pipeline.engine.bundle import Bundle, read_bundle, write_bundle
 from pipeline.errors import BundleError, ConfigError
 from pipeline.interop.adapterhub import read, write
 from pipeline.interop.bundles import bundle_of, foreign_of, shape_of
-from tests.unit.interop.test_adapterhub import FIXTURES, tensors_of
+from tests.foreign import FIXTURES, tensors_of
 
 OPINION = TaskConfig(name="opinion", kind="classification")
 PLACES = TaskConfig(name="places", kind="tagging", labels=["LOC", "PER"])
