@@ -36,8 +36,8 @@ _VOCABULARIES = (
     "spiece.model",
     "spm.model",
 )
-_NOT_NEEDED = ("pooler", "final_logits_bias", "lm_head")
-"""Weights that a checkpoint may lack: of a layer that is left out, zero, tied to others."""
+_NOT_NEEDED = ("pooler", "final_logits_bias")
+"""Weights that a checkpoint may lack: of a layer that is left out, and zero."""
 _WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
@@ -149,7 +149,7 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
     Returns:
         The bare model of an encoder; of a decoder the one with the language-model head, where that was saved.
     """
-    base, config = empty_base(checkpoint), AutoConfig.from_pretrained(checkpoint.folder)
+    base = empty_base(checkpoint)
     persistent = set(base.state_dict())
     base.load_state_dict({name: t for name, t in tensors.items() if name in persistent}, strict=False, assign=True)
     base.tie_weights()
@@ -160,7 +160,7 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
     if checkpoint.has_lm_head:
         # Search and length settings of some other use, such as BART's for summaries, are left behind.
         names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-        base.generation_config = GenerationConfig(**{name: getattr(config, name, None) for name in names})
+        base.generation_config = GenerationConfig(**{name: getattr(base.config, name, None) for name in names})
     return base.requires_grad_(False).eval()
 
 

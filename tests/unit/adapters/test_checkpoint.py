@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -89,6 +90,16 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     encoder.save_pretrained(tmp_path)
     checkpoint = open_checkpoint(CheckpointConfig(name="half", source="path", location=str(tmp_path)))
     with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its t5 model, decoder\.block\.0"):
+        load_tensors(checkpoint)
+
+
+def test_a_language_model_that_lacks_its_own_head_is_refused(tmp_path: Path) -> None:
+    make("llama", AutoModelForCausalLM).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    checkpoint = open_checkpoint(CheckpointConfig(name="headless", source="path", location=str(tmp_path)))
+    with pytest.raises(CheckpointError, match=r"lacks 1 weights of its llama model, lm_head\.weight"):
         load_tensors(checkpoint)
 
 
