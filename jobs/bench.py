@@ -43,8 +43,9 @@ def main(config: BenchConfig, console: Console) -> None:
         rows = Path(folder) / "rows.jsonl"
         rows.write_text("".join(json.dumps(dict(row.fields)) + "\n" for row in job.dataset.train.rows), "utf-8")
         models: dict[str, tuple[Path, str]] = {checkpoint.config.name: (checkpoint.folder, config.engine.precision)}
-        if config.base_sized if config.base_sized is not None else torch.cuda.is_available():
-            precision = "bfloat16" if torch.cuda.is_available() else "float32"
+        has_gpu = torch.cuda.is_available()
+        if has_gpu if config.base_sized is None else config.base_sized:
+            precision = "bfloat16" if has_gpu else "float32"
             models["BERT base, random weights"] = (_bert_base(Path(folder) / "base", checkpoint.folder), precision)
         tables = {}
         for name, (model, precision) in models.items():
@@ -57,7 +58,7 @@ def main(config: BenchConfig, console: Console) -> None:
         "job": job.name,
         "rows": len(job.dataset.train.rows),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "device": torch.cuda.get_device_name() if has_gpu else "CPU",
         "machine": platform.platform(),
         "models": tables,
     }

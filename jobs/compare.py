@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.entry import entry
-from pipeline.config import CompareConfig, SearchConfig
+from pipeline.config import CompareConfig
 from pipeline.errors import Faults, SweepError
 
 if TYPE_CHECKING:
     from jobs.preparation import Prepared
     from jobs.workspace import Workspace
-    from pipeline.cluster.sweep import Outcome
     from pipeline.engine.events import JobTested
     from pipeline.engine.trials import Job
     from pipeline.reports.comparison import ComparisonRow
     from pipeline.reports.results import SweepResults
-    from pipeline.tracking.runs import SweepRecorder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,16 +39,17 @@ def main(config: CompareConfig, console: Console) -> None:
     from jobs.preparation import announce, prepare
     from jobs.workspace import open_workspace, resumed, running
 
-    config = resumed(config, "compare")
+    config = resumed(config)
     prepared = prepare(config)
     contests = contests_of(config, prepared)
-    announce(config, dataclasses.replace(prepared, jobs=[contest.search for contest in contests]), console)
+    searches = dataclasses.replace(prepared, jobs=[contest.search for contest in contests])
+    announce(config, searches, console)
     if config.dryrun:
         return
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
     console.print(f"Comparison {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
-    with running(workspace, "compare", config.runs) as shown:
-        run_comparison(config, prepared, contests, workspace, shown)
+    with running(workspace, config) as shown:
+        run_comparison(config, searches, contests, workspace, shown)
 
 
 def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
@@ -60,9 +59,8 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
         ConfigError: A method's settings do not fit the checkpoint, or its search is none.
     """
     from pipeline.cluster import search
-    from pipeline.engine.prepare import check_fit, widest
+    from pipeline.engine.prepare import check_fit, encode, most_virtual_tokens
     from pipeline.engine.trials import Settings
-    from pipeline.methods import virtual_tokens
 
     contests = []
     faults = Faults()
@@ -70,20 +68,17 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
         for name in config.methods:
             contender = config.contenders[name]
             settings = Settings(method=contender.method, engine=config.engine)
-            searched = dataclasses.replace(
-                job, name=f"{job.name}/{name}", settings=settings, space=contender.space, seed=config.seed
-            )
+            searched = dataclasses.replace(job, name=f"{job.name}/{name}", settings=settings, space=contender.space)
+            own = search.search_of(config.search, searched)
             with faults.gathered():
-                search.check(search.search_of(config.search, searched), settings)
+                search.check(own, settings)
             with faults.gathered():
                 check_fit([job], prepared.checkpoint, contender.method)
-            width = widest(search.search_of(config.search, searched), contender.method)
-            reserved = virtual_tokens(dataclasses.replace(contender.method, width=width))
+            reserved = most_virtual_tokens(own, contender.method)
             if reserved:
                 task = copy.copy(job.task)
                 task.reserved = reserved
-                splits = (job.dataset.train, job.dataset.validation, job.dataset.test)
-                encoded = {split.name: task.encode(split.rows, prepared.tokenizer) for split in splits}
+                encoded = encode(task, job.dataset, prepared.tokenizer)
                 searched = dataclasses.replace(searched, task=task, encoded=encoded)
             repeats = [
                 dataclasses.replace(searched, name=f"{searched.name}/seed-{seed}", space={}, seed=seed)
@@ -97,28 +92,28 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
 def run_comparison(
     config: CompareConfig, prepared: "Prepared", contests: Sequence[Contest], workspace: "Workspace", console: Console
 ) -> None:
-    """Search every contest, repeat the winners on further seeds, and show and record the table."""
-    from jobs.workspace import git_commit, package_versions
+    """Search every contest, repeat the winners on further seeds, and show and record the table.
+
+    Args:
+        config: The comparison.
+        prepared: Its jobs are the contests' searches.
+        contests: Methods on jobs.
+        workspace: Has a folder for each of the two phases.
+        console: Where it is shown.
+    """
+    from jobs.searching import facts_of, run_search
     from pipeline.reports import plots
     from pipeline.reports.comparison import comparison_markdown, comparison_records, comparison_table
     from pipeline.reports.results import SweepResults
-    from pipeline.tracking.runs import SweepFacts, SweepRecorder
+    from pipeline.tracking.runs import SweepRecorder
     from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking)
-    facts = SweepFacts(
-        id=workspace.id,
-        jobs=[job for contest in contests for job in (contest.search, *contest.repeats)],
-        checkpoint=prepared.checkpoint,
-        config=dataclasses.asdict(config),
-        seed=config.seed,
-        git_commit=git_commit(),
-        versions=package_versions(),
-    )
+    jobs = [job for contest in contests for job in (contest.search, *contest.repeats)]
     results = SweepResults()
-    with SweepRecorder(store, facts) as recorder:
-        searches = [contest.search for contest in contests]
-        first = _run(config, config.search, searches, prepared, workspace, "search", (results, recorder), console)
+    with SweepRecorder(store, facts_of(config, prepared, jobs, workspace.id)) as recorder:
+        folder = workspace.folder / "search"
+        first = run_search(config, config.search, prepared, folder, results, recorder, console)
         won = {winner.trial.job: winner for winner in first.winners}
         repeats = [
             dataclasses.replace(job, settings=won[contest.search.name].trial.settings)
@@ -130,7 +125,8 @@ def run_comparison(
         if repeats:
             console.print(f"The winners' settings on {config.seeds - 1} more seeds")
             once = dataclasses.replace(config.search, algorithm="grid", scheduler="none", space={}, time_budget_s=None)
-            second = _run(config, once, repeats, prepared, workspace, "seeds", (results, recorder), console)
+            repeated = dataclasses.replace(prepared, jobs=repeats)
+            second = run_search(config, once, repeated, workspace.folder / "seeds", results, recorder, console)
             won |= {winner.trial.job: winner for winner in second.winners}
             missing |= second.missing
         rows = [_row(contest, won, results) for contest in contests if contest.search.name in won]
@@ -148,46 +144,6 @@ def run_comparison(
             )
         if missing:
             raise SweepError("; ".join(missing.values()))
-
-
-def _run(
-    config: CompareConfig,
-    search: SearchConfig,
-    jobs: Sequence["Job"],
-    prepared: "Prepared",
-    workspace: "Workspace",
-    folder: str,
-    sinks: tuple["SweepResults", "SweepRecorder"],
-    console: Console,
-) -> "Outcome":
-    """One search of several jobs, with its progress."""
-    from jobs.preparation import slots
-    from pipeline.cluster.plan import plan_of
-    from pipeline.cluster.search import search_of
-    from pipeline.cluster.sweep import run
-    from pipeline.engine.events import SweepEvent
-    from pipeline.reports.progress import JobPlan, Progress
-
-    plans = {}
-    for job in jobs:
-        plan = plan_of(search_of(search, job), config.engine.epochs)
-        plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
-    results, recorder = sinks
-    with Progress(console, results, plans, slots=slots(config)) as progress:
-
-        def sink(event: SweepEvent) -> None:
-            results(event)
-            progress(event)
-            recorder(event)
-
-        return run(
-            jobs,
-            prepared.checkpoint,
-            search=search,
-            cluster=config.cluster,
-            folder=workspace.folder / folder,
-            sink=sink,
-        )
 
 
 def _row(contest: Contest, won: dict[str, "JobTested"], results: "SweepResults") -> "ComparisonRow":

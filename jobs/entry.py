@@ -146,12 +146,17 @@ def _composed(name: str, lines: list[str], tasks: dict[str, Any] | None) -> dict
 
 def _methods(named: Any, own: Path | None, faults: list[Fault]) -> list[str]:
     """The methods to be compared that have a file; each other one is a fault."""
-    known = sorted({file.stem for root in (CONF, own) if root for file in (root / "method").glob("*.yaml")})
+    known = _options("method", own)
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     for name in names:
         if name not in known:
             faults.append(Fault(where="METHODS", value=name, rule="is no method", remedy=nearest(name, known)))
     return [name for name in names if name in known]
+
+
+def _options(group: str, own: Path | None) -> list[str]:
+    """The files of a group: ours and the user's."""
+    return sorted({file.stem for root in (CONF, own) if root for file in (root / group).glob("*.yaml")})
 
 
 def _space(default: Any, given: Any, method: dict[str, Any]) -> Any:
@@ -230,7 +235,7 @@ def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | No
         remedy = "Choose with tasks=[sentiment,ner], or change one with task.<name>.<key>=<value>"
         faults.append(Fault(where=key, value=value, rule="holds every known task", remedy=remedy))
         return None
-    options = sorted({file.stem for root in (CONF, own) if root for file in (root / key).glob("*.yaml")})
+    options = _options(key, own)
     if value in options:
         return f"{key}={raw}"
     if key == "checkpoint" and Path(value).expanduser().is_dir():

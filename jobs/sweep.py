@@ -1,6 +1,5 @@
 """`make sweep`: train, search and record an adapter for every task and domain asked for."""
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ def main(config: SweepConfig, console: Console) -> None:
         return
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
     console.print(f"Sweep {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
-    with running(workspace, "sweep", config.runs) as shown:
+    with running(workspace, config) as shown:
         run_sweep(config, prepared, workspace, shown)
 
 
@@ -35,48 +34,15 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
     """Train everything, record it, register the winners and show the leaderboard."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         opening = pool.submit(_open_store, config)  # the first time it makes its tables; Ray's import takes as long
-        from jobs.preparation import slots
         from jobs.recording import Ending, conclude, show
-        from jobs.workspace import git_commit, package_versions
-        from pipeline.cluster.plan import plan_of
-        from pipeline.cluster.sweep import run
-        from pipeline.engine.events import SweepEvent
-        from pipeline.reports.progress import JobPlan, Progress
+        from jobs.searching import facts_of, run_search
         from pipeline.reports.results import SweepResults
-        from pipeline.tracking.runs import SweepFacts, SweepRecorder
+        from pipeline.tracking.runs import SweepRecorder
 
         store = opening.result()
-    plan = plan_of(config.search, config.engine.epochs)
-    plans = {
-        job.name: JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
-        for job in prepared.jobs
-    }
-    facts = SweepFacts(
-        id=workspace.id,
-        jobs=prepared.jobs,
-        checkpoint=prepared.checkpoint,
-        config=dataclasses.asdict(config),
-        seed=config.seed,
-        git_commit=git_commit(),
-        versions=package_versions(),
-    )
     results = SweepResults()
-    with SweepRecorder(store, facts) as recorder:
-        with Progress(console, results, plans, slots=slots(config)) as progress:
-
-            def sink(event: SweepEvent) -> None:
-                results(event)
-                progress(event)
-                recorder(event)
-
-            outcome = run(
-                prepared.jobs,
-                prepared.checkpoint,
-                search=config.search,
-                cluster=config.cluster,
-                folder=workspace.folder,
-                sink=sink,
-            )
+    with SweepRecorder(store, facts_of(config, prepared, prepared.jobs, workspace.id)) as recorder:
+        outcome = run_search(config, config.search, prepared, workspace.folder, results, recorder, console)
         ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=outcome.winners)
         if outcome.winners:
             rows = conclude(ending, store, recorder)

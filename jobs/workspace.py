@@ -58,8 +58,13 @@ class Workspace:
         return self.folder / "log.txt"
 
 
-def resumed(config: C, command: str = "sweep") -> C:
-    """Take the settings of the stored sweep (or comparison, by `command`); a new one's config comes back as it is.
+def command_of(config: SweepConfig) -> str:
+    """What `make` calls the command that has such a config."""
+    return "compare" if isinstance(config, CompareConfig) else "sweep"
+
+
+def resumed(config: C) -> C:
+    """Take the settings of the stored sweep or comparison; a new one's config comes back as it is.
 
     What changes no result may be given anew: where the trials run (`cluster`), and whether to dry-run only.
 
@@ -70,13 +75,14 @@ def resumed(config: C, command: str = "sweep") -> C:
         return config
     runs = Path(config.runs)
     file = runs / config.resume / _CONFIG
-    known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
     if not file.is_file():
+        known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
         remedy = nearest(config.resume, known)
         raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
     values = json.loads(file.read_text("utf-8"))
-    if values.get("command", "sweep") != command:
-        rule, remedy = f"is no {command}", f"Go on with: make {values.get('command', 'sweep')} RESUME={config.resume}"
+    command, its_own = command_of(config), values.get("command", "sweep")
+    if its_own != command:
+        rule, remedy = f"is no {command}", f"Go on with: make {its_own} RESUME={config.resume}"
         raise ConfigError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
     stored = build(type(config), values["config"])
     default = read_config(command, type(config), [])
@@ -124,22 +130,21 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
-    command = "compare" if isinstance(config, CompareConfig) else "sweep"
-    values = {"command": command, "config": dataclasses.asdict(config), "facts": facts}
+    values = {"command": command_of(config), "config": dataclasses.asdict(config), "facts": facts}
     (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)
 
 
 @contextmanager
-def running(workspace: Workspace, command: str, runs: str) -> Iterator[Console]:
+def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
     """Send what libraries say to the log; yield a console, on which an end before the end says how to go on."""
     with quiet(workspace.log_file) as shown:
         try:
             yield shown
         except BaseException as error:
-            where = "" if runs == "runs" else f" ARGS='runs={runs}'"
+            where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
             how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
-            text = f"\n{how}. Go on with: make {command} RESUME={workspace.id}{where}"
+            text = f"\n{how}. Go on with: make {command_of(config)} RESUME={workspace.id}{where}"
             shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
             raise
 

@@ -71,17 +71,12 @@ class TrainedNorm(nn.Module):
 
     def __init__(self, frozen: nn.Module) -> None:
         super().__init__()
-        self._frozen = (frozen,)  # in a tuple: no child, since it is not in use
+        self.frozen = frozen  # not in use, but still one of the checkpoint's weights
         self.norm = copy.deepcopy(frozen).requires_grad_(True)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Normalise (..., H)."""
         return self.norm(hidden)  # type: ignore[no-any-return]
-
-    @property
-    def frozen(self) -> nn.Module:
-        """The checkpoint's own."""
-        return self._frozen[0]
 
 
 def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:
@@ -139,7 +134,9 @@ def adapter_modules(base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
 
 def adapter_state(base: PreTrainedModel) -> dict[str, Tensor]:
     """Collect the weights of the adapters: `layers.3.feed_forward.down.weight` -> (R, H)."""
-    return {f"{name}.{key}": value for name, module in adapter_modules(base) for key, value in _state(module)}
+    return {
+        f"{name}.{key}": value for name, module in adapter_modules(base) for key, value in module.state_dict().items()
+    }
 
 
 def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
@@ -150,7 +147,7 @@ def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> No
     """
     used = 0
     for name, module in adapter_modules(base):
-        keys = [key for key, _ in _state(module)]
+        keys = list(module.state_dict())
         module.load_state_dict({key: state[f"{name}.{key}"] for key in keys if f"{name}.{key}" in state})
         used += len(keys)
     if used != len(state):
@@ -179,10 +176,6 @@ def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:
 def num_layers_of(base: PreTrainedModel) -> int:
     """Count the layers that an adapter could sit in."""
     return len(layers_of(base))
-
-
-def _state(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return list(module.state_dict().items())
 
 
 def _wrap(layer: nn.Module, block: SubBlock, bottleneck: Bottleneck, reads: Reads) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pipeline.errors import Fault
 
 
-def fault(where: str, value: object, rule: str, remedy: str) -> Fault:
-    return Fault(where=where, value=str(value), rule=rule, remedy=remedy)
+def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
+    """A fault; `where` and `value` are shown as they print."""
+    return Fault(where=str(where), value=str(value), rule=rule, remedy=remedy)
 
 
 def above(where: str, value: float, least: float = 0.0) -> Iterator[Fault]:

@@ -36,10 +36,10 @@ class Estimate:
 
 def trained_share(base: PreTrainedModel, checkpoint: Checkpoint, job: Job, trial: Trial) -> tuple[int, int]:
     """Count what a trial trains, adapter and head, and what the checkpoint has."""
-    settings, num_checkpoint = trial.settings, num_parameters(base)
+    settings = trial.settings
     model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
-        return sum(p.numel() for p in model.parameters() if p.requires_grad), num_checkpoint
+        return sum(p.numel() for p in model.parameters() if p.requires_grad), num_parameters(base)
     finally:
         release(model, settings.method)
 

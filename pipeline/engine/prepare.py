@@ -8,11 +8,13 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import DataConfig, MethodConfig, MethodName, SearchConfig, SweepConfig, TaskConfig
 from pipeline.data.load import job_name, load, registered_name, resolve
+from pipeline.data.rows import Dataset
 from pipeline.engine.trials import Job, Settings
 from pipeline.errors import ConfigError, Fault, Faults
 from pipeline.methods import METHODS, virtual_tokens
 from pipeline.tasks import metrics
 from pipeline.tasks.kinds import task_for
+from pipeline.tasks.task import Encoded, Task
 
 
 def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> list[Job]:
@@ -69,6 +71,17 @@ def widest(search: SearchConfig, method: MethodConfig) -> int:
     return max(map(round, range_.named)) if range_ else method.width
 
 
+def most_virtual_tokens(search: SearchConfig, method: MethodConfig) -> int:
+    """The positions that the method takes from the text, at the widest that the search may propose."""
+    return virtual_tokens(dataclasses.replace(method, width=widest(search, method)))
+
+
+def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Encoded]:
+    """Tokenise every split: train, validation, test -> examples."""
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return {split.name: task.encode(split.rows, tokenizer) for split in splits}
+
+
 def _prepare(
     config: SweepConfig,
     task_config: TaskConfig,
@@ -78,14 +91,13 @@ def _prepare(
 ) -> Job:
     dataset = load(task_config, domain, data)
     task = task_for(task_config, dataset)
-    task.reserved = virtual_tokens(dataclasses.replace(config.method, width=widest(config.search, config.method)))
-    splits = (dataset.train, dataset.validation, dataset.test)
+    task.reserved = most_virtual_tokens(config.search, config.method)
     return Job(
         name=job_name(task_config, domain),
         registered_name=registered_name(task_config, domain),
         task=task,
         dataset=dataset,
-        encoded={split.name: task.encode(split.rows, tokenizer) for split in splits},
+        encoded=encode(task, dataset, tokenizer),
         settings=Settings(method=config.method, engine=config.engine),
         seed=config.seed,
     )

@@ -63,7 +63,6 @@ class Session:
         self.finished: Finished | None = None
         folder.mkdir(parents=True, exist_ok=True)
         settings = trial.settings
-        self._num_checkpoint = num_parameters(base)  # before norms are put aside for copies that are trained
         torch.manual_seed(seed_of(trial.seed, "training"))
         self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
         num_examples = len(job.encoded["train"].examples)
@@ -157,7 +156,7 @@ class Session:
             validation=evaluated.metrics,
             data={split.name: split.fingerprint for split in (splits.train, splits.validation, splits.test)},
             num_trained=sum(p.numel() for p in self.training.parameters),
-            num_checkpoint=self._num_checkpoint,
+            num_checkpoint=num_parameters(self.base),
         )
         folder = self.folder / f"bundle-{evaluated.epoch}"
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before its snapshot

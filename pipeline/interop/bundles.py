@@ -3,23 +3,21 @@
 import dataclasses
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
-from pipeline.adapters.checkpoint import Checkpoint, num_parameters
+from pipeline.adapters.checkpoint import Checkpoint, empty_base, num_parameters
 from pipeline.config import EngineConfig, TaskConfig
+from pipeline.config.rules import fault
 from pipeline.engine.assemble import fresh_model, release, trained
 from pipeline.engine.bundle import Bundle, BundleRecord
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
-from pipeline.interop.files import fault, raise_faults
+from pipeline.interop.files import raise_faults
 from pipeline.methods import METHODS
-from pipeline.tasks.kinds import TASK_KINDS, restore
+from pipeline.tasks.kinds import POOLED, TASK_KINDS, restore
 from pipeline.tasks.task import Task
 
-_POOLED = ("classification", "multiple_choice")
-"""Kinds whose head reads one vector of a text."""
 _WITH_LABELS = ("classification", "tagging")
 
 
@@ -29,8 +27,7 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
     Raises:
         BundleError: AdapterHub's names in its family are not known.
     """
-    with torch.device("meta"):
-        return Shape.of(AutoModel.from_config(AutoConfig.from_pretrained(checkpoint.folder)))
+    return Shape.of(empty_base(checkpoint))
 
 
 def bundle_of(
@@ -52,12 +49,11 @@ def bundle_of(
     """
     head, engine = foreign.head, EngineConfig()
     restored = _restored(head, task) if head is not None else _untrained(task)
-    if head is not None and head.kind in _POOLED:
+    if head is not None and head.kind in POOLED:
         pooling = NAMINGS[foreign.shape.model_type].pooling
         checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, pooling=pooling))
     if head is not None and head.dropout is not None:
         engine = dataclasses.replace(engine, head_dropout=head.dropout)
-    num_checkpoint = num_parameters(base)
     model = fresh_model(base, checkpoint, restored, foreign.method, engine, seed)
     try:
         METHODS[foreign.method.name].load(model.base, foreign.adapter)
@@ -79,7 +75,7 @@ def bundle_of(
         validation={},
         data={},
         num_trained=sum(tensor.numel() for tensor in tensors.values()),
-        num_checkpoint=num_checkpoint,
+        num_checkpoint=num_parameters(base),
     )
     return record, tensors
 
@@ -174,7 +170,7 @@ def _head_faults(bundle: Bundle, checkpoint: Checkpoint, num_choices: int | None
         yield fault(f"{where}: task.kind", task.kind, rule, remedy)
     elif task.kind == "multiple_choice" and task.scoring == "dual":
         yield fault(f"{where}: task.scoring", task.scoring, "has no head in AdapterHub", remedy)
-    elif task.kind in _POOLED and checkpoint.pooling != naming.pooling:
+    elif task.kind in POOLED and checkpoint.pooling != naming.pooling:
         rule = f"is not what AdapterHub's heads read of {checkpoint.model_type}, which is {naming.pooling}"
         yield fault(f"{where}: checkpoint.pooling", checkpoint.pooling, rule, remedy)
     elif task.kind == "multiple_choice" and num_choices is None:

@@ -4,18 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel
+from torch import Tensor
 
-from pipeline.adapters.anatomy import ANATOMIES, layers_of
-from pipeline.adapters.checkpoint import Checkpoint
+from pipeline.adapters.anatomy import ANATOMIES, body_of, layers_of
+from pipeline.adapters.checkpoint import Checkpoint, empty_base
 from pipeline.adapters.insert import chosen_layers
 from pipeline.adapters.layouts import LAYOUTS, PLACES
 from pipeline.engine.bundle import Bundle
 from pipeline.errors import BundleError, Fault
 from pipeline.folders import new_folder
 from pipeline.interop import edge_runtime
+from pipeline.tasks.kinds import POOLED
 
 
 def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
@@ -31,10 +31,9 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
     """
     record, tensors = bundle.record, bundle.tensors()
     _check(bundle, checkpoint, tensors)
-    with torch.device("meta"):
-        base = AutoModel.from_config(AutoConfig.from_pretrained(checkpoint.folder))
+    base = empty_base(checkpoint)
     method, layers = record.method, layers_of(base)
-    paths = {id(module): path for path, module in base.named_modules()}
+    paths = {id(module): path for path, module in body_of(base).named_modules()}
     places, norms = [], {}
     for number in chosen_layers(method.layers, len(layers)):
         layer, stack = layers[number]
@@ -51,7 +50,7 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         "task": record.job,
         "kind": record.task.kind,
         "labels": record.labels,
-        "pooling": checkpoint.pooling if record.task.kind in ("classification", "multiple_choice") else None,
+        "pooling": checkpoint.pooling if record.task.kind in POOLED else None,
         "activation": "leaky_relu" if method.activation == "leakyrelu" else method.activation,
         "scaling": method.scaling,
         "reads": LAYOUTS[method.name].reads,
@@ -65,7 +64,7 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         shutil.copy(edge_runtime.__file__, draft / "adapter.py")
 
 
-def _check(bundle: Bundle, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:
+def _check(bundle: Bundle, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
     record = bundle.record
     wrong = ""
     if record.method.name not in LAYOUTS:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.config.rules import fault
 from pipeline.errors import BundleError, Fault
 
 
@@ -60,11 +61,6 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(plain, file)
     else:
         torch.save(plain, file)
-
-
-def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
-    """A fault; `where` and `value` are shown as they print."""
-    return Fault(where=str(where), value=str(value), rule=rule, remedy=remedy)
 
 
 def raise_faults(faults: Iterable[Fault]) -> None:

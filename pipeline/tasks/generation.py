@@ -19,7 +19,7 @@ from pipeline.config import FIELDS, TaskConfig
 from pipeline.data.rows import Row
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError
 from pipeline.tasks import metrics
-from pipeline.tasks.model import TaskModel, left_aligned, starts
+from pipeline.tasks.model import TaskModel, left_aligned, positions, starts
 from pipeline.tasks.task import (
     Answer,
     Batch,
@@ -230,7 +230,7 @@ def target_logits(model: TaskModel, batch: Batch) -> Tensor:
     mask_BT = torch.cat([mask_BP, mask_BS], dim=1)
     arguments = {"input_ids": torch.cat([ids_BP, ids_BS], dim=1), "attention_mask": mask_BT}
     if anatomy_of(model.base.config).positions:
-        arguments["position_ids"] = (mask_BT.cumsum(1) - 1).clamp(min=0)
+        arguments["position_ids"] = positions(mask_BT)
     # Only where a target's sub-token is next: a vocabulary of 50,000 is most of the work and of the memory.
     logits_BSV = model.base(**arguments, use_cache=False, logits_to_keep=ids_BS.shape[1] + 1).logits
     return cast(Tensor, logits_BSV[:, :-1])

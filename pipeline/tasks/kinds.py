@@ -20,6 +20,10 @@ TASK_KINDS: Mapping[Kind, type[Task]] = {
 }
 
 
+POOLED: tuple[Kind, ...] = ("classification", "multiple_choice")
+"""Kinds whose head reads one vector of a text; the others' reads each token's."""
+
+
 def task_for(config: TaskConfig, dataset: Dataset) -> Task:
     """Check the data of a job and build its task.
 

@@ -79,7 +79,7 @@ class TaskModel(nn.Module):
             if self._reads_segments and "token_type_ids" in inputs:
                 arguments["token_type_ids"] = inputs["token_type_ids"]
             if self._anatomy.positions:
-                arguments["position_ids"] = (mask_BT.cumsum(1) - 1).clamp(min=0)
+                arguments["position_ids"] = positions(mask_BT)
         if self._anatomy.kind == "decoder":
             arguments["use_cache"] = False
         hidden_BTH = body(**arguments).last_hidden_state
@@ -122,6 +122,11 @@ def _decoded(body: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     )[0]
     back_BT = (places_T - first_B1) % len(places_T)
     return hidden_BTH[torch.arange(len(back_BT), device=back_BT.device)[:, None], back_BT]  # type: ignore[no-any-return]
+
+
+def positions(mask_BT: Tensor) -> Tensor:
+    """Count each text's tokens from 0, wherever it begins."""
+    return (mask_BT.cumsum(1) - 1).clamp(min=0)
 
 
 def left_aligned(ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config import MethodConfig
+from pipeline.config.rules import fault
 from pipeline.errors import Fault
 from pipeline.folders import new_folder
 from pipeline.interop.adapterhub import heads
 from pipeline.interop.adapterhub.heads import ForeignHead, head_settings, head_tensors, read_head
 from pipeline.interop.adapterhub.names import NAMINGS, Shape, tensor_names
 from pipeline.interop.adapterhub.settings import method_of, settings_of
-from pipeline.interop.files import fault, raise_faults, read_json, read_tensors, write_tensors
+from pipeline.interop.files import raise_faults, read_json, read_tensors, write_tensors
 
 VERSION = "adapters.1.3.0"
 """Of the library whose format is written."""

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Kind
+from pipeline.config.rules import fault
 from pipeline.errors import BundleError, Fault
 from pipeline.interop.adapterhub.names import NAMINGS, Shape
-from pipeline.interop.files import fault, raise_faults, read_json, read_tensors
+from pipeline.interop.files import raise_faults, read_json, read_tensors
+from pipeline.tasks.kinds import POOLED
 
 RECORD = "head_config.json"
 WEIGHTS = ("model_head.safetensors", "pytorch_model_head.bin")
@@ -29,7 +31,6 @@ _KINDS: Mapping[str, Kind] = {
 """`head_type` -> kind of task."""
 _STATIC = {"ForTokenClassification": "tagging", "ForQuestionAnswering": "question_answering"}
 """End of a class's name -> `head_type`, where its head is one linear map on every token."""
-_POOLED = ("classification", "multiple_choice")
 _MOST_DROPOUT = 0.9
 """Of `EngineConfig.head_dropout`."""
 _REMEDY = "Leave the head out (head=false), or train one anew here"
@@ -91,7 +92,7 @@ def head_settings(head: ForeignHead) -> dict[str, Any]:
         "label2id": {label: number for number, label in enumerate(labels)},
         "layers": 1,
     }
-    if head_type in _POOLED:
+    if head.kind in POOLED:
         settings["use_pooler"] = False
     if head_type == "classification":
         settings["bias"] = True

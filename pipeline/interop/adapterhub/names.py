@@ -6,22 +6,12 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
-from pipeline.adapters.anatomy import layers_of
+from pipeline.adapters.anatomy import ANATOMIES, layers_of
 from pipeline.adapters.insert import chosen_layers
 from pipeline.adapters.layouts import LAYOUTS, Place
 from pipeline.config import Kind, MethodConfig
+from pipeline.config.rules import fault
 from pipeline.errors import BundleError
-from pipeline.interop.files import fault
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stack:
-    """Layers that are built alike, and what the library calls its adapters in them."""
-
-    layers: str
-    """The list of them, by its path in the bare model."""
-    places: Mapping[Place, str]
-    """Where its adapters are, by path in a layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +22,8 @@ class Naming:
     """Its model with heads that are added and taken off."""
     prefix: str
     """What that model calls the bare model."""
-    stacks: tuple[Stack, ...]
+    places: tuple[Mapping[Place, str], ...]
+    """Where its adapters are, by path in a layer; one for each stack of the family's anatomy."""
     heads: tuple[Kind, ...] = ("classification", "tagging", "multiple_choice", "extractive_qa")
     """Kinds of tasks whose heads read the same there and here."""
     pooling: Literal["first", "last"] = "first"
@@ -41,26 +32,24 @@ class Naming:
 
 _IN_OUTPUT: Mapping[Place, str] = {"attention": "attention.output", "feed_forward": "output"}
 _IN_LAYER: Mapping[Place, str] = {"attention": "attention_adapters", "feed_forward": "output_adapters"}
-_BERT = (Stack(layers="encoder.layer", places=_IN_OUTPUT),)
-_BART = (Stack(layers="encoder.layers", places=_IN_LAYER), Stack(layers="decoder.layers", places=_IN_LAYER))
-_T5 = (
-    Stack(layers="encoder.block", places={"attention": "layer.0", "feed_forward": "layer.1"}),
-    Stack(layers="decoder.block", places={"attention": "layer.0", "feed_forward": "layer.2"}),
+_BART = (_IN_LAYER, _IN_LAYER)
+_T5: tuple[Mapping[Place, str], ...] = (
+    {"attention": "layer.0", "feed_forward": "layer.1"},
+    {"attention": "layer.0", "feed_forward": "layer.2"},
 )
 
 
-def _encoder(model_class: str, prefix: str, stacks: tuple[Stack, ...] = _BERT) -> Naming:
-    return Naming(model_class=model_class, prefix=prefix, stacks=stacks)
+def _encoder(model_class: str, prefix: str, places: Mapping[Place, str] = _IN_OUTPUT) -> Naming:
+    return Naming(model_class=model_class, prefix=prefix, places=(places,))
 
 
-def _decoder(model_class: str, prefix: str, layers: str) -> Naming:
-    stacks = (Stack(layers=layers, places=_IN_LAYER),)
+def _decoder(model_class: str, prefix: str) -> Naming:
     heads: tuple[Kind, ...] = ("classification", "tagging", "extractive_qa")
-    return Naming(model_class=model_class, prefix=prefix, stacks=stacks, heads=heads, pooling="last")
+    return Naming(model_class=model_class, prefix=prefix, places=(_IN_LAYER,), heads=heads, pooling="last")
 
 
-def _encoder_decoder(model_class: str, prefix: str, stacks: tuple[Stack, ...], *heads: Kind) -> Naming:
-    return Naming(model_class=model_class, prefix=prefix, stacks=stacks, heads=heads, pooling="last")
+def _encoder_decoder(model_class: str, prefix: str, places: tuple[Mapping[Place, str], ...], *heads: Kind) -> Naming:
+    return Naming(model_class=model_class, prefix=prefix, places=places, heads=heads, pooling="last")
 
 
 NAMINGS: Mapping[str, Naming] = {
@@ -69,18 +58,16 @@ NAMINGS: Mapping[str, Naming] = {
     "xlm-roberta": _encoder("XLMRobertaAdapterModel", "roberta."),
     "electra": _encoder("ElectraAdapterModel", "electra."),
     "deberta-v2": _encoder("DebertaV2AdapterModel", "deberta."),
-    "distilbert": _encoder(
-        "DistilBertAdapterModel", "distilbert.", (Stack(layers="transformer.layer", places=_IN_LAYER),)
-    ),
+    "distilbert": _encoder("DistilBertAdapterModel", "distilbert.", _IN_LAYER),
     "bart": _encoder_decoder("BartAdapterModel", "model.", _BART, "classification", "extractive_qa"),
     # The last token of mBART's texts is the language, and its heads read the one before.
     "mbart": _encoder_decoder("MBartAdapterModel", "model.", _BART, "extractive_qa"),
     # Of what T5's heads read, all but classification's is scaled by H ** -0.5 there.
     "t5": _encoder_decoder("T5AdapterModel", "transformer.", _T5, "classification"),
     "mt5": _encoder_decoder("MT5AdapterModel", "transformer.", _T5, "classification"),
-    "gpt2": _decoder("GPT2AdapterModel", "transformer.", "h"),
-    "llama": _decoder("LlamaAdapterModel", "model.", "layers"),
-    "mistral": _decoder("MistralAdapterModel", "model.", "layers"),
+    "gpt2": _decoder("GPT2AdapterModel", "transformer."),
+    "llama": _decoder("LlamaAdapterModel", "model."),
+    "mistral": _decoder("MistralAdapterModel", "model."),
 }
 """`config.model_type` -> names; `tests/parity` compares each with the library."""
 
@@ -126,13 +113,12 @@ class Shape:
 def tensor_names(method: MethodConfig, shape: Shape, name: str) -> dict[str, str]:
     """Our name of every tensor -> the library's in a bare model, in the order of the layers."""
     names = {}
-    stacks = NAMINGS[shape.model_type].stacks
-    places = [(stack, i) for stack, count in zip(stacks, shape.stacks, strict=True) for i in range(count)]
+    stacks = zip(ANATOMIES[shape.model_type].stacks, NAMINGS[shape.model_type].places, shape.stacks, strict=True)
+    layers = [(f"{stack.layers}.{i}", places) for stack, places, count in stacks for i in range(count)]
     for number in chosen_layers(method.layers, shape.num_layers):
-        stack, i = places[number]
+        layer, places = layers[number]
         for place in LAYOUTS[method.name].places:
             for ours, theirs in _LEAVES.items():
                 if ours != "scaling" or method.scaling == "learned":
-                    path = f"{stack.layers}.{i}.{stack.places[place]}.adapters.{name}.{theirs}"
-                    names[f"layers.{number}.{place}.{ours}"] = path
+                    names[f"layers.{number}.{place}.{ours}"] = f"{layer}.{places[place]}.adapters.{name}.{theirs}"
     return names

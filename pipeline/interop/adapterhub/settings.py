@@ -5,9 +5,10 @@ from typing import Any, TypeGuard, get_args
 
 from pipeline.adapters.insert import chosen_layers
 from pipeline.config import Activation, MethodConfig
+from pipeline.config.rules import fault
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.interop.adapterhub.names import Shape
-from pipeline.interop.files import fault, raise_faults
+from pipeline.interop.files import raise_faults
 from pipeline.strict import build
 
 _DEFAULTS: Mapping[str, Any] = {

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from pipeline.adapters.anatomy import ANATOMIES, layers_of
 from pipeline.adapters.bottleneck import Bottleneck
-from pipeline.adapters.checkpoint import fingerprint
+from pipeline.adapters.checkpoint import fingerprint, num_parameters
 from pipeline.adapters.insert import (
     Adapted,
     adapter_modules,
@@ -133,6 +133,7 @@ def test_norms_are_trained_as_copies(family: str) -> None:
     norms = [(name, module) for name, module in adapter_modules(model) if name.endswith(".norm")]
     expected = 2 * num_layers_of(model) - (family == "modernbert")  # whose first norm is the identity
     assert len(norms) == expected
+    assert num_parameters(model) == num_parameters(make(family)), "the norms that are put aside still count"
     before = fingerprint(dict(make(family).named_parameters()))
     with torch.no_grad():
         for _, norm in norms:

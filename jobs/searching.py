@@ -1,0 +1,66 @@
+"""One search as a command runs it: what is recorded of its beginning, and its events told to all who listen."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.preparation import Prepared, slots
+from jobs.workspace import git_commit, package_versions
+from pipeline.cluster.plan import plan_of
+from pipeline.cluster.search import search_of
+from pipeline.cluster.sweep import Outcome, run
+from pipeline.config import SearchConfig, SweepConfig
+from pipeline.engine.events import SweepEvent
+from pipeline.engine.trials import Job
+from pipeline.reports.progress import JobPlan, Progress
+from pipeline.reports.results import SweepResults
+from pipeline.tracking.runs import SweepFacts, SweepRecorder
+
+
+def facts_of(config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], id: str) -> SweepFacts:
+    """What is known before the first trial."""
+    return SweepFacts(
+        id=id,
+        jobs=jobs,
+        checkpoint=prepared.checkpoint,
+        config=dataclasses.asdict(config),
+        seed=config.seed,
+        git_commit=git_commit(),
+        versions=package_versions(),
+    )
+
+
+def run_search(
+    config: SweepConfig,
+    search: SearchConfig,
+    prepared: Prepared,
+    folder: Path,
+    results: SweepResults,
+    recorder: SweepRecorder,
+    console: Console,
+) -> Outcome:
+    """Search the prepared jobs, and show how far it is.
+
+    Args:
+        config: Where it runs, and how long a trial is.
+        search: What is searched, where a job has no space of its own.
+        prepared: The jobs and their checkpoint.
+        folder: Its own, from which it can be gone on with.
+        results: Takes in every event, and so does the recorder.
+        recorder: As above.
+        console: Where the progress is shown.
+    """
+    plans = {}
+    for job in prepared.jobs:
+        plan = plan_of(search_of(search, job), config.engine.epochs)
+        plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
+    with Progress(console, results, plans, slots=slots(config)) as progress:
+
+        def sink(event: SweepEvent) -> None:
+            results(event)
+            progress(event)
+            recorder(event)
+
+        return run(prepared.jobs, prepared.checkpoint, search=search, cluster=config.cluster, folder=folder, sink=sink)
