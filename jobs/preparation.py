@@ -10,14 +10,14 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.adapters.insert import chosen_layers, num_layers_of
-from pipeline.cluster import room, search
+from pipeline.cluster import connection, room, search
 from pipeline.cluster.plan import plan_of
 from pipeline.config import SweepConfig
 from pipeline.data.load import resolve
 from pipeline.engine.estimate import estimate, trained_share
 from pipeline.engine.prepare import check_fit, prepare_jobs, widest
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
-from pipeline.errors import Faults
+from pipeline.errors import ConfigError, Fault, Faults
 from pipeline.reports.tables import Cost, MatrixRow, matrix_table
 from pipeline.reports.words import duration
 
@@ -35,6 +35,8 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     base: PreTrainedModel
     jobs: Sequence[Job]
+    slots: int
+    """Trials that run side by side."""
 
 
 def prepare(config: SweepConfig) -> Prepared:
@@ -44,7 +46,7 @@ def prepare(config: SweepConfig) -> Prepared:
         UserError: With everything that is wrong.
     """
     transformers_logging.set_verbosity_error()
-    checkpoint = _check(config)
+    checkpoint, slots = _check(config)
     tokenizer = load_tokenizer(checkpoint)
     jobs = prepare_jobs(config, tokenizer)
     base = build_base(checkpoint, load_tensors(checkpoint))
@@ -52,11 +54,11 @@ def prepare(config: SweepConfig) -> Prepared:
     for layers in searched.named if searched else [config.method.layers]:
         chosen_layers(layers, num_layers_of(base))
     check_fit(jobs, checkpoint, config.method)
-    return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=jobs)
+    return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=jobs, slots=slots)
 
 
-def _check(config: SweepConfig) -> Checkpoint:
-    """Judge what can be judged without reading a row, all of it at once; return the verified checkpoint."""
+def _check(config: SweepConfig) -> tuple[Checkpoint, int]:
+    """Judge what can be judged without reading a row, all of it at once; return the checkpoint and the slots."""
     faults = Faults()
     with faults.gathered():
         checkpoint = open_checkpoint(config.checkpoint)
@@ -65,14 +67,19 @@ def _check(config: SweepConfig) -> Checkpoint:
     with faults.gathered():
         search.check(config.search, Settings(method=config.method, engine=config.engine))
     with faults.gathered():
-        room.check(config.cluster, room.local_resources(config.cluster))
+        nodes = connection.survey(config.cluster)
+        room.check(config.cluster, nodes)
+        if len(nodes) > 1 and config.tracking.uri.startswith("sqlite:"):
+            rule = f"is a file on this node, and {len(nodes)} nodes take part"
+            remedy = "Set tracking.uri=http://<host>:5000, where `mlflow server` runs"
+            raise ConfigError(Fault(where="tracking.uri", value=config.tracking.uri, rule=rule, remedy=remedy))
     faults.raise_any()
-    return checkpoint
+    return checkpoint, room.num_slots(config.cluster, nodes)
 
 
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     """Show the matrix, what was noticed in the data, and in a dry run what it would cost."""
-    checkpoint, num_slots = prepared.checkpoint, slots(config)
+    checkpoint, num_slots = prepared.checkpoint, prepared.slots
     methods = ", ".join(dict.fromkeys(job.settings.method.name for job in prepared.jobs))
     rows = []
     for job in prepared.jobs:
@@ -130,11 +137,6 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
 def widest_trial(config: SweepConfig, job: Job) -> Trial:
     """The job's trial with the widest bottleneck that the search may propose."""
     return trial_of(job, 0, {"method.width": widest(search.search_of(config.search, job), job.settings.method)})
-
-
-def slots(config: SweepConfig) -> int:
-    """Trials that run side by side."""
-    return room.num_slots(config.cluster, room.local_resources(config.cluster))
 
 
 def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:

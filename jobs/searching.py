@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.preparation import Prepared, slots
+from jobs.preparation import Prepared
 from jobs.workspace import git_commit, package_versions
 from pipeline.cluster.plan import plan_of
 from pipeline.cluster.search import search_of
@@ -56,7 +56,7 @@ def run_search(
     for job in prepared.jobs:
         plan = plan_of(search_of(search, job), config.engine.epochs)
         plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
-    with Progress(console, results, plans, slots=slots(config)) as progress:
+    with Progress(console, results, plans, slots=prepared.slots) as progress:
 
         def sink(event: SweepEvent) -> None:
             results(event)

@@ -94,9 +94,12 @@ def make_model(family: str, vocab_size: int, *, width: int = 32, std: float | No
 
 def make_checkpoint(family: str, *, has_lm_head: bool = True) -> Checkpoint:
     """What is said of such a model; nothing of it is on disk."""
-    config = CheckpointConfig(name="tiny", source="path", location="nowhere")
     return Checkpoint(
-        config=config, folder=Path("nowhere"), sha256="a" * 64, model_type=family, has_lm_head=has_lm_head
+        config=CheckpointConfig(name="tiny", source="path", location="nowhere"),
+        folder=Path("nowhere"),
+        sha256="a" * 64,
+        architecture=tf.AutoConfig.for_model(family),
+        has_lm_head=has_lm_head,
     )
 
 

@@ -1,5 +1,6 @@
 """The pretrained Transformer: found, verified, loaded frozen, and shared between processes as plain tensors."""
 
+import copy
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -50,10 +52,15 @@ class Checkpoint:
     folder: Path
     sha256: str
     """Of the weights file; of the hashes of all files by name where there are several."""
-    model_type: str
-    """Family, a key of `pipeline.adapters.anatomy.ANATOMIES`."""
+    architecture: PreTrainedConfig
+    """Its config.json; travels to machines that do not have the folder."""
     has_lm_head: bool
     """Whether a decoder has its language-model head: saved with it, or tied to its embeddings."""
+
+    @property
+    def model_type(self) -> str:
+        """Family, a key of `pipeline.adapters.anatomy.ANATOMIES`."""
+        return str(self.architecture.model_type)
 
     @property
     def pooling(self) -> Literal["mean", "first", "last"]:
@@ -86,7 +93,7 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     decodes = anatomy_of(model).kind != "encoder"
     is_there = any(name.endswith(_WITH_LM_HEAD) for name in model.architectures or ())
     has_lm_head = decodes and (is_there or model.tie_word_embeddings)  # tied, it is the embeddings: BART's hub files
-    return Checkpoint(config=config, folder=folder, sha256=sha256, model_type=model.model_type, has_lm_head=has_lm_head)
+    return Checkpoint(config=config, folder=folder, sha256=sha256, architecture=model, has_lm_head=has_lm_head)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -106,7 +113,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
     if tokenizer.pad_token is None:  # decoders; the attention mask says what is padding
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    config = AutoConfig.from_pretrained(checkpoint.folder)
+    config = checkpoint.architecture
     # Many tokenizers are saved without a limit of their own. T5 has none: its positions are relative.
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     # RoBERTa counts positions from behind the padding id.
@@ -143,7 +150,7 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
     """Make the frozen base model, in eval mode, around `tensors` without copying them.
 
     Args:
-        checkpoint: Where the model's configuration is read.
+        checkpoint: Says what the model is.
         tensors: What `load_tensors` returned, perhaps through shared memory.
 
     Returns:
@@ -168,7 +175,7 @@ def empty_base(checkpoint: Checkpoint) -> PreTrainedModel:
     """Make the base model without its weights: on the meta device."""
     with torch.device("meta"):
         base: PreTrainedModel = _model_class(checkpoint).from_config(
-            AutoConfig.from_pretrained(checkpoint.folder), dtype=torch.float32
+            copy.deepcopy(checkpoint.architecture), dtype=torch.float32
         )
     _drop_pooler(base)
     return base

@@ -20,6 +20,7 @@ from pipeline.engine.events import (
     TrialStatus,
 )
 from pipeline.engine.trials import Trial
+from pipeline.errors import SweepError
 
 
 @final
@@ -38,6 +39,8 @@ class Narrator(tune.Callback):  # type: ignore[misc]
         self._stories: dict[Place, Story] = {}
         self.interrupted = False
         """Set by the signal handler; the experiment ends before its next step."""
+        self._stopped: str | None = None
+        """Why no trial can go on."""
         self.tested: dict[str, JobTested] = {}
         self._failed_tests: dict[str, str] = {}
 
@@ -67,6 +70,8 @@ class Narrator(tune.Callback):  # type: ignore[misc]
         if self.interrupted:
             raise KeyboardInterrupt
         self.tell()
+        if self._stopped is not None:
+            raise SweepError(f"Nothing can be written any more ({self._stopped})")
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         if not is_test(trial):
@@ -93,7 +98,9 @@ class Narrator(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         result = trial.last_result or {}
-        if is_test(trial):
+        if "stop" in result:
+            self._stopped = result["stop"]
+        elif is_test(trial):
             if "failed" in result:
                 self._failed_tests[trial.config["job"]] = result["failed"]
         elif "failed" in result:

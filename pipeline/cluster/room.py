@@ -1,13 +1,16 @@
-"""How many trials fit side by side. `resources` are what Ray has, or what it will find on this machine."""
+"""How many trials fit side by side on the nodes that there are; a node is a mapping from resource to amount."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError, Fault
 
+Nodes = Sequence[Mapping[str, float]]
+"""What each node has, in Ray's words: `{"CPU": 8, "GPU": 1}`."""
 
-def local_resources(cluster: ClusterConfig) -> dict[str, float]:
+
+def local_node(cluster: ClusterConfig) -> Mapping[str, float]:
     """Count what a local Ray will have; a container may allow less than is counted here."""
     resources = {"CPU": float(cluster.num_cpus or len(os.sched_getaffinity(0)))}
     if cluster.gpus_per_trial:
@@ -17,29 +20,38 @@ def local_resources(cluster: ClusterConfig) -> dict[str, float]:
     return resources
 
 
-def num_slots(cluster: ClusterConfig, resources: Mapping[str, float]) -> int:
+def num_slots(cluster: ClusterConfig, nodes: Nodes) -> int:
     """Count the trials that run side by side."""
-    slots = resources.get("CPU", 0) // cluster.cpus_per_trial
+    return cluster.slots or sum(_slots_on(node, cluster) for node in nodes)
+
+
+def _slots_on(node: Mapping[str, float], cluster: ClusterConfig) -> int:
+    slots = node.get("CPU", 0) // cluster.cpus_per_trial
     if cluster.gpus_per_trial:
         # Shares of a GPU do not add up: 0.4 and 0.4 of two GPUs leave no room for another 0.4.
         per_gpu = 1 // cluster.gpus_per_trial if cluster.gpus_per_trial < 1 else 1 / cluster.gpus_per_trial
-        slots = min(slots, resources.get("GPU", 0) * per_gpu // 1)
+        slots = min(slots, node.get("GPU", 0) * per_gpu // 1)
     return int(slots)
 
 
-def check(cluster: ClusterConfig, resources: Mapping[str, float]) -> None:
-    """Make sure that one trial fits.
+def check(cluster: ClusterConfig, nodes: Nodes) -> None:
+    """Make sure that one trial fits, unless the number of slots is given: then nodes may still join.
 
     Raises:
-        ConfigError: It wants more than there is.
+        ConfigError: It wants more than any node has.
     """
+    if cluster.slots or num_slots(cluster, nodes):
+        return
     faults = []
     for kind, wanted in (("cpu", cluster.cpus_per_trial), ("gpu", cluster.gpus_per_trial)):
-        there = resources.get(kind.upper(), 0)
+        there = max((node.get(kind.upper(), 0) for node in nodes), default=0)
         if wanted > there:
             where = f"cluster.{kind}s_per_trial"
-            rule = f"is more than there is for all trials together ({there:g})"
+            rule = f"is more than any node has ({there:g})"
             remedy = f"Set {where} to {there:g} or less"
             faults.append(Fault(where=where, value=f"{wanted:g}", rule=rule, remedy=remedy))
-    if faults:
-        raise ConfigError(faults)
+    if not faults:
+        needs = f"{cluster.cpus_per_trial} CPUs and {cluster.gpus_per_trial:g} GPUs"
+        rule, remedy = f"has no node with {needs} for a trial", "Set cluster.cpus_per_trial to less"
+        faults = [Fault(where="cluster", value=cluster.name, rule=rule, remedy=remedy)]
+    raise ConfigError(faults)

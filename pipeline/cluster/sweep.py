@@ -2,9 +2,7 @@
 
 import contextlib
 import functools
-import logging
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -18,8 +16,9 @@ import ray
 from ray import tune
 
 from pipeline.adapters.checkpoint import Checkpoint, load_tensors, load_tokenizer
-from pipeline.cluster import room, weights
+from pipeline.cluster import connection, room, weights
 from pipeline.cluster import search as searching
+from pipeline.cluster.depot import Depot
 from pipeline.cluster.narrator import Narrator
 from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
 from pipeline.cluster.searcher import Candidates
@@ -27,8 +26,6 @@ from pipeline.cluster.trainable import Bench, Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.engine.events import JobTested, Sink
 from pipeline.engine.trials import Job, trial_of
-
-_LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +47,7 @@ def run(
     folder: Path,
     sink: Sink,
 ) -> Outcome:
-    """Search every job for its best adapter and test the winners, on a Ray that is started and stopped here.
+    """Search every job for its best adapter and test the winners, on the Ray that the config names.
 
     Called again with the same folder after an interruption, it proposes the same trials, replays what they
     have reported, trains only what is left, and ends as if it had not been interrupted.
@@ -64,16 +61,16 @@ def run(
         sink: Is told every event, in this process.
 
     Raises:
-        ConfigError: The search names unknown settings or bad values, or the machine cannot run a single
-            trial.
-        SweepError: The checkpoint was changed.
-        KeyboardInterrupt: Ctrl-C; the sink is told nothing more.
+        ConfigError: The search names unknown settings or bad values, or no node can run a trial.
+        SweepError: The checkpoint was changed, or nothing can be written to `folder`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the sink is told nothing more.
     """
-    room.check(cluster, room.local_resources(cluster))
     for job in jobs:
         searching.check(searching.search_of(search, job), job.settings)
-    with started(cluster):
-        shared = weights.share(load_tensors(checkpoint))
+    tensors = load_tensors(checkpoint)
+    with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
+        room.check(cluster, connection.nodes())
+        shared = weights.share(tensors)
         pad_token_id = load_tokenizer(checkpoint).pad_token_id
         device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
         bench = functools.partial(weights.SharedBase, checkpoint, shared, pad_token_id, device)
@@ -81,37 +78,6 @@ def run(
             return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
         finally:
             weights.verify(shared)
-
-
-@contextlib.contextmanager
-def started(cluster: ClusterConfig) -> Iterator[None]:
-    """Start a Ray of our own on this machine, and stop it whatever happens.
-
-    Raises:
-        ConfigError: One trial wants more than the machine has.
-    """
-    root = tempfile.gettempdir()
-    temp = tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= _LONGEST_TMP else "/tmp")
-    # From the environment when ray was imported, which may have been before this package set it.
-    ray._private.ray_constants.RAY_ENABLE_ZERO_COPY_TORCH_TENSORS = True
-    logging.getLogger("ray").handlers.clear()  # Ray's own, to standard error; the command says where logs go
-    logging.getLogger("ray").propagate = True
-    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # misses the files of Tune's own loggers
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cluster.num_cpus,
-            object_store_memory=cluster.object_store_bytes,
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-            _temp_dir=temp,
-        )
-        room.check(cluster, ray.cluster_resources())
-        yield
-    finally:
-        ray.shutdown(wait_for_processes=True)
-        shutil.rmtree(temp, ignore_errors=True)
 
 
 def run_on(
@@ -130,16 +96,17 @@ def run_on(
         jobs: As in `run`, like the others.
         search: Checked already.
         cluster: For the size of a trial and how often it is retried.
-        folder: Must be one that every worker reaches.
+        folder: On this node; the others reach it through Ray.
         sink: Is told every event, in this process.
     """
-    supplies = Supplies(
-        bench=bench,
-        jobs={job.name: ray.put(job) for job in jobs},
-        folder=folder.resolve() / "trials",
-        num_threads=cluster.cpus_per_trial,
-    )
-    narrator = _fit(supplies, jobs, search, cluster, sink)
+    with Depot(folder.resolve() / "trials", shared=cluster.name == "existing") as depot:
+        supplies = Supplies(
+            bench=bench,
+            jobs={job.name: ray.put(job) for job in jobs},
+            depot=depot,
+            num_threads=cluster.cpus_per_trial,
+        )
+        narrator = _fit(supplies, jobs, search, cluster, sink)
     names = [job.name for job in jobs]
     return Outcome(
         winners=[narrator.tested[name] for name in names if name in narrator.tested],
@@ -156,7 +123,7 @@ def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster:
     proposers = {job.name: searching.proposer_of(searches[job.name], job.name, job.seed) for job in jobs}
     candidates = Candidates(proposers, over=deadline.over)
     narrator = Narrator(lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, ray.cluster_resources()))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, connection.nodes()))
     trainable = tune.with_resources(
         tune.with_parameters(Trainee, supplies=supplies),
         {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
@@ -198,19 +165,21 @@ def _name(trial: tune.experiment.Trial) -> str:
 
 @contextlib.contextmanager
 def _interruptible(narrator: Narrator) -> Iterator[None]:
-    """Let the first Ctrl-C end the experiment between two steps; the second one ends it wherever it is."""
+    """Let the first Ctrl-C, or SIGTERM, end the experiment between two steps; the second one ends it wherever it is."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         narrator.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for one in before:
+            signal.signal(one, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
         if narrator.interrupted:  # after the last step
             raise KeyboardInterrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

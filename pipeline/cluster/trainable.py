@@ -1,5 +1,7 @@
 """The actor: keeps the checkpoint and the jobs' data resident; a trial is a session that is swapped in."""
 
+import dataclasses
+import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any, Protocol, final
 import ray
 from ray import tune
 
+from pipeline.cluster.depot import Depot, Folder
 from pipeline.engine.events import Evaluated, Finished, JobTested
 from pipeline.engine.trials import Job, Trial, trial_of
 from pipeline.errors import PipelineError
@@ -17,9 +20,15 @@ log = logging.getLogger(__name__)
 
 Losses = tuple[tuple[int, float, float], ...]
 
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says when a disk is full or may not be written to."""
+
 
 class OpenSession(Protocol):
     """A trial in training: `pipeline.engine.session.Session`, or a stand-in."""
+
+    on_save: Callable[[], None]
+    """Called when the folder has changed within an epoch."""
 
     @property
     def finished(self) -> Finished | None:
@@ -53,8 +62,8 @@ class Supplies:
     bench: Callable[[], Bench]
     """Makes what is resident; called once in each process."""
     jobs: Mapping[str, "ray.ObjectRef[Job]"]
-    folder: Path
-    """Holds a folder for each trial."""
+    depot: Depot
+    """Where the trials' folders are."""
     num_threads: int
 
 
@@ -63,7 +72,8 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
     """One trial of Tune after another on the same base; `step` is an epoch.
 
     Nothing that goes wrong in a trial ends the process: the step reports the failure, and the next trial
-    finds the base as it was. A process that is killed costs the trial the steps since its last snapshot.
+    finds the base as it was. A process that is killed costs the trial the steps since its last snapshot. Where
+    nothing can be written the step says so, and the sweep stops: the trial is not to blame.
     """
 
     def setup(self, config: dict[str, Any], supplies: Supplies | None = None) -> None:
@@ -75,6 +85,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
         self._bench: Bench | None = None
         self._jobs: dict[str, Job] = {}
         self._session: OpenSession | None = None
+        self._folder: Folder | None = None
         self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
         self.reset_config(config)
 
@@ -89,6 +100,8 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
         except Exception as error:
             log.warning("Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True)
             self._session = self._bench = None  # whatever state the failure left the base in, nobody finds it
+            if isinstance(error, OSError) and error.errno in _STORAGE:
+                return {"stop": f"{error.strerror}: {error.filename or self._supplies.depot.root}", "done": True}
             return {"failed": _reason(error), "done": True}
 
     def cleanup(self) -> None:
@@ -101,6 +114,8 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
             self._epochs = self._session.epochs(start=self._candidate["told"])
             self._best: float = self._candidate["best"]
         report = next(self._epochs, None)
+        assert self._folder is not None
+        self._folder.push()
         if report is None:  # early stopping; the folder may also hold all epochs of a trial whose end was not told
             return {"score": self._best, **self._end(self._session)}
         evaluated = report[0]
@@ -109,7 +124,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
             "epoch": evaluated.epoch,
             "score": self._best,
             "report": report,
-            "bundle": self._session.bundle,
+            "bundle": self._folder.at_home(self._session.bundle),
         }
         if evaluated.epoch == self._trial.settings.engine.epochs and next(self._epochs, None) is None:
             result |= self._end(self._session)
@@ -122,13 +137,24 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
     def _open(self) -> OpenSession:
         job = self._job()
         self._trial = trial_of(job, self._candidate["index"], self._candidate["params"])
-        return self._resident().session(job, self._trial, self._supplies.folder / self._trial.key)
+        self._folder = self._supplies.depot.folder(self._trial.key, self._scratch)
+        session = self._resident().session(job, self._trial, self._folder.path)
+        session.on_save = self._folder.push
+        return session
 
     def _test(self) -> dict[str, Any]:
         """Score the winner on the test rows."""
         job = self._job()
         trial = trial_of(job, self._candidate["index"], self._candidate["params"])
-        return {"tested": self._resident().test(job, trial, self._candidate["bundle"]), "done": True}
+        bundle: Path = self._candidate["bundle"]
+        self._folder = self._supplies.depot.folder(trial.key, self._scratch)
+        tested = self._resident().test(job, trial, self._folder.path / bundle.name)
+        return {"tested": dataclasses.replace(tested, bundle=bundle), "done": True}
+
+    @property
+    def _scratch(self) -> Path:
+        """Where files may lie on a node that is not the command's."""
+        return Path(self.logdir) / "folders"
 
     def _resident(self) -> Bench:
         if self._bench is None:
@@ -144,7 +170,9 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
     def _close(self) -> None:
         if self._session is not None:
             self._session.close()
-        self._session = None
+        if self._folder is not None:
+            self._folder.close()
+        self._session = self._folder = None
 
 
 def _reason(error: Exception) -> str:

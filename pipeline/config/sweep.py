@@ -15,16 +15,22 @@ from pipeline.errors import Fault
 class ClusterConfig:
     """Where the trials run."""
 
-    name: Literal["local"] = "local"
-    """`local`: a Ray of the sweep's own on this machine."""
+    name: Literal["local", "existing"] = "local"
+    """`local`: a Ray of the sweep's own on this machine; `existing`: one that is there, and stays."""
+    address: str = "auto"
+    """Of the existing Ray, one of whose nodes this is: `auto`, or `host:6379`."""
     num_cpus: int | None = None
-    """CPU cores that Ray may use. None: all."""
+    """CPU cores that a local Ray may use. None: all."""
     cpus_per_trial: int = 1
     """Cores, and threads, of one trial."""
     gpus_per_trial: float = 0.0
     """GPUs of one trial; fractions put several trials on one."""
-    object_store_bytes: int = 512 * 2**20
-    """Size of Ray's shared memory, which holds the checkpoint and the tokenised data."""
+    slots: int | None = None
+    """Trials side by side. None: as many as fit on the nodes that are there; a number where nodes are to join,
+    as with an autoscaler."""
+    object_store_bytes: int | None = None
+    """Size of a local Ray's shared memory, which holds the checkpoint and the tokenised data. None: what the
+    checkpoint needs and a quarter of a GB."""
     max_failures: int = 2
     """How often a trial whose process died is taken up again from its last snapshot."""
 
@@ -33,7 +39,15 @@ class ClusterConfig:
             yield from above(f"{where}.num_cpus", self.num_cpus)
         yield from above(f"{where}.cpus_per_trial", self.cpus_per_trial)
         yield from between(f"{where}.gpus_per_trial", self.gpus_per_trial, 0, 64)
-        yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
+        if self.slots is not None:
+            yield from above(f"{where}.slots", self.slots)
+        if self.object_store_bytes is not None:
+            yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
+        if self.name == "existing":
+            for name in ("num_cpus", "object_store_bytes"):
+                if getattr(self, name) is not None:
+                    rule, remedy = "is no setting of a Ray that is there", f"Leave out {where}.{name}"
+                    yield fault(f"{where}.{name}", getattr(self, name), rule, remedy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

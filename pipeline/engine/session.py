@@ -1,17 +1,21 @@
 """One trial on a resident base, with a folder of its own from which it goes on after any interruption.
 
-The folder holds `snapshot.pt` (weights, optimiser, generators, position and the reports so far: one file, replaced
-atomically) and `bundle-<epoch>/` (the best adapter so far). A trial that is opened again replays the reports
-it has and trains only what is left, so that a resumed sweep sees what an undisturbed one sees.
+The folder holds the last two of `snapshot-<number>.pt` (weights, optimiser, generators, position and the reports so
+far) and `bundle-<epoch>/` (the best adapter so far). A trial that is opened again replays the reports it has and
+trains only what is left, so that a resumed sweep sees what an undisturbed one sees. Where the last snapshot is damaged
+the one before is taken.
 """
 
+import hashlib
+import io
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +35,8 @@ log = logging.getLogger(__name__)
 Losses = tuple[tuple[int, float, float], ...]
 """(step, loss, learning rate) of some of an epoch's steps."""
 
-_SNAPSHOT = "snapshot.pt"
 _SNAPSHOT_EVERY_S = 60.0  # within an epoch; each epoch ends with one
+_SNAPSHOTS = 2  # kept, should the last one be damaged
 _MOST_LOSSES = 50  # an epoch, for the curve in the tracking store
 
 
@@ -61,6 +65,8 @@ class Session:
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
         self.job, self.trial, self.folder = job, trial, folder
         self.finished: Finished | None = None
+        self.on_save: Callable[[], None] = lambda: None
+        """Called when the folder holds a new snapshot within an epoch."""
         folder.mkdir(parents=True, exist_ok=True)
         settings = trial.settings
         torch.manual_seed(seed_of(trial.seed, "training"))
@@ -69,6 +75,8 @@ class Session:
         self.training = Training(self.model, num_examples, settings.engine, trial.seed)
         self._reports: list[tuple[Evaluated, Losses]] = []
         self._losses: list[tuple[int, float, float]] = []
+        self._best_epochs: dict[int, int] = {}
+        """Number of a snapshot -> epoch of the bundle that it points to."""
         self._restore()
 
     @property
@@ -94,6 +102,7 @@ class Session:
                 self._losses.append((event.step, event.loss, event.learning_rate))
                 if time.monotonic() - saved > _SNAPSHOT_EVERY_S:
                     self.save()
+                    self.on_save()
                     saved = time.monotonic()
             elif isinstance(event, Evaluated):
                 self._end_epoch(event)
@@ -104,30 +113,43 @@ class Session:
                 self.finished = event
 
     def save(self) -> None:
-        """Write the snapshot, atomically."""
+        """Write a snapshot, atomically, and remove what none of the last ones needs."""
         state = {
             "trained": trained(self.model, self.trial.settings.method),
             "training": self.training.state_dict(),
             "reports": [(asdict(evaluated), losses) for evaluated, losses in self._reports],
             "losses": self._losses,
         }
-        draft = self.folder / f".{_SNAPSHOT}.{os.getpid()}"
-        torch.save(state, draft)
-        os.replace(draft, self.folder / _SNAPSHOT)
+        number = max(self._snapshots(), default=0) + 1
+        file = self.folder / f"snapshot-{number}.pt"
+        draft = self.folder / f".{file.name}.{os.getpid()}"
+        try:
+            write_snapshot(draft, state)
+            os.replace(draft, file)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._best_epochs[number] = self.training.best_epoch
+        for old, before in sorted(self._snapshots().items())[:-_SNAPSHOTS]:
+            before.unlink()
+            self._best_epochs.pop(old, None)
+        needed = {f"bundle-{epoch}" for epoch in self._best_epochs.values()}
+        for bundle in self.folder.glob("bundle-*"):
+            if bundle.name not in needed:
+                shutil.rmtree(bundle)
 
     def close(self) -> None:
         """Give the base back as it was."""
         release(self.model, self.trial.settings.method)
 
     def _restore(self) -> None:
-        snapshot = self.folder / _SNAPSHOT
-        if not snapshot.is_file():
+        number, state = self._newest()
+        if state is None:
             return
-        state = torch.load(snapshot, map_location="cpu", weights_only=True)
         load_trained(self.model, self.trial.settings.method, state["trained"])
         self.training.load_state_dict(state["training"])
         self._reports = [(Evaluated(**evaluated), losses) for evaluated, losses in state["reports"]]
         self._losses = list(state["losses"])
+        self._best_epochs = {number: self.training.best_epoch}
         log.info("%s goes on after %d epochs", self.trial.key, len(self._reports))
 
     def _end_epoch(self, evaluated: Evaluated) -> None:
@@ -137,9 +159,6 @@ class Session:
         if evaluated.best:
             self._write_bundle(evaluated)
         self.save()
-        for old in self.folder.glob("bundle-*"):
-            if old != self.bundle:  # only after the snapshot no longer points to it
-                shutil.rmtree(old)
 
     def _write_bundle(self, evaluated: Evaluated) -> None:
         settings, splits = self.trial.settings, self.job.dataset
@@ -162,10 +181,45 @@ class Session:
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before its snapshot
         write_bundle(folder, record, trained(self.model, settings.method))
 
+    def _newest(self) -> tuple[int, dict[str, Any] | None]:
+        """Read the last snapshot that is not damaged; remove those that are."""
+        for number, file in sorted(self._snapshots().items(), reverse=True):
+            state = read_snapshot(file)
+            if state is not None:
+                return number, state
+            log.warning("%s: %s is damaged, the snapshot before it is taken", self.trial.key, file)
+            file.unlink()
+        return 0, None
+
+    def _snapshots(self) -> dict[int, Path]:
+        """Those that are there, by number."""
+        files = self.folder.glob("snapshot-*.pt")
+        return {int(file.stem.partition("-")[2]): file for file in files}
+
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
         config = self.trial.settings.engine
         return self.job.task.score(rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id))
+
+
+def write_snapshot(file: Path, state: dict[str, Any]) -> None:
+    """Write a training state, behind the sha256 of its bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    with file.open("wb") as stream:
+        stream.write(hashlib.sha256(content).digest())
+        stream.write(content)
+
+
+def read_snapshot(file: Path) -> dict[str, Any] | None:
+    """Read what `write_snapshot` wrote, or return None if not every byte is as it was."""
+    content = file.read_bytes()
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[size:]).digest() != content[:size]:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content[size:]), map_location="cpu", weights_only=True)
+    return state
 
 
 def test(

@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import ray
 import torch
 from ray import cloudpickle
 
-from pipeline.cluster import sweep, weights
+from pipeline.cluster import connection, sweep, weights
 from pipeline.cluster.trainable import Losses
 from pipeline.config import (
     ClusterConfig,
@@ -56,6 +56,7 @@ class PlayedSession:
     def __init__(self, trial: Trial, folder: Path, faults: Faults, epoch_s: float) -> None:
         self.trial, self.folder, self.faults, self.epoch_s = trial, folder, faults, epoch_s
         self.finished: Finished | None = None
+        self.on_save: Callable[[], None] = lambda: None
         self.bundle: Path | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -194,7 +195,7 @@ def cluster() -> Iterator[None]:
 
     module = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(module)
-    with sweep.started(TWO_SLOTS):
+    with connection.connected(TWO_SLOTS):
         yield
     cloudpickle.unregister_pickle_by_value(module)
 

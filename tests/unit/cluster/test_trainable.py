@@ -1,10 +1,11 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.cluster.depot import Depot
 from pipeline.cluster.trainable import Losses, Supplies, Trainee
 from pipeline.config import EngineConfig, MethodConfig
 from pipeline.engine.events import Evaluated, Finished, JobTested
@@ -26,6 +27,7 @@ class Played:
     def __init__(self, scores: list[float | Exception], log: list[str], folder: Path) -> None:
         self.scores, self.log, self.folder = scores, log, folder
         self.finished: Finished | None = None
+        self.on_save: Callable[[], None] = lambda: None
         self.bundle: Path | None = None
 
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
@@ -82,10 +84,11 @@ class Stage:
         supplies = Supplies(
             bench=lambda: Player(self.scores, self.log),
             jobs={"ner/news": JOB},
-            folder=Path("t"),
+            depot=Depot(Path("t"), shared=False),
             num_threads=1,
         )
         self.trainee = Trainee.__new__(Trainee)
+        self.trainee._logdir = "logs"
         self.trainee.setup(self.config(0), supplies)
 
     def config(self, index: int, **given: Any) -> dict[str, Any]:

@@ -60,6 +60,6 @@ def lab(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
     )
     source = CheckpointConfig(name="tiny", source="path", location="nowhere", pooling="mean")
     checkpoint = Checkpoint(
-        config=source, folder=Path("nowhere"), sha256="a" * 64, model_type="bert", has_lm_head=False
+        config=source, folder=Path("nowhere"), sha256="a" * 64, architecture=base.config, has_lm_head=False
     )
     return Lab(base=base, tokenizer=tokenizer, checkpoint=checkpoint, job=replace(job))

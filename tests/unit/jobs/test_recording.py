@@ -32,7 +32,7 @@ def prepared(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerB
         part.save_pretrained(tmp_path / "tiny")
     source = CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "tiny"))
     checkpoint = Checkpoint(
-        config=source, folder=tmp_path / "tiny", sha256="a" * 64, model_type="bert", has_lm_head=False
+        config=source, folder=tmp_path / "tiny", sha256="a" * 64, architecture=base.config, has_lm_head=False
     )
     for seed, name in enumerate(("new", "old")):
         task, method, engine = restore(TASK, ["bad", "good"]), MethodConfig(name="pfeiffer", width=4), EngineConfig()
@@ -48,7 +48,7 @@ def prepared(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerB
         )
         release(model, method)
     write(tmp_path, ROWS)
-    return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=[])
+    return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=[], slots=1)
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:

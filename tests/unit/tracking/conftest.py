@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig
 
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig, TrackingConfig
@@ -72,7 +73,7 @@ def facts(job: Job, tmp_path: Path) -> SweepFacts:
         id="20260101-000000-abcd",
         jobs=[job],
         checkpoint=Checkpoint(
-            config=CHECKPOINT, folder=tmp_path, sha256="c0ffee", model_type="bert", has_lm_head=False
+            config=CHECKPOINT, folder=tmp_path, sha256="c0ffee", architecture=BertConfig(), has_lm_head=False
         ),
         config={"seed": 0, "data": {"source": "starter"}, "search": {"trials": 2}, "task": {"sentiment": {}}},
         seed=0,

@@ -1,0 +1,100 @@
+"""To a Ray: one of our own on this machine, started and stopped here, or one that is there."""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+import pipeline
+from pipeline.cluster.room import Nodes, local_node
+from pipeline.config import ClusterConfig
+from pipeline.errors import ConfigError, Fault
+
+_LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
+_SMALLEST_STORE = 256 * 2**20  # for the tokenised data and what trials send
+
+
+@contextlib.contextmanager
+def connected(cluster: ClusterConfig, *, shared_bytes: int = 0) -> Iterator[None]:
+    """Connect to the Ray that the config names, and leave it as it was whatever happens.
+
+    Args:
+        cluster: Says which one.
+        shared_bytes: Size of the checkpoint, for which a Ray of our own makes room.
+
+    Raises:
+        ConfigError: There is no Ray at the address.
+    """
+    # From the environment when ray was imported, which may have been before this package set it.
+    ray._private.ray_constants.RAY_ENABLE_ZERO_COPY_TORCH_TENSORS = True
+    logging.getLogger("ray").handlers.clear()  # Ray's own, to standard error; the command says where logs go
+    logging.getLogger("ray").propagate = True
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # misses the files of Tune's own loggers
+    with _started(cluster, shared_bytes) if cluster.name == "local" else _joined(cluster):
+        yield
+
+
+@contextlib.contextmanager
+def _started(cluster: ClusterConfig, shared_bytes: int) -> Iterator[None]:
+    root = tempfile.gettempdir()
+    temp = tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= _LONGEST_TMP else "/tmp")
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cluster.num_cpus,
+            object_store_memory=cluster.object_store_bytes or _SMALLEST_STORE + shared_bytes * 5 // 4,
+            include_dashboard=False,
+            configure_logging=False,
+            log_to_driver=False,
+            _temp_dir=temp,
+        )
+        yield
+    finally:
+        ray.shutdown(wait_for_processes=True)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _joined(cluster: ClusterConfig) -> Iterator[None]:
+    """Join a Ray, whose workers get this package and the settings that it needs."""
+    names = [name for name in os.environ if name.startswith(("RAY_ENABLE_", "RAY_CHDIR_", "RAY_AIR_", "TUNE_"))]
+    try:
+        ray.init(
+            address=cluster.address,
+            runtime_env={
+                "py_modules": [str(Path(pipeline.__file__).parent)],
+                "env_vars": {name: os.environ[name] for name in names},
+            },
+            configure_logging=False,
+            log_to_driver=False,
+        )
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        rule = f"is no Ray that can be joined ({str(error).strip().partition(chr(10))[0]})"
+        remedy = "Run the command on a node of the cluster (`ray start --head` makes one), or leave out CLUSTER"
+        raise ConfigError(Fault(where="cluster.address", value=cluster.address, rule=rule, remedy=remedy)) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> Nodes:
+    """Say what the nodes of the Ray that is connected have."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def survey(cluster: ClusterConfig) -> Nodes:
+    """Say what the nodes will have, before anything is started.
+
+    Raises:
+        ConfigError: There is no Ray at the address.
+    """
+    if cluster.name == "local":
+        return [local_node(cluster)]
+    with connected(cluster):
+        return nodes()
