@@ -1,6 +1,7 @@
 """To a Ray: one of our own on this machine, started and stopped here, or one that is there."""
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -52,10 +53,11 @@ def _started(cluster: ClusterConfig, shared_bytes: int) -> Iterator[None]:
             configure_logging=False,
             log_to_driver=False,
             _temp_dir=temp,
+            _system_config={"gcs_rpc_server_reconnect_timeout_s": 5},  # agents outlive a killed command as long as this
         )
         yield
     finally:
-        ray.shutdown(wait_for_processes=True)
+        _leave(wait_for_processes=True)
         shutil.rmtree(temp, ignore_errors=True)
 
 
@@ -80,7 +82,21 @@ def _joined(cluster: ClusterConfig) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _leave()
+
+
+def _leave(**how: bool) -> None:
+    """Shut Ray down while no other thread collects garbage.
+
+    Tune leaves cycles that hold references to objects; one that is collected, in whatever thread, while Ray goes down
+    ends the process with an error that only Ray's log tells.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown(**how)
+    finally:
+        gc.enable()
 
 
 def nodes() -> Nodes:

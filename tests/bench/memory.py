@@ -1,0 +1,100 @@
+"""Memory of 1, 2 and 4 trials at once on one node, in proportional set size: `python tests/bench/memory.py`.
+
+Each trial is a process that trains on the shared checkpoint, as in a sweep. Its memory is what smaps says: pages that
+several processes map are divided among them. For comparison each process loads a checkpoint of its own.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from jobs.entry import read_config
+from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.cluster import connection, weights
+from pipeline.config import ClusterConfig, SweepConfig
+from pipeline.engine.prepare import prepare_jobs
+from pipeline.engine.session import Session
+from pipeline.engine.trials import Job, trial_of
+
+MB = 1e6
+COUNTS = (1, 2, 4)
+
+
+def proportional_set_size() -> dict[str, float]:
+    """Bytes of this process: all of them, and those that lie in Ray's shared memory."""
+    found, mapping = {"total": 0.0, "shared memory": 0.0}, ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if words[0] == "Pss:":
+            found["total"] += int(words[1]) * 1024
+            found["shared memory"] += int(words[1]) * 1024 if "plasma" in mapping else 0
+        elif not words[0].endswith(":"):
+            mapping = line
+    return found
+
+
+class Process:
+    """One process with a trial in training."""
+
+    def __init__(self, checkpoint: Checkpoint, shared: weights.SharedWeights, pad_token_id: int, own: bool) -> None:
+        torch.set_num_threads(1)
+        self.checkpoint, self.pad_token_id = checkpoint, pad_token_id
+        before = proportional_set_size()["total"]
+        if own:
+            self.base = build_base(checkpoint, load_tensors(checkpoint))
+        else:
+            self.base = weights.SharedBase(checkpoint, shared, pad_token_id, "cpu")._base
+        self.empty = before
+
+    def train(self, job: Job) -> None:
+        """Train an epoch."""
+        with tempfile.TemporaryDirectory() as folder:
+            trial = trial_of(job, 0, {"engine.epochs": 1})
+            self.session = Session(self.base, self.checkpoint, self.pad_token_id, job, trial, Path(folder))
+            for _ in self.session.epochs():
+                pass
+
+    def size(self) -> dict[str, float]:
+        return {**proportional_set_size(), "before the checkpoint": self.empty}
+
+
+def main() -> None:
+    console = Console(highlight=False)
+    config = read_config("sweep", SweepConfig, ["tasks=[sentiment]", "data.max_train_rows=128"])
+    checkpoint = open_checkpoint(config.checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
+    (job,) = prepare_jobs(config, tokenizer)
+    tensors = load_tensors(checkpoint)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    table = Table(title=f"{checkpoint.config.name}, {size / MB:.0f} MB; {job.name}, {job.settings.method.name}")
+    for column in ("checkpoint", "trials at once", "all processes", "of it the checkpoint", "each further trial"):
+        table.add_column(column, justify="right")
+    for own in (False, True):
+        before = 0.0
+        for count in COUNTS:
+            with connection.connected(ClusterConfig(num_cpus=count), shared_bytes=size):
+                shared = weights.share(tensors)
+                many: list[Any] = [
+                    ray.remote(Process).options(num_cpus=1).remote(checkpoint, shared, tokenizer.pad_token_id, own)
+                    for _ in range(count)
+                ]
+                ray.get([one.train.remote(job) for one in many])
+                sizes = ray.get([one.size.remote() for one in many])
+            total, mapped = (sum(each[name] for each in sizes) for name in ("total", "shared memory"))
+            step = COUNTS[COUNTS.index(count) - 1] if before else 0
+            further = f"{(total - before) / (count - step) / MB:.0f} MB" if before else ""
+            told = f"{mapped / MB:.0f} MB" if not own else f"{size * count / MB:.0f} MB"
+            table.add_row("its own" if own else "shared", str(count), f"{total / MB:.0f} MB", told, further)
+            before = total
+        empty = sum(each["before the checkpoint"] for each in sizes) / len(sizes)
+        console.print(f"A process with torch and transformers, before it has a checkpoint: {empty / MB:.0f} MB")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""What the fault tests break: commands on a cluster of real Ray nodes, recorded by a real tracking server."""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from ray._private.authentication_test_utils import (
+    authentication_env_guard,
+    reset_auth_token_state,
+    set_auth_mode,
+    set_env_auth_token,
+)
+from ray.cluster_utils import Cluster
+
+from tests.commands.workplace import Done, Workplace
+
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "token-of-the-fault-tests-0123456789abcdef"}
+"""Ray's authentication, on; of the nodes and of all who join them."""
+QUICK = {"RAY_worker_niceness": "0"}
+"""Trials that are not nice to whatever runs beside the tests: these wait for them."""
+
+
+@contextmanager
+def ray_nodes(*cpus: int) -> Iterator[Cluster]:
+    """Run a head and more nodes, each with so many cores, until the block ends."""
+    with authentication_env_guard():
+        set_auth_mode(TOKEN["RAY_AUTH_MODE"])
+        set_env_auth_token(TOKEN["RAY_AUTH_TOKEN"])
+        os.environ.update(QUICK)
+        reset_auth_token_state()
+        store = 100 * 2**20
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "object_store_memory": store})
+        try:
+            for number in cpus[1:]:
+                cluster.add_node(num_cpus=number, object_store_memory=store)
+            yield cluster
+        finally:
+            cluster.shutdown()
+            os.environ.pop(*QUICK)
+
+
+@contextmanager
+def tracking_server(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """Run an MLflow server on a SQLite file in `folder`; yield its address."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "art")]
+    log = folder / "server.txt"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port), *store],
+        cwd=folder,
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    uri = f"http://{host}:{port}"
+    try:
+        until(lambda: _answers(f"{uri}/health"), 90, log.read_text)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=2):
+            return True
+    except (URLError, OSError):
+        return False
+
+
+def until(holds: Callable[[], Any], seconds: float, why: Callable[[], str] = str) -> Any:
+    """Wait until something holds, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {why()}")
+
+
+class Running:
+    """A command that was started, and what it has printed so far."""
+
+    def __init__(self, place: Workplace, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        self._mark = f"FAULT_TEST={secrets.token_hex(8)}"
+        marked = dict([self._mark.split("=")])
+        self.place = place
+        self.process = place.start(*command, environment={**TOKEN, **QUICK, **marked, **(environment or {})})
+        self.lines: list[str] = []
+
+    def read_until(self, pattern: str, times: int = 1) -> None:
+        """Read its output until so many lines matched."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            times -= re.search(pattern, line) is not None
+            if times == 0:
+                return
+        assert self.process.stderr is not None
+        raise AssertionError(f"ended before {pattern!r}: {''.join(self.lines)}{self.process.stderr.read()}")
+
+    def end(self, timeout: float = 300) -> Done:
+        """Wait for its end; nothing that it started may outlive it by much.
+
+        Agents of a Ray whose command was killed look for it for a minute.
+        """
+        out, err = self.process.communicate(timeout=timeout)
+        until(lambda: not self.survivors(), 100, lambda: f"still there: {self.survivors()}")
+        return Done(code=self.process.returncode, out="".join(self.lines) + out, err=err)
+
+    def survivors(self) -> list[str]:
+        """Its processes, and theirs, that run."""
+        return [words for number, words in processes() if self._mark in environment_of(number)]
+
+    @property
+    def sweep_id(self) -> str:
+        """The id of the only sweep in its working directory."""
+        (file,) = self.place.cwd.glob("runs/*/sweep.json")
+        return file.parent.name
+
+    def trainees(self) -> list[int]:
+        """The processes in which its trials run, of a Ray of its own."""
+        return [number for number in trainees() if self._mark in environment_of(number)]
+
+
+def processes() -> Iterator[tuple[int, str]]:
+    """Id and command line of everything that runs on this machine."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                if words:  # not a zombie
+                    yield int(entry.name), words
+
+
+def environment_of(process: int) -> list[str]:
+    """What a process was started with; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{process}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def trainees() -> list[int]:
+    """The processes in which trials run, on this machine."""
+    return [number for number, words in processes() if words.startswith("ray::") and "Trainable" in words]
+
+
+def runs(uri: str, sweep_id: str) -> dict[str, list[Run]]:
+    """Kind -> recorded runs, of one sweep."""
+    client = MlflowClient(uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    found: dict[str, list[Run]] = {"sweep": [], "job": [], "trial": []}
+    for run in client.search_runs(ids, f"tags.sweep_id = '{sweep_id}'", max_results=1000):
+        found[run.data.tags["kind"]].append(run)
+    return found
+
+
+def assert_recorded_once(uri: str, sweep_id: str, *, jobs: int, trials: int) -> None:
+    """Every run is there once, and has ended."""
+    found = runs(uri, sweep_id)
+    assert {kind: len(some) for kind, some in found.items()} == {"sweep": 1, "job": jobs, "trial": trials}
+    assert {run.info.status for some in found.values() for run in some} == {"FINISHED"}
+    assert len({run.data.tags["trial"] for run in found["trial"]}) == trials
+
+
+def leaderboard(uri: str, sweep_id: str, folder: Path) -> list[dict[str, Any]]:
+    """A sweep's leaderboard as it is recorded, without times and what was champion before; with its bundles' hashes."""
+    (sweep,) = runs(uri, sweep_id)["sweep"]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = MlflowClient(uri).download_artifacts(sweep.info.run_id, "leaderboard.json", str(folder))
+    table = json.loads(Path(file).read_text("utf-8"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "alias", "version", "reason")}
+        for row in rows
+    ]
+
+
+def weights(place: Workplace) -> dict[str, str]:
+    """Trial -> sha256 of the weights of its best bundle, of the only sweep in a working directory."""
+    found = {}
+    for trial in place.cwd.glob("runs/*/trials/*"):
+        newest = max(trial.glob("bundle-*"), key=lambda folder: int(folder.name.partition("-")[2]))
+        found[trial.name] = str(json.loads((newest / "bundle.json").read_text("utf-8"))["weights_sha256"])
+    return found
