@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
+PYTEST := --numprocesses 2 --dist loadfile
 
 # Free text reaches the command through the environment, as it was typed: make expands nothing in it.
 override export TEXT := $(value TEXT)
@@ -20,16 +21,17 @@ SWEEP = 'tasks=[$(TASKS)]' $(call given,DATA,data.source) $(call given,CHECKPOIN
 	$(if $(EPOCHS),'engine.epochs=$(EPOCHS)') $(if $(SEED),'seed=$(SEED)') $(if $(CLUSTER),'cluster=$(CLUSTER)') \
 	$(call given,RESUME,resume) $(if $(filter-out 0 no false,$(DRYRUN)),dryrun=true) $(COMMON)
 
-VARIABLES := TASKS TASK TEXT ITEM FILE DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN ARGS PORT
+VARIABLES := TASKS TASK TEXT ITEM FILE DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN ARGS PORT \
+	COMMAND ADDRESS
 # A variable that is misspelt on the command line would be ignored: TRAILS=2.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(name),$(VARIABLES) PYTHON RUN STAMP),,\
 	$(error $(name) is no variable of this Makefile. Known: $(VARIABLES)))))
 
-.PHONY: help setup sweep compare status ui predict bench test check clean
+.PHONY: help setup sweep compare submit manifests status ui predict bench test test-faults check clean
 
 help: ## List the commands
 	echo "make <command> [VARIABLE=value ...]"; echo
-	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	echo; echo "Variables"
 	echo "  TASKS       sentiment,ner,medqa  sentiment/movies  'sentiment/*'"
 	echo "  TASK        one task, for predict; TEXT='...'  ITEM='<json>'  FILE=<jsonl>  or standard input"
@@ -40,6 +42,7 @@ help: ## List the commands
 	echo "  TRIALS EPOCHS SEED    candidates a task, epochs a candidate, seed"
 	echo "  DRYRUN=1    show the matrix and an estimate, train nothing"
 	echo "  RESUME      id of an interrupted sweep"
+	echo "  ADDRESS     of a Ray cluster's dashboard, for submit: http://head:8265; COMMAND=sweep"
 	echo "  ARGS        any config override: ARGS='search=optuna engine.batch_size=16'"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -57,6 +60,13 @@ sweep: $(STAMP) ## Train, search and record an adapter for each of TASKS
 
 compare: $(STAMP) ## Seven METHODS side by side on each of TASKS: scores, parameters, time, memory
 	$(RUN) jobs.compare $(SWEEP) $(if $(METHODS),'methods=[$(METHODS)]')
+
+submit: $(STAMP) ## COMMAND (sweep, compare, status) with its variables on the Ray cluster at ADDRESS
+	$(RUN) jobs.submit $(call given,COMMAND,submit.command) $(call given,ADDRESS,submit.address) \
+		$(if $(filter status,$(COMMAND)),$(COMMON),$(SWEEP) $(if $(METHODS),'methods=[$(METHODS)]'))
+
+manifests: $(STAMP) ## Files for Kubernetes: MLflow and a Ray cluster of GPUs, as ARGS of conf/manifests.yaml say
+	$(RUN) jobs.manifests $(ARGS)
 
 status: $(STAMP) ## Champions and challengers: scores, checkpoint, data, age
 	$(RUN) jobs.status $(COMMON)
@@ -76,14 +86,17 @@ bench: $(STAMP) .venv-peer/.installed ## Training speed, side by side with the a
 	.venv-peer/bin/python -m pip install --disable-pip-version-check -q -r tests/bench/peer-requirements.txt
 	touch $@
 
-test: $(STAMP) ## All tests
-	.venv/bin/python -m pytest
+test: $(STAMP) ## All tests but those of faults
+	.venv/bin/python -m pytest $(PYTEST)
+
+test-faults: $(STAMP) ## Tests that kill, fill and cut off what a sweep needs (minutes; some need root)
+	.venv/bin/python -m pytest -m faults tests/faults
 
 check: $(STAMP) ## Style, types and all tests: what CI runs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(PYTEST)
 
 clean: ## Remove .venv and caches; runs and models stay
 	rm -rf .venv .venv-peer .mypy_cache .pytest_cache .ruff_cache

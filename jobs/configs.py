@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config import CheckpointConfig, SweepConfig, TaskConfig, TrackingConfig
+from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.errors import Fault
 
 
@@ -88,3 +89,36 @@ class ConvertConfig:
         if self.name is not None and (not self.name or "." in self.name):
             rule, remedy = "must be a name without dots, which separate the names of tensors", "Set another name"
             yield Fault(where="name", value=self.name, rule=rule, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmitConfig:
+    """`make submit`: a command on the head node of a Ray cluster. Each key is written `submit.<key>`."""
+
+    command: Literal["sweep", "compare", "status"] = "sweep"
+    """What is run there."""
+    address: str = "http://127.0.0.1:8265"
+    """Of the head node's dashboard."""
+    environment: Literal["constraints", "image"] = "constraints"
+    """`constraints`: the nodes have Python and Ray, and install the rest as pyproject.toml and constraints.txt have it;
+    `image`: they have all packages."""
+    runs: str = "~/adapter-runs"
+    """Folder on the head node for the sweeps' own files, which outlive the job; `~` is the home of its user there."""
+    ship: bool = True
+    """Ship the folders that DATA, CONF and CHECKPOINT name. False: the head node has them at the same paths."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        if not self.address.startswith(("http://", "https://")):
+            rule, remedy = "must be the address of a dashboard", "Set it as in http://<head>:8265"
+            yield Fault(where="address", value=self.address, rule=rule, remedy=remedy)
+        if not self.runs.startswith(("/", "~/")):
+            rule = "must begin with / or ~/: what is below the shipped folder goes with the job"
+            yield Fault(where="runs", value=self.runs, rule=rule, remedy="Set it as in ~/adapter-runs")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestsConfig(KubernetesConfig):
+    """`make manifests`: what runs on Kubernetes, as files for kubectl."""
+
+    target: str = "manifests"
+    """Folder that is written; must not be there yet."""

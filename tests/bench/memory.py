@@ -4,6 +4,7 @@ Each trial is a process that trains on the shared checkpoint, as in a sweep. Its
 several processes map are divided among them. For comparison each process loads a checkpoint of its own.
 """
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ MB = 1e6
 COUNTS = (1, 2, 4)
 
 
-def proportional_set_size() -> dict[str, float]:
-    """Bytes of this process: all of them, and those that lie in Ray's shared memory."""
+def proportional_set_size(process: int | str = "self") -> dict[str, float]:
+    """Bytes of a process: all of them, and those that lie in Ray's shared memory."""
     found, mapping = {"total": 0.0, "shared memory": 0.0}, ""
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
         words = line.split()
         if words[0] == "Pss:":
             found["total"] += int(words[1]) * 1024
@@ -36,6 +37,15 @@ def proportional_set_size() -> dict[str, float]:
         elif not words[0].endswith(":"):
             mapping = line
     return found
+
+
+def shared_memory() -> float:
+    """Bytes of Ray's shared memory that are in use, over all processes of this user that map it."""
+    total = 0.0
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            total += proportional_set_size(entry.name)["shared memory"]
+    return total
 
 
 class Process:
@@ -46,7 +56,8 @@ class Process:
         self.checkpoint, self.pad_token_id = checkpoint, pad_token_id
         before = proportional_set_size()["total"]
         if own:
-            self.base = build_base(checkpoint, load_tensors(checkpoint))
+            # load_tensors maps the file, whose pages the processes of a node share too; a cluster's nodes have no file.
+            self.base = build_base(checkpoint, {name: part.clone() for name, part in load_tensors(checkpoint).items()})
         else:
             self.base = weights.SharedBase(checkpoint, shared, pad_token_id, "cpu")._base
         self.empty = before
@@ -72,27 +83,23 @@ def main() -> None:
     tensors = load_tensors(checkpoint)
     size = sum(tensor.nbytes for tensor in tensors.values())
     table = Table(title=f"{checkpoint.config.name}, {size / MB:.0f} MB; {job.name}, {job.settings.method.name}")
-    for column in ("checkpoint", "trials at once", "all processes", "of it the checkpoint", "each further trial"):
+    columns = ("checkpoint", "trials", "processes", "weights", "training", "sum")
+    for column in columns:
         table.add_column(column, justify="right")
     for own in (False, True):
-        before = 0.0
         for count in COUNTS:
             with connection.connected(ClusterConfig(num_cpus=count), shared_bytes=size):
                 shared = weights.share(tensors)
-                many: list[Any] = [
-                    ray.remote(Process).options(num_cpus=1).remote(checkpoint, shared, tokenizer.pad_token_id, own)
-                    for _ in range(count)
-                ]
+                process: Any = ray.remote(Process).options(num_cpus=1)
+                many = [process.remote(checkpoint, shared, tokenizer.pad_token_id, own) for _ in range(count)]
                 ray.get([one.train.remote(job) for one in many])
                 sizes = ray.get([one.size.remote() for one in many])
-            total, mapped = (sum(each[name] for each in sizes) for name in ("total", "shared memory"))
-            step = COUNTS[COUNTS.index(count) - 1] if before else 0
-            further = f"{(total - before) / (count - step) / MB:.0f} MB" if before else ""
-            told = f"{mapped / MB:.0f} MB" if not own else f"{size * count / MB:.0f} MB"
-            table.add_row("its own" if own else "shared", str(count), f"{total / MB:.0f} MB", told, further)
-            before = total
-        empty = sum(each["before the checkpoint"] for each in sizes) / len(sizes)
-        console.print(f"A process with torch and transformers, before it has a checkpoint: {empty / MB:.0f} MB")
+                part = size * count if own else shared_memory()
+            empty = sum(each["before the checkpoint"] for each in sizes)
+            private = sum(each["total"] - each["shared memory"] for each in sizes)
+            added = private - empty - (part if own else 0)
+            figures = (empty, part, added, empty + part + added)
+            table.add_row("its own" if own else "shared", str(count), *(f"{each / MB:.0f} MB" for each in figures))
     console.print(table)
 
 
