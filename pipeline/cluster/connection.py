@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError, Fault
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
+_PATIENCE_S = 10.0
 _SMALLEST_STORE = 256 * 2**20  # for the tokenised data and what trials send
 
 
@@ -65,7 +67,10 @@ def _started(cluster: ClusterConfig, shared_bytes: int) -> Iterator[None]:
 def _joined(cluster: ClusterConfig) -> Iterator[None]:
     """Join a Ray, whose workers get this package and the settings that it needs."""
     names = [name for name in os.environ if name.startswith(("RAY_ENABLE_", "RAY_CHDIR_", "RAY_AIR_", "TUNE_"))]
+    host, _, port = cluster.address.rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
         ray.init(
             address=cluster.address,
             runtime_env={
@@ -75,7 +80,7 @@ def _joined(cluster: ClusterConfig) -> Iterator[None]:
             configure_logging=False,
             log_to_driver=False,
         )
-    except (ConnectionError, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, ray.exceptions.RayError) as error:
         rule = f"is no Ray that can be joined ({str(error).strip().partition(chr(10))[0]})"
         remedy = "Run the command on a node of the cluster (`ray start --head` makes one), or leave out CLUSTER"
         raise ConfigError(Fault(where="cluster.address", value=cluster.address, rule=rule, remedy=remedy)) from error

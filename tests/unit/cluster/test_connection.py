@@ -1,0 +1,19 @@
+import socket
+
+import pytest
+
+from pipeline.cluster.connection import survey
+from pipeline.config import ClusterConfig
+from pipeline.errors import ConfigError
+
+
+def test_an_address_where_no_ray_listens_is_refused_at_once() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(ConfigError, match=rf"cluster\.address: '{address}' is no Ray that can be joined \(.*refused\)"):
+        survey(ClusterConfig(name="existing", address=address))
+
+
+def test_a_local_ray_is_counted_without_being_started() -> None:
+    assert survey(ClusterConfig(num_cpus=3)) == [{"CPU": 3.0}]
