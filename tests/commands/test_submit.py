@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,14 @@ class Cluster:
     token: str
     process: psutil.Process
 
-    def commands(self) -> list[str]:
+    def commands(self) -> list[psutil.Process]:
         """The commands of ours that run on it."""
-        lines = []
+        found = []
         for process in self.process.children(recursive=True):
-            try:
-                lines.append(" ".join(process.cmdline()))
-            except psutil.Error:
-                continue
-        return [line for line in lines if "-m jobs." in line]
+            with suppress(psutil.Error):
+                if "-m jobs." in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +160,11 @@ def test_ctrl_c_stops_the_command(cluster: Cluster, place: Workplace, checkpoint
     process = place.start(*command, environment={"RAY_AUTH_TOKEN": cluster.token})
     assert process.stdout is not None
     assert any("Running entrypoint" in line for line in process.stdout)
-    assert cluster.commands()
+    (running,) = cluster.commands()
+    running.suspend()  # so that it does not end by itself meanwhile
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    time.sleep(2)
+    running.resume()
     _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT, "make ends like the command, which a shell calls 130"
     assert "Stopped." in err
