@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -111,7 +112,9 @@ def run_comparison(
     store = open_store(config.tracking)
     jobs = [job for contest in contests for job in (contest.search, *contest.repeats)]
     results = SweepResults()
-    with SweepRecorder(store, facts_of(config, prepared, jobs, workspace.id)) as recorder:
+    facts = facts_of(config, prepared, jobs, workspace.id)
+    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
+    with SweepRecorder(store, facts, workspace.folder, tell=tell) as recorder:
         folder = workspace.folder / "search"
         first = run_search(config, config.search, prepared, folder, results, recorder, console)
         won = {winner.trial.job: winner for winner in first.winners}

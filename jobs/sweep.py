@@ -1,6 +1,7 @@
 """`make sweep`: train, search and record an adapter for every task and domain asked for."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -41,7 +42,9 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
 
         store = opening.result()
     results = SweepResults()
-    with SweepRecorder(store, facts_of(config, prepared, prepared.jobs, workspace.id)) as recorder:
+    facts = facts_of(config, prepared, prepared.jobs, workspace.id)
+    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
+    with SweepRecorder(store, facts, workspace.folder, tell=tell) as recorder:
         outcome = run_search(config, config.search, prepared, workspace.folder, results, recorder, console)
         ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=outcome.winners)
         if outcome.winners:

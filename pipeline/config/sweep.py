@@ -62,6 +62,9 @@ class TrackingConfig:
     """MLflow experiment; one for all sweeps, so that runs can be compared."""
     keep_bundles: Literal["all", "best", "winners"] = "all"
     """Bundles recorded: every trial's, only those of trials that were not pruned, or the winners' alone."""
+    patience_s: float = 600.0
+    """Seconds that the end of a sweep waits for a server that does not answer. Training never waits; what is not
+    recorded then stays in the sweep's folder `spool`, and RESUME records it."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         if not self.uri.startswith(("sqlite:///", "http://", "https://")) or self.uri == "sqlite:///":
@@ -75,6 +78,7 @@ class TrackingConfig:
                 "must not be empty",
                 f"Set {where}.experiment=adapters",
             )
+        yield from between(f"{where}.patience_s", self.patience_s, 0, 86_400 * 7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import mlflow.artifacts
 import mlflow.pyfunc
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, Fault, PipelineError, TrackingError
 from pipeline.strict import nearest
 from pipeline.tracking.bundle_model import BUNDLE, VALIDATION
 from pipeline.tracking.fields import data_fingerprint
+from pipeline.tracking.outage import is_outage, patiently
 from pipeline.tracking.store import Store, every, store_errors
 
 Alias = Literal["champion", "challenger"]
@@ -100,7 +101,8 @@ def judge(challenger: float, champion: float, *, version: int, num_rows: int) ->
 def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, rescore: Rescore) -> Registered:
     """Register a job's winner and give it its alias.
 
-    Done before for the same sweep and job, it only completes what was left undone.
+    Done before for the same sweep and job, it only completes what was left undone. While the store is away it is
+    tried again for `tracking.patience_s`.
 
     Args:
         store: The tracking store.
@@ -113,7 +115,8 @@ def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: s
     Raises:
         TrackingError: The store refused something.
     """
-    with store_errors(store.uri):
+
+    def step() -> Registered:
         _ensure_name(store.client, job)
         version = _find(store.client, job.registered_name, sweep_id, job.name)
         if version is None:
@@ -123,7 +126,10 @@ def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: s
         else:
             verdict = _judge(store, version, winner.bundle, rescore)
         _apply(store.client, version, verdict)
-    return Registered(name=version.name, version=int(version.version), alias=verdict.alias, reason=verdict.reason)
+        return Registered(name=version.name, version=int(version.version), alias=verdict.alias, reason=verdict.reason)
+
+    with store_errors(store.uri):
+        return patiently(step, store.config.patience_s)
 
 
 def champions(store: Store) -> list[Version]:
@@ -181,6 +187,8 @@ def _judge(store: Store, version: ModelVersion, bundle: Path, rescore: Rescore) 
         rows = old.parent / VALIDATION
         new_score, old_score = rescore(bundle, old, rows)
     except (PipelineError, MlflowException, OSError) as error:
+        if is_outage(error):
+            raise
         # Nothing takes a champion's place that was not compared with it.
         _log.warning("%s: version %s could not be scored again: %s", name, present, error)
         return Verdict(alias="challenger", reason=f"version {present} could not be scored again: {error}")
@@ -219,7 +227,9 @@ def _create(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: st
     tags = _tags(sweep_id, job, winner, record)
     client, name = store.client, job.registered_name
     logged = name.replace(".", "-")  # a logged model's name may have no dot, unlike a registered one's
-    model = client.create_logged_model(store.experiment_id, name=logged, source_run_id=run_id, tags=tags)
+    model = _find_logged(store, tags) or client.create_logged_model(
+        store.experiment_id, name=logged, source_run_id=run_id, tags=tags
+    )
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         folder = Path(temporary)
         data = folder / "data"
@@ -236,11 +246,19 @@ def _create(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: st
         )
         client.log_model_artifacts(model.model_id, str(folder / "model"))
     model = client.finalize_logged_model(model.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or model.model_id not in [output.model_id for output in outputs.model_outputs]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     # The location and not `models:/<id>`, which MLflow resolves through the process-wide tracking address.
     return client.create_model_version(
         name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags=tags
     )
+
+
+def _find_logged(store: Store, tags: Mapping[str, str]) -> LoggedModel | None:
+    """The model of a registration that was cut off, or whose reply was lost."""
+    wanted = " AND ".join(f"tags.{name} = '{tags[name]}'" for name in ("sweep_id", "job"))
+    return next(every(store.client.search_logged_models, [store.experiment_id], wanted), None)
 
 
 def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> dict[str, str]:

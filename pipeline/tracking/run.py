@@ -1,10 +1,13 @@
-"""One MLflow run that can be written to again: whatever it has already is not written twice."""
+"""One MLflow run that can be written to again: whatever it has already is not written twice.
+
+Every call can be cut off anywhere and made again with the same arguments.
+"""
 
 import json
-import time
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, final
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, final
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
@@ -12,14 +15,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIF
 
 from pipeline.tracking.store import Store, every
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Point = tuple[str, float, int]
 """Metric, value, step."""
+Moment = tuple[int, Iterable[Point]]
+"""Points, and when they were measured, in milliseconds since 1970."""
 
-_METRICS_A_BATCH, _PARAMS_A_BATCH = 1000, 100
+_METRICS_A_BATCH, _PARAMS_A_BATCH = 900, 100
+"""MLflow takes 1000 metrics and tags together."""
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
 
 
@@ -46,21 +49,29 @@ class Run:
             self._client.log_batch(self.id, params=params[start : start + _PARAMS_A_BATCH])
         self._params.update(new)
 
-    def points(self, points: Iterable[Point]) -> None:
-        """Log the metric points that the run does not have yet."""
-        had = self._had()
-        new = {(key, step): value for key, value, step in points if (key, step) not in had}
-        now = int(time.time() * 1000)
-        metrics = [Metric(key, float(value), now, step) for (key, step), value in new.items()]
-        for start in range(0, len(metrics), _METRICS_A_BATCH):
-            self._client.log_batch(self.id, metrics=metrics[start : start + _METRICS_A_BATCH])
+    def write(self, moments: Iterable[Moment] = (), tags: Mapping[str, Any] | None = None) -> None:
+        """Log the metric points that the run does not have yet, and set or change tags, in as few requests as it takes.
+
+        A point that is sent again is the same row for MLflow, as long as it was measured at the same moment.
+        """
+        had = self._had() if moments else set()
+        new: dict[tuple[str, int], Metric] = {}
+        for at_ms, points in moments:
+            for key, value, step in points:
+                if (key, step) not in had and (key, step) not in new:
+                    new[key, step] = Metric(key, float(value), at_ms, step)
+        metrics = list(new.values())
+        texts = {key: _text(value, _TAG_LENGTH) for key, value in (tags or {}).items()}
+        for start in range(0, max(len(metrics), bool(texts)), _METRICS_A_BATCH):
+            end = start + _METRICS_A_BATCH
+            last = [RunTag(key, value) for key, value in texts.items()] if end >= len(metrics) else []
+            self._client.log_batch(self.id, metrics=metrics[start:end], tags=last)
         had.update(new)
+        self.tags.update(texts)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set or change tags."""
-        texts = {key: _text(value, _TAG_LENGTH) for key, value in tags.items()}
-        self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in texts.items()])
-        self.tags.update(texts)
+        self.write(tags=tags)
 
     def datasets(self, name: str, source: str, splits: Mapping[str, tuple[str, int]]) -> None:
         """Log splits as dataset inputs; logging the same ones again changes nothing.
@@ -86,26 +97,21 @@ class Run:
         """Keep a folder's files as artifacts below `path`."""
         self._client.log_artifacts(self.id, str(local), path)
 
-    def text(self, path: str, text: str) -> None:
-        """Keep a text as an artifact."""
-        self._client.log_text(self.id, text, path)
+    def file(self, path: str, data: bytes) -> None:
+        """Keep a file as an artifact."""
+        inside = PurePosixPath(path)
+        with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+            file = Path(folder) / inside.name
+            file.write_bytes(data)
+            parent = str(inside.parent)
+            self._client.log_artifact(self.id, str(file), None if parent == "." else parent)
 
-    def json(self, path: str, value: Any) -> None:
-        """Keep plain data as an artifact."""
-        self.text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
-
-    def figure(self, path: str, figure: "Figure") -> None:
-        """Keep a figure as an artifact; the ending says the format."""
-        self._client.log_figure(self.id, figure, path)
-
-    def table(self, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep rows as an artifact that the MLflow UI shows as a table.
+    def table(self, path: str, data: bytes) -> None:
+        """Keep a table as an artifact that the MLflow UI shows as one.
 
         MLflow's own `log_table` appends to what is there, which would double the rows of a resumed sweep.
         """
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        data = [[row.get(column) for column in columns] for row in rows]
-        self.json(path, {"columns": columns, "data": data})
+        self.file(path, data)
         shown = json.loads(self.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
         entry = {"path": path, "type": "table"}
         if entry not in shown:
@@ -121,6 +127,15 @@ class Run:
         """End the run."""
         self._client.set_terminated(self.id, status)
         self.status = status
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written to it since it was found."""
+        return not self._params and not self._metrics and not self._points
+
+    def delete(self) -> None:
+        """Put the run into MLflow's bin."""
+        self._client.delete_run(self.id)
 
     def _had(self) -> set[tuple[str, int]]:
         if self._points is None:
@@ -141,6 +156,17 @@ def find_runs(store: Store, sweep_id: str) -> Iterator[Run]:
     """Find every run of a sweep."""
     for entity in every(store.client.search_runs, [store.experiment_id], f"tags.sweep_id = '{sweep_id}'"):
         yield Run(store, entity, is_new=False)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Plain data as JSON that is read by people too."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as MLflow wants a table."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return json_bytes({"columns": columns, "data": [[row.get(column) for column in columns] for row in rows]})
 
 
 def _text(value: Any, length: int) -> str:

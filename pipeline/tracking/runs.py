@@ -1,90 +1,110 @@
 """A sweep in MLflow: runs nested sweep > job > trial, written from the sweep's events by a thread of its own.
 
-Training never waits for the store. A recorder for a sweep that is there already goes on with its runs; events
-that it has seen before add nothing.
+Training never waits for the store. What is handed over lies on disk until it is recorded (`spool`), so that a store
+that is away for a while, or a process that is killed meanwhile, loses nothing. A recorder for a sweep that is there
+already goes on with its runs; events that it has seen before add nothing.
 """
 
+import io
 import logging
-import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
-from pipeline.adapters.checkpoint import Checkpoint
-from pipeline.engine.bundle import read_bundle
-from pipeline.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported, TrialStarted
-from pipeline.engine.trials import Job, Trial
+from pipeline.engine.events import SweepEvent, TrialPaused
 from pipeline.errors import TrackingError
-from pipeline.tracking import fields
-from pipeline.tracking.run import Run, RunStatus, create_run, find_runs
+from pipeline.tracking.outage import delay_s, outlast, reason
+from pipeline.tracking.run import RunStatus, json_bytes, table_bytes
+from pipeline.tracking.spool import Described, Filed, Record, Spool, Told
 from pipeline.tracking.store import Store
+from pipeline.tracking.tree import RunTree, SweepFacts, batch_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["SweepFacts", "SweepRecorder"]
+
+SPOOL = "spool"
+"""Folder of what waits to be recorded, inside the sweep's own."""
+_MOST_TOGETHER = 100
+"""Records that are looked at to be sent together."""
+_GRACE_S = 3.0
+"""Given to the store where an error has ended the sweep, and to the thread to notice that nobody waits for it."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepFacts:
-    """What is known of a sweep before its first trial."""
-
-    id: str
-    jobs: Sequence[Job]
-    checkpoint: Checkpoint
-    config: Mapping[str, Any]
-    """The whole config as plain containers."""
-    seed: int
-    git_commit: str | None
-    versions: Mapping[str, str]
-    """Package -> version."""
 
 
 @final
 class SweepRecorder:
     """Sink of a sweep's events that records them in MLflow.
 
-    Used as a context manager: whatever ends the sweep, no run is left running. Figures, tables and other
-    artifacts are handed over by the command, for a job (by name) or for the sweep (None).
+    Used as a context manager: whatever ends the sweep, no run is left running, unless the store is away. Figures,
+    tables and other artifacts are handed over by the command, for a job (by name) or for the sweep (None).
     """
 
-    def __init__(self, store: Store, facts: SweepFacts) -> None:
-        """Start the thread, which makes or finds the runs."""
+    def __init__(
+        self, store: Store, facts: SweepFacts, folder: Path, *, tell: Callable[[str], None] | None = None
+    ) -> None:
+        """Start the thread, which makes or finds the runs and records what an earlier process left.
+
+        Args:
+            store: Where to.
+            facts: About the sweep.
+            folder: The sweep's own; what is not recorded yet lies in its folder `spool`.
+            tell: Shows the user a line, from any thread: the store is away, or back. It is logged in any case.
+
+        Raises:
+            TrackingError: Nothing can be written to `folder`.
+        """
         self._uri = store.uri
-        self._tree = _RunTree(store, facts)
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._id = facts.id
+        self._patience_s = store.config.patience_s
+        self._show = tell
+        self._tree = RunTree(store, facts)
+        try:
+            self._spool = Spool(folder / SPOOL)
+        except OSError as error:
+            raise TrackingError(f"Nothing can be kept in {folder / SPOOL}: {error}") from error
+        self._changed = threading.Condition()
+        # All of these are changed while `_changed` is held.
+        self._is_open = False
+        self._ending: RunStatus | None = None
+        self._is_abandoned = False
+        self._away: tuple[float, Exception] | None = None
+        self._was_away = False
         self._error: Exception | None = None
-        self._last_status: RunStatus = "FINISHED"
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
-        self._submit(self._tree.open)
 
     def __call__(self, event: SweepEvent) -> None:
         """Record an event."""
-        self._submit(partial(self._tree.record, event))
+        if not isinstance(event, TrialPaused):  # of which nothing is recorded
+            self._put(Told(event=event, at_ms=int(time.time() * 1000)))
 
     def figure(self, job: str | None, path: str, figure: "Figure") -> None:
-        """Keep a figure; it must not be changed afterwards."""
-        self._submit(lambda: self._tree.owner(job).figure(path, figure))
+        """Keep a figure; the ending of `path` says the format."""
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=path.rpartition(".")[2])
+        self._put(Filed(job=job, path=path, data=drawn.getvalue()))
 
     def table(self, job: str | None, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep rows as a table that the MLflow UI shows; `path` ends in .json."""
-        self._submit(lambda: self._tree.owner(job).table(path, rows))
+        self._put(Filed(job=job, path=path, data=table_bytes(rows), is_table=True))
 
     def json(self, job: str | None, path: str, value: Any) -> None:
         """Keep plain data."""
-        self._submit(lambda: self._tree.owner(job).json(path, value))
+        self._put(Filed(job=job, path=path, data=json_bytes(value)))
 
     def text(self, job: str | None, path: str, text: str) -> None:
         """Keep a text."""
-        self._submit(lambda: self._tree.owner(job).text(path, text))
+        self._put(Filed(job=job, path=path, data=text.encode()))
 
     def describe(self, job: str | None, markdown: str) -> None:
         """Set the description that the MLflow UI shows above a run."""
-        self._submit(lambda: self._tree.owner(job).set_tags({"mlflow.note.content": markdown}))
+        self._put(Described(job=job, markdown=markdown))
 
     def run_id(self, job: str | None) -> str:
         """Wait until the run is there and return its id."""
@@ -92,27 +112,34 @@ class SweepRecorder:
         return self._tree.owner(job).id
 
     def flush(self) -> None:
-        """Wait until everything is recorded.
+        """Wait until everything is recorded; while the store is away, for `tracking.patience_s`.
 
         Raises:
-            TrackingError: The store refused something.
+            TrackingError: The store refused something, or stayed away. What is not recorded stays on disk.
         """
-        self._queue.join()
-        self._raise()
+        self._wait(lambda: self._is_open and not self._spool, self._patience_s)
 
-    def close(self, status: RunStatus = "FINISHED") -> None:
+    def close(self, status: RunStatus = "FINISHED", *, patience_s: float | None = None) -> None:
         """Record what is waiting, end every run that is still running, and stop the thread.
 
         Args:
             status: Of runs that were cut short: FINISHED makes a job without a tested winner FAILED.
+            patience_s: How long to wait while the store is away. None: `tracking.patience_s`.
 
         Raises:
-            TrackingError: The store refused something.
+            TrackingError: The store refused something, or stayed away. What is not recorded stays on disk.
         """
-        self._last_status = status
-        self._queue.put(None)
-        self._thread.join()
-        self._raise()
+        with self._changed:
+            self._ending = status
+            self._changed.notify_all()
+        try:
+            self._wait(lambda: not self._thread.is_alive(), self._patience_s if patience_s is None else patience_s)
+        finally:
+            with self._changed:
+                self._is_abandoned = True
+                self._changed.notify_all()
+            self._thread.join(_GRACE_S)
+            self._spool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,135 +151,136 @@ class SweepRecorder:
             self.close()
             return
         try:
-            self.close("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+            self.close("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED", patience_s=_GRACE_S)
         except TrackingError as second:
             _log.error("%s", second)  # the error that ended the sweep matters more
+            if self._show is not None and not isinstance(error, TrackingError):
+                self._show(str(second))
 
-    def _submit(self, step: Callable[[], None]) -> None:
+    def _put(self, record: Record) -> None:
         self._raise()
-        self._queue.put(step)
+        try:
+            self._spool.put(record)
+        except OSError as error:
+            raise TrackingError(f"Nothing can be kept in {self._spool.folder}: {error}") from error
+        with self._changed:
+            self._changed.notify_all()
 
     def _raise(self) -> None:
         if self._error is not None:
             raise TrackingError(f"Recording in {self._uri} stopped: {self._error}") from self._error
 
+    def _wait(self, is_done: Callable[[], bool], patience_s: float) -> None:
+        """Wait until something holds that the thread brings about; patience counts while the store is away."""
+        begun, told = time.monotonic(), False
+        with self._changed:
+            while not is_done():
+                self._raise()
+                left_s = 1.0
+                if self._away is not None:
+                    since, error = self._away
+                    left_s = max(since, begun) + patience_s - time.monotonic()
+                    if left_s <= 0:
+                        raise TrackingError(
+                            f"The tracking store {self._uri} does not answer ({reason(error)}). "
+                            f"{self._waiting()}. RESUME={self._id} records what is missing."
+                        )
+                    if not told:
+                        self._tell(
+                            f"Waiting up to {patience_s:g} s for the tracking store {self._uri}. {self._waiting()}."
+                        )
+                    told = True
+                # The end of a thread notifies nobody.
+                self._changed.wait(min(left_s, 0.1 if self._ending else 1.0))
+        self._raise()
+
+    def _waiting(self) -> str:
+        count = len(self._spool)
+        if not count:
+            return "All is recorded but how the runs ended"
+        return f"{count} {'record waits' if count == 1 else 'records wait'} in {self._spool.folder}"
+
+    def _tell(self, text: str) -> None:
+        _log.warning("%s", text)
+        if self._show is not None:
+            self._show(text)
+
     def _work(self) -> None:
-        while (step := self._queue.get()) is not None:
-            if self._error is None:
-                self._try(step)
-            self._queue.task_done()
-        self._try(partial(self._tree.close, self._last_status))  # after an error too: no run may stay running
-
-    def _try(self, step: Callable[[], None]) -> None:
+        """The thread."""
         try:
-            step()
+            self._persist(self._tree.open)
+            with self._changed:
+                self._is_open = True
+                self._changed.notify_all()
+            while records := self._next():
+                self._persist(partial(self._tree.write, records))
+                with self._changed:
+                    self._spool.drop(len(records))
+                    self._changed.notify_all()
+            if self._was_away:
+                self._persist(self._tree.find)  # a request may have been taken up long after it was sent
+            self._persist(partial(self._tree.close, self._ending or "FINISHED"))
+        except _Abandoned:
+            pass
         except Exception as error:  # raised in the main thread at its next call
-            self._error = self._error or error
+            self._fail(error)
+
+    def _next(self) -> list[Record]:
+        """Wait for the records to write next; none are left when the sweep has ended."""
+        while True:
+            with self._changed:
+                while not self._spool:
+                    if self._ending is not None:
+                        return []
+                    self._changed.wait()
+                if self._is_abandoned:
+                    raise _Abandoned
+            if records := self._spool.first(_MOST_TOGETHER):
+                return records[: batch_size(records)]
+
+    def _persist(self, step: Callable[[], None]) -> None:
+        """Take a step, again and again while the store is away."""
+        attempts = 0
+
+        def pause(error: Exception, attempt: int) -> None:
+            nonlocal attempts
+            attempts = attempt
+            with self._changed:
+                self._was_away = True
+                if self._away is None:
+                    self._away = (time.monotonic(), error)
+                    self._changed.notify_all()
+            if attempt == 2:  # once is nothing: a connection that was idle for too long
+                self._tell(
+                    f"The tracking store {self._uri} does not answer ({reason(error)}). "
+                    f"Training goes on; what is not recorded is kept in {self._spool.folder} until it does."
+                )
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_abandoned, delay_s(attempt))
+                if self._is_abandoned:
+                    raise _Abandoned from error
+
+        def again() -> None:
+            if attempts:
+                self._tree.find()  # the store may have done what it could not reply to
+            step()
+
+        outlast(again, pause)
+        with self._changed:
+            away, self._away = self._away, None
+            self._changed.notify_all()
+        if away is not None and attempts > 1:
+            self._tell(f"The tracking store {self._uri} answers again, after {time.monotonic() - away[0]:.0f} s.")
+
+    def _fail(self, error: Exception) -> None:
+        try:
+            self._tree.close("FAILED")  # no run may stay running
+        except Exception as second:
+            _log.warning("The runs could not be ended: %s", second)
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
 
 
-class _RunTree:
-    """The runs of a sweep, made when they are first needed; used by the recorder's thread alone."""
-
-    def __init__(self, store: Store, facts: SweepFacts) -> None:
-        self._store = store
-        self._facts = facts
-        self._jobs = {job.name: job for job in facts.jobs}
-        self._runs: dict[str, Run] = {}
-
-    def open(self) -> None:
-        facts = self._facts
-        for run in find_runs(self._store, facts.id):
-            self._runs[fields.place(run.tags)] = run
-        sweep = self._take_up(fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common(), facts.jobs), None)
-        sweep.params(fields.sweep_params(facts.config))
-        sweep.json("config.json", facts.config)
-        sweep.json("environment.json", dict(facts.versions))
-        for job in facts.jobs:
-            run = self._take_up(job.name, job.name, fields.job_tags(facts.id, self._common(), job), sweep)
-            run.params(fields.shared_params(facts.config))
-            self._log_data(run, job)
-            run.json("data/manifest.json", job.dataset.manifest())
-
-    def owner(self, job: str | None) -> Run:
-        return self._runs[fields.SWEEP if job is None else job]
-
-    def record(self, event: SweepEvent) -> None:
-        match event:
-            case TrialStarted():
-                self._trial(event.trial)
-            case TrialReported():
-                points = fields.epoch_points(event.evaluated, event.losses)
-                self._trial(event.trial).points(points)
-            case TrialEnded():
-                self._end_trial(event)
-            case JobTested():
-                self._end_job(event)
-
-    def close(self, status: RunStatus) -> None:
-        cut_short: RunStatus = "FAILED" if status == "FINISHED" else status
-        for place, run in self._runs.items():
-            if run.status == "RUNNING" and place != fields.SWEEP:
-                run.end("FINISHED" if run.tags.get("status") in ("done", "pruned") else cut_short)
-        if fields.SWEEP in self._runs:
-            self._runs[fields.SWEEP].end(status)
-
-    def _take_up(self, place: str, name: str, tags: Mapping[str, Any], parent: Run | None) -> Run:
-        run = self._runs.get(place)
-        if run is None:
-            run = self._runs[place] = create_run(self._store, name, tags, parent)
-        run.reopen()
-        return run
-
-    def _trial(self, trial: Trial) -> Run:
-        run = self._runs.get(trial.key)
-        if run is None:
-            job = self._jobs[trial.job]
-            tags = fields.trial_tags(self._facts.id, self._common(), job, trial)
-            run = self._runs[trial.key] = create_run(self._store, fields.trial_name(trial), tags, self.owner(trial.job))
-        if "status" in run.tags:  # ended before the sweep was interrupted
-            return run
-        run.reopen()
-        run.params(fields.shared_params(self._facts.config) | fields.trial_params(trial))
-        return run
-
-    def _end_trial(self, event: TrialEnded) -> None:
-        run = self._trial(event.trial)
-        seen = [run.tags.get(name) for name in ("status", "epochs", "best_epoch")]
-        if seen == [str(value) for value in (event.status, event.epochs, event.best_epoch)]:
-            return  # replayed
-        self._log_data(run, self._jobs[event.trial.job])
-        run.points(fields.end_points(event))
-        run.set_tags(fields.end_tags(event))
-        if event.bundle is not None:
-            run.points(fields.size_points(read_bundle(event.bundle).record))
-            if self._keeps(event):
-                run.folder(event.bundle, "bundle")
-        # Last, so that what was cut off here is recorded again when the event is replayed.
-        run.set_tags({"status": event.status})
-        run.end("FAILED" if event.status == "failed" else "FINISHED")
-
-    def _keeps(self, event: TrialEnded) -> bool:
-        keep = self._store.config.keep_bundles
-        return keep == "all" or (keep == "best" and event.status == "done")
-
-    def _end_job(self, event: JobTested) -> None:
-        run, trial = self.owner(event.trial.job), self._trial(event.trial)
-        keep = self._store.config.keep_bundles
-        if keep == "winners" or (keep == "best" and trial.tags.get("status") != "done"):
-            trial.folder(event.bundle, "bundle")
-        trial.set_tags({"winner": "true"})
-        run.params(fields.trial_params(event.trial))
-        run.points(fields.test_points(event))
-        run.points(fields.size_points(read_bundle(event.bundle).record))
-        run.table("test_predictions.json", event.predictions)
-        run.set_tags({"status": "done", "best_trial": event.trial.key, "best_run_id": trial.id})
-
-    def _log_data(self, run: Run, job: Job) -> None:
-        data = job.dataset
-        all_splits = (data.train, data.validation, data.test)
-        splits = {split.name: (split.fingerprint, len(split.rows)) for split in all_splits}
-        run.datasets(job.name, data.source, splits)
-
-    def _common(self) -> dict[str, str]:
-        facts = self._facts
-        return fields.common_tags(facts.checkpoint, facts.seed, facts.git_commit, facts.versions)
+class _Abandoned(Exception):
+    """Nobody waits for the store any more."""

@@ -17,7 +17,7 @@ from pipeline.engine.bundle import BundleRecord, write_bundle
 from pipeline.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
 from pipeline.tasks.classification import Classification
-from pipeline.tracking.runs import SweepFacts
+from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import Store, open_store
 
 CHECKPOINT = CheckpointConfig(name="tiny", source="path", location="tiny", sha256="c0ffee")
@@ -46,8 +46,7 @@ def store(tracking: TrackingConfig) -> Store:
     return open_store(tracking)
 
 
-@pytest.fixture
-def job() -> Job:
+def make_job() -> Job:
     """A job of four training rows and two in each other split."""
 
     def split(name: str, count: int) -> Split:
@@ -67,19 +66,35 @@ def job() -> Job:
 
 
 @pytest.fixture
-def facts(job: Job, tmp_path: Path) -> SweepFacts:
+def job() -> Job:
+    """The job of the tests."""
+    return make_job()
+
+
+def make_facts(job: Job, folder: Path) -> SweepFacts:
     """A sweep of that job."""
     return SweepFacts(
         id="20260101-000000-abcd",
         jobs=[job],
         checkpoint=Checkpoint(
-            config=CHECKPOINT, folder=tmp_path, sha256="c0ffee", architecture=BertConfig(), has_lm_head=False
+            config=CHECKPOINT, folder=folder, sha256="c0ffee", architecture=BertConfig(), has_lm_head=False
         ),
         config={"seed": 0, "data": {"source": "starter"}, "search": {"trials": 2}, "task": {"sentiment": {}}},
         seed=0,
         git_commit="1234567",
         versions={"torch": "2.13.0"},
     )
+
+
+@pytest.fixture
+def facts(job: Job, tmp_path: Path) -> SweepFacts:
+    """The sweep of the tests."""
+    return make_facts(job, tmp_path)
+
+
+def recording(store: Store, facts: SweepFacts, tell: Callable[[str], None] | None = None) -> SweepRecorder:
+    """Start a recorder whose sweep has a folder of the test's own."""
+    return SweepRecorder(store, facts, facts.checkpoint.folder / facts.id, tell=tell)
 
 
 @dataclass(frozen=True, kw_only=True)

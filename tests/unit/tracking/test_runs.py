@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from pipeline.config import TrackingConfig
 from pipeline.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialStarted
 from pipeline.errors import TrackingError
-from pipeline.tracking.runs import SweepFacts, SweepRecorder
+from pipeline.tracking.runs import SweepFacts
 from pipeline.tracking.store import Store, open_store
+from tests.unit.tracking.conftest import recording
 
 Runs = Callable[[], Mapping[str, Any]]
 TRIAL, OTHER, JOB = "00 sentiment/films", "01 sentiment/films", "sentiment/films"
@@ -36,7 +37,7 @@ def whole_sweep(story: Any) -> list[SweepEvent]:
 
 
 def tell(store: Store, facts: SweepFacts, events: list[SweepEvent]) -> None:
-    with SweepRecorder(store, facts) as recorder:
+    with recording(store, facts) as recorder:
         for event in events:
             recorder(event)
 
@@ -198,7 +199,7 @@ def test_sweep_keeps_config_and_environment(store: Store, facts: SweepFacts, run
 
 
 def test_artifacts_of_the_command_go_to_sweep_or_job(store: Store, facts: SweepFacts, runs: Runs) -> None:
-    with SweepRecorder(store, facts) as recorder:
+    with recording(store, facts) as recorder:
         recorder.figure(JOB, "search.png", Figure())
         recorder.table(None, "leaderboard.json", [{"job": JOB, "test": 0.7}])
         recorder.text(None, "leaderboard.md", "| job |")
@@ -214,7 +215,7 @@ def test_artifacts_of_the_command_go_to_sweep_or_job(store: Store, facts: SweepF
 def test_whatever_ends_the_sweep_no_run_stays_running(
     error: type[BaseException], status: str, store: Store, facts: SweepFacts, story: Any, runs: Runs
 ) -> None:
-    with pytest.raises(error), SweepRecorder(store, facts) as recorder:
+    with pytest.raises(error), recording(store, facts) as recorder:
         recorder(story.epoch(1, 1))
         recorder(story.end(1, status="pruned"))
         recorder(story.epoch(1))
@@ -233,7 +234,7 @@ def test_resumed_sweep_ends_like_an_undisturbed_one(
     cut: int, store: Store, facts: SweepFacts, story: Any, runs: Runs
 ) -> None:
     events = whole_sweep(story)
-    with pytest.raises(KeyboardInterrupt), SweepRecorder(store, facts) as recorder:
+    with pytest.raises(KeyboardInterrupt), recording(store, facts) as recorder:
         for event in events[:cut]:
             recorder(event)
         raise KeyboardInterrupt
@@ -279,7 +280,7 @@ def test_error_of_the_store_is_raised_at_the_next_call_and_ends_the_runs(
     def refuse(*_: Any) -> None:
         raise OSError("disk full")
 
-    recorder = SweepRecorder(store, facts)
+    recorder = recording(store, facts)
     recorder.flush()
     monkeypatch.setattr(type(store.client), "log_artifacts", refuse)
     recorder(story.end())

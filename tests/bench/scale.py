@@ -1,0 +1,152 @@
+"""What grows with tasks x trials: a sweep of trials that train nothing, through Ray, Tune and MLflow for real.
+
+`python -m tests.bench.scale [jobs] [trials a job]`: 10 and 100 unless said. Shows the time of the command, its own
+processor time, events, rows in MLflow's database, and files, per trial.
+"""
+
+import dataclasses
+import functools
+import resource
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from ray import cloudpickle
+from rich.console import Console
+from rich.table import Table
+
+from jobs.entry import read_config
+from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.cluster import connection, sweep
+from pipeline.cluster.trainable import Losses
+from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
+from pipeline.engine.bundle import BundleRecord, write_bundle
+from pipeline.engine.events import Evaluated, Finished, JobTested, SweepEvent
+from pipeline.engine.prepare import prepare_jobs
+from pipeline.engine.trials import Job, Trial
+from pipeline.tracking.runs import SweepFacts, SweepRecorder
+from pipeline.tracking.store import open_store
+
+
+class NoTraining:
+    """A trial of one epoch, which takes no time and leaves a bundle."""
+
+    def __init__(self, record: BundleRecord, folder: Path) -> None:
+        self._record, self._folder = record, folder
+        self.bundle: Path | None = None
+        self.finished: Finished | None = None
+        self.on_save: Callable[[], None] = lambda: None
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        self.bundle = self._folder / "bundle-1"
+        shutil.rmtree(self.bundle, ignore_errors=True)
+        write_bundle(self.bundle, self._record, {"head.weight": torch.zeros(2, 2)})
+        values = {"train_loss": 1.0, "train_s": 0.1, "eval_s": 0.1, "rows_per_s": 1.0, "peak_bytes": 1}
+        losses = tuple((step, 1.0, 0.1) for step in range(1, 51))
+        yield Evaluated(epoch=1, step=50, primary=0.5, metrics={"accuracy": 0.5}, best=True, **values), losses  # type: ignore[arg-type]
+        self.finished = Finished(epochs=1, best_epoch=1, best_primary=0.5, reason="all epochs done")
+
+    def close(self) -> None:
+        pass
+
+
+class NoBench:
+    def __init__(self, record: BundleRecord) -> None:
+        self._record = record
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> NoTraining:
+        folder.mkdir(parents=True, exist_ok=True)
+        return NoTraining(self._record, folder)
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        values = {"validation": 0.5, "primary": 0.5, "low": 0.4, "high": 0.6, "baseline": 0.5}
+        return JobTested(
+            trial=trial, bundle=bundle, scores={}, predictions=(), num_truncated=0, num_trained=4, **values
+        )
+
+
+def main() -> None:
+    num_jobs, num_trials = (int(word) for word in [*sys.argv[1:], "10", "100"][:2])
+    cloudpickle.register_pickle_by_value(sys.modules["__main__"])
+    config = read_config("sweep", SweepConfig, ["tasks=[sentiment]", "engine.epochs=1"])
+    checkpoint = open_checkpoint(config.checkpoint)
+    (job,) = prepare_jobs(config, load_tokenizer(checkpoint))
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    jobs = [
+        dataclasses.replace(job, name=f"sentiment/d{i}", registered_name=f"sentiment.d{i}") for i in range(num_jobs)
+    ]
+    record = BundleRecord(
+        job=job.name,
+        task=job.task.config,
+        labels=list(job.task.labels),
+        method=job.settings.method,
+        engine=job.settings.engine,
+        checkpoint=checkpoint.config,
+        checkpoint_sha256=checkpoint.sha256,
+        seed=0,
+        epoch=1,
+        validation={"accuracy": 0.5},
+        data={},
+        num_trained=4,
+        num_checkpoint=sum(part.numel() for part in base.parameters()),
+    )
+    rates = Range(log_uniform=[1e-4, 1e-2])
+    search = SearchConfig(scheduler="none", trials=num_trials, cohort=num_trials, space={"engine.learning_rate": rates})
+    told: list[SweepEvent] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = open_store(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts")))
+        facts = SweepFacts(
+            id="scale", jobs=jobs, checkpoint=checkpoint, config={}, seed=0, git_commit=None, versions={}
+        )
+        cluster = ClusterConfig()
+        with connection.connected(cluster):
+            begun, used = time.perf_counter(), _processor_s()
+            recorder = SweepRecorder(store, facts, folder / "sweep")
+
+            def sink(event: SweepEvent) -> None:
+                told.append(event)
+                recorder(event)
+
+            bench = functools.partial(NoBench, record)
+            sweep.run_on(bench, jobs, search=search, cluster=cluster, folder=folder / "sweep", sink=sink)
+            searched = time.perf_counter() - begun
+            recorder.close()
+            recorded, processor = time.perf_counter() - begun, _processor_s() - used
+        with sqlite3.connect(folder / "mlflow.db") as database:
+            rows = {
+                name: database.execute(f"select count(*) from {name}").fetchone()[0]
+                for name in ("runs", "metrics", "params", "tags")
+            }
+        size = (folder / "mlflow.db").stat().st_size
+        files = sum(1 for file in folder.rglob("*") if file.is_file())
+    trials = num_jobs * num_trials
+    table = Table(title=f"{num_jobs} jobs x {num_trials} trials that train nothing, 2 slots")
+    for column in ("what", "all", "a trial"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    figures = {
+        "search, s": searched,
+        "until all is recorded, s": recorded,
+        "processor time of the command, s": processor,
+        "events": len(told),
+        **{f"rows of {name}": count for name, count in rows.items()},
+        "database, kB": size / 1000,
+        "files": files,
+    }
+    for what, value in figures.items():
+        table.add_row(what, f"{value:,.1f}", f"{value / trials:,.3f}")
+    Console().print(table)
+
+
+def _processor_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()
