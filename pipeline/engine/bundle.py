@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
@@ -81,7 +81,8 @@ class Bundle:
 def write_bundle(folder: Path, record: BundleRecord, tensors: Mapping[str, Tensor]) -> None:
     """Write a bundle to `folder`, which must not be there yet."""
     with new_folder(folder) as draft:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / _WEIGHTS)
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        (draft / _WEIGHTS).write_bytes(content)  # save_file hides what the system says of a full disk
         record = dataclasses.replace(record, weights_sha256=_sha256(draft / _WEIGHTS))
         (draft / _RECORD).write_text(json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n", "utf-8")
 
