@@ -110,7 +110,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     """
     overrides = _parse(arguments)
     own = _own_folder(overrides)
-    lines = [f"hydra.searchpath=[{_quoted(f'file://{own}')}]"] if own else []
+    lines = [f"hydra.searchpath=[{quoted(f'file://{own}')}]"] if own else []
     lines += [line for override in overrides if (line := _line(override, own, faults))]
     tasks = _task_files(own, faults) if name in ("sweep", "bench", "compare", "convert") else None
     try:
@@ -265,11 +265,12 @@ def _range_line(key: str, raw: str, value: Any) -> str | None:
 
 def _replaced(group: str, name: str, source: str, location: str) -> str:
     values = {"name": name, "source": source, "location": location, "sha256": None, "revision": None}
-    inner = ",".join(f"{key}: {'null' if value is None else _quoted(value)}" for key, value in values.items())
+    inner = ",".join(f"{key}: {'null' if value is None else quoted(value)}" for key, value in values.items())
     return f"++{group}={{{inner}}}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Write text as the value of an override."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

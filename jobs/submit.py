@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from jobs.configs import StatusConfig, SubmitConfig
-from jobs.entry import CONF, read_config, run
+from jobs.entry import CONF, quoted, read_config, run
 from pipeline.config import CompareConfig, SweepConfig
 from pipeline.data.load import resolve
 from pipeline.errors import ConfigError, Fault, Faults
@@ -188,11 +188,6 @@ def chosen(arguments: Sequence[str], key: str) -> str:
     """What the last override of a key says, or nothing."""
     values = [str(one.value()) for one in parsed(arguments) if one.key_or_group == key]
     return values[-1] if values else ""
-
-
-def quoted(text: str) -> str:
-    """Write text as the value of an override."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class Log:

@@ -1,21 +1,15 @@
-"""What the fault tests break: commands on a cluster of real Ray nodes, recorded by a real tracking server."""
+"""What the fault tests break: commands on a cluster of real Ray nodes."""
 
 import contextlib
 import json
 import os
 import re
 import secrets
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -52,39 +46,6 @@ def ray_nodes(*cpus: int) -> Iterator[Cluster]:
         finally:
             cluster.shutdown()
             os.environ.pop(*QUICK)
-
-
-@contextmanager
-def tracking_server(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """Run an MLflow server on a SQLite file in `folder`; yield its address."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "art")]
-    log = folder / "server.txt"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port), *store],
-        cwd=folder,
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=log.open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    uri = f"http://{host}:{port}"
-    try:
-        until(lambda: _answers(f"{uri}/health"), 90, log.read_text)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=2):
-            return True
-    except (URLError, OSError):
-        return False
 
 
 def until(holds: Callable[[], Any], seconds: float, why: Callable[[], str] = str) -> Any:
@@ -137,10 +98,6 @@ class Running:
         (file,) = self.place.cwd.glob("runs/*/sweep.json")
         return file.parent.name
 
-    def trainees(self) -> list[int]:
-        """The processes in which its trials run, of a Ray of its own."""
-        return [number for number in trainees() if self._mark in environment_of(number)]
-
 
 def processes() -> Iterator[tuple[int, str]]:
     """Id and command line of everything that runs on this machine."""
@@ -184,7 +141,7 @@ def assert_recorded_once(uri: str, sweep_id: str, *, jobs: int, trials: int) -> 
 
 
 def leaderboard(uri: str, sweep_id: str, folder: Path) -> list[dict[str, Any]]:
-    """A sweep's leaderboard as it is recorded, without times and what was champion before; with its bundles' hashes."""
+    """A sweep's leaderboard as it is recorded, without times and what was champion before."""
     (sweep,) = runs(uri, sweep_id)["sweep"]
     folder.mkdir(parents=True, exist_ok=True)
     file = MlflowClient(uri).download_artifacts(sweep.info.run_id, "leaderboard.json", str(folder))

@@ -48,8 +48,8 @@ def resume(sweep: stage.Running) -> stage.Running:
     return stage.Running(sweep.place, "jobs.sweep", f"resume={sweep.sweep_id}")
 
 
-def epochs_trained(place: Workplace) -> int:
-    """How many epochs the log of its trials' last snapshots counts."""
+def snapshots_written(place: Workplace) -> int:
+    """How often its trials were saved: they count."""
     newest = [max(int(file.stem[9:]) for file in trial.glob("*.pt")) for trial in place.cwd.glob("runs/*/trials/*")]
     return sum(newest)
 
@@ -72,11 +72,11 @@ def test_a_killed_command_is_resumed(
     os.kill(sweep.process.pid, signal.SIGKILL)
     assert sweep.end().code == -signal.SIGKILL
     assert not MlflowClient(uri(workplace)).search_registered_models()
-    trained = epochs_trained(workplace)
+    trained = snapshots_written(workplace)
     again = resume(sweep)
     assert ended(again) == undisturbed
     if times == 12:
-        assert epochs_trained(workplace) == trained  # nothing was trained again
+        assert snapshots_written(workplace) == trained  # nothing was trained again
 
 
 def test_ctrl_c_once_finishes_cleanly_and_twice_stops_now(

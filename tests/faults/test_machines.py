@@ -18,6 +18,7 @@ import pytest
 from tests.commands.workplace import Workplace
 from tests.faults import stage
 from tests.faults.test_nodes import SWEEP
+from tests.unit.tracking.server import serving
 
 pytestmark = [
     pytest.mark.faults,
@@ -113,7 +114,8 @@ def test_machines_that_share_nothing_end_a_disturbed_sweep_as_an_undisturbed_one
     shutil.copytree(checkpoints["bert"], here / "bert")
     (tmp_path / "server").mkdir()
     ends = []
-    with stage.tracking_server(tmp_path / "server", host=HOST) as server:
+    with serving(tmp_path / "server", host=HOST) as running:
+        server = running.uri
         words = [*SWEEP, f"data.source={here}/data", f"checkpoint={here}/bert", f"tracking.uri={server}"]
         words += ["search.space.method.width={choice:[2,4]}", "cluster=existing", "cluster.address=10.77.0.11:6379"]
         for name in ("undisturbed", "disturbed"):

@@ -11,6 +11,7 @@ from ray.cluster_utils import Cluster
 
 from tests.commands.workplace import Workplace
 from tests.faults import stage
+from tests.unit.tracking.server import serving
 
 pytestmark = pytest.mark.faults
 
@@ -19,8 +20,8 @@ SWEEP = ["tasks=[intent,ner,medqa]", "search.trials=4", "engine.epochs=24", "eng
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with stage.tracking_server(tmp_path_factory.mktemp("server")) as uri:
-        yield uri
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server.uri
 
 
 @pytest.fixture(scope="module")

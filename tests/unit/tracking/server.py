@@ -28,16 +28,16 @@ Row = tuple[str, str, int, float]
 class Server:
     """An MLflow server on a SQLite file, at an address that it keeps."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.host, self.uri = host, f"http://{host}:{self.port}"
         self.folder, self.database = folder, folder / "server.db"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        store = ["--backend-store-uri", f"sqlite:///{self.database}"]
+        store = ["--host", self.host, "--backend-store-uri", f"sqlite:///{self.database}"]
         store += ["--artifacts-destination", str(self.folder / "art")]
         log = self.folder / "server.txt"
         self.process = subprocess.Popen(
@@ -92,9 +92,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, empty_database: Path | None = None) -> Iterator[Server]:
+def serving(folder: Path, empty_database: Path | None = None, host: str = "127.0.0.1") -> Iterator[Server]:
     """Run a server until the block ends; with the tables made already it starts sooner."""
-    server = Server(folder)
+    server = Server(folder, host)
     if empty_database is not None:
         shutil.copy(empty_database, server.database)
     server.start()
