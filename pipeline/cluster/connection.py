@@ -109,6 +109,13 @@ def nodes() -> Nodes:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def here() -> str:
+    """Name the resource that the command's node has one of, and no other node has."""
+    mine = ray.get_runtime_context().get_node_id()
+    (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == mine)
+    return next(str(name) for name in resources if name.startswith("node:") and name != "node:__internal_head__")
+
+
 def survey(cluster: ClusterConfig) -> Nodes:
     """Say what the nodes will have, before anything is started.
 

@@ -21,11 +21,11 @@ def local_node(cluster: ClusterConfig) -> Mapping[str, float]:
 
 
 def num_slots(cluster: ClusterConfig, nodes: Nodes) -> int:
-    """Count the trials that run side by side."""
-    return cluster.slots or sum(_slots_on(node, cluster) for node in nodes)
+    """Count the trials that run side by side; the workers of one may be on several nodes."""
+    return cluster.slots or sum(_workers_on(node, cluster) for node in nodes) // cluster.num_workers
 
 
-def _slots_on(node: Mapping[str, float], cluster: ClusterConfig) -> int:
+def _workers_on(node: Mapping[str, float], cluster: ClusterConfig) -> int:
     slots = node.get("CPU", 0) // cluster.cpus_per_trial
     if cluster.gpus_per_trial:
         # Shares of a GPU do not add up: 0.4 and 0.4 of two GPUs leave no room for another 0.4.
@@ -50,6 +50,11 @@ def check(cluster: ClusterConfig, nodes: Nodes) -> None:
             rule = f"is more than any node has ({there:g})"
             remedy = f"Set {where} to {there:g} or less"
             faults.append(Fault(where=where, value=f"{wanted:g}", rule=rule, remedy=remedy))
+    if not faults and cluster.num_workers > 1:
+        there = sum(_workers_on(node, cluster) for node in nodes)
+        rule = f"is more than there is room for ({there}, of {cluster.cpus_per_trial} CPUs each)"
+        remedy = f"Set cluster.num_workers to {max(there, 1)} or less"
+        faults = [Fault(where="cluster.num_workers", value=str(cluster.num_workers), rule=rule, remedy=remedy)]
     if not faults:
         needs = f"{cluster.cpus_per_trial} CPUs and {cluster.gpus_per_trial:g} GPUs"
         rule, remedy = f"has no node with {needs} for a trial", "Set cluster.cpus_per_trial to less"

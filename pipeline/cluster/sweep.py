@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import tempfile
@@ -20,9 +21,10 @@ from pipeline.cluster import connection, room, weights
 from pipeline.cluster import search as searching
 from pipeline.cluster.depot import Depot
 from pipeline.cluster.narrator import Narrator
+from pipeline.cluster.parallel import SharedBench, WorkerGroup
 from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
 from pipeline.cluster.searcher import Candidates
-from pipeline.cluster.trainable import Bench, Supplies, Trainee
+from pipeline.cluster.trainable import Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.engine.events import JobTested, Sink
 from pipeline.engine.trials import Job, trial_of
@@ -81,7 +83,7 @@ def run(
 
 
 def run_on(
-    bench: Callable[[], Bench],
+    bench: Callable[[], SharedBench],
     jobs: Sequence[Job],
     *,
     search: SearchConfig,
@@ -100,9 +102,11 @@ def run_on(
         sink: Is told every event, in this process.
     """
     with Depot(folder.resolve() / "trials", shared=cluster.name == "existing") as depot:
+        stored = {job.name: ray.put(job) for job in jobs}
+        together = functools.partial(WorkerGroup, bench, stored, depot, cluster)
         supplies = Supplies(
-            bench=bench,
-            jobs={job.name: ray.put(job) for job in jobs},
+            bench=bench if cluster.num_workers == 1 else together,
+            jobs=stored,
             depot=depot,
             num_threads=cluster.cpus_per_trial,
         )
@@ -124,10 +128,7 @@ def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster:
     candidates = Candidates(proposers, over=deadline.over)
     narrator = Narrator(lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, connection.nodes()))
-    trainable = tune.with_resources(
-        tune.with_parameters(Trainee, supplies=supplies),
-        {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
-    )
+    trainable = tune.with_resources(tune.with_parameters(Trainee, supplies=supplies), _taken_by(cluster))
     with tempfile.TemporaryDirectory(prefix="tune-") as storage, _interruptible(narrator):
         tuner = tune.Tuner(
             trainable,
@@ -157,6 +158,16 @@ def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster:
         narrator.never_started(place, params, TIME_IS_UP)
     narrator.tell()
     return narrator
+
+
+def _taken_by(cluster: ClusterConfig) -> dict[str, float]:
+    """What the actor of a trial takes, in Tune's words."""
+    if cluster.num_workers == 1:
+        return {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial}
+    # The cores are its workers', and Ray Train's affair. The actor stays on the command's node, and as many fit as
+    # there are slots; Ray counts in steps of 1e-4.
+    slots = room.num_slots(cluster, connection.nodes())
+    return {"cpu": 0, connection.here(): math.floor(1e4 / slots) / 1e4}
 
 
 def _name(trial: tune.experiment.Trial) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any, Protocol, final
 
 import ray
 from ray import tune
+from ray.train import TrainingFailedError
 
 from pipeline.cluster.depot import Depot, Folder
+from pipeline.cluster.parallel import WorkerGroup
 from pipeline.engine.events import Evaluated, Finished, JobTested
 from pipeline.engine.trials import Job, Trial, trial_of
 from pipeline.errors import PipelineError
@@ -46,7 +49,7 @@ class OpenSession(Protocol):
 
 
 class Bench(Protocol):
-    """What a process keeps resident to train and test on: `weights.SharedBase`, or a stand-in."""
+    """What trains and tests: `weights.SharedBase`, resident in the process, `parallel.WorkerGroup`, or a stand-in."""
 
     def session(self, job: Job, trial: Trial, folder: Path) -> OpenSession:
         """Open a trial; what its folder holds is taken up again."""
@@ -60,7 +63,7 @@ class Supplies:
     """What every actor needs to begin: small, or a reference into the object store."""
 
     bench: Callable[[], Bench]
-    """Makes what is resident; called once in each process."""
+    """Makes what trains and tests; called once in each process."""
     jobs: Mapping[str, "ray.ObjectRef[Job]"]
     depot: Depot
     """Where the trials' folders are."""
@@ -97,15 +100,21 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         try:
             return self._test() if "bundle" in self._candidate else self._epoch()
+        except TrainingFailedError:  # a worker has died: as bad as the death of this process, and survived likewise
+            self._session = None
+            self._drop_bench()
+            raise
         except Exception as error:
             log.warning("Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True)
-            self._session = self._bench = None  # whatever state the failure left the base in, nobody finds it
+            self._session = None
+            self._drop_bench()  # whatever state the failure left the base in, nobody finds it
             if isinstance(error, OSError) and error.errno in _STORAGE:
                 return {"stop": f"{error.strerror}: {error.filename or self._supplies.depot.root}", "done": True}
             return {"failed": _reason(error), "done": True}
 
     def cleanup(self) -> None:
         self._close()
+        self._drop_bench()
 
     def _epoch(self) -> dict[str, Any]:
         """Train the trial's next epoch, or say that there is none."""
@@ -161,6 +170,11 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
             self._bench = self._supplies.bench()
         return self._bench
 
+    def _drop_bench(self) -> None:
+        if isinstance(self._bench, WorkerGroup):
+            self._bench.close()
+        self._bench = None
+
     def _job(self) -> Job:
         name = self._candidate["job"]
         if name not in self._jobs:
@@ -169,7 +183,11 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
 
     def _close(self) -> None:
         if self._session is not None:
-            self._session.close()
+            try:
+                self._session.close()
+            except Exception:  # a worker has died since the last step; Tune cannot stand an error between two trials
+                log.warning("A trial was not closed; the next one begins afresh", exc_info=True)
+                self._drop_bench()
         if self._folder is not None:
             self._folder.close()
         self._session = self._folder = None
@@ -179,4 +197,9 @@ def _reason(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, PipelineError):
         return text
+    # A torch without memory says so in a RuntimeError, of a GPU or of this node; Python itself raises MemoryError.
+    if isinstance(error, MemoryError) or re.search("out of memory|DefaultCPUAllocator", text):
+        asked = re.search(r"allocate (\d[\d.]* \w+)", text)
+        what = f"out of memory when {asked[1]} more were needed" if asked else "out of memory"
+        return f"{what}: lower engine.batch_size, or run fewer trials at once (cluster.slots)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -14,6 +14,7 @@ from pipeline.adapters.checkpoint import Checkpoint, build_base, fingerprint
 from pipeline.engine.events import JobTested
 from pipeline.engine.session import Session, test
 from pipeline.engine.trials import Job, Trial
+from pipeline.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError
 
 
@@ -68,10 +69,10 @@ class SharedBase:
         self._checkpoint, self._pad_token_id = checkpoint, pad_token_id
         self._base = build_base(checkpoint, _mapped(shared)).to(device)
 
-    def session(self, job: Job, trial: Trial, folder: Path) -> Session:
+    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> Session:
         """Open a trial on the base; what its folder holds is taken up again."""
-        return Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder)
+        return Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder, workers)
 
-    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+    def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         """Score a bundle on the test rows."""
-        return test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle)
+        return test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle, workers)

@@ -1,6 +1,6 @@
 """Put a task's model together on the resident base, fresh or from a bundle, and take it apart again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import EngineConfig, MethodConfig
 from pipeline.engine.bundle import Bundle
-from pipeline.engine.trials import seed_of
+from pipeline.engine.trials import Start, seed_of
 from pipeline.errors import BundleError, Fault
 from pipeline.methods import METHODS, virtual_tokens
 from pipeline.tasks.kinds import restore
@@ -74,6 +74,29 @@ def load_trained(model: TaskModel, method: MethodConfig, tensors: Mapping[str, T
         model.base, {k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)}
     )
     model.head.load_state_dict({k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)})
+
+
+def warm_start(model: TaskModel, method: MethodConfig, start: Start, labels: Sequence[str]) -> None:
+    """Set the weights of a fresh model to those that its job begins with.
+
+    Outputs of the head are told by their labels: one that the start lacks keeps its fresh weights.
+
+    Args:
+        model: Of the same method and size.
+        method: As above.
+        start: The weights.
+        labels: What the outputs of the model's head stand for; empty where the kind has no labels.
+    """
+    tensors, fresh = dict(start.tensors), trained(model, method)
+    if tuple(labels) != start.labels:
+        place = {label: row for row, label in enumerate(start.labels)}
+        kept = [(row, place[label]) for row, label in enumerate(labels) if label in place]
+        now, before = ([pair[side] for pair in kept] for side in (0, 1))
+        for name in [name for name in tensors if name.startswith(_HEAD) and len(fresh[name]) == len(labels)]:
+            grown = fresh[name].detach().clone()
+            grown[now] = tensors[name][before].to(grown)
+            tensors[name] = grown
+    load_trained(model, method, tensors)
 
 
 def release(model: TaskModel, method: MethodConfig) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.config import EngineConfig
 from pipeline.data.rows import Row
 from pipeline.engine.batches import evaluation_batches
+from pipeline.engine.workers import ALONE, Workers
 from pipeline.tasks.model import TaskModel
 from pipeline.tasks.task import Answer, Encoded, Output, Task
 
@@ -20,6 +21,7 @@ def answer(
     encoded: Encoded,
     config: EngineConfig,
     pad_token_id: int,
+    workers: Workers = ALONE,
 ) -> list[Answer]:
     """Answer every row.
 
@@ -30,16 +32,18 @@ def answer(
         encoded: `task.encode(rows, ...)`.
         config: Batch size and precision.
         pad_token_id: The tokenizer's.
+        workers: Share the batches among them; each returns all answers.
     """
     model.eval()
     device = model.device
     lengths = [example["length"] for example in encoded.examples]
     outputs: dict[int, Output] = {}
     with torch.inference_mode(), precision(device, config):
-        for indices in evaluation_batches(lengths, config.eval_batch_size):
+        for indices in workers.share(evaluation_batches(lengths, config.eval_batch_size)):
             batch = move(task.collate([encoded.examples[i] for i in indices], pad_token_id), device)
             for index, output in zip(indices, task.outputs(model, batch), strict=True):
                 outputs[index] = output
+    outputs = workers.gather(outputs)
     return task.answers(rows, encoded, [outputs[i] for i in range(len(outputs))])
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from pipeline.engine.batches import training_batches
 from pipeline.engine.evaluate import move, precision
 from pipeline.engine.events import Evaluated, Event, Finished, StepDone
 from pipeline.engine.memory import peak_bytes, reset_peak
+from pipeline.engine.trials import seed_of
+from pipeline.engine.workers import ALONE, Workers
 from pipeline.errors import TrainingDiverged
 from pipeline.tasks.model import TaskModel
-from pipeline.tasks.task import Encoded, Scores, Task
+from pipeline.tasks.task import Encoded, Example, Scores, Task
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -25,10 +27,13 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 class Training:
     """Everything that changes while a model is trained."""
 
-    def __init__(self, model: TaskModel, num_examples: int, config: EngineConfig, seed: int) -> None:
+    def __init__(
+        self, model: TaskModel, num_examples: int, config: EngineConfig, seed: int, workers: Workers = ALONE
+    ) -> None:
         self.model = model
         self.config = config
         self.seed = seed
+        self.workers = workers
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.steps_per_epoch = math.ceil(num_examples / config.batch_size)
         total = self.steps_per_epoch * config.epochs
@@ -104,22 +109,22 @@ def fit(
 
 def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) -> Iterator[StepDone]:
     """Take the steps that the present epoch still has."""
-    config, model = training.config, training.model
+    config = training.config
     lengths = [example["length"] for example in train.examples]
     batches = training_batches(lengths, config.batch_size, training.seed, training.epoch)
-    model.train()
+    training.model.train()
     for indices in batches[training.step_in_epoch :]:
         start = time.perf_counter()
-        batch = move(task.collate([train.examples[i] for i in indices], pad_token_id), model.device)
-        with precision(model.device, config):
-            loss, num_targets = task.loss(model, batch)
-        value = loss.item()
         step = (training.epoch - 1) * training.steps_per_epoch + training.step_in_epoch + 1
+        examples = [train.examples[i] for i in training.workers.share(indices)]
+        training.optimizer.zero_grad(set_to_none=True)
+        if training.workers.size == 1:
+            value, num_targets = _backward(training, task, examples, pad_token_id)
+        else:
+            value, num_targets = _backward_together(training, task, examples, pad_token_id, step)
         if not math.isfinite(value):
             raise TrainingDiverged(f"the loss is {value} at step {step} (epoch {training.epoch})")
         learning_rate = training.schedule.get_last_lr()[0]
-        training.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(training.parameters, config.clip_norm)
         training.optimizer.step()
         training.schedule.step()
@@ -128,6 +133,28 @@ def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) ->
         training.num_targets += num_targets
         training.train_s += time.perf_counter() - start
         yield StepDone(epoch=training.epoch, step=step, loss=value, learning_rate=learning_rate)
+
+
+def _backward(
+    training: Training, task: Task, examples: Sequence[Example], pad_token_id: int, *, summed: bool = False
+) -> tuple[float, int]:
+    """Compute the gradients of the examples' mean loss, or of its sum; return the mean and the number of targets."""
+    model, config = training.model, training.config
+    batch = move(task.collate(examples, pad_token_id), model.device)
+    with precision(model.device, config):
+        loss, num_targets = task.loss(model, batch)
+    torch.autograd.backward(loss * num_targets if summed else loss)
+    return loss.item(), num_targets
+
+
+def _backward_together(
+    training: Training, task: Task, examples: Sequence[Example], pad_token_id: int, step: int
+) -> tuple[float, int]:
+    """Compute the gradients of the whole batch's mean loss, of which these examples are this worker's share."""
+    # Dropout of its own for each worker, the same when the step is taken again after an interruption.
+    torch.manual_seed(seed_of(training.seed, "step", step, training.workers.rank))
+    value, num_targets = _backward(training, task, examples, pad_token_id, summed=True) if examples else (0.0, 0)
+    return training.workers.add_up(training.parameters, value * num_targets, num_targets)
 
 
 def _end_epoch(training: Training, num_rows: int, evaluate: Callable[[], Scores]) -> Evaluated:

@@ -22,12 +22,13 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.adapters.checkpoint import Checkpoint, num_parameters
-from pipeline.engine.assemble import bundle_model, fresh_model, load_trained, release, trained
+from pipeline.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
 from pipeline.engine.bundle import BundleRecord, read_bundle, write_bundle
 from pipeline.engine.evaluate import answer
 from pipeline.engine.events import Evaluated, Finished, JobTested, StepDone
 from pipeline.engine.loop import Training, fit
 from pipeline.engine.trials import Job, Trial, seed_of
+from pipeline.engine.workers import ALONE, Workers
 from pipeline.tasks.task import Scores
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Session:
         job: Job,
         trial: Trial,
         folder: Path,
+        workers: Workers = ALONE,
     ) -> None:
         """Attach a fresh adapter and head, or those of the folder's snapshot.
 
@@ -61,9 +63,10 @@ class Session:
             job: Task and tokenised rows.
             trial: Its settings.
             folder: The trial's own; made if it is not there.
+            workers: All those that train the trial together, each with a session; the first one alone writes.
         """
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
-        self.job, self.trial, self.folder = job, trial, folder
+        self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
         self.finished: Finished | None = None
         self.on_save: Callable[[], None] = lambda: None
         """Called when the folder holds a new snapshot within an epoch."""
@@ -71,8 +74,10 @@ class Session:
         settings = trial.settings
         torch.manual_seed(seed_of(trial.seed, "training"))
         self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+        if job.start is not None:
+            warm_start(self.model, settings.method, job.start, job.task.labels)
         num_examples = len(job.encoded["train"].examples)
-        self.training = Training(self.model, num_examples, settings.engine, trial.seed)
+        self.training = Training(self.model, num_examples, settings.engine, trial.seed, workers)
         self._reports: list[tuple[Evaluated, Losses]] = []
         self._losses: list[tuple[int, float, float]] = []
         self._best_epochs: dict[int, int] = {}
@@ -100,7 +105,7 @@ class Session:
         for event in fit(self.training, self.job.task, train, self.pad_token_id, self._evaluate):
             if isinstance(event, StepDone):
                 self._losses.append((event.step, event.loss, event.learning_rate))
-                if time.monotonic() - saved > _SNAPSHOT_EVERY_S:
+                if self._writes and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
                     self.save()
                     self.on_save()
                     saved = time.monotonic()
@@ -137,6 +142,10 @@ class Session:
             if bundle.name not in needed:
                 shutil.rmtree(bundle)
 
+    @property
+    def _writes(self) -> bool:
+        return self.workers.rank == 0
+
     def close(self) -> None:
         """Give the base back as it was."""
         release(self.model, self.trial.settings.method)
@@ -156,9 +165,10 @@ class Session:
         chosen = np.linspace(0, len(self._losses) - 1, min(_MOST_LOSSES, len(self._losses)), dtype=int)
         self._reports.append((evaluated, tuple(self._losses[i] for i in chosen)))
         self._losses = []
-        if evaluated.best:
-            self._write_bundle(evaluated)
-        self.save()
+        if self._writes:
+            if evaluated.best:
+                self._write_bundle(evaluated)
+            self.save()
 
     def _write_bundle(self, evaluated: Evaluated) -> None:
         settings, splits = self.trial.settings, self.job.dataset
@@ -199,7 +209,8 @@ class Session:
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
         config = self.trial.settings.engine
-        return self.job.task.score(rows, answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id))
+        answers = answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers)
+        return self.job.task.score(rows, answers)
 
 
 def write_snapshot(file: Path, state: dict[str, Any]) -> None:
@@ -223,7 +234,13 @@ def read_snapshot(file: Path) -> dict[str, Any] | None:
 
 
 def test(
-    base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial, folder: Path
+    base: PreTrainedModel,
+    checkpoint: Checkpoint,
+    pad_token_id: int,
+    job: Job,
+    trial: Trial,
+    folder: Path,
+    workers: Workers = ALONE,
 ) -> JobTested:
     """Score the winner of a job on its test rows: the one time that they are touched.
 
@@ -234,12 +251,13 @@ def test(
         job: The job.
         trial: Its winner.
         folder: The winner's bundle.
+        workers: Share the rows among them.
     """
     bundle = read_bundle(folder)
     model, _ = bundle_model(base, checkpoint, bundle)
     rows, encoded = job.dataset.test.rows, job.encoded["test"]
     try:
-        answers = answer(model, job.task, rows, encoded, trial.settings.engine, pad_token_id)
+        answers = answer(model, job.task, rows, encoded, trial.settings.engine, pad_token_id, workers)
     finally:
         release(model, bundle.record.method)
     scores = job.task.score(rows, answers)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from pipeline.config import EngineConfig, MethodConfig, Range
 from pipeline.data.rows import Dataset
 from pipeline.strict import replace
@@ -17,6 +19,16 @@ class Settings:
 
     method: MethodConfig
     engine: EngineConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Start:
+    """What the trials of a job begin with, where that is not chance: adapter and head of a champion."""
+
+    tensors: Mapping[str, Tensor]
+    """As in a bundle."""
+    labels: tuple[str, ...]
+    """What the outputs of that head stand for; those of the job may be more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +48,8 @@ class Job:
     seed: int
     space: Mapping[str, Range] | None = None
     """What its search tries, where that is not what all jobs try."""
+    start: Start | None = None
+    """What its trials begin with. None: fresh weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

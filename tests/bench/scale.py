@@ -29,6 +29,7 @@ from pipeline.engine.bundle import BundleRecord, write_bundle
 from pipeline.engine.events import Evaluated, Finished, JobTested, SweepEvent
 from pipeline.engine.prepare import prepare_jobs
 from pipeline.engine.trials import Job, Trial
+from pipeline.engine.workers import ALONE, Workers
 from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import open_store
 
@@ -59,11 +60,11 @@ class NoBench:
     def __init__(self, record: BundleRecord) -> None:
         self._record = record
 
-    def session(self, job: Job, trial: Trial, folder: Path) -> NoTraining:
+    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> NoTraining:
         folder.mkdir(parents=True, exist_ok=True)
         return NoTraining(self._record, folder)
 
-    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+    def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         values = {"validation": 0.5, "primary": 0.5, "low": 0.4, "high": 0.6, "baseline": 0.5}
         return JobTested(
             trial=trial, bundle=bundle, scores={}, predictions=(), num_truncated=0, num_trained=4, **values

@@ -37,6 +37,7 @@ from pipeline.engine.events import (
     TrialStarted,
 )
 from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError, TrainingDiverged
 
 pytestmark = pytest.mark.ray
@@ -51,10 +52,10 @@ Faults = Mapping[str, tuple[int, str]]
 
 
 class PlayedSession:
-    """Writes a line an epoch into its folder."""
+    """Writes a line an epoch into its folder; each worker has a file of its own."""
 
-    def __init__(self, trial: Trial, folder: Path, faults: Faults, epoch_s: float) -> None:
-        self.trial, self.folder, self.faults, self.epoch_s = trial, folder, faults, epoch_s
+    def __init__(self, trial: Trial, folder: Path, faults: Faults, epoch_s: float, workers: Workers) -> None:
+        self.trial, self.folder, self.faults, self.epoch_s, self.workers = trial, folder, faults, epoch_s, workers
         self.finished: Finished | None = None
         self.on_save: Callable[[], None] = lambda: None
         self.bundle: Path | None = None
@@ -63,7 +64,7 @@ class PlayedSession:
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
         last, primary = self.trial.settings.engine.epochs, 0.0
         for epoch in range(1, last + 1):
-            if epoch > len(lines(self.folder)):
+            if epoch > len(lines(self.folder, self.workers.rank)):
                 self._train(epoch)
             primary = SCORES[self.trial.settings.method.width] * (1 - 0.5**epoch)
             self.bundle = self.folder / f"bundle-{epoch}"
@@ -81,10 +82,11 @@ class PlayedSession:
             raise TrainingDiverged("the loss is not a number at step 17")
         if when == epoch and fault == "memory":
             raise MemoryError
-        if when == epoch and fault == "kill" and not (self.folder / "killed").exists():
+        last = self.workers.rank == self.workers.size - 1
+        if when == epoch and fault == "kill" and last and not (self.folder / "killed").exists():
             (self.folder / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        with (self.folder / "epochs").open("a") as stream:
+        with file_of(self.folder, self.workers.rank).open("a") as stream:
             stream.write(f"{os.getpid()}\n")
 
 
@@ -94,10 +96,10 @@ class Player:
     def __init__(self, faults: Faults, epoch_s: float) -> None:
         self.faults, self.epoch_s = faults, epoch_s
 
-    def session(self, job: Job, trial: Trial, folder: Path) -> PlayedSession:
-        return PlayedSession(trial, folder, self.faults, self.epoch_s)
+    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> PlayedSession:
+        return PlayedSession(trial, folder, self.faults, self.epoch_s, workers)
 
-    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+    def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         score = SCORES[trial.settings.method.width]
         return JobTested(
             trial=trial,
@@ -114,9 +116,13 @@ class Player:
         )
 
 
-def lines(folder: Path) -> list[str]:
-    """The process of each epoch that was trained in a trial's folder."""
-    file = folder / "epochs"
+def file_of(folder: Path, rank: int) -> Path:
+    return folder / f"epochs-{rank}"
+
+
+def lines(folder: Path, rank: int = 0) -> list[str]:
+    """The process of each epoch that a worker trained in a trial's folder."""
+    file = file_of(folder, rank)
     return file.read_text().split() if file.exists() else []
 
 
@@ -238,6 +244,28 @@ def test_killed_and_slow_processes_change_nothing(undisturbed: Sweep, tmp_path: 
     assert (tmp_path / "trials" / "a-01" / "killed").exists()
 
 
+def test_trials_of_several_workers_end_as_those_of_one_also_when_a_worker_is_killed(
+    undisturbed: Sweep, tmp_path: Path
+) -> None:
+    several = Sweep(tmp_path, faults={"b-03": (1, "nan"), "a-01": (2, "kill")})
+    several.run(cluster=dataclasses.replace(TWO_SLOTS, num_workers=2))
+    assert several.outcome == undisturbed.outcome
+    folder = tmp_path / "trials" / "a-01"
+    assert (folder / "killed").exists()
+    assert [len(lines(folder, rank)) for rank in (0, 1)] == [4, 4]  # no epoch was trained twice
+    assert len({*lines(folder, 0), *lines(folder, 1)}) == 4  # two workers, and two others after the kill
+    assert len(several.processes) < 8  # of all trials: a group stays for those that come next
+    wait_until_freed(cpus=2)
+
+
+def wait_until_freed(cpus: int) -> None:
+    """Placement groups and workers of an ended sweep are gone."""
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < cpus:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
 def test_a_sweep_that_was_interrupted_ends_like_one_that_was_not(undisturbed: Sweep, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     cut = Sweep(tmp_path, faults=undisturbed.faults, epoch_s=0.1)
@@ -264,7 +292,8 @@ def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> Non
     )
     one = Sweep(tmp_path, faults={f"b-{index:02d}": (1, "memory") for index in range(4)})
     outcome = one.run(search, cluster=ONE_SLOT)
-    assert outcome.missing == {"b": "b has no trial with a score (MemoryError)"}
+    less = "lower engine.batch_size, or run fewer trials at once (cluster.slots)"
+    assert outcome.missing == {"b": f"b has no trial with a score (out of memory: {less})"}
     assert [tested.trial.job for tested in outcome.winners] == ["a"]
     assert one.of(JobTested) == outcome.winners
     assert len(one.outcome) == 8

@@ -140,12 +140,23 @@ def test_an_actor_keeps_base_and_data_from_trial_to_trial(monkeypatch: pytest.Mo
     assert stage.fetched == 1
 
 
+LESS = "lower engine.batch_size, or run fewer trials at once (cluster.slots)"
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (TrainingDiverged("the loss is not a number at step 17"), "the loss is not a number at step 17"),
-        (MemoryError(), "MemoryError"),
-        (RuntimeError("CUDA out of memory\nTried to"), "RuntimeError: CUDA out of memory"),
+        (RuntimeError("the shapes\ndiffer"), "RuntimeError: the shapes"),
+        (MemoryError(), f"out of memory: {LESS}"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+            f"out of memory when 2.00 GiB more were needed: {LESS}",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2000 bytes. Error code 12"),
+            f"out of memory when 2000 bytes more were needed: {LESS}",
+        ),
     ],
 )
 def test_a_failure_ends_the_trial_and_the_next_one_gets_a_fresh_base(
@@ -162,4 +173,4 @@ def test_a_failure_ends_the_trial_and_the_next_one_gets_a_fresh_base(
 def test_a_failing_test_is_told_like_a_failing_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch, [])
     stage.trainee.reset_config({"job": "ner/news", "index": 2, "params": {}, "bundle": Path("b")})
-    assert stage.trainee.step() == {"failed": "MemoryError", "done": True}
+    assert stage.trainee.step() == {"failed": f"out of memory: {LESS}", "done": True}
