@@ -109,6 +109,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
         f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
     )
+    if config.search.scheduler == "asha":
+        rule = "another run, or this one resumed, may prune other trials"
+        console.print(f"search.scheduler=asha prunes by order of arrival: {rule}", markup=False, soft_wrap=True)
     console.print(matrix_table(rows))
     notes = [
         f"{job.dataset.task}/{job.dataset.domain}: {note}"

@@ -6,6 +6,7 @@ several processes map are divided among them. For comparison each process loads 
 
 import contextlib
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,31 +75,59 @@ class Process:
         return {**proportional_set_size(), "before the checkpoint": self.empty}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Of several trials at once on one node, in bytes."""
+
+    empty: float
+    """Python and torch."""
+    weights: float
+    """The checkpoint: in Ray's shared memory, or a copy in each process."""
+    training: float
+    """What the trials add: adapters, optimisers, activations."""
+
+    @property
+    def sum(self) -> float:
+        return self.empty + self.weights + self.training
+
+
+class Node:
+    """A checkpoint and a job for which trials can be measured."""
+
+    def __init__(self, overrides: list[str]) -> None:
+        config = read_config("sweep", SweepConfig, overrides)
+        self.checkpoint = open_checkpoint(config.checkpoint)
+        tokenizer = load_tokenizer(self.checkpoint)
+        (self.job,) = prepare_jobs(config, tokenizer)
+        self.tensors, self.pad_token_id = load_tensors(self.checkpoint), tokenizer.pad_token_id
+        self.size = sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def measure(self, count: int, own: bool) -> Memory:
+        """Train so many trials at once for an epoch, on the shared checkpoint or each on its own."""
+        with connection.connected(ClusterConfig(num_cpus=count), shared_bytes=self.size):
+            shared = weights.share(self.tensors)
+            process: Any = ray.remote(Process).options(num_cpus=1)
+            many = [process.remote(self.checkpoint, shared, self.pad_token_id, own) for _ in range(count)]
+            ray.get([one.train.remote(self.job) for one in many])
+            sizes = ray.get([one.size.remote() for one in many])
+            part = self.size * count if own else shared_memory()
+        empty = sum(each["before the checkpoint"] for each in sizes)
+        private = sum(each["total"] - each["shared memory"] for each in sizes)
+        return Memory(empty=empty, weights=part, training=private - empty - (part if own else 0))
+
+
 def main() -> None:
     console = Console(highlight=False)
-    config = read_config("sweep", SweepConfig, ["tasks=[sentiment]", "data.max_train_rows=128"])
-    checkpoint = open_checkpoint(config.checkpoint)
-    tokenizer = load_tokenizer(checkpoint)
-    (job,) = prepare_jobs(config, tokenizer)
-    tensors = load_tensors(checkpoint)
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    table = Table(title=f"{checkpoint.config.name}, {size / MB:.0f} MB; {job.name}, {job.settings.method.name}")
+    node = Node(["tasks=[sentiment]", "data.max_train_rows=128"])
+    name, method = node.checkpoint.config.name, node.job.settings.method.name
+    table = Table(title=f"{name}, {node.size / MB:.0f} MB; {node.job.name}, {method}")
     columns = ("checkpoint", "trials", "processes", "weights", "training", "sum")
     for column in columns:
         table.add_column(column, justify="right")
     for own in (False, True):
         for count in COUNTS:
-            with connection.connected(ClusterConfig(num_cpus=count), shared_bytes=size):
-                shared = weights.share(tensors)
-                process: Any = ray.remote(Process).options(num_cpus=1)
-                many = [process.remote(checkpoint, shared, tokenizer.pad_token_id, own) for _ in range(count)]
-                ray.get([one.train.remote(job) for one in many])
-                sizes = ray.get([one.size.remote() for one in many])
-                part = size * count if own else shared_memory()
-            empty = sum(each["before the checkpoint"] for each in sizes)
-            private = sum(each["total"] - each["shared memory"] for each in sizes)
-            added = private - empty - (part if own else 0)
-            figures = (empty, part, added, empty + part + added)
+            found = node.measure(count, own)
+            figures = (found.empty, found.weights, found.training, found.sum)
             table.add_row("its own" if own else "shared", str(count), *(f"{each / MB:.0f} MB" for each in figures))
     console.print(table)
 

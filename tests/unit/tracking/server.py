@@ -20,7 +20,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 Fate = Literal["answered", "lost", "late"]
-"""Of a request: `late` hangs up, and hands it on a second afterwards."""
+"""Of a request: `late` hangs up, and hands it on LATE_S afterwards."""
+LATE_S = 0.3
 Row = tuple[str, str, int, float]
 """Name of a run, metric, step, value."""
 
@@ -128,7 +129,7 @@ def losing(server: Server, fate: Callable[[str, int], Fate], port: int = 0) -> I
             this = fate(endpoint, asked[endpoint])
             if this == "late":
                 self.connection.shutdown(socket.SHUT_RDWR)
-                time.sleep(1)
+                time.sleep(LATE_S)
             onward = http.client.HTTPConnection("127.0.0.1", server.port)
             onward.request(self.command, self.path, body, dict(self.headers))
             reply = onward.getresponse()
@@ -149,7 +150,8 @@ def losing(server: Server, fate: Callable[[str, int], Fate], port: int = 0) -> I
             pass
 
     proxy = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    # It looks as often whether it shall end.
+    threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{proxy.server_address[1]}", asked
     finally:

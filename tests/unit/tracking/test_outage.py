@@ -36,7 +36,7 @@ class Answering(BaseHTTPRequestHandler):
 def answering() -> Iterator[str]:
     """Address of a server that answers everything with `Answering.status`, 0 being a connection that is closed."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
