@@ -13,6 +13,7 @@ PYTEST := --numprocesses 2 --dist loadfile
 override export TEXT := $(value TEXT)
 override export ITEM := $(value ITEM)
 override export FILE := $(value FILE)
+override export REASON := $(value REASON)
 
 given = $(if $($(1)),'$(2)="$($(1))"')
 COMMON = $(if $(CONF),'conf="$(CONF)"') $(ARGS)
@@ -22,12 +23,12 @@ SWEEP = 'tasks=[$(TASKS)]' $(call given,DATA,data.source) $(call given,CHECKPOIN
 	$(call given,RESUME,resume) $(if $(filter-out 0 no false,$(DRYRUN)),dryrun=true) $(COMMON)
 
 VARIABLES := TASKS TASK TEXT ITEM FILE DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN ARGS PORT \
-	COMMAND ADDRESS
+	COMMAND ADDRESS REASON CRON ON ACTION ID
 # A variable that is misspelt on the command line would be ignored: TRAILS=2.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(name),$(VARIABLES) PYTHON RUN STAMP),,\
 	$(error $(name) is no variable of this Makefile. Known: $(VARIABLES)))))
 
-.PHONY: help setup sweep compare submit manifests status ui predict bench test test-faults check clean
+.PHONY: help setup sweep compare submit manifests retrain rollback schedule status ui predict bench test test-faults check clean
 
 help: ## List the commands
 	echo "make <command> [VARIABLE=value ...]"; echo
@@ -43,6 +44,8 @@ help: ## List the commands
 	echo "  DRYRUN=1    show the matrix and an estimate, train nothing"
 	echo "  RESUME      id of an interrupted sweep"
 	echo "  ADDRESS     of a Ray cluster's dashboard, for submit: http://head:8265; COMMAND=sweep"
+	echo "  REASON      of a rollback"
+	echo "  CRON        for schedule: '0 3 * * 0'; ON=cron, systemd, kubernetes, foreground; ACTION=list, remove; ID=<its name>"
 	echo "  ARGS        any config override: ARGS='search=optuna engine.batch_size=16'"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -67,6 +70,16 @@ submit: $(STAMP) ## COMMAND (sweep, compare, status) with its variables on the R
 
 manifests: $(STAMP) ## Files for Kubernetes: MLflow and a Ray cluster of GPUs, as ARGS of conf/manifests.yaml say
 	$(RUN) jobs.manifests $(ARGS)
+
+retrain: $(STAMP) ## Train the champions of TASKS on what is new in DATA; promote what is not worse
+	$(RUN) jobs.retrain $(SWEEP)
+
+rollback: $(STAMP) ## Make the champion before TASK's present one champion again, for a REASON
+	$(RUN) jobs.rollback 'name="$(TASK)"' $(COMMON)
+
+schedule: $(STAMP) ## Retrain TASKS at the times of CRON: by cron, or ON something else; ACTION=list, ACTION=remove ID=...
+	$(RUN) jobs.schedule $(call given,CRON,schedule.cron) $(call given,ON,schedule.on) \
+		$(call given,ACTION,schedule.action) $(call given,ID,schedule.id) $(if $(TASKS),$(SWEEP),$(COMMON))
 
 status: $(STAMP) ## Champions and challengers: scores, checkpoint, data, age
 	$(RUN) jobs.status $(COMMON)

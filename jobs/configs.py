@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import CheckpointConfig, SweepConfig, TaskConfig, TrackingConfig
+from pipeline.config import CheckpointConfig, HookConfig, SweepConfig, TaskConfig, TrackingConfig
 from pipeline.config.kubernetes import KubernetesConfig
+from pipeline.config.schedule import ScheduleConfig as ScheduleConfig  # not above: its parser is another package
 from pipeline.errors import Fault
 
 
@@ -23,6 +24,18 @@ class StatusConfig:
     """`make status`: what is registered."""
 
     tracking: TrackingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RollbackConfig:
+    """`make rollback`: the champion before the present one is champion again."""
+
+    tracking: TrackingConfig
+    hook: HookConfig
+    name: str = ""
+    """Task, or task/domain, whose champion is withdrawn."""
+    quarantine: bool = True
+    """Leave the rows that were new to it out of later passes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +108,7 @@ class ConvertConfig:
 class SubmitConfig:
     """`make submit`: a command on the head node of a Ray cluster. Each key is written `submit.<key>`."""
 
-    command: Literal["sweep", "compare", "status"] = "sweep"
+    command: Literal["sweep", "compare", "retrain", "status"] = "sweep"
     """What is run there."""
     address: str = "http://127.0.0.1:8265"
     """Of the head node's dashboard."""

@@ -112,7 +112,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     own = _own_folder(overrides)
     lines = [f"hydra.searchpath=[{quoted(f'file://{own}')}]"] if own else []
     lines += [line for override in overrides if (line := _line(override, own, faults))]
-    tasks = _task_files(own, faults) if name in ("sweep", "bench", "compare", "convert") else None
+    tasks = _task_files(own, faults) if name in ("sweep", "bench", "compare", "convert", "retrain") else None
     try:
         values = _composed(name, lines, tasks)
         if name == "compare":

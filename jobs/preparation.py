@@ -28,12 +28,18 @@ FEW_ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """A sweep that can start: everything that could be wrong with the input was looked at."""
+class Resident:
+    """The checkpoint in this process."""
 
     checkpoint: Checkpoint
     tokenizer: PreTrainedTokenizerBase
     base: PreTrainedModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared(Resident):
+    """A sweep that can start: everything that could be wrong with the input was looked at."""
+
     jobs: Sequence[Job]
     slots: int
     """Trials that run side by side."""
@@ -55,6 +61,19 @@ def prepare(config: SweepConfig) -> Prepared:
         chosen_layers(layers, num_layers_of(base))
     check_fit(jobs, checkpoint, config.method)
     return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, jobs=jobs, slots=slots)
+
+
+def open_resident(config: SweepConfig) -> tuple[Resident, int]:
+    """Find and load the checkpoint of a pass over champions; return it with the number of slots.
+
+    Raises:
+        UserError: With everything that is wrong.
+    """
+    transformers_logging.set_verbosity_error()
+    checkpoint, slots = _check(config)
+    tokenizer = load_tokenizer(checkpoint)
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    return Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=base), slots
 
 
 def _check(config: SweepConfig) -> tuple[Checkpoint, int]:

@@ -1,23 +1,19 @@
 """What is made of a sweep's results: registered versions, figures on the runs, the leaderboard."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from jobs.judging import Judge, Scorer
 from jobs.preparation import Prepared
-from pipeline.adapters.checkpoint import open_checkpoint
-from pipeline.bank.predictor import Predictor
-from pipeline.config import TrackingConfig
-from pipeline.data.rows import Row, make_row
+from pipeline.config import GateConfig, TrackingConfig
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.events import JobTested
 from pipeline.engine.trials import Job
-from pipeline.errors import Fault, PipelineError
+from pipeline.lifecycle.news import unseen
 from pipeline.reports import plots
 from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import (
@@ -27,7 +23,6 @@ from pipeline.reports.tables import (
     leaderboard_table,
 )
 from pipeline.tasks.metrics import entity_scores
-from pipeline.tasks.task import Task, raise_faults
 from pipeline.tracking.registry import Registered, register
 from pipeline.tracking.runs import SweepRecorder
 from pipeline.tracking.store import Store
@@ -50,7 +45,7 @@ class Ending:
         return next(job for job in self.prepared.jobs if job.name == winner.trial.job)
 
 
-def conclude(ending: Ending, store: Store, recorder: SweepRecorder) -> list[LeaderboardRow]:
+def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepRecorder) -> list[LeaderboardRow]:
     """Register the winners, record the figures and the leaderboard."""
     rows = []
     for winner in ending.winners:
@@ -59,14 +54,33 @@ def conclude(ending: Ending, store: Store, recorder: SweepRecorder) -> list[Lead
             recorder.figure(job.name, name, figure)
         if job.task.config.kind == "tagging":
             _record_entities(recorder, winner)
-        rescore = Rescorer(ending.prepared, job.task)
-        registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), rescore)
+        judge = Judge(
+            scorer=Scorer(ending.prepared.checkpoint, ending.prepared.base, job.task),
+            gate=gate,
+            period=ending.sweep_id,
+            bundle=winner.bundle,
+            target=job.task.target,
+            trained=job.dataset.train.rows,
+            chosen=job.dataset.validation.rows,
+            evaluation=unseen(job.dataset, job.task.target),
+            goes_on=False,
+        )
+        registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), judge)
+        record_judgement(recorder, job.name, judge)
         rows.append(_row(job, winner, registered, ending.results.seconds(job.name)))
     recorder.table(None, "leaderboard.json", leaderboard_records(rows))
     recorder.text(None, "leaderboard.md", leaderboard_markdown(rows))
     recorder.figure(None, "leaderboard.png", plots.leaderboard_figure(rows))
     recorder.describe(None, leaderboard_markdown(rows))
     return rows
+
+
+def record_judgement(recorder: SweepRecorder, job: str, judge: Judge) -> None:
+    """Keep what the gate saw and said; nothing where it was asked in an earlier run of the sweep."""
+    if judge.decision is not None:
+        recorder.table(job, "gate/checks.json", judge.check_records())
+        recorder.table(job, "gate/rows.json", judge.row_records())
+        recorder.text(job, "gate/decision.txt", f"{judge.decision.decided_by}: {judge.decision.reason}\n")
 
 
 def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: Console) -> None:
@@ -89,46 +103,6 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     console.print(f"  make ui{where}        compare the trials in the MLflow UI", markup=False, soft_wrap=True)
     console.print(f"  make status{where}    champions and challengers", markup=False, soft_wrap=True)
     console.print(f"  {_predict_command(ending, example)}{where}", markup=False, soft_wrap=True)
-
-
-class Rescorer:
-    """Scores a new version and the champion side by side, on rows that were recorded with the champion.
-
-    Both are scored by the task as it is now, whatever metric the champion was once selected by.
-    """
-
-    def __init__(self, prepared: Prepared, task: Task) -> None:
-        self._prepared = prepared
-        self._task = task
-
-    def __call__(self, challenger: Path, champion: Path, rows_file: Path) -> tuple[float, float]:
-        before, now = read_bundle(champion).record.task, self._task.config
-        if (before.kind, set(before.columns)) != (now.kind, set(now.columns)):
-            was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
-            raise PipelineError(f"the task was {was} and is {is_} now")
-        rows = read_rows(rows_file, self._task)
-        return self._score(challenger, rows), self._score(champion, rows)
-
-    def _score(self, folder: Path, rows: Sequence[Row]) -> float:
-        record = read_bundle(folder).record
-        if record.checkpoint_sha256 == self._prepared.checkpoint.sha256:
-            predictor = Predictor(self._prepared.checkpoint, self._prepared.base)
-        else:  # a champion on another checkpoint
-            predictor = Predictor(open_checkpoint(record.checkpoint))
-        return self._task.score(rows, predictor.answer(folder, rows)).primary
-
-
-def read_rows(file: Path, task: Task) -> list[Row]:
-    """Read rows that were recorded with a version, in canonical fields.
-
-    Raises:
-        DataError: They are not rows of the task.
-    """
-    canonical = dataclasses.replace(task.config, fields={name: name for name in task.config.columns})
-    lines = enumerate(file.read_text("utf-8").splitlines(), start=1)
-    made = [row for number, line in lines for row in make_row(json.loads(line), canonical, f"{file}:{number}")]
-    raise_faults([fault for fault in made if isinstance(fault, Fault)])
-    return [row for row in made if isinstance(row, Row)]
 
 
 def job_figures(job: Job, results: SweepResults, winner: JobTested) -> "Iterator[tuple[str, Figure]]":

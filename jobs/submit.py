@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override
 
 from jobs.configs import StatusConfig, SubmitConfig
 from jobs.entry import CONF, quoted, read_config, run
-from pipeline.config import CompareConfig, SweepConfig
+from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
 from pipeline.data.load import resolve
 from pipeline.errors import ConfigError, Fault, Faults
 
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from pipeline.cluster.submit import Head
 
 ROOT = CONF.parent
-COMMANDS: Mapping[str, type[Any]] = {"sweep": SweepConfig, "compare": CompareConfig, "status": StatusConfig}
+COMMANDS: Mapping[str, type[Any]] = {
+    "sweep": SweepConfig,
+    "compare": CompareConfig,
+    "retrain": RetrainConfig,
+    "status": StatusConfig,
+}
 _OURS = "submit."
 _NAMES = {"command": "COMMAND", "address": "ADDRESS", "command line": "command line"}
 

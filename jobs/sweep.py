@@ -48,7 +48,7 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
         outcome = run_search(config, config.search, prepared, workspace.folder, results, recorder, console)
         ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=outcome.winners)
         if outcome.winners:
-            rows = conclude(ending, store, recorder)
+            rows = conclude(ending, config.gate, store, recorder)
             recorder.flush()
             show(rows, ending, store, console)
         if outcome.missing:

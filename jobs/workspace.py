@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from jobs.entry import quiet, read_config
-from pipeline.config import CompareConfig, SweepConfig
+from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
 from pipeline.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
 from pipeline.strict import build, nearest
@@ -60,6 +60,8 @@ class Workspace:
 
 def command_of(config: SweepConfig) -> str:
     """What `make` calls the command that has such a config."""
+    if isinstance(config, RetrainConfig):
+        return "retrain"
     return "compare" if isinstance(config, CompareConfig) else "sweep"
 
 
@@ -145,6 +147,8 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
             where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
             how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
             text = f"\n{how}. Go on with: make {command_of(config)} RESUME={workspace.id}{where}"
+            if isinstance(config, RetrainConfig):
+                text = f"\n{how}. The champions stay; the same command again begins anew"
             shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
             raise
 

@@ -19,7 +19,8 @@ RUNS = "/data/runs"
 """Folder of the sweeps' own files on the head."""
 PASSWORD, ACCESS_KEY, SECRET_KEY, TOKEN = "password", "access-key", "secret-key", "token"
 """Keys in the secrets, as `SecretsConfig` tells of them."""
-_APP = "/app"  # of conf/cluster/Dockerfile
+APP = "/app"
+"""The checkout in the image, as conf/cluster/Dockerfile has it."""
 _USER = 1000  # of conf/cluster/Dockerfile, and of the object store's image
 _POSTGRES_USER = 999  # of PostgreSQL's image for Debian
 _BUCKET = "mlflow"
@@ -65,39 +66,48 @@ def render(config: KubernetesConfig, ray_version: str) -> dict[str, list[Manifes
 
 def ray_cluster(config: KubernetesConfig, ray_version: str) -> Manifest:
     """Make the cluster that stays, for `make submit`."""
-    return _object(config, "ray.io/v1", "RayCluster", config.name, cluster_spec(config, ray_version))
+    return kubernetes_object(config, "ray.io/v1", "RayCluster", config.name, cluster_spec(config, ray_version))
 
 
 def ray_job(config: KubernetesConfig, ray_version: str) -> Manifest:
     """Make the job: the command on a cluster of its own, which goes when it has ended."""
-    spec = {
-        "entrypoint": entrypoint(config),
+    spec = job_spec(config, ray_version, entrypoint(config))
+    return kubernetes_object(config, "ray.io/v1", "RayJob", f"{config.name}-{config.command[0]}", spec)
+
+
+def job_spec(config: KubernetesConfig, ray_version: str, line: str) -> Manifest:
+    """Describe a job that runs a line of the head's shell on a cluster of its own."""
+    return {
+        "entrypoint": line,
         "backoffLimit": config.backoff_limit,
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": _KEPT_S,
         "rayClusterSpec": cluster_spec(config, ray_version),
     }
-    return _object(config, "ray.io/v1", "RayJob", f"{config.name}-{config.command[0]}", spec)
 
 
 def entrypoint(config: KubernetesConfig) -> str:
     """Write the line that the head's shell runs."""
+    command, *variables = config.command
+    own = [word.removeprefix("ARGS=") for word in variables if word.startswith("ARGS=")]
+    others = [word for word in variables if not word.startswith("ARGS=")]
+    arguments = " ".join([*overrides(config), *own])  # the user's last, so that they win
+    return shlex.join(["make", "-C", APP, command, *others, "CLUSTER=existing", f"ARGS={arguments}"])
+
+
+def overrides(config: KubernetesConfig) -> list[str]:
+    """What a command is told of the cluster and of MLflow."""
     workers = config.workers
     trial = ClusterConfig(gpus_per_trial=workers.gpus_per_trial, cpus_per_trial=workers.cpus_per_trial)
     # Of all workers: those that are there when the sweep begins may be none.
     slots = num_slots(trial, [{"CPU": workers.cpus, "GPU": workers.gpus}] * workers.max)
-    overrides = [
+    return [
         f"tracking.uri=http://{config.name}-mlflow:{_PORTS['mlflow']}",
         f"runs={RUNS}",
         f"cluster.slots={slots}",
         f"cluster.gpus_per_trial={workers.gpus_per_trial:g}",
         f"cluster.cpus_per_trial={workers.cpus_per_trial}",
     ]
-    command, *variables = config.command
-    own = [word.removeprefix("ARGS=") for word in variables if word.startswith("ARGS=")]
-    others = [word for word in variables if not word.startswith("ARGS=")]
-    arguments = " ".join([*overrides, *own])  # the user's last, so that they win
-    return shlex.join(["make", "-C", _APP, command, *others, "CLUSTER=existing", f"ARGS={arguments}"])
 
 
 def cluster_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
@@ -128,17 +138,17 @@ def cluster_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
 
 def postgres(config: KubernetesConfig) -> list[Manifest]:
     """Make MLflow's database."""
-    password = _secret_env("POSTGRES_PASSWORD", config.secrets.postgres, PASSWORD)
+    password = secret_env("POSTGRES_PASSWORD", config.secrets.postgres, PASSWORD)
     container = {
         "name": "postgres",
         "image": config.images.postgres,
         "env": [
-            _env("POSTGRES_USER", "mlflow"),
-            _env("POSTGRES_DB", "mlflow"),
+            plain_env("POSTGRES_USER", "mlflow"),
+            plain_env("POSTGRES_DB", "mlflow"),
             password,
-            _env("PGDATA", "/var/lib/postgresql/data/pgdata"),  # a volume's root holds lost+found
+            plain_env("PGDATA", "/var/lib/postgresql/data/pgdata"),  # a volume's root holds lost+found
         ],
-        "resources": _resources("1", "1Gi"),
+        "resources": resources_of("1", "1Gi"),
         "readinessProbe": _probe({"exec": {"command": ["pg_isready", "-U", "mlflow", "-d", "mlflow"]}}),
         "volumeMounts": [_mount("data", "/var/lib/postgresql/data")],
     }
@@ -159,7 +169,7 @@ def object_store(config: KubernetesConfig) -> list[Manifest]:
             *("-s3.ip.bind=0.0.0.0", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         ],
         "env": _store_keys(config),
-        "resources": _resources("1", "2Gi"),
+        "resources": resources_of("1", "2Gi"),
         "readinessProbe": _probe({"tcpSocket": {"port": port}}),
         "volumeMounts": [_mount("data", "/data")],
     }
@@ -175,18 +185,18 @@ def mlflow(config: KubernetesConfig) -> list[Manifest]:
     env = [
         # For libpq, which takes it where the address has none: in the address, which `ps` shows, a password would
         # have to be escaped.
-        _secret_env("PGPASSWORD", config.secrets.postgres, PASSWORD),
+        secret_env("PGPASSWORD", config.secrets.postgres, PASSWORD),
         *_store_keys(config),
-        _env("AWS_DEFAULT_REGION", "us-east-1"),
+        plain_env("AWS_DEFAULT_REGION", "us-east-1"),
         # Checksums that Amazon's store alone is sure to know.
-        _env("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
-        _env("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"),
-        _env("MLFLOW_S3_ENDPOINT_URL", f"http://{config.name}-object-store:{_PORTS['object-store']}"),
-        _env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
-        _env("MLFLOW_DISABLE_TELEMETRY", "true"),
-        _env("HOME", "/tmp"),  # the user has none in the image
+        plain_env("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
+        plain_env("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"),
+        plain_env("MLFLOW_S3_ENDPOINT_URL", f"http://{config.name}-object-store:{_PORTS['object-store']}"),
+        plain_env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+        plain_env("MLFLOW_DISABLE_TELEMETRY", "true"),
+        plain_env("HOME", "/tmp"),  # the user has none in the image
     ]
-    shared = {"image": config.images.mlflow, "env": env, "resources": _resources("1", "2Gi")}
+    shared = {"image": config.images.mlflow, "env": env, "resources": resources_of("1", "2Gi")}
     server = {
         "name": "mlflow",
         **shared,
@@ -204,7 +214,7 @@ def mlflow(config: KubernetesConfig) -> list[Manifest]:
         "readinessProbe": _probe({"httpGet": {"path": "/health", "port": port}}),
     }
     bucket = {"name": "bucket", **shared, "command": ["python", "-c", _MAKE_BUCKET]}
-    pod = _pod([server], [], user=_USER) | {"initContainers": [bucket]}
+    pod = plain_pod([server], [], user=_USER) | {"initContainers": [bucket]}
     labels = _labels(config, "mlflow")
     spec = {
         "replicas": 1,
@@ -212,12 +222,12 @@ def mlflow(config: KubernetesConfig) -> list[Manifest]:
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": pod},
     }
-    return [_service(config, "mlflow"), _object(config, "apps/v1", "Deployment", service, spec)]
+    return [_service(config, "mlflow"), kubernetes_object(config, "apps/v1", "Deployment", service, spec)]
 
 
 def _head_pod(config: KubernetesConfig) -> Manifest:
     # Ray's jobs stop their command as Ctrl-C does, and wait for its snapshots.
-    stop = [_env("RAY_JOB_STOP_SIGNAL", "SIGINT"), _env("RAY_JOB_STOP_WAIT_TIME_S", str(_STOP_S))]
+    stop = [plain_env("RAY_JOB_STOP_SIGNAL", "SIGINT"), plain_env("RAY_JOB_STOP_WAIT_TIME_S", str(_STOP_S))]
     container = _ray_container(config, config.head, "ray-head", {}, stop)
     container["ports"] = [
         {"name": "gcs-server", "containerPort": 6379},
@@ -226,13 +236,13 @@ def _head_pod(config: KubernetesConfig) -> Manifest:
     ]
     container["volumeMounts"].append(_mount("runs", "/data"))
     runs = {"name": "runs", "persistentVolumeClaim": {"claimName": f"{config.name}-runs"}}
-    return _pod([container], [_shared_memory(config.head), runs], user=_USER)
+    return plain_pod([container], [_shared_memory(config.head), runs], user=_USER)
 
 
 def _worker_pod(config: KubernetesConfig) -> Manifest:
     gpus = {"nvidia.com/gpu": config.workers.gpus}
     container = _ray_container(config, config.workers, "ray-worker", gpus, [])
-    pod = _pod([container], [_shared_memory(config.workers)], user=_USER)
+    pod = plain_pod([container], [_shared_memory(config.workers)], user=_USER)
     # The mark that GPU nodes commonly have, so that nothing else lands on them.
     return pod | {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]}
 
@@ -248,8 +258,8 @@ def _ray_container(
     return {
         "name": name,
         "image": config.image,
-        "env": [*env, *([_secret_env("HF_TOKEN", token, TOKEN)] if token else [])],
-        "resources": _resources(str(node.cpus), node.memory, devices),  # what KubeRay tells Ray of
+        "env": [*env, *([secret_env("HF_TOKEN", token, TOKEN)] if token else [])],
+        "resources": resources_of(str(node.cpus), node.memory, devices),  # what KubeRay tells Ray of
         "volumeMounts": [_mount("shared-memory", "/dev/shm")],
     }
 
@@ -271,13 +281,13 @@ def _stateful(config: KubernetesConfig, part: str, container: Manifest, size: st
         "replicas": 1,
         "serviceName": f"{config.name}-{part}",
         "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": _pod([container], [], user=user)},
+        "template": {"metadata": {"labels": labels}, "spec": plain_pod([container], [], user=user)},
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": _claimed(config, size)}],
     }
-    return [_service(config, part), _object(config, "apps/v1", "StatefulSet", f"{config.name}-{part}", spec)]
+    return [_service(config, part), kubernetes_object(config, "apps/v1", "StatefulSet", f"{config.name}-{part}", spec)]
 
 
-def _pod(containers: Sequence[Manifest], volumes: Sequence[Manifest], *, user: int) -> Manifest:
+def plain_pod(containers: Sequence[Manifest], volumes: Sequence[Manifest], *, user: int) -> Manifest:
     return {
         # Without the variables that Kubernetes makes of services: one called mlflow would set MLFLOW_PORT.
         "enableServiceLinks": False,
@@ -289,11 +299,11 @@ def _pod(containers: Sequence[Manifest], volumes: Sequence[Manifest], *, user: i
 
 def _service(config: KubernetesConfig, part: str) -> Manifest:
     spec = {"selector": _labels(config, part), "ports": [{"port": _PORTS[part], "targetPort": _PORTS[part]}]}
-    return _object(config, "v1", "Service", f"{config.name}-{part}", spec)
+    return kubernetes_object(config, "v1", "Service", f"{config.name}-{part}", spec)
 
 
 def _claim(config: KubernetesConfig, name: str, size: str) -> Manifest:
-    return _object(config, "v1", "PersistentVolumeClaim", name, _claimed(config, size))
+    return kubernetes_object(config, "v1", "PersistentVolumeClaim", name, _claimed(config, size))
 
 
 def _claimed(config: KubernetesConfig, size: str) -> Manifest:
@@ -301,7 +311,7 @@ def _claimed(config: KubernetesConfig, size: str) -> Manifest:
     return spec | ({"storageClassName": config.volumes.storage_class} if config.volumes.storage_class else {})
 
 
-def _object(config: KubernetesConfig, version: str, kind: str, name: str, spec: Manifest) -> Manifest:
+def kubernetes_object(config: KubernetesConfig, version: str, kind: str, name: str, spec: Manifest) -> Manifest:
     labels = {"app.kubernetes.io/part-of": config.name}
     metadata = {"name": name, "namespace": config.namespace, "labels": labels}
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
@@ -314,20 +324,20 @@ def _labels(config: KubernetesConfig, part: str) -> dict[str, str]:
 def _store_keys(config: KubernetesConfig) -> list[Manifest]:
     secret = config.secrets.object_store
     return [
-        _secret_env("AWS_ACCESS_KEY_ID", secret, ACCESS_KEY),
-        _secret_env("AWS_SECRET_ACCESS_KEY", secret, SECRET_KEY),
+        secret_env("AWS_ACCESS_KEY_ID", secret, ACCESS_KEY),
+        secret_env("AWS_SECRET_ACCESS_KEY", secret, SECRET_KEY),
     ]
 
 
-def _secret_env(name: str, secret: str, key: str) -> Manifest:
+def secret_env(name: str, secret: str, key: str) -> Manifest:
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
-def _env(name: str, value: str) -> Manifest:
+def plain_env(name: str, value: str) -> Manifest:
     return {"name": name, "value": value}
 
 
-def _resources(cpus: str, memory: str, devices: Mapping[str, int] | None = None) -> Manifest:
+def resources_of(cpus: str, memory: str, devices: Mapping[str, int] | None = None) -> Manifest:
     amounts = {"cpu": cpus, "memory": memory, **{name: str(count) for name, count in (devices or {}).items()}}
     return {"requests": dict(amounts), "limits": dict(amounts)}
 

@@ -138,7 +138,7 @@ class WorkerGroup:
             except Empty:
                 if self._thread.is_alive():
                     continue
-                raise _cause(self._error)
+                raise _cause(self._error) from None  # that the queue was empty says nothing
             if isinstance(answer, PipelineError):
                 raise answer
             return answer

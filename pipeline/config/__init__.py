@@ -4,6 +4,9 @@ Dataclasses only: no I/O, no framework. `faults()` states the rules that one val
 `pipeline.strict.build` turns a mapping into one of these and reports every fault of it at once.
 """
 
+from pipeline.config.drift import DriftConfig
+from pipeline.config.gate import GateConfig
+from pipeline.config.retrain import ChallengerConfig, HookConfig, RetrainConfig
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.sweep import ClusterConfig, CompareConfig, Contender, SweepConfig, TrackingConfig
 from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
@@ -14,17 +17,22 @@ __all__ = [
     "METRICS",
     "SETTINGS",
     "Activation",
+    "ChallengerConfig",
     "CheckpointConfig",
     "ClusterConfig",
     "CompareConfig",
     "Contender",
     "DataConfig",
+    "DriftConfig",
     "EngineConfig",
+    "GateConfig",
+    "HookConfig",
     "HubConfig",
     "Kind",
     "MethodConfig",
     "MethodName",
     "Range",
+    "RetrainConfig",
     "SearchConfig",
     "SweepConfig",
     "TaskConfig",

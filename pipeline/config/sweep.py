@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.config.gate import GateConfig
 from pipeline.config.rules import above, between, fault
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
@@ -21,10 +22,12 @@ class ClusterConfig:
     """Of the existing Ray, one of whose nodes this is: `auto`, or `host:6379`."""
     num_cpus: int | None = None
     """CPU cores that a local Ray may use. None: all."""
+    num_workers: int = 1
+    """Processes that train one trial together, each on its share of every batch; worth it where a step is long."""
     cpus_per_trial: int = 1
-    """Cores, and threads, of one trial."""
+    """Cores, and threads, of one trial; of each of its workers, where it has several."""
     gpus_per_trial: float = 0.0
-    """GPUs of one trial; fractions put several trials on one."""
+    """GPUs of one trial, or of each of its workers; fractions put several trials on one."""
     slots: int | None = None
     """Trials side by side. None: as many as fit on the nodes that are there; a number where nodes are to join,
     as with an autoscaler."""
@@ -37,6 +40,7 @@ class ClusterConfig:
     def faults(self, where: str) -> Iterator[Fault]:
         if self.num_cpus is not None:
             yield from above(f"{where}.num_cpus", self.num_cpus)
+        yield from above(f"{where}.num_workers", self.num_workers)
         yield from above(f"{where}.cpus_per_trial", self.cpus_per_trial)
         yield from between(f"{where}.gpus_per_trial", self.gpus_per_trial, 0, 64)
         if self.slots is not None:
@@ -105,6 +109,8 @@ class SweepConfig:
     search: SearchConfig
     cluster: ClusterConfig
     tracking: TrackingConfig
+    gate: GateConfig
+    """What a winner has to show before it takes a champion's place."""
     seed: int = 0
     """Seeds the search, the heads and adapters, and the order of the batches."""
     runs: str = "runs"

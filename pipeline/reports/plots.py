@@ -1,10 +1,11 @@
-"""Figures of a sweep, drawn without pyplot and its global state; matplotlib is imported when one is drawn.
+"""Figures of sweeps and retrainings, without pyplot and its global state; matplotlib is imported when one is drawn.
 
 Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; what differs in colour
 differs in marker too.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +233,40 @@ def comparison_figure(rows: "Sequence[ComparisonRow]") -> "Figure":
         axes.spines[["top", "right"]].set_visible(False)
         if place == len(jobs) - 1:
             _legend_beside(axes)
+    return figure
+
+
+def matrix_figure(scores: Sequence[Sequence[float]], *, periods: Sequence[str], job: str, metric: str) -> "Figure":
+    """Score of every version on every evaluation slice, written into its cell; a frame marks a version's own slice.
+
+    Args:
+        scores: A row a version, a column a slice, (T, T); an array will do. A cell that is NaN is grey and has a dash.
+        periods: Names of the T periods.
+        job: For the title.
+        metric: Name of the primary metric.
+    """
+    from matplotlib.patches import Rectangle
+
+    side = max(3.6, 1.6 + 0.6 * len(periods))
+    figure, axes = _canvas(side + 1.2, side)
+    known = [score for row in scores for score in row if isfinite(score)]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    shown = [[float(score) if isfinite(score) else nan for score in row] for row in scores]
+    image = axes.imshow(shown, cmap="Blues", vmin=low, vmax=high if high > low else low + 1)
+    axes.set_facecolor("#DDDDDD")
+    for version, row in enumerate(shown):
+        for place, score in enumerate(row):
+            text = f"{score:.3f}" if isfinite(score) else "-"
+            colour = "white" if isfinite(score) and score - low > 0.6 * (high - low) > 0 else "black"
+            axes.text(place, version, text, ha="center", va="center", color=colour, fontsize=9)
+        axes.add_patch(Rectangle((version - 0.5, version - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
+    axes.set_xticks(range(len(periods)), periods, rotation=45, ha="right")
+    axes.set_yticks(range(len(periods)), periods)
+    axes.grid(visible=False)
+    axes.set_xlabel("evaluation slice")
+    axes.set_ylabel("champion after")
+    axes.set_title(f"{job}: every version on every slice")
+    figure.colorbar(image, ax=axes, label=metric, fraction=0.046)
     return figure
 
 

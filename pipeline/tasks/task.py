@@ -22,6 +22,7 @@ from pipeline.config import TaskConfig
 from pipeline.data.rows import Dataset, Row, Split, make_row
 from pipeline.errors import DataError, Fault
 from pipeline.tasks import metrics
+from pipeline.tasks.metrics import Counts, Statistic
 from pipeline.tasks.model import TaskModel
 
 Example = dict[str, Any]
@@ -44,7 +45,7 @@ class Encoded:
     """Of generation, whose outputs are sub-tokens."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Scores:
     """How well answers fit their rows, from 0 to 1."""
 
@@ -58,6 +59,9 @@ class Scores:
     """Upper end."""
     baseline: float
     """The primary metric of an answer that needs no model, on the same rows."""
+    counts: Counts
+    """(N, K) what each row adds to `primary`, which is `statistic` of their sum."""
+    statistic: Statistic
 
 
 class Task(ABC):
@@ -203,7 +207,15 @@ class Task(ABC):
         """Put together what `score` returns; counts and statistic are the primary metric's."""
         low, high = metrics.interval(counts, statistic)
         primary = values[self.config.primary]
-        return Scores(primary=primary, metrics=dict(values), low=low, high=high, baseline=baseline)
+        return Scores(
+            primary=primary,
+            metrics=dict(values),
+            low=low,
+            high=high,
+            baseline=baseline,
+            counts=counts,
+            statistic=statistic,
+        )
 
 
 def shares_of(targets: Iterable[str]) -> dict[str, float]:

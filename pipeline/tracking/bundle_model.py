@@ -11,8 +11,8 @@ from pipeline.adapters.checkpoint import open_checkpoint
 from pipeline.bank.predictor import Predictor
 from pipeline.engine.bundle import read_bundle
 
-BUNDLE, VALIDATION = "bundle", "validation.jsonl"
-"""Names inside the model's data: the bundle, and the rows on which later challengers meet it."""
+BUNDLE, LEDGER = "bundle", "ledger"
+"""Folders inside the model's data: the bundle, and what the version has seen (`lifecycle.ledger`)."""
 
 
 @final

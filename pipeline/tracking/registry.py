@@ -1,6 +1,5 @@
 """Registered versions: winners become models, and a rule says which of them is the champion."""
 
-import json
 import logging
 import shutil
 import tempfile
@@ -14,35 +13,53 @@ import mlflow.artifacts
 import mlflow.pyfunc
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from pipeline.data.rows import Row
 from pipeline.engine.bundle import BundleRecord, read_bundle
 from pipeline.engine.events import JobTested
 from pipeline.engine.trials import Job
 from pipeline.errors import ConfigError, Fault, PipelineError, TrackingError
+from pipeline.lifecycle.ledger import Ledger, write_ledger
 from pipeline.strict import nearest
-from pipeline.tracking.bundle_model import BUNDLE, VALIDATION
+from pipeline.tracking import promotion
+from pipeline.tracking.bundle_model import BUNDLE, LEDGER
 from pipeline.tracking.fields import data_fingerprint
 from pipeline.tracking.outage import is_outage, patiently
 from pipeline.tracking.store import Store, every, store_errors
 
 Alias = Literal["champion", "challenger"]
-Rescore = Callable[[Path, Path, Path], tuple[float, float]]
-"""(challenger's bundle, champion's bundle, its validation rows as JSON lines) -> primary metric of both."""
 
 _LOADER = "pipeline.tracking.bundle_model"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Champion:
+    """The version that a new one is judged against."""
+
+    version: int
+    bundle: Path
+    ledger: Path
+    """Folder of what it has seen, for `read_ledger`."""
+    test: float
+    """Its score on its own test rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What a new version is called, and why."""
+    """What a new version is called, why, and what it has seen."""
 
     alias: Alias
     reason: str
+    ledger: Ledger
+    news: str = ""
+    """Names the new rows that it was trained for."""
+
+
+Judge = Callable[[Champion | None, str | None], Verdict]
+"""(present champion, why it could not be read) -> verdict on the new version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,22 +100,7 @@ class Version:
     """Why it has its alias."""
 
 
-def judge(challenger: float, champion: float, *, version: int, num_rows: int) -> Verdict:
-    """Decide between the new version and the present champion.
-
-    Args:
-        challenger: Score of the new version on the champion's validation rows.
-        champion: The champion's own score on them.
-        version: The champion's.
-        num_rows: How many rows there are.
-    """
-    rows = f"version {version} on its {num_rows} validation rows"
-    if challenger > champion:
-        return Verdict(alias="champion", reason=f"{challenger:.4f} beats the {champion:.4f} of {rows}")
-    return Verdict(alias="challenger", reason=f"{challenger:.4f} does not beat the {champion:.4f} of {rows}")
-
-
-def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, rescore: Rescore) -> Registered:
+def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, judge: Judge) -> Registered:
     """Register a job's winner and give it its alias.
 
     Done before for the same sweep and job, it only completes what was left undone. While the store is away it is
@@ -110,26 +112,96 @@ def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: s
         job: The job that it won.
         winner: What the job ended with.
         run_id: The job's run.
-        rescore: Scores the new version and the champion side by side; asked only where there is a champion.
+        judge: Compares it with the champion.
 
     Raises:
         TrackingError: The store refused something.
     """
 
     def step() -> Registered:
+        name = job.registered_name
         _ensure_name(store.client, job)
-        version = _find(store.client, job.registered_name, sweep_id, job.name)
+        promotion.settle(store, name)
+        version = _find(store.client, name, sweep_id, job.name)
         if version is None:
-            version = _create(store, sweep_id, job, winner, run_id)
-        if "verdict" in version.tags:
-            verdict = Verdict(alias=version.tags["verdict"], reason=version.tags["reason"])
-        else:
-            verdict = _judge(store, version, winner.bundle, rescore)
-        _apply(store.client, version, verdict)
-        return Registered(name=version.name, version=int(version.version), alias=verdict.alias, reason=verdict.reason)
+            replaces = store.client.get_registered_model(name).aliases.get("champion")
+            present, missing = _champion(store, name, replaces)
+            verdict = judge(present, missing)
+            version = _create(store, sweep_id, job, winner, run_id, verdict, replaces or "")
+        promotion.settle(store, name)
+        tags = store.client.get_model_version(name, version.version).tags
+        return Registered(name=name, version=int(version.version), alias=tags["verdict"], reason=tags["reason"])
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
+
+
+def registered_as(store: Store, name: str) -> str:
+    """Find the registered name of a task or job that a user names.
+
+    Raises:
+        ConfigError: There is no such name.
+    """
+    with store_errors(store.uri):
+        models = list(every(store.client.search_registered_models))
+    return str(_named(name, models).name)
+
+
+def champion_of(store: Store, name: str) -> Champion | None:
+    """Fetch the champion of a registered name, if there is one.
+
+    Raises:
+        TrackingError: It cannot be read.
+    """
+    with store_errors(store.uri):
+        if name not in [model.name for model in every(store.client.search_registered_models)]:
+            return None
+        promotion.settle(store, name)
+        present = store.client.get_registered_model(name).aliases.get("champion")
+        return None if present is None else _fetched(store, name, present)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A version that is not champion, and what a new pass has to know of it."""
+
+    version: int
+    alias: str
+    """`challenger`, or `rolled back`."""
+    quarantined: bool
+    """Whether the rows that were new to it are left out."""
+    news: str
+    replaces: int | None
+    """The champion that it was judged against."""
+    reason: str
+    ledger: Path
+
+
+def past_of(store: Store, name: str, champion: int) -> list[Past]:
+    """Fetch the versions that were rejected since the champion was made, and those that were rolled back.
+
+    Raises:
+        TrackingError: They cannot be read.
+    """
+    found = []
+    with store_errors(store.uri):
+        for version in every(store.client.search_model_versions, f"name = '{name}'"):
+            withdrawn = promotion.ROLLED_BACK in version.tags
+            rejected = version.tags.get(promotion.VERDICT) == "challenger" and int(version.version) > champion
+            if withdrawn or rejected:
+                replaces = version.tags.get(promotion.REPLACES)
+                found.append(
+                    Past(
+                        version=int(version.version),
+                        alias="rolled back" if withdrawn else "challenger",
+                        quarantined=promotion.QUARANTINE in version.tags,
+                        news=version.tags.get("news", ""),
+                        replaces=int(replaces) if replaces else None,
+                        reason=version.tags.get(promotion.REASON, ""),
+                        ledger=_bundle_folder(store, version).parent / LEDGER,
+                    )
+                )
+    return found
 
 
 def champions(store: Store) -> list[Version]:
@@ -152,7 +224,7 @@ def champions(store: Store) -> list[Version]:
 def fetch(store: Store, name: str, alias: str = "champion") -> Path:
     """Locate the bundle of a registered version; from a server it is downloaded to a temporary folder.
 
-    The rows of its validation split lie beside it, in `validation.jsonl`.
+    What it has seen lies beside it, in `ledger`.
 
     Args:
         store: The tracking store.
@@ -165,45 +237,39 @@ def fetch(store: Store, name: str, alias: str = "champion") -> Path:
     """
     with store_errors(store.uri):
         models = [m for m in every(store.client.search_registered_models) if alias in m.aliases]
-        wanted = name.replace("/", ".")
-        for model in models:
-            # The default domain's job has the task's bare name.
-            if wanted in (model.name, f"{model.tags.get('task')}.{model.tags.get('domain')}"):
-                return _bundle_folder(store, store.client.get_model_version(model.name, model.aliases[alias]))
+        model = _named(name, models, alias)
+        return _bundle_folder(store, store.client.get_model_version(model.name, model.aliases[alias]))
+
+
+def _named(name: str, models: Sequence[RegisteredModel], alias: str = "champion") -> RegisteredModel:
+    wanted = name.replace("/", ".")
+    for model in models:
+        # The default domain's job has the task's bare name.
+        if wanted in (model.name, f"{model.tags.get('task')}.{model.tags.get('domain')}"):
+            return model
     remedy = f"Run `make sweep TASKS={name.replace('.', '/')}` first"
     if models:
         remedy += f". {nearest(wanted, [model.name for model in models])}"
     raise ConfigError(Fault(where="TASK", value=name, rule=f"has no {alias} yet", remedy=remedy))
 
 
-def _judge(store: Store, version: ModelVersion, bundle: Path, rescore: Rescore) -> Verdict:
-    name = version.name
-    present = store.client.get_registered_model(name).aliases.get("champion")
+def _champion(store: Store, name: str, present: str | None) -> tuple[Champion | None, str | None]:
+    """The present champion, or why it cannot be read: nothing takes its place that was not compared with it."""
     if present is None:
-        return Verdict(alias="champion", reason=f"the first of {name}")
-    champion = store.client.get_model_version(name, present)
+        return None, None
     try:
-        old = _bundle_folder(store, champion)
-        rows = old.parent / VALIDATION
-        new_score, old_score = rescore(bundle, old, rows)
+        return _fetched(store, name, present), None
     except (PipelineError, MlflowException, OSError) as error:
         if is_outage(error):
             raise
-        # Nothing takes a champion's place that was not compared with it.
-        _log.warning("%s: version %s could not be scored again: %s", name, present, error)
-        return Verdict(alias="challenger", reason=f"version {present} could not be scored again: {error}")
-    num_rows = len(rows.read_text("utf-8").splitlines())
-    return judge(new_score, old_score, version=int(present), num_rows=num_rows)
+        _log.warning("%s: version %s could not be read: %s", name, present, error)
+        return None, f"version {present} could not be scored again: {error}"
 
 
-def _apply(client: MlflowClient, version: ModelVersion, verdict: Verdict) -> None:
-    name, number = version.name, int(version.version)
-    # The verdict before the alias: cut off in between, the alias is set when the sweep is resumed.
-    client.set_model_version_tag(name, str(number), "reason", verdict.reason)
-    client.set_model_version_tag(name, str(number), "verdict", verdict.alias)
-    holder = client.get_registered_model(name).aliases.get(verdict.alias)
-    if holder is None or int(holder) < number:
-        client.set_registered_model_alias(name, verdict.alias, str(number))
+def _fetched(store: Store, name: str, number: str) -> Champion:
+    version = store.client.get_model_version(name, number)
+    bundle = _bundle_folder(store, version)
+    return Champion(version=int(number), bundle=bundle, ledger=bundle.parent / LEDGER, test=float(version.tags["test"]))
 
 
 def _ensure_name(client: MlflowClient, job: Job) -> None:
@@ -222,9 +288,18 @@ def _find(client: MlflowClient, name: str, sweep_id: str, job: str) -> ModelVers
     return None
 
 
-def _create(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str) -> ModelVersion:
+def _create(
+    store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, verdict: Verdict, replaces: str
+) -> ModelVersion:
     record = read_bundle(winner.bundle).record
     tags = _tags(sweep_id, job, winner, record)
+    # With the version itself, so that whoever finds it knows what is to be done with it.
+    judged = {
+        promotion.VERDICT: verdict.alias,
+        promotion.REASON: verdict.reason,
+        promotion.REPLACES: replaces,
+        "news": verdict.news,
+    }
     client, name = store.client, job.registered_name
     logged = name.replace(".", "-")  # a logged model's name may have no dot, unlike a registered one's
     model = _find_logged(store, tags) or client.create_logged_model(
@@ -234,7 +309,7 @@ def _create(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: st
         folder = Path(temporary)
         data = folder / "data"
         shutil.copytree(winner.bundle, data / BUNDLE)
-        _write_rows(data / VALIDATION, job.dataset.validation.rows)
+        write_ledger(data / LEDGER, verdict.ledger)
         # Given, since MLflow would load the model in another process to find out.
         requirements = [f"{package}=={version}" for package, version in record.versions.items()]
         mlflow.pyfunc.save_model(
@@ -251,7 +326,7 @@ def _create(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: st
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     # The location and not `models:/<id>`, which MLflow resolves through the process-wide tracking address.
     return client.create_model_version(
-        name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags=tags
+        name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags={**tags, **judged}
     )
 
 
@@ -279,12 +354,6 @@ def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> d
         "data_fingerprint": data_fingerprint(job),
     }
     return {key: str(value) for key, value in values.items()}
-
-
-def _write_rows(file: Path, rows: Sequence[Row]) -> None:
-    # ASCII, so that no character inside a text is taken for the end of a line.
-    lines = (json.dumps(dict(row.fields)) + "\n" for row in rows)
-    file.write_text("".join(lines), encoding="utf-8")
 
 
 def _bundle_folder(store: Store, version: ModelVersion) -> Path:

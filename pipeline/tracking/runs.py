@@ -19,7 +19,7 @@ from pipeline.engine.events import SweepEvent, TrialPaused
 from pipeline.errors import TrackingError
 from pipeline.tracking.outage import delay_s, outlast, reason
 from pipeline.tracking.run import RunStatus, json_bytes, table_bytes
-from pipeline.tracking.spool import Described, Filed, Record, Spool, Told
+from pipeline.tracking.spool import Described, Filed, Measured, Record, Spool, Told
 from pipeline.tracking.store import Store
 from pipeline.tracking.tree import RunTree, SweepFacts, batch_size
 
@@ -101,6 +101,10 @@ class SweepRecorder:
     def text(self, job: str | None, path: str, text: str) -> None:
         """Keep a text."""
         self._put(Filed(job=job, path=path, data=text.encode()))
+
+    def measure(self, job: str | None, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> None:
+        """Log metrics and tags that are known once."""
+        self._put(Measured(job=job, metrics=dict(metrics), tags=dict(tags or {}), at_ms=int(time.time() * 1000)))
 
     def describe(self, job: str | None, markdown: str) -> None:
         """Set the description that the MLflow UI shows above a run."""

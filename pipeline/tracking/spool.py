@@ -59,7 +59,17 @@ class Described:
     markdown: str
 
 
-Record = Told | Filed | Described
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Metrics and tags of a job's run, or of the sweep's (None), that are known once."""
+
+    job: str | None
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    at_ms: int
+
+
+Record = Told | Filed | Described | Measured
 
 
 @final
@@ -135,6 +145,8 @@ def encode(record: Record) -> str:
             values = {"kind": "filed", "job": record.job, "path": record.path, "data": data, "table": record.is_table}
         case Described():
             values = {"kind": "described", "job": record.job, "markdown": record.markdown}
+        case Measured():
+            values = {"kind": "measured", **dataclasses.asdict(record)}
     return json.dumps(values, default=_plain)
 
 
@@ -153,6 +165,8 @@ def decode(line: str) -> Record:
         return Filed(job=values["job"], path=values["path"], data=data, is_table=values["table"])
     if kind == "described":
         return Described(job=values["job"], markdown=values["markdown"])
+    if kind == "measured":
+        return Measured(**{name: value for name, value in values.items() if name != "kind"})
     raise ValueError(f"a record of kind {kind!r}")
 
 

@@ -13,7 +13,7 @@ from pipeline.engine.events import JobTested, TrialEnded, TrialReported, TrialSt
 from pipeline.engine.trials import Job, Trial
 from pipeline.tracking import fields
 from pipeline.tracking.run import Moment, Run, RunStatus, create_run, find_runs, json_bytes, table_bytes
-from pipeline.tracking.spool import Described, Filed, Record, Told
+from pipeline.tracking.spool import Described, Filed, Measured, Record, Told
 from pipeline.tracking.store import Store
 
 
@@ -83,6 +83,9 @@ class RunTree:
                     self.owner(record.job).table(record.path, record.data)
                 case Filed():
                     self.owner(record.job).file(record.path, record.data)
+                case Measured():
+                    points = [(name, value, 0) for name, value in record.metrics.items()]
+                    self.owner(record.job).write([(record.at_ms, points)], record.tags)
                 case Described():
                     self.owner(record.job).set_tags({"mlflow.note.content": record.markdown})
 

@@ -17,6 +17,7 @@ from pipeline.engine.loop import fit
 from pipeline.engine.prepare import prepare_jobs
 from pipeline.engine.session import Session
 from pipeline.engine.trials import trial_of
+from pipeline.tasks.metrics import mean_of, value_counts
 from pipeline.tasks.task import Scores
 
 WARM_UP_STEPS = 5
@@ -52,7 +53,8 @@ def main() -> None:
 
 def unscored() -> Scores:
     """Stand in for the scoring of validation rows, which is not measured."""
-    return Scores(primary=0.0, metrics={}, low=0.0, high=0.0, baseline=0.0)
+    counts = value_counts([0.0])
+    return Scores(primary=0.0, metrics={}, low=0.0, high=0.0, baseline=0.0, counts=counts, statistic=mean_of)
 
 
 if __name__ == "__main__":

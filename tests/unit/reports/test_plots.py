@@ -1,8 +1,10 @@
 import dataclasses
 import io
+import math
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.reports import plots
@@ -95,6 +97,29 @@ def test_leaderboard_figure_has_a_dot_an_interval_and_a_baseline_a_job(row: Lead
     assert winners.get_offsets()[:, 0].tolist() == [0.9, 0.8]
     assert baselines.get_offsets()[:, 0].tolist() == [0.51, 0.51]
     assert "ner/news\nf1" in texts(figure)
+    assert rendered(figure) > 3000
+
+
+def test_matrix_has_every_score_in_its_cell_and_a_dash_where_there_is_none() -> None:
+    scores = [[0.75, math.nan], [0.5, 1.0]]
+    figure: Any = plots.matrix_figure(scores, periods=["spring", "autumn"], job="ner/social", metric="f1")
+    axes, bar = figure.axes
+    cells = {(*text.get_position(), text.get_text(), text.get_color()) for text in axes.texts}
+    dark, bright = "black", "white"
+    assert cells == {(0, 0, "0.750", dark), (1, 0, "-", dark), (0, 1, "0.500", dark), (1, 1, "1.000", bright)}
+    assert axes.images[0].get_array().tolist() == [[0.75, None], [0.5, 1.0]]
+    assert axes.images[0].get_clim() == (0.5, 1.0)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["spring", "autumn"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["spring", "autumn"]
+    assert [patch.get_xy() for patch in axes.patches] == [(-0.5, -0.5), (0.5, 0.5)]
+    assert {"ner/social: every version on every slice", "evaluation slice"} <= set(texts(figure))
+    assert bar.get_ylabel() == "f1"
+    assert rendered(figure) > 3000
+
+
+@pytest.mark.parametrize("score", [0.8, math.nan])
+def test_matrix_of_one_period_is_drawn(score: float) -> None:
+    figure: Any = plots.matrix_figure(np.array([[score]]), periods=["first"], job="j", metric="f1")  # type: ignore[arg-type]
     assert rendered(figure) > 3000
 
 

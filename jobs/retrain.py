@@ -1,0 +1,93 @@
+"""`make retrain`: one pass; the champion of each task meets a challenger that has seen what is new."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from jobs.entry import entry
+from pipeline.config import RetrainConfig
+from pipeline.errors import Faults, SweepError
+
+if TYPE_CHECKING:
+    from jobs.preparation import Resident
+    from jobs.retraining import Survey
+    from jobs.workspace import Workspace
+    from pipeline.tracking.store import Store
+
+
+@entry("retrain", RetrainConfig)
+def main(config: RetrainConfig, console: Console) -> None:
+    from jobs.preparation import open_resident  # here: a bad config is refused before torch is loaded
+    from jobs.retraining import survey
+    from jobs.workspace import open_workspace, running
+    from pipeline.data.load import resolve
+    from pipeline.reports.passes import survey_lines
+    from pipeline.tracking.store import open_store
+
+    resident, slots = open_resident(config)
+    store = open_store(config.tracking, create=False)
+    faults, surveys = Faults(), []
+    for task, domain in resolve(config.tasks, config.task, config.data):
+        with faults.gathered():
+            found = survey(config, task, domain, store, resident)
+            for line in survey_lines(found.name, found.champion.version, found.news.line(), found.drift, found.reason):
+                console.print(line, markup=False, soft_wrap=True)
+            surveys.append(found)
+    faults.raise_any()
+    if config.dryrun:
+        return
+    jobs = [found.job for found in surveys if found.job is not None]
+    workspace = open_workspace(config, jobs, resident.checkpoint.sha256)
+    console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
+    with running(workspace, config) as shown:
+        run_pass(config, surveys, resident, slots, store, workspace, shown)
+
+
+def run_pass(
+    config: RetrainConfig,
+    surveys: "list[Survey]",
+    resident: "Resident",
+    slots: int,
+    store: "Store",
+    workspace: "Workspace",
+    console: Console,
+) -> None:
+    """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do."""
+    from jobs.preparation import Prepared
+    from jobs.searching import facts_of, run_search
+    from jobs.verdicts import record_pass, settle_pass
+    from pipeline.reports.passes import PassRow, passes_table
+    from pipeline.reports.results import SweepResults
+    from pipeline.tracking.runs import SweepRecorder
+
+    jobs = [found.job for found in surveys if found.job is not None]
+    loaded = {"checkpoint": resident.checkpoint, "tokenizer": resident.tokenizer, "base": resident.base}
+    prepared = Prepared(**loaded, jobs=jobs, slots=slots)
+    results = SweepResults()
+    facts = facts_of(config, prepared, jobs, workspace.id)
+    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
+    search = dataclasses.replace(config.search, trials=config.challenger.trials, space={})
+    with SweepRecorder(store, facts, workspace.folder, tell=tell) as recorder:
+        rows: dict[str, PassRow] = {found.name: PassRow.of(found) for found in surveys}
+        missing: Mapping[str, str] = {}
+        if jobs:
+            outcome = run_search(config, search, prepared, workspace.folder, results, recorder, console)
+            missing = outcome.missing
+            for winner in outcome.winners:
+                found = next(one for one in surveys if one.name == winner.trial.job)
+                seconds = results.seconds(found.name)
+                rows[found.name] = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
+        record_pass(recorder, list(rows.values()))
+        recorder.flush()
+        console.print(passes_table(list(rows.values())))
+        for row in rows.values():
+            console.print(f"{row.job}: {row.decision}: {row.reason}", markup=False, soft_wrap=True)
+        if missing:
+            raise SweepError("; ".join(missing.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""`make rollback`: the champion before the present one is champion again. The reason comes from the environment."""
+
+import os
+
+from rich.console import Console
+
+from jobs.configs import RollbackConfig
+from jobs.entry import entry
+from pipeline.errors import ConfigError, Fault
+
+
+@entry("rollback", RollbackConfig)
+def main(config: RollbackConfig, console: Console) -> None:
+    reason = os.environ.get("REASON", "").strip()
+    faults = []
+    if not config.name:
+        remedy = "Name a task that has a champion (`make status` lists them): make rollback TASK=sentiment REASON='...'"
+        faults.append(Fault(where="TASK", value="", rule="is missing", remedy=remedy))
+    if not reason:
+        faults.append(Fault(where="REASON", value="", rule="is missing", remedy="Say why, for those who come after"))
+    if faults:
+        raise ConfigError(faults)
+    from jobs.hooks import tell_hook
+    from pipeline.tracking.promotion import rollback
+    from pipeline.tracking.registry import registered_as
+    from pipeline.tracking.store import open_store
+
+    store = open_store(config.tracking, create=False)
+    done = rollback(store, registered_as(store, config.name), reason, quarantine=config.quarantine)
+    text = f"{done.name}: version {done.champion} is champion again; version {done.withdrawn} was withdrawn: {reason}"
+    console.print(text, markup=False, soft_wrap=True)
+    if config.quarantine:
+        console.print("The rows that were new to it are in quarantine: no later pass uses them.", soft_wrap=True)
+    event = {"event": "rolled back", "name": done.name, "version": done.champion, "withdrawn": done.withdrawn}
+    failed = tell_hook(config.hook, {**event, "reason": reason})
+    if failed:
+        console.print(failed, style="yellow", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The end of a pass: the challenger is judged and registered, and everything about it recorded."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from jobs.hooks import tell_hook
+from jobs.judging import Judge, Scorer
+from jobs.preparation import Prepared
+from jobs.recording import record_judgement
+from jobs.retraining import Survey
+from pipeline.config import RetrainConfig
+from pipeline.engine.events import JobTested
+from pipeline.lifecycle.continual import continual_metrics, continual_records, flat
+from pipeline.lifecycle.ledger import Ledger
+from pipeline.reports import plots
+from pipeline.reports.passes import PassRow, pass_records, passes_markdown, verdict_markdown
+from pipeline.tracking.registry import register
+from pipeline.tracking.runs import SweepRecorder
+from pipeline.tracking.store import Store
+
+
+def settle_pass(
+    config: RetrainConfig,
+    found: Survey,
+    winner: JobTested,
+    prepared: Prepared,
+    store: Store,
+    recorder: SweepRecorder,
+    period: str,
+    seconds: float,
+) -> PassRow:
+    """Judge a challenger, register it, and record why it was promoted or not."""
+    job = found.job
+    assert job is not None
+    judge = Judge(
+        scorer=Scorer(prepared.checkpoint, prepared.base, job.task),
+        gate=config.gate,
+        period=period,
+        bundle=winner.bundle,
+        target=job.task.target,
+        trained=found.news.train,
+        chosen=found.news.validation,
+        evaluation=found.news.evaluation,
+        goes_on=True,
+        news=found.news.digest,
+    )
+    registered = register(store, period, job, winner, recorder.run_id(job.name), judge)
+    promoted = registered.alias == "champion"
+    past = [judge.scores[one.name] for one in found.ledger.slices if one.name in judge.scores]
+    both = judge.scores.get(period, {})
+    row = PassRow(
+        job=job.name,
+        champion=found.champion.version,
+        new=found.news.count,
+        replayed=found.num_replayed,
+        decision="promoted" if promoted else "rejected",
+        reason=registered.reason,
+        version=registered.version,
+        before=fmean(one["champion"] for one in past) if past else None,
+        after=fmean(one["challenger"] for one in past) if past else None,
+        on_new=(both["champion"], both["challenger"]) if "champion" in both else None,
+        seconds=seconds,
+    )
+    record_judgement(recorder, job.name, judge)
+    recorder.json(job.name, "news.json", found.news.counts())
+    tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason}
+    metrics = dict(found.drift.metrics()) if found.drift is not None else {}
+    ledger = judge.ledger if promoted and judge.ledger is not None else found.ledger
+    metrics |= _record_matrix(recorder, job.name, job.task.config.primary, ledger, judge.baselines)
+    recorder.measure(job.name, metrics, tags)
+    if found.drift is not None:
+        recorder.table(job.name, "drift.json", found.drift.records())
+    recorder.describe(job.name, verdict_markdown(row, found.drift, judge.check_records()))
+    if promoted:
+        event = {"event": "promoted", "name": registered.name, "version": registered.version}
+        tell_hook(config.hook, {**event, "replaces": found.champion.version, "reason": registered.reason})
+    return row
+
+
+def record_pass(recorder: SweepRecorder, rows: Sequence[PassRow]) -> None:
+    """Record the whole pass, with the tasks for which there was nothing to do."""
+    recorder.table(None, "passes.json", pass_records(rows))
+    recorder.measure(None, {}, {"decision": ", ".join(f"{row.job}: {row.decision}" for row in rows)})
+    recorder.describe(None, passes_markdown(rows))
+
+
+def _record_matrix(
+    recorder: SweepRecorder, job: str, metric: str, ledger: Ledger, baselines: Mapping[str, float]
+) -> dict[str, float]:
+    """Record every champion's score on every slice; return the metrics of continual learning of the last one.
+
+    The untrained model of forward transfer is the answer that needs no model: the score that `Scores.baseline` has.
+    """
+    known = {entry.name: entry.scores for entry in ledger.history}
+    periods = [one.name for one in ledger.slices if one.name in known]
+    if not periods:
+        return {}
+    scores = np.array([[known[row].get(column, np.nan) for column in periods] for row in periods])
+    untrained = [baselines.get(name, np.nan) for name in periods]
+    recorder.table(job, "continual.json", continual_records(scores, periods, untrained))
+    recorder.figure(job, "continual.png", plots.matrix_figure(scores.tolist(), periods=periods, job=job, metric=metric))
+    return flat(continual_metrics(scores, untrained)[-1])

@@ -1,0 +1,50 @@
+"""What a challenger has to show before it takes the champion's place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.config.rules import above, between, fault
+from pipeline.errors import Fault
+
+LEAST_BEYOND = 10
+"""Resamples that have to lie beyond a bound: with fewer of them the bound is a matter of chance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateConfig:
+    """The rule by which `pipeline.lifecycle.gate` compares a challenger with the champion.
+
+    Margin, gain and floor are in the metric's own unit, in which 0.02 are 2 points.
+    """
+
+    margin: float = 0.02
+    """How much worse than the champion is still as good (the margin of a non-inferiority test). On the slices of the
+    past, taken together, it has to be shown that the challenger is not worse by this much; a single slice on which it
+    is shown to be worse by more has a veto."""
+    confidence: float = 0.95
+    """Of each bound, taken one-sided: 0.95 lets a challenger that is worse by exactly the margin pass the slices of
+    the past once in 20 times."""
+    min_rows: int = 100
+    """Rows that each slice has to have, those of the past and the new one. What fewer rows could show is no margin of
+    2 points: at 100 rows a challenger that is as good passes one slice in under a fifth of the cases."""
+    gain: float | None = None
+    """What is asked on the new slice. None: no gain, only that it is not shown to be worse. 0: that it is shown to be
+    better. 0.01: that it is shown to be better by more than a point."""
+    floor: float | None = None
+    """Least score of a champion, whatever it is compared with: on the new slice, and as the mean over the slices of
+    the past. None: none."""
+    resamples: int = 2000
+    """Of the bootstrap."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from above(f"{where}.margin", self.margin)
+        yield from between(f"{where}.margin", self.margin, 0, 1)
+        yield from between(f"{where}.confidence", self.confidence, 0.5, 0.999)
+        yield from above(f"{where}.min_rows", self.min_rows)
+        for name in ("gain", "floor"):
+            if getattr(self, name) is not None:
+                yield from between(f"{where}.{name}", getattr(self, name), 0, 1)
+        beyond = self.resamples * (1 - self.confidence)
+        if not round(beyond, 6) >= LEAST_BEYOND:
+            rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of confidence {self.confidence:g}"
+            yield fault(f"{where}.resamples", self.resamples, rule, f"Raise {where}.resamples, 2000 for instance")

@@ -1,0 +1,64 @@
+"""A pass of continual learning: what a champion is trained on again, and how a challenger is made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.drift import DriftConfig
+from pipeline.config.rules import above, between, fault
+from pipeline.config.sweep import SweepConfig
+from pipeline.errors import Fault
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChallengerConfig:
+    """How a challenger is made."""
+
+    start: Literal["warm", "cold"] = "warm"
+    """`warm`: from the champion's weights; `cold`: from fresh ones, as a sweep."""
+    replay: float = 0.1
+    """Share of the rows that the champion was trained on which are trained on again, beside the new ones; the same of
+    every label."""
+    trials: int = 1
+    """1: the champion's own settings. More: a search of so many candidates, around the champion's learning rate, and
+    of a cold start around its width too."""
+    spread: float = 3.0
+    """How far around: learning rates from a `spread`-th of the champion's to `spread` times it, widths half and
+    twice."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from between(f"{where}.replay", self.replay, 0, 1)
+        yield from above(f"{where}.trials", self.trials)
+        yield from above(f"{where}.spread", self.spread, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HookConfig:
+    """What is told when a champion is promoted, or withdrawn; one of the two, or none."""
+
+    command: str | None = None
+    """A shell command. It finds the event as JSON on its standard input."""
+    url: str | None = None
+    """A webhook: gets the same JSON by POST."""
+    timeout_s: float = 30.0
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        if self.command and self.url:
+            yield fault(f"{where}.url", self.url, f"stands beside {where}.command", "Leave out one of the two")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            yield fault(f"{where}.url", self.url, "must begin with http:// or https://", "Write the whole address")
+        yield from above(f"{where}.timeout_s", self.timeout_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainConfig(SweepConfig):
+    """`make retrain`: one pass over the tasks, each with a champion."""
+
+    challenger: ChallengerConfig
+    drift: DriftConfig
+    hook: HookConfig
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        if self.resume is not None:
+            rule = "has no effect: a pass that was cut off leaves nothing half-done, and the next one begins anew"
+            yield fault("resume", self.resume, rule, "Run the same command without RESUME")

@@ -1,0 +1,1 @@
+"""What happens to a champion as data arrives: policies, which decide and touch nothing."""
