@@ -1,6 +1,8 @@
 """What a pass finds out before it trains: the champion, what is new to it, how far that has drifted."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +43,8 @@ class Survey:
     news: News
     outcome: Outcome
     reason: str
+    attempt: str
+    """Names the new rows and the settings: the same attempt is not made twice on one champion."""
     drift: Drift | None = None
     job: Job | None = None
     """What is trained; None where nothing is."""
@@ -71,15 +75,17 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         quarantine=_quarantine(past, task),
     )
     known = {"name": name, "registered_name": registered, "champion": champion, "bundle": bundle}
-    here = Survey(**known, ledger=ledger, news=found, outcome="nothing new", reason=found.line())  # type: ignore[arg-type]
+    here = Survey(
+        **known, ledger=ledger, news=found, outcome="nothing new", reason=found.line(), attempt=_attempt(config, found)
+    )  # type: ignore[arg-type]
     if not found.count:
         return here
     if found.count < config.drift.min_new_rows:
         decision = retrain_reason(None, found.count, config.drift)
         return dataclasses.replace(here, outcome="waits", reason=decision.reason)
     for one in past:
-        if one.news == found.digest and one.replaces == champion.version:
-            reason = f"these rows were judged before, as version {one.version} ({one.alias}): {one.reason}"
+        if one.news == here.attempt and one.replaces == champion.version:
+            reason = f"these rows and settings were judged before, as version {one.version} ({one.alias}): {one.reason}"
             return dataclasses.replace(here, outcome="judged before", reason=reason)
     drift = _drift(config, task, here, resident)
     decision = retrain_reason(drift, found.count, config.drift)
@@ -100,6 +106,12 @@ def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) 
         rule = f"is not what the champion of {name} sits on ({record.checkpoint.name})"
         remedy = f"Set CHECKPOINT={record.checkpoint.name}, or begin anew on this one with `make sweep`"
         raise ConfigError(Fault(where="checkpoint", value=checkpoint.config.name, rule=rule, remedy=remedy))
+
+
+def _attempt(config: RetrainConfig, found: News) -> str:
+    settings = [dataclasses.asdict(part) for part in (config.challenger, config.engine, config.gate)]
+    text = json.dumps([found.digest, config.seed, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _reserved(past: Sequence[Past], ledger: Ledger, task: TaskConfig) -> list[Row]:
@@ -171,6 +183,8 @@ def _job(
     built = task_for(grown, combined)
     built.reserved = virtual_tokens(record.method)
     tensors = here.bundle.tensors()
+    warm = config.challenger.start == "warm"
+    learning_rate = record.engine.learning_rate * (config.challenger.rate if warm else 1)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
@@ -179,11 +193,11 @@ def _job(
         encoded=encode(built, combined, resident.tokenizer),
         settings=Settings(
             method=record.method,
-            engine=dataclasses.replace(config.engine, learning_rate=record.engine.learning_rate),
+            engine=dataclasses.replace(config.engine, learning_rate=learning_rate),
         ),
         seed=config.seed,
-        space=_space(config, record.method.width, record.engine.learning_rate),
-        start=Start(tensors=tensors, labels=tuple(record.labels)) if config.challenger.start == "warm" else None,
+        space=_space(config, record.method.width, learning_rate),
+        start=Start(tensors=tensors, labels=tuple(record.labels)) if warm else None,
     )
     return job, len(replay)
 

@@ -44,7 +44,7 @@ def settle_pass(
         chosen=found.news.validation,
         evaluation=found.news.evaluation,
         goes_on=True,
-        news=found.news.digest,
+        news=found.attempt,
     )
     registered = register(store, period, job, winner, recorder.run_id(job.name), judge)
     promoted = registered.alias == "champion"

@@ -124,7 +124,7 @@ class _Measured:
 def decide(evidence: Evidence, config: GateConfig) -> Decision:
     """Decide whether the challenger takes the champion's place.
 
-    Where there is no champion the floor alone decides, on enough rows. Where there is one but no slice of the past,
+    Where there is no champion the floor alone decides, on however few rows: there is nothing to be worse than. Where there is one but no slice of the past,
     nothing shows that what was good stays good, and the challenger is stopped: a caller that has the champion's
     validation rows alone gives them as a slice of the past. Without a new slice the past alone decides, unless a
     gain is asked. The same evidence always gives the same decision; neither the order of the rows nor that of the
@@ -191,7 +191,7 @@ def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator
         yield "has results of a champion, where there is said to be none"
     elif one.champion is not None and len(one.champion) != num_rows:
         yield f"has {len(one.champion)} rows of the champion and {num_rows} of the challenger, not pairs"
-    if num_rows < config.min_rows:
+    if num_rows < config.min_rows and not first:
         yield f"has {num_rows} rows, fewer than the {config.min_rows} that are needed"
     for side, counts in (("champion", one.champion), ("challenger", one.challenger)):
         if counts is not None and not np.isfinite(counts).all():

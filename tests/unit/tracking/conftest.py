@@ -16,7 +16,9 @@ from pipeline.data.rows import Dataset, Row, Split
 from pipeline.engine.bundle import BundleRecord, write_bundle
 from pipeline.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
+from pipeline.lifecycle.ledger import Ledger
 from pipeline.tasks.classification import Classification
+from pipeline.tracking.registry import Alias, Champion, Judge, Verdict
 from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import Store, open_store
 
@@ -95,6 +97,15 @@ def facts(job: Job, tmp_path: Path) -> SweepFacts:
 def recording(store: Store, facts: SweepFacts, tell: Callable[[str], None] | None = None) -> SweepRecorder:
     """Start a recorder whose sweep has a folder of the test's own."""
     return SweepRecorder(store, facts, facts.checkpoint.folder / facts.id, tell=tell)
+
+
+def deciding(alias: Alias, reason: str = "the test says so", ledger: Ledger | None = None, *, news: str = "") -> Judge:
+    """A judge whose mind is made up."""
+
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        return Verdict(alias=alias, reason=reason, ledger=ledger or Ledger(trained=()), news=news)
+
+    return judge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from pipeline.tracking.bundle_model import items_of
 from pipeline.tracking.registry import fetch, register
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store
+from tests.unit.tracking.conftest import deciding
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def champion(store: Store, story: Any, tiny_bert: Any, tmp_path: Path, monkeypat
     release(model, settings.method)
     winner = dataclasses.replace(story.tested(), bundle=tmp_path / "real")
     run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
-    register(store, "one", story.job, winner, run.id, lambda *_: (0.0, 0.0))
+    register(store, "one", story.job, winner, run.id, deciding("champion"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     return fetch(store, "sentiment")
 

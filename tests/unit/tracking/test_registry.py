@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -7,139 +6,167 @@ import pytest
 
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.trials import Job
-from pipeline.errors import CheckpointError, ConfigError, Fault, TrackingError
-from pipeline.tracking.registry import Registered, champions, fetch, judge, register
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.lifecycle.ledger import Ledger, read_ledger
+from pipeline.tracking.promotion import rollback
+from pipeline.tracking.registry import (
+    Alias,
+    Champion,
+    Judge,
+    Registered,
+    Verdict,
+    champion_of,
+    champions,
+    fetch,
+    past_of,
+    register,
+    registered_as,
+)
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store
+from tests.unit.tracking.conftest import TASK, deciding
 
-NAN = float("nan")
 
-
-def never(*_: Path) -> tuple[float, float]:
-    raise AssertionError("there is no champion to compare with")
+def never(present: Champion | None, missing: str | None) -> Verdict:
+    raise AssertionError("it was judged before")
 
 
 def enter(
-    store: Store, story: Any, sweep: str, *, scores: tuple[float, float] | None = None, job: Job | None = None
+    store: Store,
+    story: Any,
+    sweep: str,
+    alias: Alias = "champion",
+    *,
+    job: Job | None = None,
+    judge: Judge | None = None,
 ) -> Registered:
-    """Register trial 0 as the winner of a sweep; `scores` are those of challenger and champion."""
+    """Register trial 0 as the winner of a sweep; without a judge it gets `alias`."""
     run = create_run(store, "job", {"kind": "job", "sweep_id": sweep})
-    rescore = never if scores is None else lambda *_: scores
-    return register(store, sweep, job or story.job, story.tested(), run.id, rescore)
+    return register(store, sweep, job or story.job, story.tested(), run.id, judge or deciding(alias))
 
 
 def aliases(store: Store) -> dict[str, int]:
     return {alias: int(version) for alias, version in store.client.get_registered_model("sentiment").aliases.items()}
 
 
-@pytest.mark.parametrize(
-    ("challenger", "champion", "alias"),
-    [
-        (0.92, 0.91, "champion"),
-        (0.91, 0.91, "challenger"),
-        (0.90, 0.91, "challenger"),
-        (NAN, 0.91, "challenger"),
-    ],
-)
-def test_only_a_better_score_takes_the_place(challenger: float, champion: float, alias: str) -> None:
-    verdict = judge(challenger, champion, version=3, num_rows=120)
-    assert verdict.alias == alias
-    assert "0.9100 of version 3 on its 120 validation rows" in verdict.reason
+def test_first_winner_of_a_name_is_judged_beside_nothing(store: Store, story: Any) -> None:
+    asked = []
 
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        asked.append((present, missing))
+        return Verdict(alias="champion", reason="the first", ledger=Ledger(trained=()))
 
-def test_champion_whose_score_is_no_number_stays() -> None:
-    assert judge(0.9, NAN, version=3, num_rows=120).alias == "challenger"
-
-
-def test_first_winner_of_a_name_is_champion(store: Store, story: Any) -> None:
-    registered = enter(store, story, "one")
-    assert registered == Registered(name="sentiment", version=1, alias="champion", reason="the first of sentiment")
+    registered = enter(store, story, "one", judge=judge)
+    assert asked == [(None, None)]
+    assert registered == Registered(name="sentiment", version=1, alias="champion", reason="the first")
     assert aliases(store) == {"champion": 1}
 
 
 def test_better_winner_becomes_champion(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    assert enter(store, story, "two", scores=(0.8, 0.7)).alias == "champion"
-    assert aliases(store) == {"champion": 2}
+    assert enter(store, story, "two").alias == "champion"
+    assert aliases(store) == {"champion": 2, "previous": 1}
 
 
 def test_winner_that_is_no_better_is_challenger_and_the_champion_stays(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    registered = enter(store, story, "two", scores=(0.7, 0.7))
-    assert registered.alias == "challenger"
-    assert registered.reason == "0.7000 does not beat the 0.7000 of version 1 on its 2 validation rows"
+    registered = enter(store, story, "two", judge=deciding("challenger", "it is worse"))
+    assert (registered.alias, registered.reason) == ("challenger", "it is worse")
     assert aliases(store) == {"champion": 1, "challenger": 2}
 
 
-def test_both_are_scored_on_the_validation_rows_of_the_champion(store: Store, story: Any, job: Job) -> None:
-    enter(store, story, "one")
-    row = job.dataset.validation.rows[0]
-    changed = dataclasses.replace(job.dataset.validation, rows=(row,))
-    other = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, validation=changed))
-    run = create_run(store, "job", {"kind": "job", "sweep_id": "two"})
+def test_judge_gets_the_champion_and_what_it_has_seen(store: Store, story: Any, job: Job) -> None:
+    seen = Ledger(trained=job.dataset.train.rows)
+    enter(store, story, "one", judge=deciding("champion", ledger=seen))
     asked = []
 
-    def rescore(challenger: Path, champion: Path, rows: Path) -> tuple[float, float]:
-        asked.append((challenger, champion, [json.loads(line) for line in rows.read_text().splitlines()]))
-        return 0.8, 0.7
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        assert present is not None
+        asked.append((present.version, present.test, missing))
+        assert read_bundle(present.bundle).record == read_bundle(story.bundle()).record
+        assert [row.fields for row in read_ledger(present.ledger, TASK).trained] == [row.fields for row in seen.trained]
+        return Verdict(alias="challenger", reason="", ledger=Ledger(trained=()))
 
-    register(store, "two", other, story.tested(), run.id, rescore)
-    [(challenger, champion, rows)] = asked
-    assert challenger == story.bundle()
-    assert read_bundle(champion).record == read_bundle(story.bundle()).record
-    assert rows == [{"text": f"validation {i}", "label": "good"} for i in range(2)]
+    enter(store, story, "two", judge=judge)
+    assert asked == [(1, 0.7, None)]
 
 
 def test_rows_with_odd_line_ends_stay_one_line(store: Store, story: Any, job: Job) -> None:
-    row = dataclasses.replace(job.dataset.validation.rows[0], fields={"text": "a\u2028b\x85c\nd", "label": "good"})
-    validation = dataclasses.replace(job.dataset.validation, rows=(row,))
-    odd = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, validation=validation))
-    enter(store, story, "one", job=odd)
-    lines = (fetch(store, "sentiment").parent / "validation.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line)["text"] for line in lines] == ["a\u2028b\x85c\nd"]
+    row = dataclasses.replace(job.dataset.train.rows[0], fields={"text": "a\u2028b\x85c\nd", "label": "good"})
+    enter(store, story, "one", judge=deciding("champion", ledger=Ledger(trained=(row,))))
+    ledger = read_ledger(fetch(store, "sentiment").parent / "ledger", TASK)
+    assert [row.fields["text"] for row in ledger.trained] == ["a\u2028b\x85c\nd"]
 
 
-def test_champion_that_cannot_be_scored_keeps_its_place(store: Store, story: Any) -> None:
+def test_champion_that_cannot_be_read_is_told_to_the_judge(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    run = create_run(store, "job", {"kind": "job", "sweep_id": "two"})
+    folder = fetch(store, "sentiment")
+    folder.rename(folder.with_name("elsewhere"))
+    asked = []
 
-    def gone(*_: Path) -> tuple[float, float]:
-        raise CheckpointError(Fault(where="checkpoint", value="old", rule="is no folder", remedy="Restore it"))
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        asked.append(present)
+        return Verdict(alias="challenger", reason=missing or "", ledger=Ledger(trained=()))
 
-    registered = register(store, "two", story.job, story.tested(), run.id, gone)
-    assert registered.alias == "challenger"
-    assert "version 1 could not be scored again: checkpoint: 'old' is no folder" in registered.reason
+    registered = enter(store, story, "two", judge=judge)
+    assert asked == [None]
+    assert "version 1 could not be scored again: sentiment version 1: there is no bundle" in registered.reason
     assert aliases(store) == {"champion": 1, "challenger": 2}
 
 
 def test_resumed_sweep_registers_nothing_twice(store: Store, story: Any) -> None:
     first = enter(store, story, "one")
-    assert enter(store, story, "one") == first
+    assert enter(store, story, "one", judge=never) == first
     assert len(store.client.search_model_versions("name = 'sentiment'")) == 1
 
 
 def test_alias_that_was_not_set_before_a_kill_is_set_on_resume(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    second = enter(store, story, "two", scores=(0.8, 0.7))
+    second = enter(store, story, "two")
     store.client.set_registered_model_alias("sentiment", "champion", "1")  # as if killed just before
-    assert enter(store, story, "two") == second
+    store.client.delete_model_version_tag("sentiment", "2", "moved")
+    assert enter(store, story, "two", judge=never) == second
     assert aliases(store)["champion"] == 2
 
 
 def test_resumed_sweep_does_not_take_the_place_of_a_later_champion(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    enter(store, story, "two", scores=(0.8, 0.7))
-    enter(store, story, "one")
-    assert aliases(store) == {"champion": 2}
+    enter(store, story, "two")
+    enter(store, story, "one", judge=never)
+    assert aliases(store) == {"champion": 2, "previous": 1}
 
 
-def test_version_without_a_verdict_is_judged_on_resume(store: Store, story: Any) -> None:
-    enter(store, story, "one")
-    enter(store, story, "two", scores=(0.8, 0.7))
-    for tag in ("verdict", "reason"):
-        store.client.delete_model_version_tag("sentiment", "2", tag)
-    store.client.set_registered_model_alias("sentiment", "champion", "1")
-    assert enter(store, story, "two", scores=(0.6, 0.7)).alias == "challenger"
+def test_past_is_what_was_rejected_since_the_champion_and_what_was_rolled_back(store: Store, story: Any) -> None:
+    verdicts: list[Alias] = ["champion", "challenger", "champion", "champion", "challenger"]
+    for number, alias in enumerate(verdicts, start=1):
+        judge = deciding(alias, f"reason {number}", Ledger(trained=(), added=(str(number),)), news=f"news {number}")
+        enter(store, story, str(number), judge=judge)
+    assert [(one.version, one.alias) for one in past_of(store, "sentiment", champion=4)] == [(5, "challenger")]
+    rollback(store, "sentiment", "it answers badly")
+    past = sorted(past_of(store, "sentiment", champion=3), key=lambda one: one.version)
+    assert [(one.version, one.alias, one.quarantined, one.news, one.replaces, one.reason) for one in past] == [
+        (4, "rolled back", True, "news 4", 3, "reason 4"),
+        (5, "challenger", False, "news 5", 4, "reason 5"),
+    ]
+    assert [read_ledger(one.ledger, TASK).added for one in past] == [("4",), ("5",)]
+
+
+def test_champion_of_a_name_that_is_not_there_or_has_none(store: Store, story: Any) -> None:
+    assert champion_of(store, "sentiment") is None
+    enter(store, story, "one", "challenger")
+    assert champion_of(store, "sentiment") is None
+    enter(store, story, "two")
+    found = champion_of(store, "sentiment")
+    assert found is not None
+    assert (found.version, found.bundle, found.test) == (2, fetch(store, "sentiment"), 0.7)
+
+
+@pytest.mark.parametrize("name", ["sentiment", "sentiment/films", "sentiment.films"])
+def test_registered_name_is_found_by_task_and_by_job(name: str, store: Store, story: Any) -> None:
+    with pytest.raises(ConfigError, match="make sweep TASKS="):
+        registered_as(store, name)
+    enter(store, story, "one", "challenger")
+    assert registered_as(store, name) == "sentiment"
 
 
 def test_other_jobs_of_other_names_are_untouched(store: Store, story: Any, job: Job) -> None:
@@ -153,7 +180,7 @@ def test_other_jobs_of_other_names_are_untouched(store: Store, story: Any, job: 
 
 
 def test_version_is_tagged_with_what_it_stands_for(store: Store, story: Any) -> None:
-    enter(store, story, "one")
+    enter(store, story, "one", judge=deciding("champion", "better", news="those of May"))
     tags = store.client.get_model_version("sentiment", "1").tags
     expected = {
         "sweep_id": "one",
@@ -163,13 +190,16 @@ def test_version_is_tagged_with_what_it_stands_for(store: Store, story: Any) -> 
         "test": "0.7",
         "data_fingerprint": "train-print-validation-print-test-print",
         "verdict": "champion",
+        "reason": "better",
+        "replaces": "",
+        "news": "those of May",
     }
     assert {key: tags[key] for key in expected} == expected
 
 
 def test_status_lists_champion_then_challenger(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    enter(store, story, "two", scores=(0.6, 0.7))
+    enter(store, story, "two", "challenger")
     store.client.create_registered_model("somebody-elses")
     first, second = champions(store)
     assert (first.alias, first.version, second.alias, second.version) == ("champion", 1, "challenger", 2)
@@ -185,7 +215,7 @@ def test_status_lists_champion_then_challenger(store: Store, story: Any) -> None
 
 def test_model_belongs_to_the_run_of_its_job(store: Store, story: Any) -> None:
     run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
-    register(store, "one", story.job, story.tested(), run.id, never)
+    register(store, "one", story.job, story.tested(), run.id, deciding("champion"))
     assert store.client.get_model_version("sentiment", "1").run_id == run.id
     assert len(store.client.get_run(run.id).outputs.model_outputs) == 1
 
@@ -197,6 +227,7 @@ def test_model_states_its_requirements_and_holds_no_code_and_no_pickle(store: St
     assert {
         "data/data/bundle/bundle.json",
         "data/data/bundle/weights.safetensors",
+        "data/data/ledger/ledger.json",
         "requirements.txt",
     } <= files
     assert not [file for file in files if file.endswith((".py", ".pkl"))]

@@ -17,7 +17,7 @@ from pipeline.errors import TrackingError
 from pipeline.tracking.registry import register
 from pipeline.tracking.runs import SPOOL, SweepFacts
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import Story, make_facts, make_job, recording
+from tests.unit.tracking.conftest import Story, deciding, make_facts, make_job, recording
 from tests.unit.tracking.server import LATE_S, Fate, Row, Server, losing, serving
 
 pytestmark = pytest.mark.server
@@ -183,7 +183,7 @@ def test_winner_is_registered_once_though_replies_are_lost(
 
     with losing(server, fate) as (uri, asked):
         proxied = open_store(TrackingConfig(uri=uri))
-        registered = register(proxied, "winner", story.job, story.tested(), run_id, lambda *_: (1.0, 0.0))
+        registered = register(proxied, "winner", story.job, story.tested(), run_id, deciding("champion"))
         assert all(asked[endpoint] >= 1 for endpoint in lost), asked
     assert (registered.version, registered.alias) == (1, "champion")
     assert len(remote.client.search_model_versions("name = 'sentiment'")) == 1

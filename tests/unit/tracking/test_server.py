@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.config import TrackingConfig
 from pipeline.engine.bundle import read_bundle
-from pipeline.tracking.registry import champions, fetch, register
+from pipeline.lifecycle.ledger import Ledger, read_ledger
+from pipeline.tracking.registry import Champion, Verdict, champions, fetch, register
 from pipeline.tracking.runs import SweepFacts
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import recording
+from tests.unit.tracking.conftest import TASK, recording
 from tests.unit.tracking.server import serving
 
 pytestmark = pytest.mark.server
@@ -51,14 +52,23 @@ def test_sweep_is_recorded_and_resumed_over_http(remote: Store, facts: SweepFact
 
 
 def test_champion_travels_through_the_server(remote: Store, facts: SweepFacts, story: Any) -> None:
-    scores = iter([(0.8, 0.7)])
+    asked: list[int | None] = []
+    seen = Ledger(trained=(story.job.dataset.train.rows[0],))
+
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        asked.append(present and present.version)
+        assert missing is None
+        assert present is None or read_ledger(present.ledger, TASK).trained == story.job.dataset.train.rows[:1]
+        return Verdict(alias="champion", reason="the test says so", ledger=seen)
+
     for sweep in ("one", "two"):
         run = remote.client.create_run(remote.experiment_id)
-        registered = register(remote, sweep, story.job, story.tested(), run.info.run_id, lambda *_: next(scores))
+        registered = register(remote, sweep, story.job, story.tested(), run.info.run_id, judge)
     assert (registered.version, registered.alias) == (2, "champion")
     folder = fetch(remote, "sentiment")
     assert read_bundle(folder).record == read_bundle(story.bundle()).record
-    assert (folder.parent / "validation.jsonl").is_file()
+    assert (folder.parent / "ledger" / "ledger.json").is_file()
+    assert asked == [None, 1]
     assert [(version.name, version.version) for version in champions(remote)] == [("sentiment", 2)]
 
 
