@@ -10,7 +10,7 @@ A slice is addressed by the fingerprint of its rows. Reading checks it, so that 
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,12 +94,16 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
     """
     try:
         values = json.loads((folder / _FILE).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
+        described, history = values["slices"], tuple(Entry(**entry) for entry in values["history"])
+        added = tuple(values["added"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
         raise DataError(Fault(where=str(folder), value=str(error), rule=rule, remedy=remedy)) from error
     canonical = dataclasses.replace(task, fields={name: name for name in task.columns})
     slices = []
-    for one in values["slices"]:
+    for one in described:
         found = Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical))
         if found.digest != one["digest"]:
             where, rule = str(_slice_file(folder, one["digest"])), "has other rows than its name says"
@@ -109,8 +113,8 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
         trained=_read_rows(folder / _TRAINED, canonical),
         chosen=_read_rows(folder / _CHOSEN, canonical),
         slices=tuple(slices),
-        history=tuple(Entry(**entry) for entry in values["history"]),
-        added=tuple(values["added"]),
+        history=history,
+        added=added,
     )
 
 
@@ -168,8 +172,27 @@ def _write_rows(file: Path, rows: Iterable[Row]) -> None:
 
 
 def _read_rows(file: Path, canonical: TaskConfig) -> tuple[Row, ...]:
-    lines = enumerate(file.read_text("utf-8").splitlines(), start=1)
-    made = [row for number, line in lines for row in make_row(json.loads(line), canonical, f"{file}:{number}")]
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(_spoilt(str(file), f"cannot be read: {error}")) from error
+    made = [one for number, line in enumerate(lines, start=1) for one in _row(line, canonical, f"{file}:{number}")]
     if faults := [one for one in made if isinstance(one, Fault)]:
         raise DataError(faults)
     return tuple(row for row in made if isinstance(row, Row))
+
+
+def _row(line: str, canonical: TaskConfig, where: str) -> Iterator[Row | Fault]:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        yield _spoilt(where, "is not valid JSON")
+        return
+    if missing := [name for name in canonical.columns if name not in values]:
+        yield _spoilt(where, f"has no {' and no '.join(missing)}: it is no row of task {canonical.name}")
+    else:
+        yield from make_row(values, canonical, where)
+
+
+def _spoilt(where: str, rule: str) -> Fault:
+    return Fault(where=where, value="", rule=rule, remedy="Restore the file")

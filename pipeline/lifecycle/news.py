@@ -24,7 +24,8 @@ class News:
     edited: int
     """New rows whose `id` the champion has seen with another content."""
     gone: int
-    """Rows that the champion was trained on and that the data set has no more; they stay in its ledger."""
+    """Rows that the champion was trained on and that the data set has no more, edited ones aside; they stay in its
+    ledger."""
     leaked: int
     """Rows of train and validation that are evaluation rows, of any period: left out."""
     seen: int
@@ -64,7 +65,7 @@ class News:
 
 
 def news(
-    ledger: Ledger, dataset: Dataset, target: str, *, reserved: Iterable[Row] = (), quarantine: Collection[str] = ()
+    ledger: Ledger, dataset: Dataset, target: str, *, reserved: Sequence[Row] = (), quarantine: Collection[str] = ()
 ) -> News:
     """Find the new rows.
 
@@ -83,17 +84,22 @@ def news(
     train, validation = (_new(split.rows, known, quarantine) for split in (dataset.train, dataset.validation))
     kept = [[row for row in rows if input_key(row, target) not in held] for rows in (train, validation)]
     ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
-    now = {row.digest for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows}
-    everything = (*dataset.train.rows, *dataset.validation.rows, *dataset.test.rows)
+    edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
+    everything = [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
+    now = {row.digest for row in everything}
+    # Those that are known are counted too: equal rows leak no less.
+    own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
+    before = [_new(split.rows, own, quarantine) for split in (dataset.train, dataset.validation)]
+    tested = _new((*dataset.test.rows, *reserved), (), quarantine)
     return News(
         train=tuple(kept[0]),
         validation=tuple(kept[1]),
         evaluation=tuple(evaluation),
-        edited=sum(row.fields.get("id") in ids for row in (*kept[0], *kept[1]) if "id" in row.fields),
-        gone=sum(row.digest not in now for row in ledger.trained),
-        leaked=len(train) + len(validation) - len(kept[0]) - len(kept[1]),
-        seen=sum(input_key(row, target) in used for row in candidates),
-        quarantined=len({row.digest for row in everything if row.digest in quarantine}),
+        edited=len(edited),
+        gone=sum(row.digest not in now and row.fields.get("id") not in edited for row in ledger.trained),
+        leaked=sum(input_key(row, target) in held for rows in before for row in rows),
+        seen=sum(input_key(row, target) in used for row in tested),
+        quarantined=len(now & set(quarantine)),
     )
 
 
@@ -133,6 +139,10 @@ def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[
     for group in groups.values():
         ordered = sorted(group, key=lambda row: row.digest)
         chosen |= {row.digest for row in ordered[: max(1, round(len(group) * share))]}
+    for label in sorted(counts):  # one that always goes with a rarer one may have been passed over
+        with_it = [row.digest for row in rows if label in labels[row.digest]]
+        if chosen.isdisjoint(with_it):
+            chosen.add(min(with_it))
     return [row for row in rows if row.digest in chosen]
 
 

@@ -32,6 +32,8 @@ HOMES = {
     "sklearn": ("pipeline/tasks/metrics.py",),
     "seqeval": ("pipeline/tasks/metrics.py",),
     "sacrebleu": ("pipeline/tasks/metrics.py",),
+    "apscheduler": ("jobs/passes.py",),
+    "cronsim": ("pipeline/config/cron.py",),
 }
 """Where each framework may be imported, in whatever way: inside functions and for type checking too."""
 

@@ -24,6 +24,8 @@ BLOCKED = (
     "sklearn",
     "seqeval",
     "sacrebleu",
+    "apscheduler",
+    "cronsim",
     "rich",
     "optuna",
     "pandas",

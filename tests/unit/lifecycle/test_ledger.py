@@ -53,17 +53,24 @@ def test_a_ledger_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert [fields(found.trained), fields(found.chosen)] == [fields(LEDGER.trained), fields(LEDGER.chosen)]
     assert [(one.name, fields(one.rows)) for one in found.slices] == [(o.name, fields(o.rows)) for o in LEDGER.slices]
     assert [found.history, found.added] == [LEDGER.history, LEDGER.added]
-    assert found.known == LEDGER.known == {row.digest for row in map(row, ["one", "three", "four", "five", "seven"])} | {
-        row("two", "bad").digest,
-        row("six", "bad").digest,
-    }
+    assert (
+        found.known
+        == LEDGER.known
+        == {row.digest for row in map(row, ["one", "three", "four", "five", "seven"])}
+        | {
+            row("two", "bad").digest,
+            row("six", "bad").digest,
+        }
+    )
 
 
 def test_an_empty_ledger_is_read_back(tmp_path: Path) -> None:
     assert again(Ledger(trained=()), tmp_path) == Ledger(trained=())
 
 
-@pytest.mark.parametrize("text", ["žluťoučký kůň 馬 🐎", "a\u2028b\u2029c\x85d", "a\nb\r\nc\x0bd\x0ce\x1cf", "\x00\\u2028"])
+@pytest.mark.parametrize(
+    "text", ["žluťoučký kůň 馬 🐎", "a\u2028b\u2029c\x85d", "a\nb\r\nc\x0bd\x0ce\x1cf", "\x00\\u2028"]
+)
 def test_every_character_of_a_text_survives(tmp_path: Path, text: str) -> None:
     rows = (row(text), row("after it"))
     found = again(Ledger(trained=rows, chosen=rows, slices=(Slice(name=text, rows=rows),)), tmp_path)

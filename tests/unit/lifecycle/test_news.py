@@ -175,7 +175,11 @@ def test_the_digest_names_the_rows_of_each_split_whatever_their_order() -> None:
     one = digest(rows[:2], rows[2:4], rows[4:])
     assert len(one) == 16
     assert digest(rows[1::-1], rows[3:1:-1], rows[:3:-1]) == one
-    others = [digest(rows[:1], rows[2:4], rows[4:]), digest(rows[:2], rows[4:], rows[2:4]), digest(rows[:4], (), rows[4:])]
+    others = [
+        digest(rows[:1], rows[2:4], rows[4:]),
+        digest(rows[:2], rows[4:], rows[2:4]),
+        digest(rows[:4], (), rows[4:]),
+    ]
     assert len({one, *others}) == 4
 
 
@@ -215,13 +219,18 @@ def test_the_same_rows_are_replayed_in_any_order_and_another_share_adds_to_them(
     assert chosen < {row.digest for row in replayed(rows, 0.4, labels)}
 
 
-def test_every_label_is_replayed_where_rows_have_several() -> None:
-    names = ["PER", "LOC", "ORG", "DATE", "LAW"]
-    for seed in range(200):
-        chance = random.Random(seed)
-        rows = [row(f"{seed} {number}") for number in range(30)]
-        labels = {one.digest: chance.sample(names, chance.choice([0, 1, 1, 2, 3])) for one in rows}
+def test_a_label_that_always_goes_with_a_rarer_one_is_replayed_too() -> None:
+    sets = [[name, "all"] for name in "abcdef"] + [[name] for name in "abcdef"] * 3
+    for seed in range(20):
+        rows = [row(f"{seed} {number}") for number in range(len(sets))]
+        labels = {one.digest: some for one, some in zip(rows, sets, strict=True)}
         chosen = replayed(rows, 0.05, labels)
-        there = {label for some in labels.values() for label in some}
-        assert {label for one in chosen for label in labels[one.digest]} == there, seed
-        assert any(not labels[one.digest] for one in chosen) == any(not some for some in labels.values())
+        assert {label for one in chosen for label in labels[one.digest]} == {*"abcdef", "all"}, seed
+        assert {row.digest for row in replayed(rows[::-1], 0.05, labels)} == {row.digest for row in chosen}
+
+
+def test_a_row_without_labels_is_replayed_too() -> None:
+    rows, labels = labelled({"good": 30})
+    bare = [row(f"bare {number}") for number in range(20)]
+    chosen = replayed([*rows, *bare], 0.1, {**labels, **{one.digest: [] for one in bare}})
+    assert [len(chosen), sum(one in bare for one in chosen)] == [5, 2]
