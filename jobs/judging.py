@@ -81,6 +81,7 @@ class Judge:
     """Slice's name -> champion and challenger -> score."""
 
     def __call__(self, champion: Champion | None, missing: str | None) -> Verdict:
+        self.scores, self.baselines = {}, {}  # asked again, after an outage, beside another champion perhaps
         ledger = None
         gaps = [missing] if missing else []
         if champion is not None:
@@ -101,31 +102,40 @@ class Judge:
     def _evidence(self, champion: Champion | None, ledger: Ledger | None, gaps: list[str]) -> Evidence:
         past: list[SliceEvidence] = []
         if champion is not None and ledger is not None:
-            own = {input_key(row, self.target) for row in (*self.trained, *self.chosen)}
+            # Of the champion's too: a sweep may have trained it on rows of older slices.
+            seen = (*self.trained, *self.chosen, *ledger.trained, *ledger.chosen)
+            own = {input_key(row, self.target) for row in seen}
             for one in ledger.slices:
                 rows = [row for row in one.rows if input_key(row, self.target) not in own]
                 if rows:
-                    past.append(self._side_by_side(one.name, rows, champion.bundle))
+                    past.append(self._side_by_side(one.name, rows, champion, gaps))
                 else:
-                    gaps.append(f"slice {one.name}: the new version was trained on all of its rows")
+                    gaps.append(f"slice {one.name}: one of the two was trained on all of its rows")
         known = {one.digest for one in ledger.slices} if ledger else set()
         new = None
         if self.evaluation and Slice(name=self.period, rows=tuple(self.evaluation)).digest not in known:
-            bundle = champion.bundle if champion is not None and ledger is not None else None
-            new = self._side_by_side(self.period, self.evaluation, bundle)
+            beside = champion if ledger is not None else None
+            new = self._side_by_side(self.period, self.evaluation, beside, gaps)
         if gaps:  # nothing else counts, and what there is may have one side alone
             return Evidence(past=(), missing=gaps)
         return Evidence(past=past, new=new, first=champion is None)
 
-    def _side_by_side(self, name: str, rows: Sequence[Row], champion: Path | None) -> SliceEvidence:
+    def _side_by_side(
+        self, name: str, rows: Sequence[Row], champion: Champion | None, gaps: list[str]
+    ) -> SliceEvidence:
         ours = self.scorer(self.bundle, rows)
         self.scores[name] = {"challenger": ours.primary}
         self.baselines[name] = ours.baseline
         counts = None
         if champion is not None:
-            theirs = self.scorer(champion, rows)
-            self.scores[name]["champion"] = theirs.primary
-            counts = theirs.counts
+            try:
+                theirs = self.scorer(champion.bundle, rows)
+            except PipelineError as error:  # its checkpoint is gone, say
+                gap = f"version {champion.version} could not be scored again: {error}"
+                gaps += [gap] if gap not in gaps else []
+            else:
+                self.scores[name]["champion"] = theirs.primary
+                counts = theirs.counts
         return SliceEvidence(name=name, champion=counts, challenger=ours.counts, statistic=ours.statistic)
 
     def _ledger(self, ledger: Ledger | None) -> Ledger:

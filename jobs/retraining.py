@@ -74,10 +74,17 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         reserved=_reserved(past, ledger, task),
         quarantine=_quarantine(past, task),
     )
-    known = {"name": name, "registered_name": registered, "champion": champion, "bundle": bundle}
     here = Survey(
-        **known, ledger=ledger, news=found, outcome="nothing new", reason=found.line(), attempt=_attempt(config, found)
-    )  # type: ignore[arg-type]
+        name=name,
+        registered_name=registered,
+        champion=champion,
+        bundle=bundle,
+        ledger=ledger,
+        news=found,
+        outcome="nothing new",
+        reason=found.line(),
+        attempt=_attempt(config, found),
+    )
     if not found.count:
         return here
     if found.count < config.drift.min_new_rows:

@@ -25,8 +25,9 @@ class GateConfig:
     """Of each bound, taken one-sided: 0.95 lets a challenger that is worse by exactly the margin pass the slices of
     the past once in 20 times."""
     min_rows: int = 100
-    """Rows that each slice has to have, those of the past and the new one; a first champion needs none. What fewer rows could show is no margin of
-    2 points: at 100 rows a challenger that is as good passes one slice in under a fifth of the cases."""
+    """Rows that each slice has to have, those of the past and the new one; a first champion needs none. What fewer
+    rows could show is no margin of 2 points: at 100 rows a challenger that is as good passes one slice in under a
+    fifth of the cases."""
     gain: float | None = None
     """What is asked on the new slice. None: no gain, only that it is not shown to be worse. 0: that it is shown to be
     better. 0.01: that it is shown to be better by more than a point."""

@@ -60,7 +60,7 @@ def rollback(store: Store, name: str, reason: str, *, quarantine: bool = True) -
             remedy = "Run `make sweep` for it first"
             raise ConfigError(Fault(where="TASK", value=name, rule="has no champion", remedy=remedy))
         if _before(versions, present) is None:
-            rule = f"has no champion before version {present}: it is the first"
+            rule = f"has no champion before version {present}: it is the first, or those before it are gone"
             remedy = "Promote another one with `make sweep` or `make retrain`"
             raise ConfigError(Fault(where="TASK", value=name, rule=rule, remedy=remedy))
         if quarantine:
@@ -83,9 +83,8 @@ def _settle(client: MlflowClient, name: str) -> None:
     if champion is not None and ROLLED_BACK in _tags(versions, champion):
         before = _before(versions, champion)
         assert before is not None, "a rollback looks for it first"
-        _set(client, name, CHAMPION, before)
-        champion = before
-        _set(client, name, PREVIOUS, _before(versions, champion))
+        _set(client, name, PREVIOUS, _before(versions, before))
+        _set(client, name, CHAMPION, before)  # last, since it is what says that there is nothing left to do
     challengers = [int(one.version) for one in versions if one.tags.get(VERDICT) == CHALLENGER]
     if challengers:
         _set(client, name, CHALLENGER, max(challengers))
@@ -107,9 +106,9 @@ def _promote(client: MlflowClient, name: str, version: ModelVersion) -> None:
 
 
 def _before(versions: Sequence[ModelVersion], number: int) -> int | None:
-    """The champion that a champion replaced, and that was not rolled back itself."""
+    """The champion that a champion replaced, and that was not rolled back itself; None where it was deleted."""
     text = _tags(versions, number).get(REPLACES)
-    if not text:
+    if not text or int(text) not in [int(version.version) for version in versions]:
         return None
     return _before(versions, int(text)) if ROLLED_BACK in _tags(versions, int(text)) else int(text)
 

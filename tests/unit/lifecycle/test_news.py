@@ -104,7 +104,8 @@ def test_an_edit_of_a_row_without_an_id_is_one_new_row_and_one_gone() -> None:
 )
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_an_evaluation_row_that_comes_again_is_left_out(again: Row, split: str) -> None:
-    one = found(dataset(**{split: [row("new"), again]}))
+    new = [row("new"), again]
+    one = found(dataset(train=new) if split == "train" else dataset(validation=new))
     assert texts(getattr(one, split)) == ["new"]
     assert left_out(one) == {"leaked": 1}
     assert "; 1 left out since they are evaluation rows" in one.line()
@@ -161,7 +162,7 @@ def test_reserved_rows_that_the_champion_has_seen_do_not_join() -> None:
 def test_rows_that_come_twice_are_found_once() -> None:
     twice = [row("new"), row("new", origin="again:1")]
     for split in ("train", "validation", "test"):
-        one = found(dataset(**{split: twice}))
+        one = found(dataset(*(twice if name == split else () for name in ("train", "validation", "test"))))
         assert len({"train": one.train, "validation": one.validation, "test": one.evaluation}[split]) == 1
     assert len(found(dataset(test=twice[:1]), reserved=twice[1:]).evaluation) == 1
 

@@ -1,0 +1,311 @@
+"""Aliases are moved one at a time; wherever that is cut off, the next `settle` completes it. On a real SQLite store."""
+
+import itertools
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import TrackingConfig
+from pipeline.errors import ConfigError
+from pipeline.lifecycle.ledger import Ledger
+from pipeline.tracking.promotion import rollback, settle
+from pipeline.tracking.registry import Champion, Verdict, register
+from pipeline.tracking.run import create_run
+from pipeline.tracking.store import Store, open_store
+from tests.unit.tracking.conftest import Story, make_job
+
+NAME = "sentiment"
+WRITES = ("set_", "delete_", "create_")
+Act = Callable[[Store], object]
+
+
+class Killed(BaseException):
+    """A process that is no more."""
+
+
+@dataclass
+class Cutting:
+    """A client that dies when it has written so many times."""
+
+    client: Any
+    after: int
+    writes: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self.client, name)
+
+        def write(*args: Any, **options: Any) -> Any:
+            found = call(*args, **options)
+            self.writes.append(name)
+            if len(self.writes) == self.after:
+                raise Killed
+            return found
+
+        return write if name.startswith(WRITES) else call
+
+
+def add(store: Store, replaces: int | None, verdict: str = "champion") -> int:
+    """Create a version as `register` does, and settle nothing."""
+    tags = {"verdict": verdict, "reason": "the test says so", "replaces": str(replaces or "")}
+    return int(store.client.create_model_version(NAME, source="nowhere", tags=tags).version)
+
+
+def champions(store: Store, count: int) -> None:
+    """Make so many versions champion, one after the other."""
+    store.client.create_registered_model(NAME)
+    for number in range(count):
+        add(store, number or None)
+        settle(store, NAME)
+
+
+def aliases(store: Store) -> dict[str, int]:
+    return {alias: int(number) for alias, number in store.client.get_registered_model(NAME).aliases.items()}
+
+
+def tags(store: Store, number: int) -> dict[str, str]:
+    return dict(store.client.get_model_version(NAME, str(number)).tags)
+
+
+def everything(store: Store) -> Any:
+    found = store.client.search_model_versions(f"name = '{NAME}'")
+    return aliases(store), {version.version: dict(version.tags) for version in found}
+
+
+def cut_off(database: Path, folder: Path, prepare: Act, act: Act, complete: Act) -> list[Any]:
+    """Do it on a store of its own for every write that can be the last; what is there at the end of each.
+
+    The first is that of the one that nothing cut off.
+    """
+    found: list[Any] = []
+    for after in itertools.count():
+        shutil.copy(database, folder / f"{after}.db")
+        store = open_store(TrackingConfig(uri=f"sqlite:///{folder}/{after}.db", artifacts=str(folder)))
+        prepare(store)
+        client = Cutting(store.client, after)
+        try:
+            act(replace(store, client=client))  # type: ignore[arg-type]
+        except Killed:
+            complete(store)
+        else:
+            if after:  # it did not come to so many
+                return found
+        found.append(everything(store))
+    raise AssertionError
+
+
+def test_the_champion_before_is_previous_before_the_new_one_is_champion(store: Store) -> None:
+    champions(store, 1)
+    add(store, 1)
+    with pytest.raises(Killed):
+        settle(replace(store, client=Cutting(store.client, 1)), NAME)  # type: ignore[arg-type]
+    assert aliases(store) == {"champion": 1, "previous": 1}
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 2, "previous": 1}
+
+
+def test_a_settled_name_is_written_to_no_more(store: Store) -> None:
+    champions(store, 2)
+    add(store, 2, "challenger")
+    settle(store, NAME)
+    client = Cutting(store.client, -1)
+    settle(replace(store, client=client), NAME)  # type: ignore[arg-type]
+    assert client.writes == []
+    assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
+
+
+@pytest.mark.parametrize(
+    ("before", "judged_against", "end", "writes"),
+    [
+        (0, [None], {"champion": 1}, 2),
+        (2, [2], {"champion": 3, "previous": 2}, 3),
+        (2, [1], {"champion": 2, "previous": 1, "challenger": 3}, 3),
+        (1, [1, 1], {"champion": 2, "previous": 1, "challenger": 3}, 6),
+    ],
+    ids=["the first", "the third", "one that comes too late", "two at once"],
+)
+def test_a_promotion_that_is_cut_off_anywhere_is_completed(
+    empty_database: Path,
+    tmp_path: Path,
+    before: int,
+    judged_against: list[int | None],
+    end: dict[str, int],
+    writes: int,
+) -> None:
+    def prepare(store: Store) -> None:
+        champions(store, before)
+        for one in judged_against:
+            add(store, one)
+
+    def act(store: Store) -> None:
+        settle(store, NAME)
+
+    found = cut_off(empty_database, tmp_path, prepare, act, act)
+    assert found[0][0] == end
+    assert found == [found[0]] * (1 + writes)
+
+
+def test_a_version_judged_beside_a_champion_that_is_none_any_more_becomes_challenger(store: Store) -> None:
+    champions(store, 2)
+    add(store, 1)
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
+    assert tags(store, 3)["verdict"] == "challenger"
+    assert tags(store, 3)["reason"] == "it was judged beside version 1, and version 2 has become champion since"
+
+
+def test_of_two_first_versions_one_is_champion(store: Store) -> None:
+    store.client.create_registered_model(NAME)
+    add(store, None)
+    add(store, None)
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 1, "challenger": 2}
+    assert tags(store, 2)["reason"] == "it was judged beside no champion, and version 1 has become champion since"
+
+
+def enter(uri: str, folder: Path, sweep: str, both: Barrier, ends: "Queue[tuple[str, int, str]]") -> None:
+    """Register a version in a process of its own, judged when the other one is too."""
+    store = open_store(TrackingConfig(uri=uri, artifacts=str(folder / "mlartifacts")))
+    story = Story(job=make_job(), folder=folder / sweep)
+
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        assert present is not None
+        assert present.version == 1
+        both.wait(90)
+        return Verdict(alias="champion", reason="better", ledger=Ledger(trained=()))
+
+    run = create_run(store, "job", {"kind": "job", "sweep_id": sweep})
+    found = register(store, sweep, story.job, story.tested(), run.id, judge)
+    ends.put((found.alias, found.version, found.reason))
+
+
+def test_of_two_processes_that_promote_at_once_one_wins(store: Store, story: Story, tmp_path: Path) -> None:
+    def judge(present: Champion | None, missing: str | None) -> Verdict:
+        return Verdict(alias="champion", reason="the first", ledger=Ledger(trained=()))
+
+    run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
+    register(store, "one", story.job, story.tested(), run.id, judge)
+    spawn = multiprocessing.get_context("spawn")
+    both, ends = spawn.Barrier(2), spawn.Queue()
+    processes = [
+        spawn.Process(target=enter, args=(store.uri, tmp_path, sweep, both, ends)) for sweep in ("two", "three")
+    ]
+    for process in processes:
+        process.start()
+    found = sorted(ends.get(timeout=120) for _ in processes)  # champion, then challenger
+    for process in processes:
+        process.join(60)
+    # The version that was there first wins, whoever had the lock first: `settle` takes them in their order.
+    late = "it was judged beside version 1, and version 2 has become champion since"
+    assert [one[:2] for one in found] in ([("challenger", 3), ("champion", 2)], [("champion", 2), ("challenger", 3)])
+    assert (tags(store, 2)["verdict"], tags(store, 3)["verdict"]) == ("champion", "challenger")
+    assert tags(store, 3)["reason"] == late
+    assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
+
+
+def test_a_rollback_makes_the_champion_before_champion_again(store: Store) -> None:
+    champions(store, 3)
+    done = rollback(store, NAME, "it fails on dates")
+    assert (done.name, done.withdrawn, done.champion) == (NAME, 3, 2)
+    assert aliases(store) == {"champion": 2, "previous": 1}
+    assert tags(store, 3)["rolled_back"] == "it fails on dates"
+    assert tags(store, 3)["quarantine"] == "true"
+
+
+def test_a_rollback_without_quarantine_leaves_the_rows_free(store: Store) -> None:
+    champions(store, 2)
+    rollback(store, NAME, "it is slow", quarantine=False)
+    assert "quarantine" not in tags(store, 2)
+    assert "rolled_back" in tags(store, 2)
+
+
+def test_a_version_that_was_rolled_back_is_never_promoted_again(store: Store) -> None:
+    champions(store, 2)
+    rollback(store, NAME, "it is bad")
+    store.client.delete_model_version_tag(NAME, "2", "moved")  # even if its promotion looks unfinished
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 1}
+    add(store, 2)  # nor is one that was judged beside it
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 1, "challenger": 3}
+    add(store, 1)
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 4, "previous": 1, "challenger": 3}
+
+
+def test_a_second_rollback_goes_back_twice(store: Store) -> None:
+    champions(store, 3)
+    rollback(store, NAME, "bad")
+    done = rollback(store, NAME, "bad too")
+    assert (done.withdrawn, done.champion) == (2, 1)
+    assert aliases(store) == {"champion": 1}
+
+
+def test_a_rollback_steps_over_a_version_that_was_rolled_back_before(store: Store) -> None:
+    champions(store, 2)
+    rollback(store, NAME, "bad")  # of 2
+    add(store, 1)
+    settle(store, NAME)
+    add(store, 3)
+    settle(store, NAME)
+    assert aliases(store) == {"champion": 4, "previous": 3}
+    rollback(store, NAME, "bad too")
+    assert aliases(store) == {"champion": 3, "previous": 1}
+
+
+def test_a_promotion_that_waits_is_made_before_a_rollback_and_is_what_it_withdraws(store: Store) -> None:
+    champions(store, 1)
+    add(store, 1)
+    assert rollback(store, NAME, "bad").withdrawn == 2
+    assert aliases(store) == {"champion": 1}
+
+
+@pytest.mark.parametrize(
+    ("count", "end", "writes"),
+    [(2, {"champion": 1}, 4), (3, {"champion": 2, "previous": 1}, 4)],
+)
+def test_a_rollback_that_is_cut_off_anywhere_is_completed(
+    empty_database: Path, tmp_path: Path, count: int, end: dict[str, int], writes: int
+) -> None:
+    whole, unbegun, *others = cut_off(
+        empty_database,
+        tmp_path,
+        lambda store: champions(store, count),
+        lambda store: rollback(store, NAME, "bad"),
+        lambda store: settle(store, NAME),
+    )
+    assert whole[0] == end
+    # The first write puts the version's rows in quarantine. Nothing was withdrawn yet, and the user is to ask again.
+    assert unbegun[0] == {"champion": count, "previous": count - 1}
+    assert others == [whole] * (writes - 1)
+
+
+def test_without_a_champion_before_it_there_is_no_way_back_and_nothing_is_changed(store: Store) -> None:
+    champions(store, 1)
+    before = everything(store)
+    with pytest.raises(ConfigError, match=r"TASK: 'sentiment' has no champion before version 1.*make retrain"):
+        rollback(store, NAME, "bad")
+    assert everything(store) == before
+
+
+def test_without_a_champion_there_is_nothing_to_roll_back(store: Store) -> None:
+    store.client.create_registered_model(NAME)
+    add(store, None, "challenger")
+    with pytest.raises(ConfigError, match=r"TASK: 'sentiment' has no champion\. Run `make sweep`"):
+        rollback(store, NAME, "bad")
+
+
+def test_a_version_that_was_deleted_by_hand_is_not_gone_back_to(store: Store) -> None:
+    champions(store, 3)
+    store.client.delete_model_version(NAME, "2")
+    with pytest.raises(ConfigError, match="has no champion before version 3.*are gone"):
+        rollback(store, NAME, "bad")
+    add(store, 3)
+    settle(store, NAME)  # and nothing is in the way of the next
+    assert aliases(store) == {"champion": 4, "previous": 3}
