@@ -168,7 +168,9 @@ def _slice_file(folder: Path, digest: str) -> Path:
 
 def _write_rows(file: Path, rows: Iterable[Row]) -> None:
     # ASCII, so that no character inside a text is taken for the end of a line.
-    file.write_text("".join(json.dumps(dict(row.fields)) + "\n" for row in rows), "utf-8")
+    text = "".join(json.dumps(dict(row.fields)) + "\n" for row in rows)
+    # Never empty: an upload without a length is sent in chunks, which not every proxy before a server passes on.
+    file.write_text(text or "\n", "utf-8")
 
 
 def _read_rows(file: Path, canonical: TaskConfig) -> tuple[Row, ...]:
@@ -176,7 +178,9 @@ def _read_rows(file: Path, canonical: TaskConfig) -> tuple[Row, ...]:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(_spoilt(str(file), f"cannot be read: {error}")) from error
-    made = [one for number, line in enumerate(lines, start=1) for one in _row(line, canonical, f"{file}:{number}")]
+    made = [
+        one for number, line in enumerate(lines, start=1) if line for one in _row(line, canonical, f"{file}:{number}")
+    ]
     if faults := [one for one in made if isinstance(one, Fault)]:
         raise DataError(faults)
     return tuple(row for row in made if isinstance(row, Row))

@@ -8,7 +8,7 @@ then do both become champion: the move of an alias names the champion that it wa
 """
 
 import contextlib
-import secrets
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
                 f"Another process holds {file} for {patience_s:g} s. Stop it, and try again."
             ) from error
         return
-    mine = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    mine = f"{socket.gethostname()}-{os.getpid()}"  # the same when it is tried again after an outage
     _take(store, name, mine, time.monotonic() + patience_s)
     try:
         yield
@@ -55,7 +55,7 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
 def _take(store: Store, name: str, mine: str, deadline: float) -> None:
     while True:
         holder = _holder(store, name)
-        if holder is None:
+        if holder in (None, mine):
             store.client.set_registered_model_tag(name, _LEASE, f"{mine} {time.time() + _LEASE_S:.0f}")
             time.sleep(_SETTLE_S)
             if _holder(store, name) == mine:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TrackingError
 from pipeline.lifecycle.ledger import Ledger
+from pipeline.tracking.lock import exclusive
 from pipeline.tracking.promotion import rollback, settle
 from pipeline.tracking.registry import Champion, Verdict, register
 from pipeline.tracking.run import create_run
@@ -198,15 +199,30 @@ def test_of_two_processes_that_promote_at_once_one_wins(store: Store, story: Sto
     ]
     for process in processes:
         process.start()
-    found = sorted(ends.get(timeout=120) for _ in processes)  # champion, then challenger
+    found = sorted(ends.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(60)
-    # The version that was there first wins, whoever had the lock first: `settle` takes them in their order.
+    # The version that is there first wins, whoever has the lock first: `settle` takes them in their order.
     late = "it was judged beside version 1, and version 2 has become champion since"
-    assert [one[:2] for one in found] in ([("challenger", 3), ("champion", 2)], [("champion", 2), ("challenger", 3)])
+    assert found == [("challenger", 3, late), ("champion", 2, "better")]
     assert (tags(store, 2)["verdict"], tags(store, 3)["verdict"]) == ("champion", "challenger")
-    assert tags(store, 3)["reason"] == late
     assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
+
+
+@pytest.mark.parametrize("act", [settle, lambda store, name: rollback(store, name, "bad")], ids=["settle", "rollback"])
+def test_nothing_is_moved_while_somebody_else_holds_the_lock(
+    store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[Store, str], object]
+) -> None:
+    champions(store, 2)
+    add(store, 2)
+    before = everything(store)
+    with exclusive(store, NAME):
+        for wait in ("_LEASE_S", "_SETTLE_S"):
+            monkeypatch.setattr(f"pipeline.tracking.lock.{wait}", 0.0)
+        waiting = replace(store, config=replace(store.config, patience_s=0.2))
+        with pytest.raises(TrackingError, match=r"Another process holds .*sentiment\.lock for 0\.2 s"):
+            act(waiting, NAME)
+    assert everything(store) == before
 
 
 def test_a_rollback_makes_the_champion_before_champion_again(store: Store) -> None:
@@ -304,7 +320,7 @@ def test_without_a_champion_there_is_nothing_to_roll_back(store: Store) -> None:
 def test_a_version_that_was_deleted_by_hand_is_not_gone_back_to(store: Store) -> None:
     champions(store, 3)
     store.client.delete_model_version(NAME, "2")
-    with pytest.raises(ConfigError, match="has no champion before version 3.*are gone"):
+    with pytest.raises(ConfigError, match=r"has no champion before version 3.*are gone"):
         rollback(store, NAME, "bad")
     add(store, 3)
     settle(store, NAME)  # and nothing is in the way of the next

@@ -1,0 +1,144 @@
+"""`make retrain` and `make rollback`, whole: what is promoted, what is stopped and why, and what stays as it was."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.commands.corpus import Row, journey, opinion, rows
+from tests.commands.workplace import Done, Workplace
+
+pytestmark = pytest.mark.commands
+
+GATE = "gate.min_rows=20 gate.margin=0.2 drift.min_new_rows=10 tracking.patience_s=5"
+QUICK = "engine.batch_size=8 engine.learning_rate=0.01 engine.head_dropout=0"
+
+
+def splits(task: str, made: list[Row]) -> dict[str, list[Row]]:
+    """Half to train on, a quarter to choose by, a quarter to judge by."""
+    cut, end = len(made) // 2, len(made) * 3 // 4
+    return {
+        f"{task}/train.jsonl": made[:cut],
+        f"{task}/validation.jsonl": made[cut:end],
+        f"{task}/test.jsonl": made[end:],
+    }
+
+
+def mixed(count: int) -> list[Row]:
+    """Opinions of a label that was not there before."""
+    draw = random.Random(7)
+    words = ["so-so", "middling", "half", "average", "mixed", "even"]
+    return [{"text": f"the {' '.join(draw.sample(words, 3))} thing {i}", "label": "mixed"} for i in range(count)]
+
+
+class Place:
+    """A place where both tasks have a champion."""
+
+    def __init__(self, root: Path, checkpoint: str) -> None:
+        self.place = Workplace(root)
+        self.checkpoint = checkpoint
+        self.old = rows(opinion, 240, seed=1)
+        self.place.write({**splits("intent", self.old), **splits("ner/news", rows(journey, 80, seed=2))})
+        done = self.command("sweep", "TASKS=intent,ner", "TRIALS=1", "EPOCHS=8")
+        assert done.code == 0, done.out + done.err
+
+    def command(self, name: str, *words: str, args: str = "", environment: dict[str, str] | None = None) -> Done:
+        given = f"search.space.engine.learning_rate=null search.space.method.width=null {QUICK} {GATE}"
+        given = f"{given} {args}" if name != "rollback" else args
+        where = [] if name == "rollback" else [f"DATA={self.place.data}", f"CHECKPOINT={self.checkpoint}"]
+        given = given.replace(" drift.min_new_rows=10", "") if name == "sweep" else given
+        return self.place.make(name, *words, *where, f"ARGS={given}", environment=environment)
+
+    def retrain(self, args: str = "") -> Done:
+        return self.command("retrain", "TASKS=intent", "EPOCHS=4", args=args)
+
+    def replace(self, made: list[Row]) -> None:
+        """The next period of intent: nothing but these rows."""
+        self.place.write(splits("intent", made))
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.place.cwd}/mlflow.db")
+
+    def aliases(self, name: str = "intent") -> dict[str, int]:
+        return {alias: int(number) for alias, number in self.client.get_registered_model(name).aliases.items()}
+
+    def tags(self, version: int) -> dict[str, str]:
+        return dict(self.client.get_model_version("intent", str(version)).tags)
+
+    def passes(self) -> list[dict[str, Any]]:
+        """The verdicts of the last pass."""
+        files = sorted(self.place.cwd.glob("mlartifacts/**/passes.json"), key=lambda file: file.stat().st_mtime_ns)
+        table = json.loads(files[-1].read_text("utf-8"))
+        return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+@pytest.fixture
+def place(tmp_path: Path, checkpoints: dict[str, str]) -> Place:
+    return Place(tmp_path, checkpoints["bert"])
+
+
+def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions_stay(place: Place) -> None:
+    asked = ["predict", "TASK=ner", "TEXT=anna went from paris to rome and ben"]
+    before = place.place.make(*asked).out
+    again = place.retrain()
+    assert again.code == 0, again.out + again.err
+    assert place.passes()[0]["decision"] == "nothing new" and place.aliases() == {"champion": 1}
+
+    random.Random(5).shuffle(made := rows(opinion, 80, seed=3)[:60] + mixed(60))
+    place.replace(made)
+    done = place.retrain("challenger.replay=1 challenger.rate=1 'hook.command=\"cat > told.json\"'")
+    assert done.code == 0, done.out + done.err
+    (verdict,) = place.passes()
+    assert verdict["decision"] == "promoted", done.out
+    assert place.aliases() == {"champion": 2, "previous": 1}
+    assert "new label: mixed" in done.out
+    told = json.loads((place.place.cwd / "told.json").read_text("utf-8"))
+    assert (told["event"], told["version"], told["replaces"]) == ("promoted", 2, 1)
+    answer = json.loads(place.place.make("predict", "TASK=intent", "TEXT=the so-so half average thing").out)
+    assert set(answer["scores"]) == {"negative", "positive", "mixed"} and answer["label"] == "mixed"
+    assert place.place.make(*asked).out == before
+    (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "promoted"]
+    assert run.data.tags["reason"] == verdict["reason"] and "continual/average_accuracy" in run.data.metrics
+    assert "promoted" in run.data.tags["mlflow.note.content"]
+    names = {file.name for file in place.place.cwd.glob(f"mlartifacts/{run.info.run_id}/**/*")}
+    assert {"checks.json", "rows.json", "drift.json", "continual.json", "continual.png", "news.json"} <= names
+
+    back = place.command("rollback", "TASK=intent", 'REASON=it\'s "mixed", $HOME', args="")
+    assert back.code == 0, back.out + back.err
+    assert place.aliases() == {"champion": 1}
+    assert place.tags(2)["rolled_back"] == 'it\'s "mixed", $HOME'
+    assert place.command("rollback", "TASK=intent", "REASON=x").code == 2  # there is none before the first
+    assert place.retrain().code == 0
+    assert "in quarantine" in place.passes()[0]["reason"]
+    assert place.aliases() == {"champion": 1}
+
+
+def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
+    other = {"positive": "negative", "negative": "positive"}
+    flipped = [{**row, "label": other[row["label"]]} for row in rows(opinion, 120, seed=4)]
+    place.replace(flipped)
+    done = place.retrain("challenger.rate=1")
+    assert done.code == 0, done.out + done.err
+    (verdict,) = place.passes()
+    assert verdict["decision"] == "rejected" and verdict["reason"].startswith("slice "), done.out
+    assert "more than the margin of 20" in verdict["reason"]
+    assert place.aliases() == {"champion": 1, "challenger": 2}
+    assert place.retrain("challenger.rate=1").code == 0
+    assert place.passes()[0]["decision"] == "judged before"
+
+    leaks = [{**row, "text": row["text"].upper()} for row in place.old[180:]]  # the champion's evaluation rows
+    place.place.write({"intent/train.jsonl": [*leaks, *rows(opinion, 5, seed=9)]})
+    assert place.retrain().code == 0
+    assert "left out since they are evaluation rows" in place.passes()[0]["reason"] or "new row" in done.out
+
+    place.place.write({"intent/train.jsonl": []})
+    empty = place.retrain()
+    assert empty.code == 2 and "train.jsonl" in empty.err and "has no rows" in empty.err
+    place.place.write({"intent/train.jsonl": [{"body": "good", "label": "positive"}]})
+    changed = place.retrain()
+    assert changed.code == 2 and "train.jsonl:1" in changed.err and "text" in changed.err
+    assert place.aliases() == {"champion": 1, "challenger": 2}
