@@ -125,7 +125,7 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     assert done.code == 0, done.out + done.err
     (verdict,) = place.passes()
     assert verdict["decision"] == "rejected" and verdict["reason"].startswith("slice "), done.out
-    assert "more than the margin of 20" in verdict["reason"]
+    assert "worse by" in verdict["reason"] and "the margin of 20" in verdict["reason"]
     assert place.aliases() == {"champion": 1, "challenger": 2}
     assert place.retrain("challenger.rate=1").code == 0
     assert place.passes()[0]["decision"] == "judged before"
