@@ -126,9 +126,9 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
 
     Where there is no champion the floor alone decides, on however few rows: there is nothing to be worse than. Where
     there is one but no slice of the past, nothing shows that what was good stays good, and the challenger is stopped: a
-    caller that has the champion's validation rows alone gives them as a slice of the past. Without a new slice the past alone decides, unless a
-    gain is asked. The same evidence always gives the same decision; neither the order of the rows nor that of the
-    slices changes it.
+    caller that has the champion's validation rows alone gives them as a slice of the past. Without a new slice the past
+    alone decides, unless a gain is asked. The same evidence always gives the same decision; neither the order of the
+    rows nor that of the slices changes it.
 
     Args:
         evidence: Per-row results of both.
