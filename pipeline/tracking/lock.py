@@ -10,6 +10,7 @@ then do both become champion: the move of an alias names the champion that it wa
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -43,7 +44,8 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
                 f"Another process holds {file} for {patience_s:g} s. Stop it, and try again."
             ) from error
         return
-    mine = f"{socket.gethostname()}-{os.getpid()}"  # the same when it is tried again after an outage
+    # The same when it is tried again after an outage.
+    mine = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
     _take(store, name, mine, time.monotonic() + patience_s)
     try:
         yield

@@ -253,7 +253,7 @@ def test_trials_of_several_workers_end_as_those_of_one_also_when_a_worker_is_kil
     folder = tmp_path / "trials" / "a-01"
     assert (folder / "killed").exists()
     assert [len(lines(folder, rank)) for rank in (0, 1)] == [4, 4]  # no epoch was trained twice
-    assert len({*lines(folder, 0), *lines(folder, 1)}) == 4  # two workers, and two others after the kill
+    assert len({*lines(folder, 0), *lines(folder, 1)}) >= 4  # two workers, and others after the kill
     assert len(several.processes) < 8  # of all trials: a group stays for those that come next
     wait_until_freed(cpus=2)
 
