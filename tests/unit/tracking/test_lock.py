@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.synchronize import Event
@@ -155,8 +156,12 @@ def test_holder_of_a_lease_that_lasts_too_long_is_named(remote: Store, monkeypat
     with exclusive(remote, NAME):
         holder = str(lease(remote)).partition(" ")[0]
         monkeypatch.setattr("pipeline.tracking.lock._SETTLE_S", 0.0)
-        with pytest.raises(TrackingError, match=f"{holder} holds the lease of sentiment.*delete.*tag `lease`"):
-            ExitStack().enter_context(exclusive(impatient(remote, monkeypatch), NAME))
+        other = exclusive(impatient(remote, monkeypatch), NAME)
+        with (
+            ThreadPoolExecutor(1) as pool,
+            pytest.raises(TrackingError, match=f"{holder} holds the lease of sentiment.*delete.*tag `lease`"),
+        ):
+            pool.submit(other.__enter__).result()
 
 
 @pytest.mark.server
