@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import TrackingError
 from pipeline.tracking.store import Store
@@ -50,15 +51,17 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if _holder(store, name) == mine:
-            store.client.delete_registered_model_tag(name, _LEASE)
+        with contextlib.suppress(MlflowException):  # else its time runs out
+            if _holder(store, name) == mine:
+                store.client.delete_registered_model_tag(name, _LEASE)
 
 
 def _take(store: Store, name: str, mine: str, deadline: float) -> None:
     while True:
         holder = _holder(store, name)
         if holder in (None, mine):
-            store.client.set_registered_model_tag(name, _LEASE, f"{mine} {time.time() + _LEASE_S:.0f}")
+            with contextlib.suppress(MlflowException):  # of two claims at once the server may refuse one
+                store.client.set_registered_model_tag(name, _LEASE, f"{mine} {time.time() + _LEASE_S:.0f}")
             time.sleep(_SETTLE_S)
             if _holder(store, name) == mine:
                 return
