@@ -65,8 +65,9 @@ def _take(store: Store, name: str, mine: str, deadline: float) -> None:
             time.sleep(_SETTLE_S)
             if _holder(store, name) == mine:
                 return
-        elif time.monotonic() > deadline:
-            raise TrackingError(f"{holder} holds the lease of {name}. Stop it, or delete the model's tag `{_LEASE}`.")
+        if time.monotonic() > deadline:
+            who = "Nobody is let to hold" if holder in (None, mine) else f"{holder} holds"
+            raise TrackingError(f"{who} the lease of {name}. Stop it, or delete the model's tag `{_LEASE}`.")
         time.sleep(_POLL_S)
 
 

@@ -119,6 +119,9 @@ def test_a_settled_name_is_written_to_no_more(store: Store) -> None:
     settle(replace(store, client=client), NAME)
     assert client.writes == []
     assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
+    add(store, 2, "challenger")
+    settle(store, NAME)
+    assert aliases(store)["challenger"] == 4
 
 
 @pytest.mark.parametrize(
