@@ -4,7 +4,6 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -102,19 +101,16 @@ def run_comparison(
         workspace: Has a folder for each of the two phases.
         console: Where it is shown.
     """
-    from jobs.searching import facts_of, run_search
+    from jobs.searching import open_recorder, run_search
     from pipeline.reports import plots
     from pipeline.reports.comparison import comparison_markdown, comparison_records, comparison_table
     from pipeline.reports.results import SweepResults
-    from pipeline.tracking.runs import SweepRecorder
     from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking)
     jobs = [job for contest in contests for job in (contest.search, *contest.repeats)]
     results = SweepResults()
-    facts = facts_of(config, prepared, jobs, workspace.id)
-    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
-    with SweepRecorder(store, facts, workspace.folder, tell=tell) as recorder:
+    with open_recorder(config, prepared, jobs, workspace, store, console) as recorder:
         folder = workspace.folder / "search"
         first = run_search(config, config.search, prepared, folder, results, recorder, console)
         won = {winner.trial.job: winner for winner in first.winners}

@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +89,27 @@ def read_config(name: str, cls: type[T], arguments: list[str]) -> T:
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def read_prefixed(
+    name: str, cls: type[T], arguments: Sequence[str], prefix: str, as_written: Callable[[Fault], Fault]
+) -> T:
+    """Read the settings of a command that takes those of another one too, and tells its own by a prefix.
+
+    Args:
+        name: As in `read_config`, like the class.
+        cls: See above.
+        arguments: Its own overrides, with the prefix.
+        prefix: `submit.`, for instance.
+        as_written: Names the key of a fault as the user writes it.
+
+    Raises:
+        ConfigError: With the keys as the user writes them.
+    """
+    try:
+        return read_config(name, cls, [argument.removeprefix(prefix) for argument in arguments])
+    except ConfigError as error:
+        raise ConfigError([as_written(fault) for fault in error.faults]) from error
 
 
 def _as_typed(fault: Fault) -> Fault:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from pipeline.adapters.checkpoint import Checkpoint, open_checkpoint
 from pipeline.bank.predictor import Predictor
-from pipeline.config import GateConfig
+from pipeline.config import GateConfig, TaskConfig
 from pipeline.data.rows import Row
 from pipeline.engine.bundle import read_bundle
 from pipeline.errors import PipelineError
@@ -25,16 +25,15 @@ class Scorer:
     """Scores bundles on rows, by the task as it is now, on the checkpoint that is resident."""
 
     def __init__(self, checkpoint: Checkpoint, base: PreTrainedModel, task: Task) -> None:
-        self._checkpoint, self._base, self._task = checkpoint, base, task
+        self._task = task
+        self._predictors = {checkpoint.sha256: Predictor(checkpoint, base)}
 
     def __call__(self, bundle: Path, rows: Sequence[Row]) -> Scores:
         """Answer the rows and compare."""
         record = read_bundle(bundle).record
-        if record.checkpoint_sha256 == self._checkpoint.sha256:
-            predictor = Predictor(self._checkpoint, self._base)
-        else:  # a champion on another checkpoint
-            predictor = Predictor(open_checkpoint(record.checkpoint))
-        return self._task.score(rows, predictor.answer(bundle, rows))
+        if record.checkpoint_sha256 not in self._predictors:  # a champion on another checkpoint
+            self._predictors[record.checkpoint_sha256] = Predictor(open_checkpoint(record.checkpoint))
+        return self._task.score(rows, self._predictors[record.checkpoint_sha256].answer(bundle, rows))
 
     def ledger_of(self, champion: Champion) -> Ledger:
         """Read what the champion has seen.
@@ -43,10 +42,17 @@ class Scorer:
             PipelineError: The task is another one now, or the ledger cannot be read.
         """
         before, now = read_bundle(champion.bundle).record.task, self._task.config
-        if (before.kind, set(before.columns)) != (now.kind, set(now.columns)):
-            was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
-            raise PipelineError(f"the task was {was} and is {is_} now")
+        if changed := task_change(before, now):
+            raise PipelineError("the task was {} and is {} now".format(*changed))
         return read_ledger(champion.ledger, now)
+
+
+def task_change(before: TaskConfig, now: TaskConfig) -> tuple[str, str] | None:
+    """Say what a task was and what it is now, where rows and answers of the two cannot be compared."""
+    if (before.kind, set(before.columns)) == (now.kind, set(now.columns)):
+        return None
+    was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
+    return was, is_
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -57,21 +56,19 @@ def run_pass(
 ) -> None:
     """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do."""
     from jobs.preparation import Prepared
-    from jobs.searching import facts_of, run_search
-    from jobs.verdicts import record_pass, settle_pass
-    from pipeline.reports.passes import PassRow, passes_table
+    from jobs.searching import open_recorder, run_search
+    from jobs.verdicts import record_pass, settle_pass, untrained
+    from pipeline.reports.passes import passes_table
     from pipeline.reports.results import SweepResults
-    from pipeline.tracking.runs import SweepRecorder
 
     jobs = [found.job for found in surveys if found.job is not None]
-    loaded = {"checkpoint": resident.checkpoint, "tokenizer": resident.tokenizer, "base": resident.base}
-    prepared = Prepared(**loaded, jobs=jobs, slots=slots)
+    prepared = Prepared(
+        checkpoint=resident.checkpoint, tokenizer=resident.tokenizer, base=resident.base, jobs=jobs, slots=slots
+    )
     results = SweepResults()
-    facts = facts_of(config, prepared, jobs, workspace.id)
-    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
     search = dataclasses.replace(config.search, trials=config.challenger.trials, space={})
-    with SweepRecorder(store, facts, workspace.folder, tell=tell) as recorder:
-        rows: dict[str, PassRow] = {found.name: PassRow.of(found) for found in surveys}
+    with open_recorder(config, prepared, jobs, workspace, store, console) as recorder:
+        rows = {found.name: untrained(found) for found in surveys}
         missing: Mapping[str, str] = {}
         if jobs:
             outcome = run_search(config, search, prepared, workspace.folder, results, recorder, console)

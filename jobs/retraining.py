@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.judging import Scorer
+from jobs.judging import Scorer, task_change
 from jobs.preparation import Resident
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import Range, RetrainConfig, TaskConfig
@@ -20,7 +20,7 @@ from pipeline.engine.prepare import encode
 from pipeline.engine.trials import Job, Settings, Start
 from pipeline.errors import ConfigError, DataError, Fault, PipelineError
 from pipeline.lifecycle.drift import Drift, Sample, choose, labels_of, measure, retrain_reason
-from pipeline.lifecycle.ledger import Ledger, read_ledger
+from pipeline.lifecycle.ledger import Ledger, read_ledger, unedited
 from pipeline.lifecycle.news import News, news, replayed
 from pipeline.methods import virtual_tokens
 from pipeline.tasks.kinds import restore, task_for
@@ -99,14 +99,14 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
     if not decision.retrain:
         return dataclasses.replace(here, outcome="no drift")
-    job, num_replayed = _job(config, task, domain, here, dataset, resident)
+    job, num_replayed = _job(config, task, here, dataset, resident)
     return dataclasses.replace(here, outcome="trains", job=job, num_replayed=num_replayed)
 
 
 def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) -> None:
     record = bundle.record
-    if (record.task.kind, set(record.task.columns)) != (task.kind, set(task.columns)):
-        was, is_ = (f"{one.kind} of {', '.join(one.columns)}" for one in (record.task, task))
+    if changed := task_change(record.task, task):
+        was, is_ = changed
         remedy = "Give the task back what it was, or train a new champion with `make sweep` under another name"
         raise ConfigError(Fault(where=name, value=is_, rule=f"is no task of its champion's: {was}", remedy=remedy))
     if record.checkpoint_sha256 != checkpoint.sha256:
@@ -167,16 +167,15 @@ def _drift(config: RetrainConfig, task: TaskConfig, here: Survey, resident: Resi
 
 
 def _job(
-    config: RetrainConfig, task: TaskConfig, domain: str, here: Survey, dataset: Dataset, resident: Resident
+    config: RetrainConfig, task: TaskConfig, here: Survey, dataset: Dataset, resident: Resident
 ) -> tuple[Job, int]:
     """The challenger's job, and how many of its rows are old ones."""
     record, ledger, found = here.bundle.record, here.ledger, here.news
-    edited = {row.fields["id"] for row in found.train if "id" in row.fields}
-    old = [row for row in ledger.trained if row.fields.get("id") not in edited]
+    old = unedited(ledger.trained, found.train)
     labels = {row.digest: labels_of(task, row) for row in old}
     replay = replayed(old, config.challenger.replay, labels)
     validation = [*found.validation, *choose(ledger.chosen, len(found.validation) or len(ledger.chosen))]
-    test = list(found.evaluation) or list(ledger.slices[-1].rows)
+    test = list(found.evaluation) or [row for one in ledger.slices[-1:] for row in one.rows]
     rows = {"train": [*found.train, *replay], "validation": validation, "test": test}
     for name, part in rows.items():
         if not part:
@@ -189,7 +188,6 @@ def _job(
     grown = dataclasses.replace(task, labels=_labels(task, record.labels, found.train))
     built = task_for(grown, combined)
     built.reserved = virtual_tokens(record.method)
-    tensors = here.bundle.tensors()
     warm = config.challenger.start == "warm"
     learning_rate = record.engine.learning_rate * (config.challenger.rate if warm else 1)
     job = Job(
@@ -204,7 +202,7 @@ def _job(
         ),
         seed=config.seed,
         space=_space(config, record.method.width, learning_rate),
-        start=Start(tensors=tensors, labels=tuple(record.labels)) if warm else None,
+        start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels)) if warm else None,
     )
     return job, len(replay)
 

@@ -22,7 +22,7 @@ import jobs.configs
 import pipeline.config
 from jobs import timers
 from jobs.configs import ManifestsConfig
-from jobs.entry import CONF, quoted, read_config, run
+from jobs.entry import CONF, quoted, read_config, read_prefixed, run
 from jobs.passes import Folder, Pass, foreground, zone_of
 from pipeline.config.cron import Cron, parse
 from pipeline.config.schedule import LONGEST_ID, ScheduleConfig
@@ -64,10 +64,7 @@ def read_own(arguments: Sequence[str]) -> ScheduleConfig:
     Raises:
         ConfigError: With the keys as the user writes them.
     """
-    try:
-        return read_config("schedule", ScheduleConfig, [argument.removeprefix(_OURS) for argument in arguments])
-    except ConfigError as error:
-        raise ConfigError([_as_written(fault) for fault in error.faults]) from error
+    return read_prefixed("schedule", ScheduleConfig, arguments, _OURS, _as_written)
 
 
 def _as_written(fault: Fault) -> Fault:

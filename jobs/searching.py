@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from jobs.preparation import Prepared
-from jobs.workspace import git_commit, package_versions
+from jobs.workspace import Workspace, git_commit, package_versions
 from pipeline.cluster.plan import plan_of
 from pipeline.cluster.search import search_of
 from pipeline.cluster.sweep import Outcome, run
@@ -17,6 +18,7 @@ from pipeline.engine.trials import Job
 from pipeline.reports.progress import JobPlan, Progress
 from pipeline.reports.results import SweepResults
 from pipeline.tracking.runs import SweepFacts, SweepRecorder
+from pipeline.tracking.store import Store
 
 
 def facts_of(config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], id: str) -> SweepFacts:
@@ -30,6 +32,14 @@ def facts_of(config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], id: s
         git_commit=git_commit(),
         versions=package_versions(),
     )
+
+
+def open_recorder(
+    config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], workspace: Workspace, store: Store, console: Console
+) -> SweepRecorder:
+    """Record the jobs under the id of the workspace; what the user has to know of the store is shown."""
+    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
+    return SweepRecorder(store, facts_of(config, prepared, jobs, workspace.id), workspace.folder, tell=tell)
 
 
 def run_search(

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from jobs.configs import StatusConfig, SubmitConfig
-from jobs.entry import CONF, quoted, read_config, run
+from jobs.entry import CONF, quoted, read_config, read_prefixed, run
 from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
 from pipeline.data.load import resolve
 from pipeline.errors import ConfigError, Fault, Faults
@@ -94,10 +94,7 @@ def read_own(arguments: Sequence[str]) -> SubmitConfig:
     Raises:
         ConfigError: With the keys as the user writes them.
     """
-    try:
-        return read_config("submit", SubmitConfig, [argument.removeprefix(_OURS) for argument in arguments])
-    except ConfigError as error:
-        raise ConfigError([as_written(fault) for fault in error.faults]) from error
+    return read_prefixed("submit", SubmitConfig, arguments, _OURS, as_written)
 
 
 def as_written(fault: Fault) -> Fault:

@@ -1,7 +1,6 @@
 """`make sweep`: train, search and record an adapter for every task and domain asked for."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -36,15 +35,12 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
     with ThreadPoolExecutor(max_workers=1) as pool:
         opening = pool.submit(_open_store, config)  # the first time it makes its tables; Ray's import takes as long
         from jobs.recording import Ending, conclude, show
-        from jobs.searching import facts_of, run_search
+        from jobs.searching import open_recorder, run_search
         from pipeline.reports.results import SweepResults
-        from pipeline.tracking.runs import SweepRecorder
 
         store = opening.result()
     results = SweepResults()
-    facts = facts_of(config, prepared, prepared.jobs, workspace.id)
-    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
-    with SweepRecorder(store, facts, workspace.folder, tell=tell) as recorder:
+    with open_recorder(config, prepared, prepared.jobs, workspace, store, console) as recorder:
         outcome = run_search(config, config.search, prepared, workspace.folder, results, recorder, console)
         ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=outcome.winners)
         if outcome.winners:

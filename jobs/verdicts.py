@@ -1,5 +1,6 @@
 """The end of a pass: the challenger is judged and registered, and everything about it recorded."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -50,11 +51,8 @@ def settle_pass(
     promoted = registered.alias == "champion"
     past = [judge.scores[one.name] for one in found.ledger.slices if one.name in judge.scores]
     both = judge.scores.get(period, {})
-    row = PassRow(
-        job=job.name,
-        champion=found.champion.version,
-        new=found.news.count,
-        replayed=found.num_replayed,
+    row = dataclasses.replace(
+        untrained(found),
         decision="promoted" if promoted else "rejected",
         reason=registered.reason,
         version=registered.version,
@@ -77,6 +75,18 @@ def settle_pass(
         event = {"event": "promoted", "name": registered.name, "version": registered.version}
         tell_hook(config.hook, {**event, "replaces": found.champion.version, "reason": registered.reason})
     return row
+
+
+def untrained(found: Survey) -> PassRow:
+    """The row of a task for which nothing was trained."""
+    return PassRow(
+        job=found.name,
+        champion=found.champion.version,
+        new=found.news.count,
+        replayed=found.num_replayed,
+        decision=found.outcome,
+        reason=found.reason,
+    )
 
 
 def record_pass(recorder: SweepRecorder, rows: Sequence[PassRow]) -> None:

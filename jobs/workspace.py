@@ -146,10 +146,10 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
         except BaseException as error:
             where = "" if config.runs == "runs" else f" ARGS='runs={config.runs}'"
             how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
-            text = f"\n{how}. Go on with: make {command_of(config)} RESUME={workspace.id}{where}"
+            on = f"Go on with: make {command_of(config)} RESUME={workspace.id}{where}"
             if isinstance(config, RetrainConfig):
-                text = f"\n{how}. The champions stay; the same command again begins anew"
-            shown.print(text, style="bold yellow", markup=False, soft_wrap=True)
+                on = "The champions stay; the same command again begins anew"
+            shown.print(f"\n{how}. {on}", style="bold yellow", markup=False, soft_wrap=True)
             raise
 
 

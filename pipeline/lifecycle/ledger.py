@@ -155,11 +155,15 @@ def extended(
     )
 
 
+def unedited(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The old rows but those of which there is a new one, told by its id."""
+    edited = {row.fields["id"] for row in new if "id" in row.fields}
+    return [row for row in old if row.fields.get("id") not in edited]
+
+
 def _united(old: Sequence[Row], new: Sequence[Row]) -> tuple[Row, ...]:
     """Both, each row once; of a row that was edited, told by its id, the new one alone."""
-    edited = {row.fields["id"] for row in new if "id" in row.fields}
-    kept = {row.digest: row for row in old if row.fields.get("id") not in edited}
-    return tuple({**kept, **{row.digest: row for row in new}}.values())
+    return tuple({row.digest: row for row in (*unedited(old, new), *new)}.values())
 
 
 def _slice_file(folder: Path, digest: str) -> Path:

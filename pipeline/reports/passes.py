@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from rich import box
 from rich.table import Table
@@ -15,34 +15,6 @@ class Shown(Protocol):
 
     def lines(self) -> list[str]:
         """One line a comparison."""
-
-
-class Surveyed(Protocol):
-    """A task before its pass (`jobs.retraining.Survey`)."""
-
-    @property
-    def name(self) -> str:
-        """Of the job."""
-
-    @property
-    def champion(self) -> Any:
-        """Its version."""
-
-    @property
-    def news(self) -> Any:
-        """Its new rows."""
-
-    @property
-    def outcome(self) -> str:
-        """Whether it trains, or why not."""
-
-    @property
-    def reason(self) -> str:
-        """In words."""
-
-    @property
-    def num_replayed(self) -> int:
-        """Old rows that are trained on again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,18 +39,6 @@ class PassRow:
     on_new: tuple[float, float] | None = None
     """Scores of both on the new slice."""
     seconds: float | None = None
-
-    @classmethod
-    def of(cls, found: Surveyed) -> Self:
-        """The row of a task for which nothing was trained."""
-        return cls(
-            job=found.name,
-            champion=found.champion.version,
-            new=found.news.count,
-            replayed=found.num_replayed,
-            decision=found.outcome,
-            reason=found.reason,
-        )
 
 
 def survey_lines(job: str, version: int, news: str, drift: Shown | None, reason: str) -> Iterator[str]:

@@ -75,10 +75,11 @@ def rollback(store: Store, name: str, reason: str, *, quarantine: bool = True) -
 
 def _settle(client: MlflowClient, name: str) -> None:
     versions = _versions(client, name)
-    for version in versions:
-        if version.tags.get(VERDICT) == CHAMPION and MOVED not in version.tags and ROLLED_BACK not in version.tags:
-            _promote(client, name, version)
-    versions = _versions(client, name)
+    pending = [one for one in versions if one.tags.get(VERDICT) == CHAMPION and not {MOVED, ROLLED_BACK} & {*one.tags}]
+    for version in pending:
+        _promote(client, name, version)
+    if pending:
+        versions = _versions(client, name)
     champion = _alias(client, name, CHAMPION)
     if champion is not None and ROLLED_BACK in _tags(versions, champion):
         before = _before(versions, champion)

@@ -154,7 +154,7 @@ def champion_of(store: Store, name: str) -> Champion | None:
         TrackingError: It cannot be read.
     """
     with store_errors(store.uri):
-        if name not in [model.name for model in every(store.client.search_registered_models)]:
+        if not store.client.search_registered_models(f"name = '{name}'"):
             return None
         promotion.settle(store, name)
         present = store.client.get_registered_model(name).aliases.get("champion")

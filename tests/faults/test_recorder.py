@@ -14,6 +14,7 @@ from tests.unit.tracking.conftest import Story, empty_database, facts, job, reco
 from tests.unit.tracking.server import Server, losing
 from tests.unit.tracking.test_runs_outage import (
     always,
+    assert_outage_told,
     assert_whole,
     events_of,
     hurried,
@@ -21,6 +22,7 @@ from tests.unit.tracking.test_runs_outage import (
     remote,
     server,
     undisturbed,
+    wait_for_outage,
 )
 
 __all__ = ["empty_database", "facts", "hurried", "job", "remote", "server", "story", "undisturbed"]
@@ -40,18 +42,11 @@ def test_server_that_is_killed_in_mid_recording_costs_nothing(
             if number == len(events) // 2:
                 time.sleep(0.3)  # it is in the middle of them
                 server.kill()
-        assert time.monotonic() - begun < 2.5  # nobody waited for the server
-        while not lines:  # not a single attempt that fails, but an outage
-            assert time.monotonic() - begun < 60
-            time.sleep(0.01)
-        waiting = len(list((facts.checkpoint.folder / facts.id / SPOOL).glob("*.json")))
-        assert waiting >= len(events) // 2
+        wait_for_outage(lines, begun, facts, events)
         server.start()
         recorder.flush()
     assert_whole(server, facts, undisturbed)
-    away, *_, back = lines
-    assert away.startswith(f"The tracking store {server.uri} does not answer (connection refused). Training goes on")
-    assert back.startswith(f"The tracking store {server.uri} answers again, after ")
+    assert_outage_told(lines, server.uri)
 
 
 def test_process_that_is_killed_while_the_server_is_away_loses_nothing(

@@ -93,6 +93,22 @@ def named(facts: SweepFacts, name: str) -> SweepFacts:
     return dataclasses.replace(facts, id=name)
 
 
+def wait_for_outage(lines: list[str], begun: float, facts: SweepFacts, events: list[SweepEvent]) -> None:
+    """The user is told of it, though nobody waited; half of the events, at least, wait on disk."""
+    assert time.monotonic() - begun < 2.5  # nobody waited for the server
+    while not lines:  # not a single attempt that fails, but an outage
+        assert time.monotonic() - begun < 60
+        time.sleep(0.01)
+    waiting = len(list((facts.checkpoint.folder / facts.id / SPOOL).glob("*.json")))
+    assert waiting >= len(events) // 2
+
+
+def assert_outage_told(lines: list[str], uri: str) -> None:
+    away, *_, back = lines
+    assert away.startswith(f"The tracking store {uri} does not answer (connection refused). Training goes on")
+    assert back.startswith(f"The tracking store {uri} answers again, after ")
+
+
 def test_server_that_goes_away_in_mid_recording_costs_nothing(
     server: Server, facts: SweepFacts, story: Story, undisturbed: Any, hurried: None
 ) -> None:
@@ -108,19 +124,12 @@ def test_server_that_goes_away_in_mid_recording_costs_nothing(
                 time.sleep(0.001)
         for event in events[len(events) // 2 :]:
             recorder(event)
-        assert time.monotonic() - begun < 2.5  # nobody waited for the server
-        while not lines:  # not a single attempt that fails, but an outage
-            assert time.monotonic() - begun < 60
-            time.sleep(0.01)
-        waiting = len(list((facts.checkpoint.folder / facts.id / SPOOL).glob("*.json")))
-        assert waiting >= len(events) // 2
+        wait_for_outage(lines, begun, facts, events)
         ends.enter_context(losing(server, always, port_of(uri)))
         recorder.flush()
         recorder.close()
     assert_whole(server, facts, undisturbed)
-    away, *_, back = lines
-    assert away.startswith(f"The tracking store {uri} does not answer (connection refused). Training goes on")
-    assert back.startswith(f"The tracking store {uri} answers again, after ")
+    assert_outage_told(lines, uri)
 
 
 @pytest.mark.parametrize("lost", ["runs/create", "runs/log-batch", "runs/update", "runs/log-inputs", "artifacts"])
