@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import EngineConfig, TaskConfig
 from pipeline.data.rows import Row
-from pipeline.engine.batches import evaluation_batches
-from pipeline.engine.evaluate import move, precision
+from pipeline.engine.batches import evaluation_batches, move
+from pipeline.engine.evaluate import precision
 from pipeline.tasks.model import TaskModel
 from pipeline.tasks.task import Task, pad_inputs, pieces
 

@@ -1,14 +1,12 @@
 """Score a model on rows: one pass without gradients, answers in the order of the rows."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline.config import EngineConfig
 from pipeline.data.rows import Row
-from pipeline.engine.batches import evaluation_batches
+from pipeline.engine.batches import evaluation_batches, made_ahead, move, ready
 from pipeline.engine.workers import ALONE, Workers
 from pipeline.tasks.model import TaskModel
 from pipeline.tasks.task import Answer, Encoded, Output, Task
@@ -39,9 +37,12 @@ def answer(
     lengths = [example["length"] for example in encoded.examples]
     outputs: dict[int, Output] = {}
     with torch.inference_mode(), precision(device, config):
-        for indices in workers.share(evaluation_batches(lengths, config.eval_batch_size)):
-            batch = move(task.collate([encoded.examples[i] for i in indices], pad_token_id), device)
-            for index, output in zip(indices, task.outputs(model, batch), strict=True):
+        mine = workers.share(evaluation_batches(lengths, config.eval_batch_size))
+        batches = made_ahead(
+            mine, lambda of: ready(task.collate([encoded.examples[i] for i in of], pad_token_id), device)
+        )
+        for indices, batch in zip(mine, batches, strict=True):
+            for index, output in zip(indices, task.outputs(model, move(batch, device)), strict=True):
                 outputs[index] = output
     outputs = workers.gather(outputs)
     return task.answers(rows, encoded, [outputs[i] for i in range(len(outputs))])
@@ -51,8 +52,3 @@ def precision(device: torch.device, config: EngineConfig) -> torch.autocast:
     """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so."""
     wanted = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
-
-
-def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Put the batch's tensors on the device."""
-    return {key: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for key, v in batch.items()}

@@ -11,15 +11,15 @@ from torch.optim import AdamW
 from transformers import get_scheduler
 
 from pipeline.config import EngineConfig
-from pipeline.engine.batches import training_batches
-from pipeline.engine.evaluate import move, precision
+from pipeline.engine.batches import made_ahead, move, ready, training_batches
+from pipeline.engine.evaluate import precision
 from pipeline.engine.events import Evaluated, Event, Finished, StepDone
 from pipeline.engine.memory import peak_bytes, reset_peak
 from pipeline.engine.trials import seed_of
 from pipeline.engine.workers import ALONE, Workers
 from pipeline.errors import TrainingDiverged
 from pipeline.tasks.model import TaskModel
-from pipeline.tasks.task import Encoded, Example, Scores, Task
+from pipeline.tasks.task import Encoded, Scores, Task
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -112,16 +112,22 @@ def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) ->
     config = training.config
     lengths = [example["length"] for example in train.examples]
     batches = training_batches(lengths, config.batch_size, training.seed, training.epoch)
+    device = training.model.device
+
+    def collate(indices: Sequence[int]) -> dict[str, Any] | None:
+        """Make this worker's share of a batch; None where it has none."""
+        mine = [train.examples[i] for i in training.workers.share(indices)]
+        return ready(task.collate(mine, pad_token_id), device) if mine else None
+
     training.model.train()
-    for indices in batches[training.step_in_epoch :]:
-        start = time.perf_counter()
+    start = time.perf_counter()
+    for batch in made_ahead(batches[training.step_in_epoch :], collate):
         step = (training.epoch - 1) * training.steps_per_epoch + training.step_in_epoch + 1
-        examples = [train.examples[i] for i in training.workers.share(indices)]
         training.optimizer.zero_grad(set_to_none=True)
         if training.workers.size == 1:
-            value, num_targets = _backward(training, task, examples, pad_token_id)
+            value, num_targets = _backward(training, task, batch)
         else:
-            value, num_targets = _backward_together(training, task, examples, pad_token_id, step)
+            value, num_targets = _backward_together(training, task, batch, step)
         if not math.isfinite(value):
             raise TrainingDiverged(f"the loss is {value} at step {step} (epoch {training.epoch})")
         learning_rate = training.schedule.get_last_lr()[0]
@@ -133,27 +139,27 @@ def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) ->
         training.num_targets += num_targets
         training.train_s += time.perf_counter() - start
         yield StepDone(epoch=training.epoch, step=step, loss=value, learning_rate=learning_rate)
+        start = time.perf_counter()
 
 
 def _backward(
-    training: Training, task: Task, examples: Sequence[Example], pad_token_id: int, *, summed: bool = False
+    training: Training, task: Task, batch: dict[str, Any] | None, *, summed: bool = False
 ) -> tuple[float, int]:
-    """Compute the gradients of the examples' mean loss, or of its sum; return the mean and the number of targets."""
+    """Compute the gradients of the batch's mean loss, or of its sum; return the mean and the number of targets."""
+    if batch is None:
+        return 0.0, 0
     model, config = training.model, training.config
-    batch = move(task.collate(examples, pad_token_id), model.device)
     with precision(model.device, config):
-        loss, num_targets = task.loss(model, batch)
+        loss, num_targets = task.loss(model, move(batch, model.device))
     torch.autograd.backward(loss * num_targets if summed else loss)
     return loss.item(), num_targets
 
 
-def _backward_together(
-    training: Training, task: Task, examples: Sequence[Example], pad_token_id: int, step: int
-) -> tuple[float, int]:
-    """Compute the gradients of the whole batch's mean loss, of which these examples are this worker's share."""
+def _backward_together(training: Training, task: Task, share: dict[str, Any] | None, step: int) -> tuple[float, int]:
+    """Compute the gradients of the whole batch's mean loss, of which this is this worker's share."""
     # Dropout of its own for each worker, the same when the step is taken again after an interruption.
     torch.manual_seed(seed_of(training.seed, "step", step, training.workers.rank))
-    value, num_targets = _backward(training, task, examples, pad_token_id, summed=True) if examples else (0.0, 0)
+    value, num_targets = _backward(training, task, share, summed=True)
     return training.workers.add_up(training.parameters, value * num_targets, num_targets)
 
 

@@ -16,8 +16,9 @@ from pipeline.adapters.checkpoint import build_base, fingerprint, load_tensors, 
 from pipeline.adapters.layouts import LAYOUTS
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, MethodName
 from pipeline.engine.assemble import bundle_model, fresh_model, release
+from pipeline.engine.batches import move
 from pipeline.engine.bundle import read_bundle
-from pipeline.engine.evaluate import move, precision
+from pipeline.engine.evaluate import precision
 from pipeline.engine.events import StepDone
 from pipeline.engine.loop import fit
 from pipeline.engine.session import Session
