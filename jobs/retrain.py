@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 def main(config: RetrainConfig, console: Console) -> None:
     from jobs.preparation import open_resident  # here: a bad config is refused before torch is loaded
     from jobs.retraining import survey
-    from jobs.workspace import open_workspace, running
+    from jobs.workspace import open_workspace, passes_cut_off, running
     from pipeline.data.load import resolve
     from pipeline.reports.passes import survey_lines
+    from pipeline.tracking.run import end_runs
     from pipeline.tracking.store import open_store
 
     resident, slots = open_resident(config)
     store = open_store(config.tracking, create=False)
+    with passes_cut_off(config) as cut_off:
+        for id in cut_off:
+            console.print(f"Pass {id} was killed: its runs are ended now", markup=False, soft_wrap=True)
+            end_runs(store, id)
     faults, surveys = Faults(), []
     for task, domain in resolve(config.tasks, config.task, config.data):
         with faults.gathered():

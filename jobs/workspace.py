@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from jobs.entry import quiet, read_config
@@ -36,6 +37,8 @@ _PACKAGES = (
     "sacrebleu",
 )
 _CONFIG = "sweep.json"
+_ALIVE = "alive"
+"""A file that is there while the command runs, and locked by it: behind one that was killed it stays, unlocked."""
 _FREE = ("resume", "runs", "dryrun", "cluster", "task", "contenders")
 """Config keys that may differ when a sweep is resumed; the tasks' descriptions are taken from the stored one."""
 _NAMES = {"tasks": "TASKS", "data.source": "DATA"}
@@ -140,7 +143,8 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
 @contextmanager
 def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
     """Send what libraries say to the log; yield a console, on which an end before the end says how to go on."""
-    with quiet(workspace.log_file) as shown:
+    alive = workspace.folder / _ALIVE
+    with quiet(workspace.log_file) as shown, FileLock(alive):
         try:
             yield shown
         except BaseException as error:
@@ -151,6 +155,25 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
                 on = "The champions stay; the same command again begins anew"
             shown.print(f"\n{how}. {on}", style="bold yellow", markup=False, soft_wrap=True)
             raise
+        finally:
+            alive.unlink(missing_ok=True)
+
+
+@contextmanager
+def passes_cut_off(config: RetrainConfig) -> Iterator[list[str]]:
+    """Yield the ids of passes on this store that were killed here; if all goes well, they are not found again."""
+    found: list[Path] = []
+    for alive in sorted(Path(config.runs).glob(f"*/{_ALIVE}")):
+        try:
+            with FileLock(alive, timeout=0):
+                values = json.loads((alive.parent / _CONFIG).read_text("utf-8"))
+        except (OSError, ValueError, Timeout):  # it runs, or ended just now
+            continue
+        if values["command"] == command_of(config) and values["config"]["tracking"]["uri"] == config.tracking.uri:
+            found.append(alive)
+    yield [alive.parent.name for alive in found]
+    for alive in found:
+        alive.unlink(missing_ok=True)
 
 
 def data_fingerprints(job: Job) -> dict[str, str]:

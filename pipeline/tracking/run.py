@@ -13,7 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.entities import Run as MlflowRun
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
-from pipeline.tracking.store import Store, every
+from pipeline.tracking.store import Store, every, store_errors
 
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Point = tuple[str, float, int]
@@ -156,6 +156,18 @@ def find_runs(store: Store, sweep_id: str) -> Iterator[Run]:
     """Find every run of a sweep."""
     for entity in every(store.client.search_runs, [store.experiment_id], f"tags.sweep_id = '{sweep_id}'"):
         yield Run(store, entity, is_new=False)
+
+
+def end_runs(store: Store, sweep_id: str) -> None:
+    """End those runs of a killed sweep or pass that are still running.
+
+    Raises:
+        TrackingError: The store refused it.
+    """
+    with store_errors(store.uri):
+        for run in find_runs(store, sweep_id):
+            if run.status == "RUNNING":
+                run.end("KILLED")
 
 
 def json_bytes(value: Any) -> bytes:

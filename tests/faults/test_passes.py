@@ -1,0 +1,153 @@
+"""A pass is killed at every step: the champion, the registry and the slices stay whole, and the next pass completes."""
+
+import json
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import TaskConfig
+from pipeline.lifecycle.ledger import Ledger, read_ledger
+from tests.commands.corpus import opinion, rows
+from tests.commands.workplace import Workplace
+from tests.faults import stage
+
+pytestmark = pytest.mark.faults
+
+TASK = TaskConfig(kind="classification", name="intent")
+SETTINGS = ["engine.batch_size=8", "engine.learning_rate=0.01", "gate.min_rows=20", "gate.margin=0.2"]
+SWEEP = [*SETTINGS, "engine.epochs=8", "search.trials=1"]
+PASS = [*SETTINGS, "engine.epochs=4", "drift.min_new_rows=10", "challenger.rate=1"]
+
+CLIENT = "mlflow:MlflowClient"
+STEPS = {
+    "the champion was read": ("after", "jobs.retraining:read_ledger", 1),
+    "the new rows were found": ("after", "jobs.retraining:news", 1),
+    "drift was measured": ("after", "jobs.retraining:measure", 1),
+    "the runs were made": ("after", "pipeline.tracking.tree:RunTree.open", 1),
+    "the challenger is trained": ("before", "pipeline.tracking.runs:SweepRecorder.__call__", 3),
+    "it is judged": ("before", "jobs.judging:decide", 1),
+    "its files are kept": ("before", "pipeline.tracking.registry:write_ledger", 1),
+    "it is registered": ("before", f"{CLIENT}.create_model_version", 1),
+    "it was registered": ("after", f"{CLIENT}.create_model_version", 1),
+    "previous was set": ("after", f"{CLIENT}.set_registered_model_alias", 1),
+    "champion is set": ("before", f"{CLIENT}.set_registered_model_alias", 2),
+    "champion was set": ("after", f"{CLIENT}.set_registered_model_alias", 2),
+    "the judgement is recorded": ("before", "jobs.verdicts:record_judgement", 1),
+    "the hook is told": ("before", "jobs.verdicts:tell_hook", 1),
+    "the pass is recorded": ("before", "jobs.retrain:record_pass", 1),
+    "the runs are ended": ("before", "pipeline.tracking.tree:RunTree.close", 1),
+}
+
+
+def splits(first: int, count: int) -> dict[str, list[dict[str, Any]]]:
+    """Some of the rows of an endless file: half to train on, a quarter each to choose and judge by."""
+    made = rows(opinion, first + count, seed=1)[first:]
+    cuts = {"train": (0, count // 2), "validation": (count // 2, count * 3 // 4), "test": (count * 3 // 4, count)}
+    return {f"intent/{name}.jsonl": made[begin:end] for name, (begin, end) in cuts.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What is compared of a registered version: nothing that another pass has otherwise."""
+
+    weights: str
+    verdict: str
+    slices: tuple[str, ...]
+    trained: frozenset[str]
+
+
+class Place:
+    """Where there is a champion, and then new rows; brought back to that state before each pass."""
+
+    def __init__(self, root: Path, checkpoint: str) -> None:
+        self.place = Workplace(root)
+        self.words = [f"data.source={self.place.data}", f"checkpoint={checkpoint}", "tasks=[intent]"]
+        self.words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
+        self.place.write(splits(0, 160))
+        done = self.place.run("jobs.sweep", *self.words, *SWEEP, environment=stage.QUICK)
+        assert done.code == 0, done.out + done.err
+        self.place.write(splits(160, 120))
+        shutil.copytree(self.place.cwd, root / "before")
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
+        shutil.rmtree(self.place.cwd)
+        shutil.copytree(self.place.cwd.parent / "before", self.place.cwd)
+
+    def start(self, *command: str) -> stage.Running:
+        return stage.Running(self.place, *command, *self.words, *PASS)
+
+    @property
+    def uri(self) -> str:
+        # Another spelling after each reset: MLflow keeps a database open under its address, here the one that is gone.
+        return f"sqlite:///{self.place.cwd}{'/.' * self.resets}/mlflow.db"
+
+    def versions(self) -> dict[int, Version]:
+        """Every registered version, read from its files."""
+        found = {}
+        for version in MlflowClient(self.uri).search_model_versions("name = 'intent'"):
+            (bundle,) = Path(version.source).rglob("bundle.json")
+            ledger = self.ledger(Path(version.source))
+            found[int(version.version)] = Version(
+                weights=json.loads(bundle.read_text("utf-8"))["weights_sha256"],
+                verdict=version.tags["verdict"],
+                slices=tuple(one.digest for one in ledger.slices),
+                trained=frozenset(row.digest for row in ledger.trained),
+            )
+        return found
+
+    def ledger(self, model: Path) -> Ledger:
+        (file,) = model.rglob("ledger.json")
+        return read_ledger(file.parent, TASK)
+
+    def aliases(self) -> dict[str, int]:
+        return {name: int(one) for name, one in MlflowClient(self.uri).get_registered_model("intent").aliases.items()}
+
+    def running(self) -> list[str]:
+        client = MlflowClient(self.uri)
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        return [run.info.run_id for run in client.search_runs(ids) if run.info.status == "RUNNING"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str]) -> Place:
+    return Place(tmp_path_factory.mktemp("passes") / "place", checkpoints["bert"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Place) -> dict[int, Version]:
+    done = place.start("jobs.retrain").end()
+    assert done.code == 0, done.out + done.err
+    assert place.aliases() == {"champion": 2, "previous": 1}, done.out
+    return place.versions()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_pass_that_is_killed_leaves_all_whole_and_the_next_one_completes(
+    step: str, place: Place, undisturbed: dict[int, Version]
+) -> None:
+    place.reset()
+    when, where, number = STEPS[step]
+    killed = place.start(sys.executable, "-m", "tests.faults.cut", when, where, str(number)).end()
+    assert killed.code == -signal.SIGKILL, killed.out + killed.err
+    left, aliases = place.versions(), place.aliases()
+    assert left.items() <= undisturbed.items()
+    assert aliases["champion"] in left
+    answer = place.place.run("jobs.predict", "name=intent", environment={"TEXT": "a good film was fine"})
+    assert answer.code == 0 and json.loads(answer.out)["label"] == "positive", answer.out + answer.err
+
+    done = place.start("jobs.retrain").end()
+    assert done.code == 0, done.out + done.err
+    assert place.versions() == undisturbed
+    assert place.aliases() == {"champion": 2, "previous": 1}
+    assert not place.running()
+    begun = len(list(place.place.cwd.glob("runs/*/sweep.json"))) > 2
+    assert ("was killed: its runs are ended now" in done.out) == begun
+    assert not list(place.place.cwd.glob("runs/*/alive"))
