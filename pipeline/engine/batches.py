@@ -1,6 +1,6 @@
 """Which rows go together, in an order that depends on seed and epoch alone; and their batches, made ahead of use."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 
 _JITTER = 0.1  # relative; enough that neighbours change from epoch to epoch, too little to cost padding
 
@@ -40,7 +41,7 @@ def evaluation_batches(lengths: Sequence[int], batch_size: int) -> list[list[int
     return [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
 
 
-def made_ahead(sources: Sequence[S], make: Callable[[S], T]) -> Iterator[T]:
+def made_ahead(sources: Sequence[S], make: Callable[[S], T]) -> Generator[T, None, None]:
     """Make each thing while the one before it is used, in a thread.
 
     Collating takes the interpreter little and a GPU nothing, so that a thread hides it; the processes of torch's

@@ -1,0 +1,210 @@
+"""A year of retraining on real data, a period a pass: `python -m tests.bench.year <data folder> [series ...]`.
+
+The first period trains a champion by `jobs.sweep`; each later one is all that `jobs.retrain` finds as data. Variants of
+how a challenger is made run with the gate wide open, so that what each forgets is seen; the last one runs behind the
+gate. Then the champion that is left is scored on the evaluation rows of all periods, those of rejected ones too. Tables
+are markdown; progress goes to standard error.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+
+from jobs.entry import read_config
+from jobs.judging import Scorer
+from pipeline.adapters.checkpoint import build_base, load_tensors, open_checkpoint
+from pipeline.config import DataConfig, RetrainConfig
+from pipeline.data.load import load, resolve
+from pipeline.lifecycle.drift import labels_of
+from pipeline.tasks.kinds import task_for
+from pipeline.tracking.registry import fetch
+from pipeline.tracking.store import open_store
+
+OPEN = ("gate.margin=1", "gate.min_rows=1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One task and its periods."""
+
+    task: str
+    periods: Sequence[str]
+    """Domains of the data folder, in order."""
+    first: Sequence[str]
+    """Settings of the sweep."""
+    variants: dict[str, Sequence[str]]
+    """Name -> settings of every pass."""
+
+
+WARM = {
+    f"warm, replay {share}": ("engine.epochs=2", f"challenger.replay={share}", *OPEN) for share in ("0", "0.1", "0.5")
+}
+COLD = {"cold, replay 0.5": ("engine.epochs=6", "challenger.start=cold", "challenger.replay=0.5", *OPEN)}
+INTENT = ["banking", "credit_cards", "work", "travel", "utility", "home", "kitchen_and_dining"]
+INTENT += ["auto_and_commute", "meta", "small_talk"]
+SERIES = [
+    Series(
+        task="intent",
+        periods=INTENT,
+        first=("engine.epochs=6", "data.max_train_rows=600"),
+        variants={
+            **{name: (*words, "data.max_train_rows=600") for name, words in (WARM | COLD).items()},
+            "gate, replay 0.5": ("engine.epochs=2", "challenger.replay=0.5", "data.max_train_rows=600"),
+        },
+    ),
+    Series(
+        task="ner",
+        periods=["tweets_a", "tweets_b", "tweets_f", "tweets_g", "tweets_h"],
+        first=("engine.epochs=6",),
+        variants={
+            **WARM,
+            **COLD,
+            "gate, replay 0.5": ("engine.epochs=2", "challenger.replay=0.5", "gate.min_rows=80"),
+            "gate of 5 points, replay 0.5": (
+                "engine.epochs=2",
+                "challenger.replay=0.5",
+                "gate.min_rows=80",
+                "gate.margin=0.05",
+            ),
+        },
+    ),
+    Series(
+        task="medqa",
+        periods=[f"headqa_{year}" for year in range(2013, 2018)],
+        first=("engine.epochs=3",),
+        variants={"gate, replay 0.5": ("engine.epochs=1", "challenger.replay=0.5")},
+    ),
+]
+progress = Console(stderr=True)
+
+
+class Year:
+    """One series in a folder of its own; each variant begins with the same first champion."""
+
+    def __init__(self, series: Series, data: Path, folder: Path) -> None:
+        self.series, self.work = series, folder / "work"
+        self.work.mkdir(parents=True)
+        self.sources = []
+        for number, period in enumerate(series.periods):
+            self.sources.append(folder / "data" / f"{number}")
+            shutil.copytree(data / series.task / period, self.sources[-1] / series.task)
+        self.words = [f"tasks=[{series.task}]", "search.trials=1", "search.space.engine.learning_rate=null"]
+        self.words.append("search.space.method.width=null")
+
+    def command(self, name: str, period: int, words: Sequence[str]) -> float:
+        """Run a command on a period's data; return its seconds."""
+        given = [*self.words, f"data.source={self.sources[period]}", *words]
+        start = time.perf_counter()
+        environment = os.environ | {"RAY_worker_niceness": "0", "PYTHONPATH": os.getcwd()}
+        done = subprocess.run(
+            [sys.executable, "-m", f"jobs.{name}", *given],
+            cwd=self.work,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"jobs.{name} {' '.join(given)}:\n{done.stdout}{done.stderr}")
+        return time.perf_counter() - start
+
+    def newest(self, name: str) -> list[dict[str, Any]]:
+        """The last table of a name that was recorded; none before the first."""
+        files = sorted(self.work.glob(f"mlartifacts/**/{name}"), key=lambda file: file.stat().st_mtime_ns)
+        if not files:
+            return []
+        table = json.loads(files[-1].read_text("utf-8"))
+        return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+    def on_all(self) -> list[float]:
+        """Scores of the champion that is left on the evaluation rows of every period."""
+        task, domain = resolve([self.series.task], *_task_of(self.series.task))[0]
+        sets = [load(task, domain, DataConfig(source=str(source))) for source in self.sources]
+        seen = sorted({label for one in sets for row in one.train.rows for label in labels_of(task, row)})
+        grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
+        config = read_config("retrain", RetrainConfig, [f"tasks=[{self.series.task}]"])
+        checkpoint = open_checkpoint(config.checkpoint)
+        base = build_base(checkpoint, load_tensors(checkpoint))
+        tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{self.work}/mlflow.db")
+        bundle = fetch(open_store(tracking, create=False), self.series.task)
+        return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
+
+    def run(self) -> None:
+        """Run all variants and print what came of them."""
+        seconds = self.command("sweep", 0, self.series.first)
+        progress.print(f"{self.series.task}: {self.series.periods[0]} in {seconds:.0f} s")
+        shutil.copytree(self.work, self.work.parent / "first")
+        print(
+            f"\n### {self.series.task}\n\n| variant | promoted | ACC | BWT | forgetting | all periods | rows | time |"
+        )
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+        details = []
+        for name, words in self.series.variants.items():
+            shutil.rmtree(self.work)
+            shutil.copytree(self.work.parent / "first", self.work)
+            passes = []
+            for number, period in enumerate(self.series.periods[1:], start=1):
+                took = self.command("retrain", number, words)
+                (row,) = self.newest("passes.json")
+                passes.append(row | {"period": period, "took": took})
+                progress.print(f"{self.series.task}, {name}, {period}: {row['decision']} in {took:.0f} s")
+            print(self._summary(name, passes), flush=True)
+            details.append(f"\n#### {self.series.task}, {name}\n\n" + "\n".join(self._details(passes)))
+        print("\n".join(details), flush=True)
+
+    def _summary(self, name: str, passes: list[dict[str, Any]]) -> str:
+        promoted = sum(row["decision"] == "promoted" for row in passes)
+        found = self.newest("continual.json")
+        last = found[-1] if found else {}
+        figures = [last.get(key) for key in ("average_accuracy", "backward_transfer", "forgetting")]
+        shown = " | ".join("-" if value is None else f"{100 * value:.1f}" for value in figures)
+        rows = sum(row["new"] + row["replayed"] for row in passes)
+        took = fmean(row["took"] for row in passes)
+        count = f"{promoted} of {len(passes)}"
+        return f"| {name} | {count} | {shown} | {100 * fmean(self.on_all()):.1f} | {rows} | {took:.0f} s a pass |"
+
+    def _details(self, passes: list[dict[str, Any]]) -> Iterator[str]:
+        yield "| period | new rows | replayed | past before | after | new before | after | time | verdict |"
+        yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+        for row in passes:
+            scores = [row["before"], row["after"], *(row["on_new"] or (None, None))]
+            shown = " | ".join("-" if score is None else f"{100 * score:.1f}" for score in scores)
+            counts = f"{row['new']} | {row['replayed']}"
+            yield f"| {row['period']} | {counts} | {shown} | {row['took']:.0f} s | {row['decision']}: {row['reason']} |"
+        found = self.newest("continual.json")
+        if found:
+            yield "\nThe champion after each period (row) on the slices (column), in the order of the periods:\n"
+            yield "| after |" + " ".join(f" {number} |" for number in range(1, len(found) + 1))
+            yield "| --- |" + " ---: |" * len(found)
+            for number, one in enumerate(found, start=1):
+                cells = ["" if score is None else f"{100 * score:.1f}" for score in one["scores"].values()]
+                yield f"| {number} | " + " | ".join(cells) + " |"
+
+
+def _task_of(name: str) -> tuple[Any, DataConfig]:
+    config = read_config("retrain", RetrainConfig, [f"tasks=[{name}]"])
+    return config.task, config.data
+
+
+def main() -> None:
+    data, names = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    with tempfile.TemporaryDirectory(prefix="year-") as folder:
+        for series in SERIES:
+            if not names or series.task in names:
+                Year(series, data, Path(folder) / series.task).run()
+
+
+if __name__ == "__main__":
+    main()
