@@ -60,6 +60,7 @@ def run_pass(
     console: Console,
 ) -> None:
     """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do."""
+    from jobs.hooks import tell_hook
     from jobs.preparation import Prepared
     from jobs.searching import open_recorder, run_search
     from jobs.verdicts import record_pass, settle_pass, untrained
@@ -81,7 +82,13 @@ def run_pass(
             for winner in outcome.winners:
                 found = next(one for one in surveys if one.name == winner.trial.job)
                 seconds = results.seconds(found.name)
-                rows[found.name] = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
+                row = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
+                rows[found.name] = row
+                if row.decision == "promoted":
+                    event = {"event": "promoted", "name": found.registered_name, "version": row.version}
+                    event |= {"replaces": row.champion, "reason": row.reason}
+                    if failed := tell_hook(config.hook, event):
+                        console.print(failed, style="yellow", markup=False, soft_wrap=True)
         record_pass(recorder, list(rows.values()))
         recorder.flush()
         console.print(passes_table(list(rows.values())))

@@ -6,7 +6,6 @@ from statistics import fmean
 
 import numpy as np
 
-from jobs.hooks import tell_hook
 from jobs.judging import Judge, Scorer
 from jobs.preparation import Prepared
 from jobs.recording import record_judgement
@@ -71,9 +70,6 @@ def settle_pass(
     if found.drift is not None:
         recorder.table(job.name, "drift.json", found.drift.records())
     recorder.describe(job.name, verdict_markdown(row, found.drift, judge.check_records()))
-    if promoted:
-        event = {"event": "promoted", "name": registered.name, "version": registered.version}
-        tell_hook(config.hook, {**event, "replaces": found.champion.version, "reason": registered.reason})
     return row
 
 

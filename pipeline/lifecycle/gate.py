@@ -172,7 +172,7 @@ def _gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
     slices = [*evidence.past, *([evidence.new] if evidence.new else [])]
     if evidence.first and not slices:
         yield "there is no slice to score the first champion on"
-    if not evidence.first and not evidence.past:
+    if not evidence.first and not evidence.past and not evidence.missing:
         yield "there is no slice of the past to compare with the champion on"
     if not evidence.first and config.gain is not None and evidence.new is None:
         yield "a gain is asked and there is no new slice to show it on"

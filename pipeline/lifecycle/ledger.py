@@ -5,7 +5,7 @@
     chosen.jsonl             rows on which epochs and trials were chosen
     slices/<digest>.jsonl    rows of one slice, in canonical fields
 
-A slice is addressed by the fingerprint of its rows. Reading checks it, so that a slice that was changed is found out.
+A slice is addressed by the fingerprint of its rows. Reading checks all rows, so that what was changed is found out.
 """
 
 import dataclasses
@@ -74,6 +74,8 @@ def write_ledger(folder: Path, ledger: Ledger) -> None:
         "slices": [{"name": one.name, "digest": one.digest, "rows": len(one.rows)} for one in ledger.slices],
         "history": [dataclasses.asdict(entry) for entry in ledger.history],
         "added": list(ledger.added),
+        "trained": fingerprint(ledger.trained),
+        "chosen": fingerprint(ledger.chosen),
     }
     (folder / _FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     _write_rows(folder / _TRAINED, ledger.trained)
@@ -90,29 +92,25 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
         task: Of the rows.
 
     Raises:
-        DataError: There is no ledger, rows are not of this task, or a slice is not what it was.
+        DataError: There is no ledger, rows are not of this task, or not those that were written.
     """
     try:
         values = json.loads((folder / _FILE).read_text("utf-8"))
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
         described, history = values["slices"], tuple(Entry(**entry) for entry in values["history"])
-        added = tuple(values["added"])
+        added, trained, chosen = tuple(values["added"]), values["trained"], values["chosen"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
         raise DataError(Fault(where=str(folder), value=str(error), rule=rule, remedy=remedy)) from error
     canonical = dataclasses.replace(task, fields={name: name for name in task.columns})
-    slices = []
-    for one in described:
-        found = Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical))
-        if found.digest != one["digest"]:
-            where, rule = str(_slice_file(folder, one["digest"])), "has other rows than its name says"
-            raise DataError(Fault(where=where, value=found.digest, rule=rule, remedy="Restore the file"))
-        slices.append(found)
     return Ledger(
-        trained=_read_rows(folder / _TRAINED, canonical),
-        chosen=_read_rows(folder / _CHOSEN, canonical),
-        slices=tuple(slices),
+        trained=_read_rows(folder / _TRAINED, canonical, trained),
+        chosen=_read_rows(folder / _CHOSEN, canonical, chosen),
+        slices=tuple(
+            Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical, one["digest"]))
+            for one in described
+        ),
         history=history,
         added=added,
     )
@@ -177,7 +175,8 @@ def _write_rows(file: Path, rows: Iterable[Row]) -> None:
     file.write_text(text or "\n", "utf-8")
 
 
-def _read_rows(file: Path, canonical: TaskConfig) -> tuple[Row, ...]:
+def _read_rows(file: Path, canonical: TaskConfig, digest: str) -> tuple[Row, ...]:
+    """Read the rows of a file, which must be those that were written: `digest` is their fingerprint."""
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -187,7 +186,10 @@ def _read_rows(file: Path, canonical: TaskConfig) -> tuple[Row, ...]:
     ]
     if faults := [one for one in made if isinstance(one, Fault)]:
         raise DataError(faults)
-    return tuple(row for row in made if isinstance(row, Row))
+    rows = tuple(row for row in made if isinstance(row, Row))
+    if fingerprint(rows) != digest:
+        raise DataError(_spoilt(str(file), f"has other rows than were written: they should be {digest}"))
+    return rows
 
 
 def _row(line: str, canonical: TaskConfig, where: str) -> Iterator[Row | Fault]:

@@ -3,8 +3,10 @@
 Beside a SQLite store it is a file lock, which the system takes back from a process that dies. Over HTTP it is a lease:
 a tag on the registered model with the holder and the end of its time. The server cannot set a tag only if it is not
 there. So a holder writes its claim, waits, and looks whether it is still its own: of two that write at the same time
-the later one has it. Both hold it only if a request of the one is under way for longer than `_SETTLE_S`, and not even
-then do both become champion: the move of an alias names the champion that it was judged against (`promotion`).
+the later one has it. Both hold it only if a request of the one is under way for longer than `_SETTLE_S`, or if their
+clocks differ by most of `_LEASE_S`. Then there is still the look at the champion before each move (`promotion`), which
+lets the second of two pass only if it comes within the milliseconds between look and move. Where that is too much,
+let one process at a time promote: Kubernetes' `concurrencyPolicy: Forbid`, which `make schedule` writes.
 """
 
 import contextlib

@@ -65,6 +65,8 @@ def rollback(store: Store, name: str, reason: str, *, quarantine: bool = True) -
             raise ConfigError(Fault(where="TASK", value=name, rule=rule, remedy=remedy))
         if quarantine:
             store.client.set_model_version_tag(name, str(present), QUARANTINE, "true")
+        elif QUARANTINE in _tags(versions, present):  # of a rollback that was cut off here
+            store.client.delete_model_version_tag(name, str(present), QUARANTINE)
         # From here on the next `settle` completes it.
         store.client.set_model_version_tag(name, str(present), ROLLED_BACK, reason)
         _settle(store.client, name)

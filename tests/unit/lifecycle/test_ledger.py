@@ -85,14 +85,18 @@ def test_a_slice_that_was_changed_is_refused_by_name(tmp_path: Path, change: tup
     before = file.read_text("utf-8")
     file.write_text(before.replace(*change), "utf-8")
     assert file.read_text("utf-8") != before
-    with pytest.raises(DataError, match=rf"slices/{file.name}: '[0-9a-f]{{16}}' has other rows than its name says"):
+    with pytest.raises(
+        DataError, match=rf"slices/{file.name}: .*has other rows than were written: they should be {file.stem}"
+    ):
         read_ledger(tmp_path / "ledger", TASK)
 
 
-def test_a_slice_that_lost_a_row_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["trained.jsonl", "chosen.jsonl", f"slices/{LEDGER.slices[1].digest}.jsonl"])
+def test_a_file_that_lost_a_row_is_refused_by_name(tmp_path: Path, name: str) -> None:
     write_ledger(tmp_path / "ledger", LEDGER)
-    slice_file(tmp_path, 1).write_text("", "utf-8")
-    with pytest.raises(DataError, match=f"{slice_file(tmp_path, 1).name}.*has other rows than its name says"):
+    file = tmp_path / "ledger" / name
+    file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
+    with pytest.raises(DataError, match=f"{name}.*has other rows than were written"):
         read_ledger(tmp_path / "ledger", TASK)
 
 
