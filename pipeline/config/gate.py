@@ -31,6 +31,9 @@ class GateConfig:
     gain: float | None = None
     """What is asked on the new slice. None: no gain, only that it is not shown to be worse. 0: that it is shown to be
     better. 0.01: that it is shown to be better by more than a point."""
+    gap: float | None = 0.1
+    """How far the new slice may lie below those of the past, by the challenger's scores, where it is not shown to be
+    better there than the champion: what cannot be learnt from a period's rows may have wrong labels. None: any."""
     floor: float | None = None
     """Least score of a champion, whatever it is compared with: on the new slice, and as the mean over the slices of
     the past. None: none."""
@@ -42,7 +45,7 @@ class GateConfig:
         yield from between(f"{where}.margin", self.margin, 0, 1)
         yield from between(f"{where}.confidence", self.confidence, 0.5, 0.999)
         yield from above(f"{where}.min_rows", self.min_rows)
-        for name in ("gain", "floor"):
+        for name in ("gain", "gap", "floor"):
             if getattr(self, name) is not None:
                 yield from between(f"{where}.{name}", getattr(self, name), 0, 1)
         beyond = self.resamples * (1 - self.confidence)

@@ -10,7 +10,10 @@ A pure function from evidence to a decision that says in words what decided. A c
 * on the new slice the lower bound is above the gain that is asked; where none is asked, the upper bound is not
   below 0. A test that an equal challenger passes has to put the burden of proof on "it is worse": of equal ones this
   one stops one in 20, whatever the rows. Asked to show non-inferiority on one new slice instead, with 500 rows, a
-  margin of 2 points and a discordance of 12 %, it would let one in three pass.
+  margin of 2 points and a discordance of 12 %, it would let one in three pass;
+* the new slice does not lie far below those of the past while the challenger gains nothing on it. Of rows with random
+  wrong labels little is learnt, so that they do no harm that the past would show; but their slice, wrong labels too,
+  would be judged on for ever after.
 
 The bounds are those of the percentile bootstrap over pairs (Efron and Tibshirani 1993, section 13.3): rows are drawn
 within each slice, the same for both sides, since what both get right says nothing about the difference. They are
@@ -73,7 +76,7 @@ class Check:
     """One rule and what it found; scores and differences in the metric's unit."""
 
     name: str
-    """`evidence`, `floor`, `slice <name>`, `past` or `new`."""
+    """`evidence`, `floor`, `slice <name>`, `past`, `new` or `learnt`."""
     passed: bool
     reason: str
     """In words, without a full stop."""
@@ -157,6 +160,7 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
         *sorted(vetoes, key=lambda check: check.difference or 0.0),  # the worst decides
         _not_worse(past, len(each), config),
         *([_on_new(evidence.new.name, new, config)] if evidence.new and new else []),
+        *(_learnt(evidence.new.name, new, past, config) if evidence.new and new else []),
     ]
     failed = [check for check in checks if not check.passed]
     if failed:
@@ -316,6 +320,18 @@ def _on_new(name: str, found: _Measured, config: GateConfig) -> Check:
         asked = f"by more than {_points(config.gain)}" if config.gain else "at all"
         verdict = f"{'' if passed else 'not '}shown to be better {asked}"
     return _check("new", f"new slice {name}", passed, verdict, found, low, high, config)
+
+
+def _learnt(name: str, found: _Measured, past: _Measured, config: GateConfig) -> Iterator[Check]:
+    if config.gap is None:
+        return
+    gap = past.challenger - found.challenger
+    low, _ = _bounds(found, config.confidence)
+    passed = gap <= config.gap + _ROUNDING or low > _ROUNDING
+    reason = f"new slice {name}: {_points(abs(gap))} points {'below' if gap > 0 else 'above'} the slices of the past"
+    if not passed:
+        reason += f", more than {_points(config.gap)}, and nothing was gained on it: are its labels right?"
+    yield Check(name="learnt", passed=passed, reason=reason, challenger=found.challenger, rows=found.rows)
 
 
 def _check(

@@ -73,24 +73,27 @@ def news(
         ledger: The champion's.
         dataset: As it is now.
         target: The field that is predicted.
-        reserved: Evaluation rows of versions that were not promoted: no slices of the champion's, and never trained on.
+        reserved: Evaluation rows of versions that were not promoted: no slices of the champion's. Rows of the data with
+            their inputs stay evaluation rows, in whatever split they are now; with the targets that they have now.
         quarantine: Digests of rows that are not to be used again.
     """
     known, held = ledger.known, {input_key(row, target) for one in ledger.slices for row in one.rows}
     used = {input_key(row, target) for row in (*ledger.trained, *ledger.chosen)}
-    candidates = _new((*dataset.test.rows, *reserved), known, quarantine)
+    everything = [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
+    now = {row.digest for row in everything}
+    kept_out = {input_key(row, target) for row in reserved}
+    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if input_key(row, target) in kept_out]
+    candidates = _new((*dataset.test.rows, *moved), known, quarantine)
     evaluation = [row for row in candidates if input_key(row, target) not in used | held]
     held |= {input_key(row, target) for row in evaluation}
     train, validation = (_new(split.rows, known, quarantine) for split in (dataset.train, dataset.validation))
     kept = [[row for row in rows if input_key(row, target) not in held] for rows in (train, validation)]
     ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
     edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
-    everything = [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
-    now = {row.digest for row in everything}
     # Those that are known are counted too: equal rows leak no less.
     own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
     before = [_new(split.rows, own, quarantine) for split in (dataset.train, dataset.validation)]
-    tested = _new((*dataset.test.rows, *reserved), (), quarantine)
+    tested = _new((*dataset.test.rows, *moved), (), quarantine)
     return News(
         train=tuple(kept[0]),
         validation=tuple(kept[1]),

@@ -171,7 +171,7 @@ def test_a_challenger_that_is_better_takes_the_champions_place(court: Court) -> 
     assert verdict.alias == "champion"
     assert verdict.reason.startswith("slice of the past: better by 50 points")
     assert {check["name"]: check["passed"] for check in judge.check_records()} == {
-        name: True for name in ("slice may", "past", "new")
+        name: True for name in ("slice may", "past", "new", "learnt")
     }
 
 

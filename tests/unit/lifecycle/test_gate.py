@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,7 +85,29 @@ def test_an_equal_challenger_passes_and_the_reason_says_on_what() -> None:
     assert "), within the margin of 2; new slice 2024-06: equal (95 %: -" in decision.reason
     assert decision.reason.endswith(", not shown to be worse")
     assert all(check.passed for check in decision.checks)
-    assert [check.name for check in decision.checks] == [*(f"slice 2024-0{i}" for i in range(1, 6)), "past", "new"]
+    assert [check.name for check in decision.checks] == [
+        *(f"slice 2024-0{i}" for i in range(1, 6)),
+        "past",
+        "new",
+        "learnt",
+    ]
+
+
+def test_a_new_slice_far_below_the_past_on_which_nothing_was_gained_is_stopped() -> None:
+    past = [scored("may", won=15, lost=15)]
+
+    def decided(gap: float | None, won: int = 5) -> Decision:
+        return decide(Evidence(past=past, new=scored("june", won=won, lost=5, right=0.5)), GateConfig(gap=gap))
+
+    assert decided(0.1).decided_by == "learnt"
+    assert re.fullmatch(
+        r"new slice june: \d+(\.\d)? points below the slices of the past, more than 10, and nothing was gained on it: "
+        r"are its labels right\?",
+        decided(0.1).reason,
+    )
+    assert decided(0.9).promote
+    assert decided(None).promote
+    assert decided(0.1, won=60).promote  # a hard period, from which much is learnt
 
 
 def test_what_may_be_worse_by_more_than_the_margin_is_stopped() -> None:

@@ -145,17 +145,19 @@ def test_quarantine_counts_only_what_the_data_has() -> None:
     assert left_out(found(dataset(), quarantine={row("elsewhere").digest})) == {}
 
 
-def test_reserved_rows_join_the_new_slice_and_are_never_trained_on() -> None:
-    reserved = [row("reserved 0"), row("reserved 1")]
+def test_reserved_rows_that_are_still_there_join_the_new_slice_and_are_never_trained_on() -> None:
+    reserved = [row("reserved 0"), row("reserved 1"), row("gone")]
     data = dataset([row("Reserved 0", "bad"), row("new")], [reserved[1]], [row("tested")])
     one = found(data, reserved=reserved)
     assert [texts(one.train), texts(one.validation)] == [["new"], []]
-    assert texts(one.evaluation) == ["tested", "reserved 0", "reserved 1"]
+    assert texts(one.evaluation) == ["tested", "Reserved 0", "reserved 1"]
+    assert one.evaluation[1].fields["label"] == "bad"  # as it is now: somebody has looked at it
     assert left_out(one) == {"leaked": 2}
 
 
 def test_reserved_rows_that_the_champion_has_seen_do_not_join() -> None:
-    one = found(dataset(), reserved=[row("Trained 0"), row("may 1", "bad"), row("reserved")])
+    reserved = [row("Trained 0"), row("may 1", "bad"), row("reserved")]
+    one = found(dataset(reserved), reserved=reserved)
     assert texts(one.evaluation) == ["reserved"]
 
 
@@ -164,7 +166,7 @@ def test_rows_that_come_twice_are_found_once() -> None:
     for split in ("train", "validation", "test"):
         one = found(dataset(*(twice if name == split else () for name in ("train", "validation", "test"))))
         assert len({"train": one.train, "validation": one.validation, "test": one.evaluation}[split]) == 1
-    assert len(found(dataset(test=twice[:1]), reserved=twice[1:]).evaluation) == 1
+    assert len(found(dataset(twice[1:], test=twice[:1]), reserved=twice[1:]).evaluation) == 1
 
 
 def test_the_digest_names_the_rows_of_each_split_whatever_their_order() -> None:
