@@ -186,9 +186,10 @@ def _job(
         dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(),)
     )
     grown = dataclasses.replace(task, labels=_labels(task, record.labels, found.train))
-    built = task_for(grown, combined)
-    built.reserved = virtual_tokens(record.method)
     warm = config.challenger.start == "warm"
+    known = {label for row in old for label in labels[row.digest]} if warm else set()
+    built = task_for(grown, combined, known)
+    built.reserved = virtual_tokens(record.method)
     learning_rate = record.engine.learning_rate * (config.challenger.rate if warm else 1)
     job = Job(
         name=here.name,

@@ -1,7 +1,7 @@
 """One label for a text or a pair of texts."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Self, final
 
 import torch
@@ -54,15 +54,15 @@ class Classification(Task):
         yield from empty_faults(row, "label")
 
     @classmethod
-    def split_faults(cls, config: TaskConfig, dataset: Dataset) -> Iterator[Fault]:
+    def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
         found = _first_rows(dataset.train)
         yield from unlisted_faults(config, found, what="label")
-        if len(found) == 1:
+        if len({*found, *known}) == 1:
             (row,) = found.values()
             rule = "is the only label in train: there is nothing to tell apart"
             yield fault(row, row.fields["label"], rule, "Add training rows with at least one other label")
         for split in (dataset.validation, dataset.test):
-            yield from unseen_faults(split, found, _first_rows(split), what="label")
+            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="label")
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise the rows; of a pair the longer text is cut first, so that a short question stays whole."""

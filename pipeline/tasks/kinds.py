@@ -1,6 +1,6 @@
 """The kinds of tasks there are, by the names that a config uses; the place to add one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.config import Kind, TaskConfig
 from pipeline.data.rows import Dataset
@@ -24,14 +24,19 @@ POOLED: tuple[Kind, ...] = ("classification", "multiple_choice")
 """Kinds whose head reads one vector of a text; the others' reads each token's."""
 
 
-def task_for(config: TaskConfig, dataset: Dataset) -> Task:
+def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Task:
     """Check the data of a job and build its task.
+
+    Args:
+        config: The task.
+        dataset: All splits.
+        known: Labels or entity types that a warm start has learnt, which the training rows may lack.
 
     Raises:
         DataError: With one fault for every bad row.
     """
     kind = TASK_KINDS[config.kind]
-    kind.check(config, dataset)
+    kind.check(config, dataset, known)
     return kind.from_rows(config, dataset.train.rows)
 
 

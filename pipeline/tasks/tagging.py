@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Self, final
 
@@ -94,14 +94,14 @@ class Tagging(Task):
                 return
 
     @classmethod
-    def split_faults(cls, config: TaskConfig, dataset: Dataset) -> Iterator[Fault]:
+    def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
         found = _first_rows(dataset.train)
         yield from unlisted_faults(config, found, what="entity type")
-        if not found:
+        if not found and not known:
             rule = "has no entity in any row: every tag is O"
             yield fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
         for split in (dataset.validation, dataset.test):
-            yield from unseen_faults(split, found, _first_rows(split), what="entity type")
+            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="entity type")
 
     def parse_field(self, name: str, value: Any) -> Any:
         """Split a text into words and punctuation marks; a list of tokens stays as it is."""

@@ -8,7 +8,7 @@ A task knows rows, tokens, logits and answers, and nothing of adapters, optimise
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -96,15 +96,20 @@ class Task(ABC):
     # Rows: are they good?
 
     @classmethod
-    def check(cls, config: TaskConfig, dataset: Dataset) -> None:
+    def check(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> None:
         """Check what the rows of all three splits mean.
+
+        Args:
+            config: The task.
+            dataset: All splits.
+            known: Labels or entity types that a warm start has learnt, which the training rows may lack.
 
         Raises:
             DataError: With every fault of every bad row; where the rows are good, of the splits.
         """
         splits = (dataset.train, dataset.validation, dataset.test)
         faults = [fault for split in splits for row in split.rows for fault in cls.row_faults(row)]
-        raise_faults(faults or list(cls.split_faults(config, dataset)))
+        raise_faults(faults or list(cls.split_faults(config, dataset, known)))
 
     @classmethod
     def row_faults(cls, row: Row) -> Iterator[Fault]:
@@ -123,7 +128,7 @@ class Task(ABC):
         """What is wrong with the target of a row."""
 
     @classmethod
-    def split_faults(cls, config: TaskConfig, dataset: Dataset) -> Iterator[Fault]:
+    def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
         """What is wrong with the splits as a whole; asked only when every row is good."""
         yield from ()
 
@@ -272,7 +277,7 @@ def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *
 
     Args:
         split: The validation or test split.
-        seen: What the training rows have.
+        seen: What the training rows have, or a warm start has learnt.
         found: Label -> the first row of the split with it.
         what: `label` or `entity type`.
     """

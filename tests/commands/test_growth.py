@@ -104,7 +104,7 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
     assert sorted(one["name"] for one in told) == sorted(sets) and {one["version"] for one in told} == {2}
     assert "new label: DAY" in done.out and "gone: negative" in done.out
 
-    rates = {run.data.params["engine.learning_rate"] for run in place.runs("trial")}
+    rates = {run.data.params["learning_rate"] for run in place.runs("trial")}
     assert len(rates) > 3  # that of the sweep, and two around it for each task
     sentence = place.run("jobs.predict", "name=ner", environment={"TEXT": "anna went to paris in summer"})
     assert json.loads(sentence.out)["tags"][-1] == "B-DAY", sentence.out

@@ -239,3 +239,10 @@ def test_encoded_examples_carry_their_row_and_length(tiny_bert: TinyBert, make_r
     assert [one["row"] for one in encoded.examples] == [0, 1, 2, 3, 4]
     assert all(one["length"] == len(one["input_ids"]) for one in encoded.examples)
     assert (encoded.num_rows, encoded.num_truncated) == (5, 0)
+
+
+def test_what_a_warm_start_has_learnt_may_be_missing_in_train(make_dataset: MakeDataset) -> None:
+    rows = [{"text": "good", "label": "positive"}, {"text": "bad", "label": "negative"}]
+    task_for(CONFIG, make_dataset(CONFIG, rows[:1], validation=rows), known=["negative"])
+    with pytest.raises(DataError, match="'negative' is no label of train, but stands in validation"):
+        task_for(CONFIG, make_dataset(CONFIG, [*rows[:1], {"text": "so", "label": "mixed"}], validation=rows))

@@ -269,3 +269,9 @@ def test_items_and_rows_with_unknown_tags_are_answered(
 def test_a_task_pickles(make_rows: MakeRows) -> None:
     task = Tagging.from_rows(CONFIG, make_rows(CONFIG, TRAIN))
     assert pickle.loads(pickle.dumps(task)).labels == task.labels
+
+
+def test_what_a_warm_start_has_learnt_may_be_missing_in_train(make_dataset: MakeDataset) -> None:
+    other = [*TRAIN, {"tokens": ["fine", "food"], "tags": ["B-dish", "I-dish"]}]
+    assert task_for(CONFIG, make_dataset(CONFIG, TRAIN, test=other), known=["dish"]).labels
+    assert task_for(CONFIG, make_dataset(CONFIG, TRAIN[4:]), known=["per"]).config == CONFIG
