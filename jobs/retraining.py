@@ -10,11 +10,11 @@ from typing import Literal
 from jobs.judging import Scorer, task_change
 from jobs.preparation import Resident
 from pipeline.adapters.checkpoint import Checkpoint
-from pipeline.config import Range, RetrainConfig, TaskConfig
+from pipeline.config import ChallengerConfig, Range, RetrainConfig, TaskConfig
 from pipeline.data.load import job_name, load, registered_name
 from pipeline.data.rows import Dataset, Row, Split
 from pipeline.data.splits import fingerprint
-from pipeline.engine.bundle import Bundle, read_bundle
+from pipeline.engine.bundle import Bundle, BundleRecord, read_bundle
 from pipeline.engine.embed import embeddings, text_of
 from pipeline.engine.prepare import encode
 from pipeline.engine.trials import Job, Settings, Start
@@ -190,7 +190,7 @@ def _job(
     known = {label for row in old for label in labels[row.digest]} if warm else set()
     built = task_for(grown, combined, known)
     built.reserved = virtual_tokens(record.method)
-    learning_rate = record.engine.learning_rate * (config.challenger.rate if warm else 1)
+    rate, learning_rate = rates(record, config.challenger)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
@@ -203,9 +203,18 @@ def _job(
         ),
         seed=config.seed,
         space=_space(config, record.method.width, learning_rate),
-        start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels)) if warm else None,
+        start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
     )
     return job, len(replay)
+
+
+def rates(champion: BundleRecord, challenger: ChallengerConfig) -> tuple[float, float]:
+    """The challenger's learning rate, as a share of that of the last cold start and as it is.
+
+    As a share of the champion's own it would be smaller in each pass.
+    """
+    rate = challenger.rate if challenger.start == "warm" else 1.0
+    return rate, champion.engine.learning_rate / champion.rate * rate
 
 
 def _labels(task: TaskConfig, before: Sequence[str], rows: Sequence[Row]) -> list[str] | None:

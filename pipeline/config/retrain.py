@@ -20,7 +20,8 @@ class ChallengerConfig:
     """Share of the rows that the champion was trained on which are trained on again, beside the new ones; the same of
     every label."""
     rate: float = 0.3
-    """Learning rate of a warm start, as a share of the champion's: at the whole of it what was learnt is lost first."""
+    """Learning rate of a warm start, as a share of that of the last cold start: at the whole of it what was learnt is
+    lost first."""
     trials: int = 1
     """1: the champion's own settings. More: a search of so many candidates, around the champion's learning rate, and
     of a cold start around its width too."""

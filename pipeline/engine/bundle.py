@@ -36,6 +36,8 @@ class BundleRecord:
     labels: list[str]
     method: MethodConfig
     engine: EngineConfig
+    rate: float = 1.0
+    """The engine's learning rate as a share of a cold start's; below 1 where it began with a champion's weights."""
     checkpoint: CheckpointConfig
     checkpoint_sha256: str
     seed: int

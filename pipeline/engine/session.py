@@ -178,6 +178,7 @@ class Session:
             labels=list(self.job.task.labels),
             method=settings.method,
             engine=settings.engine,
+            rate=self.job.start.rate if self.job.start else 1.0,
             checkpoint=self.checkpoint.config,
             checkpoint_sha256=self.checkpoint.sha256,
             seed=self.trial.seed,

@@ -29,6 +29,8 @@ class Start:
     """As in a bundle."""
     labels: tuple[str, ...]
     """What the outputs of that head stand for; those of the job may be more."""
+    rate: float = 1.0
+    """Learning rate as a share of that of a cold start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

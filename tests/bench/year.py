@@ -1,12 +1,13 @@
 """A year of retraining on real data, a period a pass: `python -m tests.bench.year <data folder> [series ...]`.
 
-The first period trains a champion by `jobs.sweep`; each later one is all that `jobs.retrain` finds as data. Variants of
-how a challenger is made run with the gate wide open, so that what each forgets is seen; the last one runs behind the
-gate. Then the champion that is left is scored on the evaluation rows of all periods, those of rejected ones too. Tables
-are markdown; progress goes to standard error.
+The first period trains a champion by `jobs.sweep`; each later one is added to the data folder, and `jobs.retrain` finds
+what is new, that of rejected passes too. Variants of how a challenger is made run with the gate wide open, so that what
+each forgets is seen; the last one runs behind the gate. Then the champion that is left is scored on the evaluation rows
+of all periods, those of rejected ones too. Tables are markdown; progress goes to standard error.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ from pipeline.tasks.kinds import task_for
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
 
-OPEN = ("gate.margin=1", "gate.min_rows=1")
+OPEN = ("gate.margin=1", "gate.min_rows=1", "gate.gap=null")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,8 @@ class Series:
     task: str
     periods: Sequence[str]
     """Domains of the data folder, in order."""
+    rows: int | None = None
+    """Training rows of each period, chosen by hash; None: all."""
     first: Sequence[str]
     """Settings of the sweep."""
     variants: dict[str, Sequence[str]]
@@ -58,11 +61,9 @@ SERIES = [
     Series(
         task="intent",
         periods=INTENT,
-        first=("engine.epochs=6", "data.max_train_rows=600"),
-        variants={
-            **{name: (*words, "data.max_train_rows=600") for name, words in (WARM | COLD).items()},
-            "gate, replay 0.5": ("engine.epochs=2", "challenger.replay=0.5", "data.max_train_rows=600"),
-        },
+        rows=600,
+        first=("engine.epochs=6",),
+        variants={**WARM, **COLD, "gate, replay 0.5": ("engine.epochs=2", "challenger.replay=0.5")},
     ),
     Series(
         task="ner",
@@ -97,9 +98,19 @@ class Year:
         self.series, self.work = series, folder / "work"
         self.work.mkdir(parents=True)
         self.sources = []
+        self.alone = []
+        """The same without the periods before."""
+        lines: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         for number, period in enumerate(series.periods):
+            for split, so_far in lines.items():
+                new = (data / series.task / period / f"{split}.jsonl").read_text("utf-8").splitlines(keepends=True)
+                if split == "train" and series.rows is not None:
+                    new = sorted(new, key=lambda line: hashlib.sha256(line.encode()).hexdigest())[: series.rows]
+                so_far += new
+                _write(folder / "data" / f"{number}" / series.task / f"{split}.jsonl", so_far)
+                _write(folder / "alone" / f"{number}" / series.task / f"{split}.jsonl", new)
             self.sources.append(folder / "data" / f"{number}")
-            shutil.copytree(data / series.task / period, self.sources[-1] / series.task)
+            self.alone.append(folder / "alone" / f"{number}")
         self.words = [f"tasks=[{series.task}]", "search.trials=1", "search.space.engine.learning_rate=null"]
         self.words.append("search.space.method.width=null")
 
@@ -131,7 +142,7 @@ class Year:
     def on_all(self) -> list[float]:
         """Scores of the champion that is left on the evaluation rows of every period."""
         task, domain = resolve([self.series.task], *_task_of(self.series.task))[0]
-        sets = [load(task, domain, DataConfig(source=str(source))) for source in self.sources]
+        sets = [load(task, domain, DataConfig(source=str(source))) for source in self.alone]
         seen = sorted({label for one in sets for row in one.train.rows for label in labels_of(task, row)})
         grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
         config = read_config("retrain", RetrainConfig, [f"tasks=[{self.series.task}]"])
@@ -191,6 +202,11 @@ class Year:
             for number, one in enumerate(found, start=1):
                 cells = ["" if score is None else f"{100 * score:.1f}" for score in one["scores"].values()]
                 yield f"| {number} | " + " | ".join(cells) + " |"
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(lines), "utf-8")
 
 
 def _task_of(name: str) -> tuple[Any, DataConfig]:

@@ -1,0 +1,35 @@
+"""What a challenger is trained with."""
+
+import dataclasses
+
+import pytest
+
+from jobs.retraining import rates
+from pipeline.config import ChallengerConfig, CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
+from pipeline.engine.bundle import BundleRecord
+
+COLD = BundleRecord(
+    job="mood/default",
+    task=TaskConfig(name="mood", kind="classification"),
+    labels=["good", "bad"],
+    method=MethodConfig(),
+    engine=EngineConfig(learning_rate=0.002),
+    checkpoint=CheckpointConfig(),
+    checkpoint_sha256="0" * 64,
+    seed=0,
+    epoch=1,
+    validation={},
+    data={},
+    num_trained=1,
+    num_checkpoint=1,
+)
+
+
+def test_the_learning_rate_of_warm_starts_is_the_same_in_every_pass() -> None:
+    record = COLD
+    for _ in range(3):
+        rate, learning_rate = rates(record, ChallengerConfig(rate=0.3))
+        assert (rate, learning_rate) == (0.3, pytest.approx(0.0006))
+        engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
+        record = dataclasses.replace(record, engine=engine, rate=rate)
+    assert rates(record, ChallengerConfig(start="cold")) == (1.0, pytest.approx(0.002))
