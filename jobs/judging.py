@@ -73,8 +73,8 @@ class Judge:
     """Rows that it was chosen by."""
     evaluation: Sequence[Row]
     """Rows of this period that nothing was trained on or chosen by."""
-    goes_on: bool
-    """Whether it has seen besides what the champion has seen, as in a retraining."""
+    follows: int | None = None
+    """The champion that it goes on from, in a retraining: it has seen besides what that one has seen."""
     news: str = ""
     ledger: Ledger | None = None
     """What the new version has seen, when it was judged."""
@@ -90,6 +90,10 @@ class Judge:
         self.scores, self.baselines = {}, {}  # asked again, after an outage, beside another champion perhaps
         ledger = None
         gaps = [missing] if missing else []
+        present = champion.version if champion is not None else None
+        if self.follows not in (None, present):
+            now = "there is no champion" if present is None else f"version {present} has become champion"
+            gaps.append(f"it goes on from version {self.follows}, and {now} since")
         if champion is not None:
             try:
                 ledger = self.scorer.ledger_of(champion)
@@ -145,7 +149,7 @@ class Judge:
         return SliceEvidence(name=name, champion=counts, challenger=ours.counts, statistic=ours.statistic)
 
     def _ledger(self, ledger: Ledger | None) -> Ledger:
-        if ledger is not None and not self.goes_on:
+        if ledger is not None and self.follows is None:
             ledger = dataclasses.replace(ledger, trained=(), chosen=())
         side: Mapping[str, dict[str, float]] = {
             who: {name: scores[who] for name, scores in self.scores.items() if who in scores}

@@ -43,7 +43,7 @@ def settle_pass(
         trained=found.news.train,
         chosen=found.news.validation,
         evaluation=found.news.evaluation,
-        goes_on=True,
+        follows=found.champion.version,
         news=found.attempt,
     )
     registered = register(store, period, job, winner, recorder.run_id(job.name), judge)

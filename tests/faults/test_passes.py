@@ -151,3 +151,20 @@ def test_a_pass_that_is_killed_leaves_all_whole_and_the_next_one_completes(
     begun = len(list(place.place.cwd.glob("runs/*/sweep.json"))) > 2
     assert ("was killed: its runs are ended now" in done.out) == begun
     assert not list(place.place.cwd.glob("runs/*/alive"))
+
+
+def test_of_two_passes_at_once_one_wins(place: Place, undisturbed: dict[int, Version]) -> None:
+    place.reset()
+    both = [place.start("jobs.retrain") for _ in range(2)]
+    ended = [one.end() for one in both]
+    assert [done.code for done in ended] == [0, 0], [done.out + done.err for done in ended]
+    found = place.versions()
+    assert found.pop(2) == undisturbed[2] and found.pop(1) == undisturbed[1]
+    assert [version.verdict for version in found.values()] in (
+        [],
+        ["challenger"],
+    )  # [] where one came too late to train
+    assert place.aliases()["champion"] == 2
+    loser = next(done.out for done in ended if "promoted v2" not in done.out)
+    assert "nothing new" in loser or "has become champion since" in loser, loser
+    assert not place.running()

@@ -74,7 +74,7 @@ class Court:
             "trained": [row("fresh film", "good")],
             "chosen": [row("fresh song", "bad")],
             "evaluation": NEW,
-            "goes_on": True,
+            "follows": 3,
         }
         return Judge(**{**values, **changes})
 
@@ -131,7 +131,7 @@ def test_both_are_scored_by_the_metric_of_the_task_as_it_is_now(
 
 
 def test_the_first_version_is_champion(court: Court) -> None:
-    judge = court.judge("bad", goes_on=False)
+    judge = court.judge("bad", follows=None)
     verdict = judge(None, None)
     assert [verdict.alias, verdict.reason] == [
         "champion",
@@ -266,14 +266,22 @@ def test_evaluation_rows_that_are_a_slice_already_are_no_new_one(court: Court) -
     assert verdict.ledger.history[-1] == Entry(name="june", scores={"may": 0.75})
 
 
+def test_a_version_whose_champion_was_replaced_meanwhile_is_stopped(court: Court) -> None:
+    verdict = court.judge("good", follows=2)(court.champion("bad"), None)
+    assert verdict.alias == "challenger"
+    assert verdict.reason == "it goes on from version 2, and version 3 has become champion since (beside v3)"
+    gone = court.judge("good", follows=2)(None, None)
+    assert (gone.alias, gone.reason) == ("challenger", "it goes on from version 2, and there is no champion since")
+
+
 def test_a_version_that_goes_on_has_seen_what_the_champion_has(court: Court) -> None:
-    ledger = court.judge("good", goes_on=True)(court.champion("bad"), None).ledger
+    ledger = court.judge("good", follows=3)(court.champion("bad"), None).ledger
     assert fields(ledger.trained) == [*fields(OLD), {"text": "fresh film", "label": "good"}]
     assert fields(ledger.chosen) == [*fields(CHOSEN), {"text": "fresh song", "label": "bad"}]
 
 
 def test_a_version_that_begins_anew_has_seen_its_own_rows_alone(court: Court) -> None:
-    ledger = court.judge("good", goes_on=False)(court.champion("bad"), None).ledger
+    ledger = court.judge("good", follows=None)(court.champion("bad"), None).ledger
     assert fields(ledger.trained) == [{"text": "fresh film", "label": "good"}]
     assert fields(ledger.chosen) == [{"text": "fresh song", "label": "bad"}]
     assert [one.name for one in ledger.slices] == ["may", "june"]
