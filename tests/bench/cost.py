@@ -6,15 +6,13 @@ are the commands as a whole, one after the other; their test scores are on the s
 """
 
 import hashlib
-import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+from tests.commands.workplace import Workplace
 
 SHARE = 20  # one row in so many is new
 SETTINGS = ["search.trials=1", "search.space.engine.learning_rate=null", "search.space.method.width=null"]
@@ -25,45 +23,29 @@ def is_new(line: str) -> bool:
     return int(hashlib.sha256(line.encode()).hexdigest(), 16) % SHARE == 0
 
 
-def command(name: str, job: str, data: Path, work: Path, *words: str) -> float:
-    """Run a command in a working directory; return its seconds."""
-    work.mkdir(parents=True, exist_ok=True)
-    given = [f"tasks=[{job}]", f"data.source={data}", *SETTINGS, *words]
-    environment = os.environ | {"RAY_worker_niceness": "0", "PYTHONPATH": os.getcwd()}
+def timed(place: Workplace, name: str, job: str, *words: str) -> float:
+    """Run a command on the data of a place; return its seconds."""
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", *given],
-        cwd=work,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} {' '.join(given)}:\n{done.stdout}{done.stderr}")
+    given = [f"tasks=[{job}]", f"data.source={place.data}", *SETTINGS, *words]
+    done = place.run(f"jobs.{name}", *given, environment={"RAY_worker_niceness": "0"})
+    if done.code:
+        raise SystemExit(f"{name} {' '.join(given)}:\n{done.out}{done.err}")
     return time.perf_counter() - start
-
-
-def table(work: Path, name: str) -> dict[str, Any]:
-    """The only row of a table that was recorded."""
-    (file,) = work.glob(f"mlartifacts/**/{name}")
-    found = json.loads(file.read_text("utf-8"))
-    (row,) = (dict(zip(found["columns"], row, strict=True)) for row in found["data"])
-    return row
 
 
 def measure(job: str, data: Path, folder: Path, words: list[str]) -> str:
     """Do one job; return a row of the table."""
-    before, kept = folder / "before", folder / "kept"
-    shutil.copytree(data / job, before / job)
-    file = before / job / "train.jsonl"
-    lines = file.read_text("utf-8").splitlines(keepends=True)
-    file.write_text("".join(line for line in lines if not is_new(line)), "utf-8")
-    command("sweep", job, before, kept, *words)
-    retrained_s = command("retrain", job, data, kept)
-    scratch_s = command("sweep", job, data, folder / "scratch", *words)
-    verdict, scratch = table(kept, "passes.json"), table(folder / "scratch", "leaderboard.json")
-    scores = [100 * score for score in (verdict["before"], verdict["after"], scratch["test"])]
+    kept, scratch = Workplace(folder / "kept"), Workplace(folder / "scratch")
+    for place in (kept, scratch):
+        shutil.copytree(data / job, place.data / job)
+    file = kept.data / job / "train.jsonl"
+    whole = file.read_text("utf-8")
+    file.write_text("".join(line for line in whole.splitlines(keepends=True) if not is_new(line)), "utf-8")
+    timed(kept, "sweep", job, *words)
+    file.write_text(whole, "utf-8")
+    retrained_s, scratch_s = timed(kept, "retrain", job), timed(scratch, "sweep", job, *words)
+    (verdict,), (winner,) = kept.newest("passes"), scratch.newest("leaderboard")
+    scores = [100 * score for score in (verdict["before"], verdict["after"], winner["test"])]
     rows = f"{verdict['new']} + {verdict['replayed']}"
     shown = " | ".join(f"{score:.1f}" for score in scores)
     ratio = f"{retrained_s / scratch_s:.2f}"

@@ -8,10 +8,7 @@ of all periods, those of rejected ones too. Tables are markdown; progress goes t
 
 import dataclasses
 import hashlib
-import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +29,7 @@ from pipeline.lifecycle.drift import labels_of
 from pipeline.tasks.kinds import task_for
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
+from tests.commands.workplace import Workplace
 
 OPEN = ("gate.margin=1", "gate.min_rows=1", "gate.gap=null")
 
@@ -95,8 +93,8 @@ class Year:
     """One series in a folder of its own; each variant begins with the same first champion."""
 
     def __init__(self, series: Series, data: Path, folder: Path) -> None:
-        self.series, self.work = series, folder / "work"
-        self.work.mkdir(parents=True)
+        self.series, self.place = series, Workplace(folder)
+        self.first = folder / "first"
         self.sources = []
         self.alone = []
         """The same without the periods before."""
@@ -107,10 +105,10 @@ class Year:
                 if split == "train" and series.rows is not None:
                     new = sorted(new, key=lambda line: hashlib.sha256(line.encode()).hexdigest())[: series.rows]
                 so_far += new
-                _write(folder / "data" / f"{number}" / series.task / f"{split}.jsonl", so_far)
-                _write(folder / "alone" / f"{number}" / series.task / f"{split}.jsonl", new)
-            self.sources.append(folder / "data" / f"{number}")
-            self.alone.append(folder / "alone" / f"{number}")
+                _write(self.place.data / f"{number}" / series.task / f"{split}.jsonl", so_far)
+                _write(self.place.data / f"alone-{number}" / series.task / f"{split}.jsonl", new)
+            self.sources.append(self.place.data / f"{number}")
+            self.alone.append(self.place.data / f"alone-{number}")
         self.words = [f"tasks=[{series.task}]", "search.trials=1", "search.space.engine.learning_rate=null"]
         self.words.append("search.space.method.width=null")
 
@@ -118,26 +116,10 @@ class Year:
         """Run a command on a period's data; return its seconds."""
         given = [*self.words, f"data.source={self.sources[period]}", *words]
         start = time.perf_counter()
-        environment = os.environ | {"RAY_worker_niceness": "0", "PYTHONPATH": os.getcwd()}
-        done = subprocess.run(
-            [sys.executable, "-m", f"jobs.{name}", *given],
-            cwd=self.work,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"jobs.{name} {' '.join(given)}:\n{done.stdout}{done.stderr}")
+        done = self.place.run(f"jobs.{name}", *given, environment={"RAY_worker_niceness": "0"})
+        if done.code:
+            raise SystemExit(f"jobs.{name} {' '.join(given)}:\n{done.out}{done.err}")
         return time.perf_counter() - start
-
-    def newest(self, name: str) -> list[dict[str, Any]]:
-        """The last table of a name that was recorded; none before the first."""
-        files = sorted(self.work.glob(f"mlartifacts/**/{name}"), key=lambda file: file.stat().st_mtime_ns)
-        if not files:
-            return []
-        table = json.loads(files[-1].read_text("utf-8"))
-        return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
     def on_all(self) -> list[float]:
         """Scores of the champion that is left on the evaluation rows of every period."""
@@ -148,7 +130,7 @@ class Year:
         config = read_config("retrain", RetrainConfig, [f"tasks=[{self.series.task}]"])
         checkpoint = open_checkpoint(config.checkpoint)
         base = build_base(checkpoint, load_tensors(checkpoint))
-        tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{self.work}/mlflow.db")
+        tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{self.place.cwd}/mlflow.db")
         bundle = fetch(open_store(tracking, create=False), self.series.task)
         return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
 
@@ -156,19 +138,19 @@ class Year:
         """Run all variants and print what came of them."""
         seconds = self.command("sweep", 0, self.series.first)
         progress.print(f"{self.series.task}: {self.series.periods[0]} in {seconds:.0f} s")
-        shutil.copytree(self.work, self.work.parent / "first")
+        shutil.copytree(self.place.cwd, self.first)
         print(
             f"\n### {self.series.task}\n\n| variant | promoted | ACC | BWT | forgetting | all periods | rows | time |"
         )
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
         details = []
         for name, words in self.series.variants.items():
-            shutil.rmtree(self.work)
-            shutil.copytree(self.work.parent / "first", self.work)
+            shutil.rmtree(self.place.cwd)
+            shutil.copytree(self.first, self.place.cwd)
             passes = []
             for number, period in enumerate(self.series.periods[1:], start=1):
                 took = self.command("retrain", number, words)
-                (row,) = self.newest("passes.json")
+                (row,) = self.place.newest("passes")
                 passes.append(row | {"period": period, "took": took})
                 progress.print(f"{self.series.task}, {name}, {period}: {row['decision']} in {took:.0f} s")
             print(self._summary(name, passes), flush=True)
@@ -177,7 +159,7 @@ class Year:
 
     def _summary(self, name: str, passes: list[dict[str, Any]]) -> str:
         promoted = sum(row["decision"] == "promoted" for row in passes)
-        found = self.newest("continual.json")
+        found = self.place.newest("continual")
         last = found[-1] if found else {}
         figures = [last.get(key) for key in ("average_accuracy", "backward_transfer", "forgetting")]
         shown = " | ".join("-" if value is None else f"{100 * value:.1f}" for value in figures)
@@ -194,7 +176,7 @@ class Year:
             shown = " | ".join("-" if score is None else f"{100 * score:.1f}" for score in scores)
             counts = f"{row['new']} | {row['replayed']}"
             yield f"| {row['period']} | {counts} | {shown} | {row['took']:.0f} s | {row['decision']}: {row['reason']} |"
-        found = self.newest("continual.json")
+        found = self.place.newest("continual")
         if found:
             yield "\nThe champion after each period (row) on the slices (column), in the order of the periods:\n"
             yield "| after |" + " ".join(f" {number} |" for number in range(1, len(found) + 1))

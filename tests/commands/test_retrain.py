@@ -3,7 +3,6 @@
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -69,12 +68,6 @@ class Place:
     def tags(self, version: int) -> dict[str, str]:
         return dict(self.client.get_model_version("intent", str(version)).tags)
 
-    def passes(self) -> list[dict[str, Any]]:
-        """The verdicts of the last pass."""
-        files = sorted(self.place.cwd.glob("mlartifacts/**/passes.json"), key=lambda file: file.stat().st_mtime_ns)
-        table = json.loads(files[-1].read_text("utf-8"))
-        return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-
 
 @pytest.fixture
 def place(tmp_path: Path, checkpoints: dict[str, str]) -> Place:
@@ -86,13 +79,13 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     before = place.place.make(*asked).out
     again = place.retrain()
     assert again.code == 0, again.out + again.err
-    assert place.passes()[0]["decision"] == "nothing new" and place.aliases() == {"champion": 1}
+    assert place.place.newest("passes")[0]["decision"] == "nothing new" and place.aliases() == {"champion": 1}
 
     random.Random(5).shuffle(made := rows(opinion, 80, seed=3)[:60] + mixed(60))
     place.replace(made)
     done = place.retrain("challenger.replay=1 challenger.rate=1 'hook.command=\"cat > told.json\"'")
     assert done.code == 0, done.out + done.err
-    (verdict,) = place.passes()
+    (verdict,) = place.place.newest("passes")
     assert verdict["decision"] == "promoted", done.out
     assert place.aliases() == {"champion": 2, "previous": 1}
     assert "new label: mixed" in done.out
@@ -113,7 +106,7 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     assert place.tags(2)["rolled_back"] == 'it\'s "mixed", $HOME'
     assert place.command("rollback", "TASK=intent", "REASON=x").code == 2  # there is none before the first
     assert place.retrain().code == 0
-    assert "in quarantine" in place.passes()[0]["reason"]
+    assert "in quarantine" in place.place.newest("passes")[0]["reason"]
     assert place.aliases() == {"champion": 1}
 
 
@@ -123,17 +116,19 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     place.replace(flipped)
     done = place.retrain("challenger.rate=1")
     assert done.code == 0, done.out + done.err
-    (verdict,) = place.passes()
+    (verdict,) = place.place.newest("passes")
     assert verdict["decision"] == "rejected" and verdict["reason"].startswith("slice "), done.out
     assert "worse by" in verdict["reason"] and "the margin of 20" in verdict["reason"]
     assert place.aliases() == {"champion": 1, "challenger": 2}
     assert place.retrain("challenger.rate=1").code == 0
-    assert place.passes()[0]["decision"] == "judged before"
+    assert place.place.newest("passes")[0]["decision"] == "judged before"
 
     leaks = [{**row, "text": row["text"].upper()} for row in place.old[180:]]  # the champion's evaluation rows
     place.place.write({"intent/train.jsonl": [*leaks, *rows(opinion, 5, seed=9)]})
     assert place.retrain().code == 0
-    assert "left out since they are evaluation rows" in place.passes()[0]["reason"] or "new row" in done.out
+    assert (
+        "left out since they are evaluation rows" in place.place.newest("passes")[0]["reason"] or "new row" in done.out
+    )
 
     place.place.write({"intent/train.jsonl": []})
     empty = place.retrain()

@@ -82,10 +82,15 @@ class Workplace:
 
     def leaderboard(self) -> list[dict[str, Any]]:
         """The leaderboard that the only sweep has recorded, without times."""
-        (file,) = self.cwd.glob("mlartifacts/**/leaderboard.json")
-        table = json.loads(file.read_text("utf-8"))
-        rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in self.newest("leaderboard")]
+
+    def newest(self, table: str) -> list[dict[str, Any]]:
+        """The rows of the table of a name that was recorded last; none before the first."""
+        files = sorted(self.cwd.glob(f"mlartifacts/**/{table}.json"), key=lambda file: file.stat().st_mtime_ns)
+        if not files:
+            return []
+        found = json.loads(files[-1].read_text("utf-8"))
+        return [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
 
     def runs(self, kind: str) -> list[Run]:
         """The recorded runs of a kind: sweep, job or trial."""
