@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -41,8 +41,8 @@ class Series:
     task: str
     periods: Sequence[str]
     """Domains of the data folder, in order."""
-    rows: int | None = None
-    """Training rows of each period, chosen by hash; None: all."""
+    rows: Mapping[str, int]
+    """Split -> rows of each period, chosen by hash; all where it is not named."""
     first: Sequence[str]
     """Settings of the sweep."""
     variants: dict[str, Sequence[str]]
@@ -50,29 +50,30 @@ class Series:
 
 
 WARM = {
-    f"warm, replay {share}": ("engine.epochs=2", f"challenger.replay={share}", *OPEN) for share in ("0", "0.1", "0.5")
+    f"warm, replay {share}": ("engine.epochs=3", f"challenger.replay={share}", *OPEN) for share in ("0", "0.1", "0.5")
 }
-COLD = {"cold, replay 0.5": ("engine.epochs=6", "challenger.start=cold", "challenger.replay=0.5", *OPEN)}
+COLD = {"cold, replay 0.5": ("engine.epochs=5", "challenger.start=cold", "challenger.replay=0.5", *OPEN)}
 INTENT = ["banking", "credit_cards", "work", "travel", "utility", "home", "kitchen_and_dining"]
 INTENT += ["auto_and_commute", "meta", "small_talk"]
 SERIES = [
     Series(
         task="intent",
         periods=INTENT,
-        rows=600,
-        first=("engine.epochs=6",),
-        variants={**WARM, **COLD, "gate, replay 0.5": ("engine.epochs=2", "challenger.replay=0.5")},
+        rows={"train": 300, "validation": 150, "test": 300},
+        first=("engine.epochs=10",),
+        variants={**WARM, **COLD, "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5")},
     ),
     Series(
         task="ner",
         periods=["tweets_a", "tweets_b", "tweets_f", "tweets_g", "tweets_h"],
-        first=("engine.epochs=6",),
+        rows={"train": 500},
+        first=("engine.epochs=5",),
         variants={
             **WARM,
             **COLD,
-            "gate, replay 0.5": ("engine.epochs=2", "challenger.replay=0.5", "gate.min_rows=80"),
+            "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", "gate.min_rows=80"),
             "gate of 5 points, replay 0.5": (
-                "engine.epochs=2",
+                "engine.epochs=3",
                 "challenger.replay=0.5",
                 "gate.min_rows=80",
                 "gate.margin=0.05",
@@ -82,6 +83,7 @@ SERIES = [
     Series(
         task="medqa",
         periods=[f"headqa_{year}" for year in range(2013, 2018)],
+        rows={},
         first=("engine.epochs=3",),
         variants={"gate, replay 0.5": ("engine.epochs=1", "challenger.replay=0.5")},
     ),
@@ -102,8 +104,7 @@ class Year:
         for number, period in enumerate(series.periods):
             for split, so_far in lines.items():
                 new = (data / series.task / period / f"{split}.jsonl").read_text("utf-8").splitlines(keepends=True)
-                if split == "train" and series.rows is not None:
-                    new = sorted(new, key=lambda line: hashlib.sha256(line.encode()).hexdigest())[: series.rows]
+                new = sorted(new, key=lambda line: hashlib.sha256(line.encode()).hexdigest())[: series.rows.get(split)]
                 so_far += new
                 _write(self.place.data / f"{number}" / series.task / f"{split}.jsonl", so_far)
                 _write(self.place.data / f"alone-{number}" / series.task / f"{split}.jsonl", new)
@@ -149,7 +150,7 @@ class Year:
             shutil.copytree(self.first, self.place.cwd)
             passes = []
             for number, period in enumerate(self.series.periods[1:], start=1):
-                took = self.command("retrain", number, words)
+                took = self.command("retrain", number, ["drift.max_rows=200", *words])
                 (row,) = self.place.newest("passes")
                 passes.append(row | {"period": period, "took": took})
                 progress.print(f"{self.series.task}, {name}, {period}: {row['decision']} in {took:.0f} s")
