@@ -5,7 +5,7 @@ import json
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -156,7 +156,8 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
             shown.print(f"\n{how}. {on}", style="bold yellow", markup=False, soft_wrap=True)
             raise
         finally:
-            alive.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that was write-protected meanwhile has its own error
+                alive.unlink()
 
 
 @contextmanager
