@@ -53,8 +53,7 @@ WARM = {
     f"warm, replay {share}": ("engine.epochs=3", f"challenger.replay={share}", *OPEN) for share in ("0", "0.1", "0.5")
 }
 COLD = {"cold, replay 0.5": ("engine.epochs=5", "challenger.start=cold", "challenger.replay=0.5", *OPEN)}
-INTENT = ["banking", "credit_cards", "work", "travel", "utility", "home", "kitchen_and_dining"]
-INTENT += ["auto_and_commute", "meta", "small_talk"]
+INTENT = ["banking", "credit_cards", "work", "travel", "utility", "home", "kitchen_and_dining", "auto_and_commute"]
 SERIES = [
     Series(
         task="intent",
@@ -124,11 +123,12 @@ class Year:
 
     def on_all(self) -> list[float]:
         """Scores of the champion that is left on the evaluation rows of every period."""
-        task, domain = resolve([self.series.task], *_task_of(self.series.task))[0]
-        sets = [load(task, domain, DataConfig(source=str(source))) for source in self.alone]
+        sources = [DataConfig(source=str(source)) for source in self.alone]
+        config = read_config("retrain", RetrainConfig, [f"tasks=[{self.series.task}]"])
+        ((task, domain),) = resolve(config.tasks, config.task, sources[0])
+        sets = [load(task, domain, source) for source in sources]
         seen = sorted({label for one in sets for row in one.train.rows for label in labels_of(task, row)})
         grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
-        config = read_config("retrain", RetrainConfig, [f"tasks=[{self.series.task}]"])
         checkpoint = open_checkpoint(config.checkpoint)
         base = build_base(checkpoint, load_tensors(checkpoint))
         tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{self.place.cwd}/mlflow.db")
@@ -190,11 +190,6 @@ class Year:
 def _write(file: Path, lines: Sequence[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(lines), "utf-8")
-
-
-def _task_of(name: str) -> tuple[Any, DataConfig]:
-    config = read_config("retrain", RetrainConfig, [f"tasks=[{name}]"])
-    return config.task, config.data
 
 
 def main() -> None:
