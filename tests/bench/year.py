@@ -3,7 +3,7 @@
 The first period trains a champion by `jobs.sweep`; each later one is added to the data folder, and `jobs.retrain` finds
 what is new, that of rejected passes too. Variants of how a challenger is made run with the gate wide open, so that what
 each forgets is seen; the last one runs behind the gate. Then the champion that is left is scored on the evaluation rows
-of all periods, those of rejected ones too. Tables are markdown; progress goes to standard error.
+of all periods, those of rejected ones too. Tables are markdown; progress and each pass go to standard error.
 """
 
 import dataclasses
@@ -109,6 +109,7 @@ class Year:
                 _write(self.place.data / f"alone-{number}" / series.task / f"{split}.jsonl", new)
             self.sources.append(self.place.data / f"{number}")
             self.alone.append(self.place.data / f"alone-{number}")
+        self.times_scored = 0
         self.words = [f"tasks=[{series.task}]", "search.trials=1", "search.space.engine.learning_rate=null"]
         self.words.append("search.space.method.width=null")
 
@@ -131,7 +132,10 @@ class Year:
         grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
         checkpoint = open_checkpoint(config.checkpoint)
         base = build_base(checkpoint, load_tensors(checkpoint))
-        tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{self.place.cwd}/mlflow.db")
+        # Another spelling each time: MLflow keeps a database open under its address, here that of the variant before.
+        self.times_scored += 1
+        uri = f"sqlite:///{self.place.cwd}{'/.' * self.times_scored}/mlflow.db"
+        tracking = dataclasses.replace(config.tracking, uri=uri)
         bundle = fetch(open_store(tracking, create=False), self.series.task)
         return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
 
@@ -144,7 +148,6 @@ class Year:
             f"\n### {self.series.task}\n\n| variant | promoted | ACC | BWT | forgetting | all periods | rows | time |"
         )
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
-        details = []
         for name, words in self.series.variants.items():
             shutil.rmtree(self.place.cwd)
             shutil.copytree(self.first, self.place.cwd)
@@ -155,8 +158,8 @@ class Year:
                 passes.append(row | {"period": period, "took": took})
                 progress.print(f"{self.series.task}, {name}, {period}: {row['decision']} in {took:.0f} s")
             print(self._summary(name, passes), flush=True)
-            details.append(f"\n#### {self.series.task}, {name}\n\n" + "\n".join(self._details(passes)))
-        print("\n".join(details), flush=True)
+            detailed = "\n".join(self._details(passes))
+            progress.print(f"\n#### {self.series.task}, {name}\n\n{detailed}\n", markup=False, soft_wrap=True)
 
     def _summary(self, name: str, passes: list[dict[str, Any]]) -> str:
         promoted = sum(row["decision"] == "promoted" for row in passes)
