@@ -6,6 +6,7 @@ are the commands as a whole, one after the other; their test scores are on the s
 """
 
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,8 @@ from pathlib import Path
 from tests.commands.workplace import Workplace
 
 SHARE = 20  # one row in so many is new
-SETTINGS = ["search.trials=1", "search.space.engine.learning_rate=null", "search.space.method.width=null"]
+SETTINGS = [f"cluster.cpus_per_trial={os.cpu_count()}"]
+SETTINGS += ["search.trials=1", "search.space.engine.learning_rate=null", "search.space.method.width=null"]
 
 
 def is_new(line: str) -> bool:
