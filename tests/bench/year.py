@@ -8,11 +8,13 @@ of all periods, those of rejected ones too. Tables are markdown; progress and ea
 
 import dataclasses
 import hashlib
+import multiprocessing
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -109,7 +111,6 @@ class Year:
                 _write(self.place.data / f"alone-{number}" / series.task / f"{split}.jsonl", new)
             self.sources.append(self.place.data / f"{number}")
             self.alone.append(self.place.data / f"alone-{number}")
-        self.times_scored = 0
         self.words = [f"tasks=[{series.task}]", "search.trials=1", "search.space.engine.learning_rate=null"]
         self.words.append("search.space.method.width=null")
 
@@ -124,20 +125,9 @@ class Year:
 
     def on_all(self) -> list[float]:
         """Scores of the champion that is left on the evaluation rows of every period."""
-        sources = [DataConfig(source=str(source)) for source in self.alone]
-        config = read_config("retrain", RetrainConfig, [f"tasks=[{self.series.task}]"])
-        ((task, domain),) = resolve(config.tasks, config.task, sources[0])
-        sets = [load(task, domain, source) for source in sources]
-        seen = sorted({label for one in sets for row in one.train.rows for label in labels_of(task, row)})
-        grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
-        checkpoint = open_checkpoint(config.checkpoint)
-        base = build_base(checkpoint, load_tensors(checkpoint))
-        # Another spelling each time: MLflow keeps a database open under its address, here that of the variant before.
-        self.times_scored += 1
-        uri = f"sqlite:///{self.place.cwd}{'/.' * self.times_scored}/mlflow.db"
-        tracking = dataclasses.replace(config.tracking, uri=uri)
-        bundle = fetch(open_store(tracking, create=False), self.series.task)
-        return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
+        # In a new process: MLflow keeps a database open under its address, here that of the variant before.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            return process.submit(scores, self.series.task, self.place.cwd, self.alone).result()
 
     def run(self) -> None:
         """Run all variants and print what came of them."""
@@ -193,6 +183,27 @@ class Year:
 def _write(file: Path, lines: Sequence[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(lines), "utf-8")
+
+
+def scores(name: str, cwd: Path, alone: Sequence[Path]) -> list[float]:
+    """Score a task's champion on the evaluation rows of data folders.
+
+    Args:
+        name: Of the task.
+        cwd: Where its store is.
+        alone: The folders.
+    """
+    sources = [DataConfig(source=str(source)) for source in alone]
+    config = read_config("retrain", RetrainConfig, [f"tasks=[{name}]"])
+    ((task, domain),) = resolve(config.tasks, config.task, sources[0])
+    sets = [load(task, domain, source) for source in sources]
+    seen = sorted({label for one in sets for row in one.train.rows for label in labels_of(task, row)})
+    grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
+    checkpoint = open_checkpoint(config.checkpoint)
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{cwd}/mlflow.db")
+    bundle = fetch(open_store(tracking, create=False), name)
+    return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
 
 
 def main() -> None:
