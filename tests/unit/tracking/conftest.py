@@ -12,7 +12,7 @@ from transformers import BertConfig
 
 from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig, TrackingConfig
-from pipeline.data.rows import Dataset, Row, Split
+from pipeline.data.rows import Dataset, Row, Split, make_row
 from pipeline.engine.bundle import BundleRecord, write_bundle
 from pipeline.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
 from pipeline.engine.trials import Job, Settings, Trial, trial_of
@@ -48,11 +48,18 @@ def store(tracking: TrackingConfig) -> Store:
     return open_store(tracking)
 
 
+def a_row(text: str, origin: str = "any") -> Row:
+    """A good row, with the digest that its contents have."""
+    (row,) = make_row({"text": text, "label": "good"}, TASK, origin)
+    assert isinstance(row, Row)
+    return row
+
+
 def make_job() -> Job:
     """A job of four training rows and two in each other split."""
 
     def split(name: str, count: int) -> Split:
-        rows = [Row({"text": f"{name} {i}", "label": "good"}, f"{name}:{i}", f"{name}{i}") for i in range(count)]
+        rows = [a_row(f"{name} {i}", f"{name}:{i}") for i in range(count)]
         return Split(name, tuple(rows), f"{name}-print", None)
 
     splits = split("train", 4), split("validation", 2), split("test", 2)

@@ -24,7 +24,7 @@ from pipeline.tracking.registry import (
 )
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store
-from tests.unit.tracking.conftest import TASK, deciding
+from tests.unit.tracking.conftest import TASK, a_row, deciding
 
 
 def never(present: Champion | None, missing: str | None) -> Verdict:
@@ -91,8 +91,8 @@ def test_judge_gets_the_champion_and_what_it_has_seen(store: Store, story: Any, 
     assert asked == [(1, 0.7, None)]
 
 
-def test_rows_with_odd_line_ends_stay_one_line(store: Store, story: Any, job: Job) -> None:
-    row = dataclasses.replace(job.dataset.train.rows[0], fields={"text": "a\u2028b\x85c\nd", "label": "good"})
+def test_rows_with_odd_line_ends_stay_one_line(store: Store, story: Any) -> None:
+    row = a_row("a\u2028b\x85c\nd")
     enter(store, story, "one", judge=deciding("champion", ledger=Ledger(trained=(row,))))
     ledger = read_ledger(fetch(store, "sentiment").parent / "ledger", TASK)
     assert [row.fields["text"] for row in ledger.trained] == ["a\u2028b\x85c\nd"]

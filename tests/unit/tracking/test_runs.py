@@ -13,7 +13,7 @@ from pipeline.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialSta
 from pipeline.errors import TrackingError
 from pipeline.tracking.runs import SweepFacts
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import recording
+from tests.unit.tracking.conftest import a_row, recording
 
 Runs = Callable[[], Mapping[str, Any]]
 TRIAL, OTHER, JOB = "00 sentiment/films", "01 sentiment/films", "sentiment/films"
@@ -189,7 +189,7 @@ def test_data_are_inputs_and_their_rows_a_manifest(store: Store, facts: SweepFac
         assert {entry.dataset.digest for entry in inputs} == {"train-print", "validation-print", "test-print"}
         assert {tag.value for entry in inputs for tag in entry.tags} == {"train", "validation", "test"}
     manifest = content(runs()[JOB], "data/manifest.json")
-    assert manifest["splits"]["validation"]["rows"] == ["validation0", "validation1"]
+    assert manifest["splits"]["validation"]["rows"] == [a_row(f"validation {i}").digest for i in range(2)]
 
 
 def test_sweep_keeps_config_and_environment(store: Store, facts: SweepFacts, runs: Runs) -> None:
