@@ -103,10 +103,9 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
 
     rates = {run.data.params["learning_rate"] for run in place.runs("trial")}
     assert len(rates) > 3  # that of the sweep, and two around it for each task
-    files = (json.loads(file.read_text("utf-8")) for file in place.cwd.glob("mlartifacts/models/**/bundle.json"))
-    grown = next(bundle["labels"] for bundle in files if bundle["job"] == "ner/news" and "B-DAY" in bundle["labels"])
-    assert grown == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-DAY", "I-DAY"]  # behind those that were there
-    opinions = place.run("jobs.predict", "name=intent", environment={"TEXT": "the film was awful dull"})
-    assert json.loads(opinions.out)["label"] == "negative"  # whose rows of the past were kept
+    files = [json.loads(file.read_text("utf-8")) for file in place.cwd.glob("mlartifacts/models/**/bundle.json")]
+    labels = {name: max((one["labels"] for one in files if one["job"].startswith(name)), key=len) for name in sets}
+    assert labels["ner"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-DAY", "I-DAY"]  # behind those that were there
+    assert all(one["labels"] == ["negative", "positive"] for one in files if one["job"].startswith("intent"))
     client = MlflowClient(f"sqlite:///{place.cwd}/mlflow.db")
-    assert {name: client.get_registered_model(name).aliases["champion"] for name in sets} == dict.fromkeys(sets, "2")
+    assert {name: int(client.get_registered_model(name).aliases["champion"]) for name in sets} == dict.fromkeys(sets, 2)
