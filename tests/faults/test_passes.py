@@ -40,7 +40,7 @@ STEPS = {
     "champion was set": ("after", f"{CLIENT}.set_registered_model_alias", 2),
     "the judgement is recorded": ("before", "jobs.verdicts:record_judgement", 1),
     "the hook is told": ("before", "jobs.hooks:tell_hook", 1),
-    "the pass is recorded": ("before", "jobs.retrain:record_pass", 1),
+    "the pass is recorded": ("before", "jobs.verdicts:record_pass", 1),
     "the runs are ended": ("before", "pipeline.tracking.tree:RunTree.close", 1),
 }
 
