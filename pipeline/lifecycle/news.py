@@ -79,8 +79,6 @@ def news(
     """
     known, held = ledger.known, {input_key(row, target) for one in ledger.slices for row in one.rows}
     used = {input_key(row, target) for row in (*ledger.trained, *ledger.chosen)}
-    everything = [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
-    now = {row.digest for row in everything}
     kept_out = {input_key(row, target) for row in reserved}
     moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if input_key(row, target) in kept_out]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
@@ -90,6 +88,8 @@ def news(
     kept = [[row for row in rows if input_key(row, target) not in held] for rows in (train, validation)]
     ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
     edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
+    everything = [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
+    now = {row.digest for row in everything}
     # Those that are known are counted too: equal rows leak no less.
     own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
     before = [_new(split.rows, own, quarantine) for split in (dataset.train, dataset.validation)]

@@ -82,21 +82,24 @@ class Workplace:
 
     def leaderboard(self) -> list[dict[str, Any]]:
         """The leaderboard that the only sweep has recorded, without times."""
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in self.newest("leaderboard")]
+        (file,) = self.cwd.glob("mlartifacts/**/leaderboard.json")
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in _rows_of(file)]
 
     def newest(self, table: str) -> list[dict[str, Any]]:
         """The rows of the table of a name that was recorded last; none before the first."""
         files = sorted(self.cwd.glob(f"mlartifacts/**/{table}.json"), key=lambda file: file.stat().st_mtime_ns)
-        if not files:
-            return []
-        found = json.loads(files[-1].read_text("utf-8"))
-        return [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
+        return _rows_of(files[-1]) if files else []
 
     def runs(self, kind: str) -> list[Run]:
         """The recorded runs of a kind: sweep, job or trial."""
         client = MlflowClient(f"sqlite:///{self.cwd}/mlflow.db")
         experiments = [found.experiment_id for found in client.search_experiments()]
         return list(client.search_runs(experiments, f"tags.kind = '{kind}'", max_results=1000))
+
+
+def _rows_of(file: Path) -> list[dict[str, Any]]:
+    table = json.loads(file.read_text("utf-8"))
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
 def _outer() -> dict[str, str]:

@@ -120,11 +120,11 @@ def test_the_crontab_entry_fires_and_list_tells_how_each_pass_ended(spot: Workpl
         assert "No cron runs" not in done.out
     assert crontab().startswith(OTHERS)
     assert crontab().count("schedule.action=run") == 1
-    first = until(lambda: ended(spot), 180)
+    first = until(lambda: ended(spot), 90)
     assert first["code"] == 0, Path(first["log"]).read_text()
     assert (spot.cwd / "50% \\% it's $HOME" / "mlflow.yaml").exists()  # every character arrived
     assert re.search(r"probe +cron +\* \* \* \* \* +manifests +[-\d]+ [:\d]+ +done", listed(spot))
-    second = until(lambda: (now := ended(spot)) != first and now, 180)
+    second = until(lambda: (now := ended(spot)) != first and now, 90)
     assert second["code"] == 2
     assert "is there already" in Path(second["log"]).read_text()
     assert "  FAILED, exit code 2  " in listed(spot)
@@ -203,7 +203,7 @@ def running() -> Iterator[list["subprocess.Popen[str]"]]:
 def test_the_foreground_fires_and_ends_between_passes(spot: Workplace, running: list["subprocess.Popen[str]"]) -> None:
     process = spot.start("jobs.schedule", EVERY_MINUTE, "schedule.on=foreground", *HARMLESS)
     running.append(process)
-    assert until(lambda: ended(spot), 180)["code"] == 0
+    assert until(lambda: ended(spot), 90)["code"] == 0
     assert "foreground" in listed(spot)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
@@ -240,7 +240,7 @@ def test_what_comes_due_while_a_pass_runs_is_caught_up_once_in_the_foreground(
 ) -> None:
     process = spot.start("jobs.schedule", EVERY_MINUTE, "schedule.on=foreground", *HARMLESS)
     running.append(process)
-    until(lambda: stamp(spot), 180)
+    until(lambda: stamp(spot), 90)
     first = held(spot)
     time.sleep(62)  # the next one comes due
     os.kill(first, signal.SIGCONT)
