@@ -92,6 +92,7 @@ def cron() -> Iterator[Cron]:
         pytest.skip("a cron runs here already, which is not to be stopped")
     before = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
     subprocess.run(["crontab", "-"], input=OTHERS.encode(), check=True)
+    time.sleep(1)  # cron compares times in whole seconds: a second change within one would never be read
     daemon = Cron()
     try:
         yield daemon
