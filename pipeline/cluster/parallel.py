@@ -160,10 +160,11 @@ class ParallelSession:
         self.bundle: Path | None = None
         self.on_save: Callable[[], None] = lambda: None
         """Never called: the worker that writes the folder sends it home itself."""
+        self.known = 0
 
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
         """Train an epoch at a time, or replay those that the folder has; the first `start` are known."""
-        self._group.ask("open", self._trial, start)
+        self.known = self._group.ask("open", self._trial, start)
         while True:
             report, bundle, self.finished = self._group.ask("epoch")
             self.bundle = self._folder / bundle if bundle else None
@@ -219,7 +220,7 @@ class _Worker:
         self._folder: Folder | None = None
         self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
 
-    def open(self, trial: Trial, start: int) -> None:
+    def open(self, trial: Trial, start: int) -> int:
         self.close()
         if self._workers.rank:  # the first one may remove a damaged snapshot
             torch.distributed.barrier()
@@ -229,6 +230,8 @@ class _Worker:
             self._session.on_save = self._folder.push
             torch.distributed.barrier()
         self._epochs = self._session.epochs(start)
+        known: int = self._session.known
+        return known
 
     def epoch(self) -> tuple[tuple[Evaluated, Losses] | None, str | None, Finished | None]:
         report = next(self._epochs, None)

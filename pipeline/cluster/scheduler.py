@@ -125,6 +125,8 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
             self.pruned[place] = TIME_IS_UP
             return _STOP
         decision = self._judge(trial).report(place.index, result["epoch"], score_of(result))
+        if self._search.scheduler == "asha" and decision.action == "stop" and result["went_on"]:
+            return _CONTINUE  # it was let pass before the sweep was resumed, and its adapter is a later one
         self._note(place.job, decision)
         if decision.action == "pause":
             self._released.discard(place)

@@ -32,6 +32,8 @@ class OpenSession(Protocol):
 
     on_save: Callable[[], None]
     """Called when the folder has changed within an epoch."""
+    known: int
+    """Epochs that the folder had when it was opened; read after the first epoch."""
 
     @property
     def finished(self) -> Finished | None:
@@ -132,6 +134,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
         result = {
             "epoch": evaluated.epoch,
             "score": self._best,
+            "went_on": evaluated.epoch < self._session.known,
             "report": report,
             "bundle": self._folder.at_home(self._session.bundle),
         }

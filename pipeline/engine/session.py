@@ -70,6 +70,8 @@ class Session:
         self.finished: Finished | None = None
         self.on_save: Callable[[], None] = lambda: None
         """Called when the folder holds a new snapshot within an epoch."""
+        self.known = 0
+        """Epochs that the folder had when it was opened."""
         folder.mkdir(parents=True, exist_ok=True)
         settings = trial.settings
         torch.manual_seed(seed_of(trial.seed, "training"))
@@ -158,8 +160,9 @@ class Session:
         self.training.load_state_dict(state["training"])
         self._reports = [(Evaluated(**evaluated), losses) for evaluated, losses in state["reports"]]
         self._losses = list(state["losses"])
+        self.known = len(self._reports)
         self._best_epochs = {number: self.training.best_epoch}
-        log.info("%s goes on after %d epochs", self.trial.key, len(self._reports))
+        log.info("%s goes on after %d epochs", self.trial.key, self.known)
 
     def _end_epoch(self, evaluated: Evaluated) -> None:
         chosen = np.linspace(0, len(self._losses) - 1, min(_MOST_LOSSES, len(self._losses)), dtype=int)

@@ -41,6 +41,7 @@ class NoTraining:
         self._record, self._folder = record, folder
         self.bundle: Path | None = None
         self.finished: Finished | None = None
+        self.known = 0
         self.on_save: Callable[[], None] = lambda: None
 
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:

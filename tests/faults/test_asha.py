@@ -34,7 +34,7 @@ def histories(place: Workplace, sweep_id: str) -> dict[str, History]:
 
 
 def trained_epochs(place: Workplace) -> dict[str, int]:
-    """Trial -> how far it was trained, which may be further than a resumed sweep has listened."""
+    """Trial -> how far it was trained."""
     return {trial.name: epochs_of(trial) for trial in place.cwd.glob("runs/*/trials/*")}
 
 
@@ -81,6 +81,8 @@ def test_a_killed_and_resumed_sweep_trains_as_an_undisturbed_one_does_whatever_i
             assert one[trial][epoch].keys() > {"eval/primary", "train/epoch_loss"}
 
     ends, other_ends = trained_epochs(calm.place), trained_epochs(again.place)
+    for recorded, far in ((one, ends), (other, other_ends)):  # none is pruned before what its adapter has seen
+        assert sorted(max(epochs) for epochs in recorded.values()) == sorted(far.values())
     alike = [trial for trial in ends if ends[trial] == other_ends[trial]]
     assert len(alike) >= 2
     hashes, other_hashes = stage.weights(calm.place), stage.weights(again.place)

@@ -59,6 +59,7 @@ class PlayedSession:
         self.finished: Finished | None = None
         self.on_save: Callable[[], None] = lambda: None
         self.bundle: Path | None = None
+        self.known = len(lines(folder, workers.rank))
         folder.mkdir(parents=True, exist_ok=True)
 
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:

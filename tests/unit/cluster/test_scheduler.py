@@ -108,7 +108,8 @@ class Controller:
 
 def step(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
     """The rate is the score from the first epoch on."""
-    result = {"epoch": epoch, "score": config["params"]["rate"], "bundle": f"bundle-{epoch}"}
+    score = config["params"]["rate"]
+    result = {"epoch": epoch, "score": score, "bundle": f"bundle-{epoch}", "went_on": False}
     return result | ({"done": True} if epoch == EPOCHS else {})
 
 
@@ -224,6 +225,15 @@ def test_asha_judges_each_job_by_itself() -> None:
         ended = [(epochs, why) for place, (epochs, why) in outcome.items() if place.job == job]
         assert any(epochs == 4 for epochs, _ in ended)
         assert any(why == "pruned at epoch 1: behind those before it" for _, why in ended)
+
+
+def test_asha_does_not_prune_a_trial_where_it_went_on_before_the_sweep_was_resumed() -> None:
+    def trained_before(config: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+        return step(config, epoch) | {"went_on": epoch < 2}
+
+    search = SearchConfig(scheduler="asha", trials=8, reduction=2, space={"rate": RATE})
+    outcome = controller(search=search, step=trained_before, jobs="a", slots=1).run()
+    assert {epochs for epochs, _ in outcome.values()} == {2, 4}
 
 
 def test_the_time_budget_ends_running_trials_after_their_epoch_and_waiting_ones_at_once(

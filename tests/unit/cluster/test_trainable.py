@@ -29,6 +29,7 @@ class Played:
         self.finished: Finished | None = None
         self.on_save: Callable[[], None] = lambda: None
         self.bundle: Path | None = None
+        self.known = 2
 
     def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
         best = -math.inf
@@ -107,6 +108,7 @@ def test_a_step_is_an_epoch_and_the_last_one_ends_the_trial(monkeypatch: pytest.
     assert [result["score"] for result in results] == [0.5, 0.9, 0.9]
     assert [result.get("done", False) for result in results] == [False, False, True]
     assert results[2]["reason"] == "all epochs done"
+    assert [result["went_on"] for result in results] == [True, False, False]
     assert results[1]["bundle"] == Path("t/ner.news-00/bundle-2")
 
 

@@ -97,6 +97,7 @@ def test_epochs_that_the_caller_knows_are_left_out(lab: "Lab", tmp_path: Path) -
     next(epochs)
     session.close()
     later = lab.session(tmp_path)
+    assert later.known == 1
     assert [evaluated.epoch for evaluated, _ in later.epochs(start=1)] == [2, 3]
     later.close()
 
