@@ -63,6 +63,7 @@ def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepReco
             trained=job.dataset.train.rows,
             chosen=job.dataset.validation.rows,
             evaluation=unseen(job.dataset, job.task.target),
+            answers=winner.answers,
         )
         registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), judge)
         record_judgement(recorder, job.name, judge)

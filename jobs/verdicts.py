@@ -45,6 +45,7 @@ def settle_pass(
         evaluation=found.news.evaluation,
         follows=found.champion.version,
         news=found.attempt,
+        answers=winner.answers,
     )
     registered = register(store, period, job, winner, recorder.run_id(job.name), judge)
     promoted = registered.alias == "champion"

@@ -123,6 +123,11 @@ class JobTested:
     num_trained: int
     """Trained parameters, adapter and head."""
 
+    @property
+    def answers(self) -> dict[str, Any]:
+        """Digest of a test row -> what was answered."""
+        return {record["digest"]: record["predicted"] for record in self.predictions}
+
 
 SweepEvent = TrialStarted | TrialReported | TrialPaused | TrialEnded | JobTested
 Sink = Callable[[SweepEvent], None]

@@ -244,6 +244,17 @@ def test_a_slice_that_the_challenger_was_trained_on_as_a_whole_stops_it(court: C
     assert verdict.reason.startswith("slice may: one of the two was trained on all of its rows")
 
 
+def test_what_the_winner_answered_in_its_test_is_not_asked_again(court: Court) -> None:
+    tested = {one.digest: {"label": "good"} for one in NEW}
+    champion, judge = court.champion("good"), court.judge("bad", answers=tested)
+    judge(champion, None)
+    assert judge.scores == {"may": {"challenger": 0.25, "champion": 0.75}, "june": {"challenger": 0.8, "champion": 0.8}}
+    del tested[NEW[0].digest]
+    judge = court.judge("bad", answers=tested)
+    judge(champion, None)
+    assert judge.scores["june"] == {"challenger": 0.2, "champion": 0.8}
+
+
 @pytest.mark.parametrize("bundle", ["good", "bad"])
 def test_the_ledger_has_slices_and_history_whatever_the_verdict(court: Court, bundle: str) -> None:
     ledger = court.judge(bundle)(court.champion("good" if bundle == "bad" else "bad"), None).ledger
