@@ -126,7 +126,7 @@ def test_machines_that_share_nothing_end_a_disturbed_sweep_as_an_undisturbed_one
             sweep.read_until(r"3 jobs, 12 trials, 3 at once")
             if name == "disturbed":
                 sweep.read_until(r"  trial \d/4")
-                on_second = set(stage.trainees()) & set(machines[1].processes)
+                on_second = stage.until(lambda: set(stage.trainees()) & set(machines[1].processes), 60)
                 os.kill(on_second.pop(), signal.SIGKILL)
                 sweep.read_until(r"  trial \d/4")
                 machines[2].kill()
