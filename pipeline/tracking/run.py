@@ -4,6 +4,7 @@ Every call can be cut off anywhere and made again with the same arguments.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from typing import Any, Literal, final
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
 from pipeline.tracking.store import Store, every, store_errors
@@ -91,7 +93,13 @@ class Run:
                 profile=json.dumps({"num_rows": num_rows}),
             )
             inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)]))
-        self._client.log_inputs(self.id, datasets=inputs)
+        try:
+            self._client.log_inputs(self.id, datasets=inputs)
+        except MlflowException as error:
+            if not re.search("unique", str(error), re.IGNORECASE):
+                raise
+            # MLflow looks for the data and then inserts them. Another command did so in between: now they are found.
+            self._client.log_inputs(self.id, datasets=inputs)
 
     def folder(self, local: Path, path: str) -> None:
         """Keep a folder's files as artifacts below `path`."""
