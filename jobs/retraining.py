@@ -190,7 +190,7 @@ def _job(
     known = {label for row in old for label in labels[row.digest]} if warm else set()
     built = task_for(grown, combined, known)
     built.reserved = virtual_tokens(record.method)
-    rate, learning_rate = rates(record, config.challenger)
+    rate, learning_rate = rates(record, config.challenger, built.labels)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
@@ -208,12 +208,19 @@ def _job(
     return job, len(replay)
 
 
-def rates(champion: BundleRecord, challenger: ChallengerConfig) -> tuple[float, float]:
+def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:
     """The challenger's learning rate, as a share of that of the last cold start and as it is.
 
     As a share of the champion's own it would be smaller in each pass.
+
+    Args:
+        champion: What it begins with.
+        challenger: How it is made.
+        labels: What the outputs of its head stand for.
     """
-    rate = challenger.rate if challenger.start == "warm" else 1.0
+    rate = 1.0
+    if challenger.start == "warm":
+        rate = challenger.rate if set(labels) <= set(champion.labels) else challenger.new_label_rate
     return rate, champion.engine.learning_rate / champion.rate * rate
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Literal, Protocol, final
 
 import ray
 import ray.train
@@ -91,7 +91,7 @@ class WorkerGroup:
         trainer = TorchTrainer(
             _work,
             train_loop_config={"supplies": supplies},
-            torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
+            torch_config=TorchConfig(backend=_backend(cluster), timeout_s=_COLLECTIVE_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=cluster.num_workers,
                 use_gpu=bool(cluster.gpus_per_trial),
@@ -181,6 +181,11 @@ def resources(cluster: ClusterConfig) -> dict[str, float]:
     """What one worker takes, in Ray's words."""
     amounts = {"CPU": float(cluster.cpus_per_trial), "GPU": cluster.gpus_per_trial}
     return {kind: amount for kind, amount in amounts.items() if amount}
+
+
+def _backend(cluster: ClusterConfig) -> Literal["gloo", "nccl"]:
+    """What sums the gradients: nccl refuses two processes on one GPU, where shares of GPUs may put them."""
+    return "nccl" if cluster.gpus_per_trial >= 1 else "gloo"
 
 
 def _cause(error: BaseException | None) -> BaseException:

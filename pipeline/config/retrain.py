@@ -19,9 +19,11 @@ class ChallengerConfig:
     replay: float = 0.1
     """Share of the rows that the champion was trained on which are trained on again, beside the new ones; the same of
     every label."""
-    rate: float = 0.3
+    rate: float = 0.1
     """Learning rate of a warm start, as a share of that of the last cold start: at the whole of it what was learnt is
     lost first."""
+    new_label_rate: float = 1.0
+    """The same where a label is new: its part of the head begins at random, and a small rate would leave it there."""
     trials: int = 1
     """1: the champion's own settings. More: a search of so many candidates, around the champion's learning rate, and
     of a cold start around its width too."""
@@ -32,6 +34,7 @@ class ChallengerConfig:
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)
         yield from above(f"{where}.rate", self.rate)
+        yield from above(f"{where}.new_label_rate", self.new_label_rate)
         yield from above(f"{where}.trials", self.trials)
         yield from above(f"{where}.spread", self.spread, 1)
 

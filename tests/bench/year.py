@@ -34,6 +34,7 @@ from pipeline.tracking.store import open_store
 from tests.commands.workplace import Workplace
 
 OPEN = ("gate.margin=1", "gate.min_rows=1", "gate.gap=null")
+RATES = ("challenger.rate=0.3", "challenger.new_label_rate=0.3")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +53,8 @@ class Series:
 
 
 WARM = {
-    f"warm, replay {share}": ("engine.epochs=3", f"challenger.replay={share}", *OPEN) for share in ("0", "0.1", "0.5")
+    f"warm, replay {share}": ("engine.epochs=3", f"challenger.replay={share}", *RATES, *OPEN)
+    for share in ("0", "0.1", "0.5")
 }
 COLD = {"cold, replay 0.5": ("engine.epochs=5", "challenger.start=cold", "challenger.replay=0.5", *OPEN)}
 INTENT = ["banking", "credit_cards", "work", "travel", "utility", "home", "kitchen_and_dining", "auto_and_commute"]
@@ -62,7 +64,7 @@ SERIES = [
         periods=INTENT,
         rows={"train": 300, "validation": 150, "test": 300},
         first=("engine.epochs=10",),
-        variants={**WARM, **COLD, "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5")},
+        variants={**WARM, **COLD, "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", *RATES)},
     ),
     Series(
         task="ner",
@@ -72,10 +74,11 @@ SERIES = [
         variants={
             **WARM,
             **COLD,
-            "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", "gate.min_rows=80"),
+            "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", *RATES, "gate.min_rows=80"),
             "gate of 5 points, replay 0.5": (
                 "engine.epochs=3",
                 "challenger.replay=0.5",
+                *RATES,
                 "gate.min_rows=80",
                 "gate.margin=0.05",
             ),
@@ -86,7 +89,7 @@ SERIES = [
         periods=[f"headqa_{year}" for year in range(2013, 2018)],
         rows={},
         first=("engine.epochs=3",),
-        variants={"gate, replay 0.5": ("engine.epochs=1", "challenger.replay=0.5")},
+        variants={"gate, replay 0.5": ("engine.epochs=1", "challenger.replay=0.5", *RATES)},
     ),
 ]
 progress = Console(stderr=True)

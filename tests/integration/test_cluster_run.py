@@ -33,7 +33,12 @@ from pipeline.tasks.kinds import task_for
 pytestmark = pytest.mark.ray
 
 TWO_SLOTS = ClusterConfig(num_cpus=2, object_store_bytes=100 * 2**20)
-ONE_SLOT = ClusterConfig(num_cpus=1, object_store_bytes=100 * 2**20)
+HALVES = dataclasses.replace(TWO_SLOTS, gpus_per_trial=0.5)
+TWO_OF_EACH = pytest.mark.parametrize(
+    "two_slots",
+    [TWO_SLOTS, pytest.param(HALVES, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+    ids=["two cores", "two halves of a GPU"],
+)
 TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 SEARCH = SearchConfig(trials=3, space={"engine.learning_rate": Range(log_uniform=[1e-3, 1e-1])})
 
@@ -104,11 +109,12 @@ def outcome(told: list[SweepEvent]) -> dict[str, tuple[Any, ...]]:
     }
 
 
+@TWO_OF_EACH
 def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
-    jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+    two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     whole: list[SweepEvent] = []
-    ended = run(jobs, checkpoint, search=SEARCH, cluster=TWO_SLOTS, folder=tmp_path / "whole", sink=whole.append)
+    ended = run(jobs, checkpoint, search=SEARCH, cluster=two_slots, folder=tmp_path / "whole", sink=whole.append)
     winners = ended.winners
     assert not ray.is_initialized()
     assert [won.trial.job for won in winners] == ["films/d", "books/d"]
@@ -126,16 +132,19 @@ def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
         if len([e for e in cut if isinstance(e, TrialReported)]) == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
-    folder = tmp_path / "cut"
+    folder, one_slot = tmp_path / "cut", dataclasses.replace(two_slots, num_cpus=1)
     with pytest.raises(KeyboardInterrupt):
-        run(jobs, checkpoint, search=SEARCH, cluster=ONE_SLOT, folder=folder, sink=interrupting)
+        run(jobs, checkpoint, search=SEARCH, cluster=one_slot, folder=folder, sink=interrupting)
     assert not ray.is_initialized()
     resumed: list[SweepEvent] = []
-    run(jobs, checkpoint, search=SEARCH, cluster=ONE_SLOT, folder=folder, sink=resumed.append)
+    run(jobs, checkpoint, search=SEARCH, cluster=one_slot, folder=folder, sink=resumed.append)
     assert outcome(resumed) == outcome(whole)
 
 
-def test_two_workers_train_what_one_trains(jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path) -> None:
+@TWO_OF_EACH
+def test_two_workers_train_what_one_trains(
+    two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     """At the same global batch and without dropout, which each worker draws for itself.
 
     Not to the bit: a batch in two shares is padded and summed in another order. In float32 that is some 1e-7 of the
@@ -147,7 +156,7 @@ def test_two_workers_train_what_one_trains(jobs: list[Job], checkpoint: Checkpoi
     whole: dict[int, list[SweepEvent]] = {}
     for num_workers in (1, 2):
         whole[num_workers] = []
-        cluster = dataclasses.replace(TWO_SLOTS, num_workers=num_workers)
+        cluster = dataclasses.replace(two_slots, num_workers=num_workers)
         folder = tmp_path / str(num_workers)
         run([job, books], checkpoint, search=SEARCH, cluster=cluster, folder=folder, sink=whole[num_workers].append)
     one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
@@ -158,10 +167,11 @@ def test_two_workers_train_what_one_trains(jobs: list[Job], checkpoint: Checkpoi
     assert scores[0] == scores[1]
 
 
+@TWO_OF_EACH
 def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_not(
-    jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+    two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    cluster = dataclasses.replace(TWO_SLOTS, num_workers=2)
+    cluster = dataclasses.replace(two_slots, num_workers=2)
     whole: list[SweepEvent] = []
     run(jobs[:1], checkpoint, search=SEARCH, cluster=cluster, folder=tmp_path / "whole", sink=whole.append)
     cut: list[SweepEvent] = []
@@ -179,10 +189,10 @@ def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_no
     assert outcome(resumed) == outcome(whole)
 
 
-ODD = EngineConfig(epochs=3, batch_size=47, head_dropout=0.0)
+ODD = EngineConfig(epochs=3, batch_size=47, head_dropout=0.0, precision="float32")
 
 
 def plain(job: Job) -> Job:
     """The job without dropout."""
-    engine = dataclasses.replace(job.settings.engine, head_dropout=0.0)
+    engine = dataclasses.replace(job.settings.engine, head_dropout=0.0, precision="float32")
     return dataclasses.replace(job, settings=dataclasses.replace(job.settings, engine=engine))

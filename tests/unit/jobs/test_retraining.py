@@ -28,11 +28,17 @@ COLD = BundleRecord(
 def test_the_learning_rate_of_warm_starts_is_the_same_in_every_pass() -> None:
     record = COLD
     for _ in range(3):
-        rate, learning_rate = rates(record, ChallengerConfig(rate=0.3))
+        rate, learning_rate = rates(record, ChallengerConfig(rate=0.3), ["bad"])
         assert rate == 0.3
         assert learning_rate == pytest.approx(0.0006)
         engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
         record = dataclasses.replace(record, engine=engine, rate=rate)
-    rate, learning_rate = rates(record, ChallengerConfig(start="cold"))
+    rate, learning_rate = rates(record, ChallengerConfig(start="cold"), ["bad", "new"])
     assert rate == 1
     assert learning_rate == pytest.approx(0.002)
+
+
+def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
+    challenger = ChallengerConfig(rate=0.1, new_label_rate=0.5)
+    assert rates(COLD, challenger, ["good", "bad", "mixed"]) == (0.5, pytest.approx(0.001))
+    assert rates(COLD, challenger, ["good"]) == (0.1, pytest.approx(0.0002))
