@@ -11,9 +11,11 @@ from typing import Any
 
 import pyarrow
 import pytest
+import torch
 from pyarrow import parquet
 
 import jobs.predict
+import jobs.sweep
 from tests.commands import corpus
 from tests.commands.conftest import SMALL
 from tests.commands.workplace import Call, Done, Workplace
@@ -233,6 +235,18 @@ def ask(swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         return call(jobs.predict.main, f"name={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
 
     return ask
+
+
+def test_a_gpu_that_is_not_used_is_told(
+    call: Call, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["tasks=[sentiment/films]", f"checkpoint={checkpoints['bert']}", "dryrun=true"]
+    told = "The GPU of this machine is not used: cluster.gpus_per_trial=0.25 trains four trials at once on each"
+    for is_there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda is_there=is_there: is_there)
+        done = call(jobs.sweep.main, *words)
+        assert done.code == 0, done.err
+        assert (told in done.out) == is_there
 
 
 def test_the_champion_answers_text_items_files_and_standard_input(
