@@ -64,7 +64,7 @@ sweep: $(STAMP) ## Train, search and record an adapter for each of TASKS
 compare: $(STAMP) ## Seven METHODS side by side on each of TASKS: scores, parameters, time, memory
 	$(RUN) jobs.compare $(SWEEP) $(if $(METHODS),'methods=[$(METHODS)]')
 
-submit: $(STAMP) ## COMMAND (sweep, compare, status) with its variables on the Ray cluster at ADDRESS
+submit: $(STAMP) ## COMMAND (sweep, compare, retrain, status) with its variables on the Ray cluster at ADDRESS
 	$(RUN) jobs.submit $(call given,COMMAND,submit.command) $(call given,ADDRESS,submit.address) \
 		$(if $(filter status,$(COMMAND)),$(COMMON),$(SWEEP) $(if $(METHODS),'methods=[$(METHODS)]'))
 

@@ -89,7 +89,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         return here
     if found.count < config.drift.min_new_rows:
         decision = retrain_reason(None, found.count, config.drift)
-        return dataclasses.replace(here, outcome="waits", reason=decision.reason)
+        return dataclasses.replace(here, outcome="waits", reason="; ".join([decision.reason, *found.others()]))
     for one in past:
         if one.news == here.attempt and one.replaces == champion.version:
             reason = f"these rows and settings were judged before, as version {one.version} ({one.alias}): {one.reason}"

@@ -53,7 +53,10 @@ class News:
     def line(self) -> str:
         """Say it in words."""
         found = f"{len(self.train)} new rows to train on, {len(self.validation)} to choose by, "
-        found += f"{len(self.evaluation)} to judge by"
+        return "; ".join([f"{found}{len(self.evaluation)} to judge by", *self.others()])
+
+    def others(self) -> list[str]:
+        """Say of which rows else there are how many."""
         others = {
             "edited": self.edited,
             "gone from the data": self.gone,
@@ -61,7 +64,7 @@ class News:
             "left out of the evaluation since they were trained on": self.seen,
             "in quarantine": self.quarantined,
         }
-        return "; ".join([found, *(f"{count} {what}" for what, count in others.items() if count)])
+        return [f"{count} {what}" for what, count in others.items() if count]
 
 
 def news(

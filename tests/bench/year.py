@@ -64,7 +64,12 @@ SERIES = [
         periods=INTENT,
         rows={"train": 300, "validation": 150, "test": 300},
         first=("engine.epochs=10",),
-        variants={**WARM, **COLD, "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", *RATES)},
+        variants={
+            **WARM,
+            **COLD,
+            "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", *RATES),
+            "gate, replay 0.5, whole rate": ("engine.epochs=3", "challenger.replay=0.5"),
+        },
     ),
     Series(
         task="ner",

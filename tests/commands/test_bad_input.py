@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import jobs.predict
+import jobs.retrain
+import jobs.rollback
 import jobs.status
 import jobs.sweep
 from tests.commands.workplace import Call, Done, Workplace
@@ -348,6 +350,33 @@ def test_predict_names_the_bad_line_of_standard_input(
     done = call(jobs.predict.main, "name=sentiment")
     assert done.code == 2
     assert message in done.err
+    assert workplace.left() == []
+
+
+RETRAIN = [
+    ("nothing recorded", ["tasks=[ner]"], "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run"),
+    ("a resumed pass", ["tasks=[ner]", "resume=x"], "resume: 'x' has no effect: a pass that was cut off"),
+    ("replay", ["tasks=[ner]", "challenger.replay=2"], "challenger.replay: '2.0' must be"),
+    ("rate", ["tasks=[ner]", "challenger.new_label_rate=0"], "challenger.new_label_rate: '0.0' must be above 0"),
+    ("two hooks", ["tasks=[ner]", "hook.command=x", "hook.url=http://x"], "hook.url: 'http://x' stands beside"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [case[1:] for case in RETRAIN], ids=[case[0] for case in RETRAIN])
+def test_retrain_answers_a_mistake_with_one_message_and_leaves_nothing(
+    workplace: Workplace, call: Call, arguments: list[str], message: str
+) -> None:
+    done = call(jobs.retrain.main, *arguments)
+    assert done.code == 2
+    assert [message in line for line in done.err.splitlines()] == [False, True]
+    assert workplace.left() == []
+
+
+def test_a_rollback_wants_a_task_and_a_reason(workplace: Workplace, call: Call) -> None:
+    done = call(jobs.rollback.main)
+    assert done.code == 2
+    assert "TASK: is missing. Name a task that has a champion" in done.err
+    assert "REASON: is missing. Say why" in done.err
     assert workplace.left() == []
 
 

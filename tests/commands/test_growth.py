@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 
 from tests.commands.corpus import Row, journey, opinion, question, rows
 from tests.commands.workplace import Done, Workplace
+from tests.unit.tracking.server import serving
 
-pytestmark = pytest.mark.commands
+pytestmark = [pytest.mark.commands, pytest.mark.server]
 
 SETTINGS = ["engine.batch_size=8", "engine.learning_rate=0.01", "engine.head_dropout=0"]
 SETTINGS += ["gate.min_rows=20", "gate.margin=0.5", "tracking.patience_s=5"]
@@ -63,15 +64,30 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         thread.join()
 
 
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Workplace, str]]:
+    """A place, and the address of an MLflow server whose store stands in it under the names of the local one."""
+    place = Workplace(tmp_path)
+    with serving(place.cwd) as server:
+        (place.cwd / "mlflow.db").symlink_to(server.database)
+        (place.cwd / "mlartifacts").symlink_to(server.folder / "art")
+        yield place, server.uri
+
+
 def verdicts(place: Workplace) -> dict[str, dict[str, Any]]:
     return {row["job"].partition("/")[0]: row for row in place.newest("passes")}
 
 
 def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a_webhook(
-    tmp_path: Path, checkpoints: dict[str, str], webhook: tuple[str, list[dict[str, Any]]]
+    served: tuple[Workplace, str], checkpoints: dict[str, str], webhook: tuple[str, list[dict[str, Any]]]
 ) -> None:
-    place = Workplace(tmp_path)
-    where = ["tasks=[intent,ner,medqa]", f"data.source={place.data}", f"checkpoint={checkpoints['bert']}"]
+    place, uri = served
+    where = [
+        f"tracking.uri={uri}",
+        "tasks=[intent,ner,medqa]",
+        f"data.source={place.data}",
+        f"checkpoint={checkpoints['bert']}",
+    ]
 
     def command(name: str, *words: str) -> Done:
         fixed = ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
@@ -103,7 +119,7 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
 
     rates = {run.data.params["learning_rate"] for run in place.runs("trial")}
     assert len(rates) > 3  # that of the sweep, and two around it for each task
-    files = [json.loads(file.read_text("utf-8")) for file in place.cwd.glob("mlartifacts/models/**/bundle.json")]
+    files = [json.loads(file.read_text("utf-8")) for file in place.cwd.glob("mlartifacts/**/bundle.json")]
     labels = {name: max((one["labels"] for one in files if one["job"].startswith(name)), key=len) for name in sets}
     assert labels["ner"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-DAY", "I-DAY"]  # behind those that were there
     assert all(one["labels"] == ["negative", "positive"] for one in files if one["job"].startswith("intent"))

@@ -1,5 +1,6 @@
 """Three Ray nodes on this machine: a node is removed and a trial killed in mid-sweep, two sweeps at once."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray._private.state import actors
 from ray.cluster_utils import Cluster
 
 from tests.commands.workplace import Workplace
@@ -62,6 +65,39 @@ def test_two_sweeps_at_once_on_one_cluster_and_one_store_end_as_each_alone(
     for result in [Result(sweep, server) for sweep in sweeps]:
         assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
     assert not stage.trainees()
+
+
+def test_a_killed_command_leaves_nothing_on_the_cluster_and_is_resumed(
+    undisturbed: Result, words: list[str], server: str, nodes: Cluster, tmp_path: Path
+) -> None:
+    sweep = stage.Running(Workplace(tmp_path / "place"), "jobs.sweep", *words)
+    sweep.read_until(r"  trial \d/4", 3)
+    os.kill(sweep.process.pid, signal.SIGKILL)
+    assert sweep.end().code == -signal.SIGKILL
+    with joined(nodes):
+        stage.until(lambda: not busy(), 60, lambda: f"still there: {busy()}")
+    assert not stage.trainees()
+    result = Result(stage.Running(sweep.place, "jobs.sweep", f"resume={sweep.sweep_id}"), server)
+    assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
+
+
+@contextlib.contextmanager
+def joined(nodes: Cluster) -> Iterator[None]:
+    """Look at the cluster from within."""
+    ray.init(address=nodes.address, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def busy() -> list[str]:
+    """Actors and placement groups that there are, and cores that are taken."""
+    found = [f"{actor['ActorClassName']} {actor['State']}" for actor in actors().values() if actor["State"] != "DEAD"]
+    groups = ray.util.placement_group_table().values()
+    found += [f"placement group {group['state']}" for group in groups if group["state"] != "REMOVED"]
+    taken = ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)
+    return found + ([f"{taken:g} cores"] if taken else [])
 
 
 def test_a_removed_node_and_a_killed_trial_change_nothing(

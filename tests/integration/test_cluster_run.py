@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.adapters.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
+from pipeline.cluster import weights
 from pipeline.cluster.sweep import run
+from pipeline.cluster.weights import SharedWeights, share
 from pipeline.config import (
     CheckpointConfig,
     ClusterConfig,
@@ -28,6 +30,7 @@ from pipeline.data.rows import Dataset, Row, Split
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
 from pipeline.engine.trials import Job, Settings
+from pipeline.errors import SweepError
 from pipeline.tasks.kinds import task_for
 
 pytestmark = pytest.mark.ray
@@ -187,6 +190,18 @@ def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_no
     resumed: list[SweepEvent] = []
     run(jobs[:1], checkpoint, search=SEARCH, cluster=cluster, folder=folder, sink=resumed.append)
     assert outcome(resumed) == outcome(whole)
+
+
+def test_a_checkpoint_that_was_changed_fails_the_sweep(
+    jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another(tensors: Mapping[str, Tensor]) -> SharedWeights:
+        return dataclasses.replace(share(tensors), sha256="0" * 64)
+
+    monkeypatch.setattr(weights, "share", another)
+    search, told = dataclasses.replace(SEARCH, trials=1), list[SweepEvent]()
+    with pytest.raises(SweepError, match="The shared checkpoint was changed while the trials ran"):
+        run(jobs[:1], checkpoint, search=search, cluster=TWO_SLOTS, folder=tmp_path / "sweep", sink=told.append)
 
 
 ODD = EngineConfig(epochs=3, batch_size=47, head_dropout=0.0, precision="float32")

@@ -40,5 +40,5 @@ def test_the_learning_rate_of_warm_starts_is_the_same_in_every_pass() -> None:
 
 def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
     challenger = ChallengerConfig(rate=0.1, new_label_rate=0.5)
-    assert rates(COLD, challenger, ["good", "bad", "mixed"]) == (0.5, pytest.approx(0.001))
-    assert rates(COLD, challenger, ["good"]) == (0.1, pytest.approx(0.0002))
+    for labels, expected in ((["good", "bad", "mixed"], [0.5, 0.001]), (["good"], [0.1, 0.0002])):
+        assert rates(COLD, challenger, labels) == pytest.approx(expected)
