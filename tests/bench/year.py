@@ -3,7 +3,7 @@
 The first period trains a champion by `jobs.sweep`; each later one is added to the data folder, and `jobs.retrain` finds
 what is new, that of rejected passes too. Variants of how a challenger is made run with the gate wide open, so that what
 each forgets is seen; the last one runs behind the gate. Then the champion that is left is scored on the evaluation rows
-of all periods, those of rejected ones too. Tables are markdown; progress and each pass go to standard error.
+of all periods, those of rejected ones too. Standard output is markdown, progress goes to standard error.
 """
 
 import dataclasses
@@ -142,10 +142,9 @@ class Year:
         seconds = self.command("sweep", 0, self.series.first)
         progress.print(f"{self.series.task}: {self.series.periods[0]} in {seconds:.0f} s")
         shutil.copytree(self.place.cwd, self.first)
-        print(
-            f"\n### {self.series.task}\n\n| variant | promoted | ACC | BWT | forgetting | all periods | rows | time |"
-        )
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+        print(f"\n## {self.series.task}")
+        summary = ["| variant | promoted | ACC | BWT | forgetting | all periods | rows | time |"]
+        summary.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         for name, words in self.series.variants.items():
             shutil.rmtree(self.place.cwd)
             shutil.copytree(self.first, self.place.cwd)
@@ -155,9 +154,10 @@ class Year:
                 (row,) = self.place.newest("passes")
                 passes.append(row | {"period": period, "took": took})
                 progress.print(f"{self.series.task}, {name}, {period}: {row['decision']} in {took:.0f} s")
-            print(self._summary(name, passes), flush=True)
-            detailed = "\n".join(self._details(passes))
-            progress.print(f"\n#### {self.series.task}, {name}\n\n{detailed}\n", markup=False, soft_wrap=True)
+            summary.append(self._summary(name, passes))
+            progress.print(summary[-1], markup=False, soft_wrap=True)
+            print(f"\n### {self.series.task}, {name}\n", *self._details(passes), sep="\n", flush=True)
+        print(f"\n### {self.series.task}, all of them\n", *summary, sep="\n", flush=True)
 
     def _summary(self, name: str, passes: list[dict[str, Any]]) -> str:
         promoted = sum(row["decision"] == "promoted" for row in passes)
