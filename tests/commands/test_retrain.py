@@ -143,7 +143,7 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
 
     trained = len(place.place.runs("trial"))
     leaks = [{**row, "text": row["text"].upper()} for row in place.old[180:]]  # the champion's evaluation rows
-    place.place.write({"intent/train.jsonl": [*leaks, *rows(opinion, 5, seed=9)]})
+    place.place.write({"intent/train.jsonl": [*leaks, *mixed(5)]})
     assert place.retrain().code == 0
     (verdict,) = place.place.newest("passes")
     assert (verdict["decision"], verdict["new"]) == ("waits", 5)
