@@ -52,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
 	echo "Setting up .venv (once, a few minutes) ..."
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' | awk \
+	.venv/bin/python -m pip install --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[dev]' | awk \
 		'/^Collecting/ {printf "\r  %d packages found", ++n; fflush()} /^Installing/ {printf ", installing\n"; fflush()}'
 	touch $(STAMP)
 
