@@ -42,6 +42,7 @@ help: ## List the commands
 	echo "  METHOD      houlsby, pfeiffer, parallel; lora, prompt, full, probe; METHODS for compare"
 	echo "  TRIALS EPOCHS SEED    candidates a task, epochs a candidate, seed"
 	echo "  DRYRUN=1    show the matrix and an estimate, train nothing"
+	echo "  CLUSTER     local (default), a Ray of its own on this machine; existing, the one that this node is part of"
 	echo "  RESUME      id of an interrupted sweep"
 	echo "  ADDRESS     of a Ray cluster's dashboard, for submit: http://head:8265; COMMAND=sweep"
 	echo "  REASON      of a rollback"

@@ -12,7 +12,16 @@ from rich.table import Table
 
 from jobs.configs import ManifestsConfig
 from jobs.entry import entry
-from pipeline.cluster.manifests import ACCESS_KEY, PASSWORD, SECRET_KEY, TOKEN, Manifest, render
+from pipeline.cluster.manifests import (
+    ACCESS_KEY,
+    DASHBOARD,
+    PASSWORD,
+    SECRET_KEY,
+    TOKEN,
+    Manifest,
+    render,
+    submit_line,
+)
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.folders import new_folder
 
@@ -62,7 +71,11 @@ def following(config: ManifestsConfig) -> Iterator[str]:
     command = config.command[0]
     yield f"kubectl apply {' '.join(_file(config, name) for name in FIRST)}"
     yield f"kubectl apply {_file(config, 'job.yaml')}   # make {command} on a cluster of its own; or:"
-    yield f"kubectl apply {_file(config, 'cluster.yaml')}   # a cluster that stays, for make submit"
+    yield f"kubectl apply {_file(config, 'cluster.yaml')}   # a cluster that stays, for make submit:"
+    yield f"kubectl -n {config.namespace} port-forward service/{config.name}-head-svc {DASHBOARD} &"
+    secret = f"kubectl -n {config.namespace} get secret {config.name} -o 'jsonpath={{.data.auth_token}}'"
+    yield f'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$({secret} | base64 -d)"'
+    yield submit_line(config)
 
 
 def _file(config: ManifestsConfig, name: str) -> str:

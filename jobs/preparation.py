@@ -88,8 +88,9 @@ def _check(config: SweepConfig) -> tuple[Checkpoint, int]:
     with faults.gathered():
         nodes = connection.survey(config.cluster)
         room.check(config.cluster, nodes)
-        if len(nodes) > 1 and config.tracking.uri.startswith("sqlite:"):
-            rule = f"is a file on this node, and {len(nodes)} nodes take part"
+        several = room.several_nodes(config.cluster, nodes)
+        if several and config.tracking.uri.startswith("sqlite:"):
+            rule = f"is a file on this node, and {several}"
             remedy = "Set tracking.uri=http://<host>:5000, where `mlflow server` runs"
             raise ConfigError(Fault(where="tracking.uri", value=config.tracking.uri, rule=rule, remedy=remedy))
     faults.raise_any()

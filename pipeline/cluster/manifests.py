@@ -21,6 +21,8 @@ PASSWORD, ACCESS_KEY, SECRET_KEY, TOKEN = "password", "access-key", "secret-key"
 """Keys in the secrets, as `SecretsConfig` tells of them."""
 APP = "/app"
 """The checkout in the image, as conf/cluster/Dockerfile has it."""
+DASHBOARD = 8265
+"""The head's port that takes jobs."""
 _USER = 1000  # of conf/cluster/Dockerfile, and of the object store's image
 _POSTGRES_USER = 999  # of PostgreSQL's image for Debian
 _BUCKET = "mlflow"
@@ -88,11 +90,20 @@ def job_spec(config: KubernetesConfig, ray_version: str, line: str) -> Manifest:
 
 def entrypoint(config: KubernetesConfig) -> str:
     """Write the line that the head's shell runs."""
-    command, *variables = config.command
-    own = [word.removeprefix("ARGS=") for word in variables if word.startswith("ARGS=")]
-    others = [word for word in variables if not word.startswith("ARGS=")]
-    arguments = " ".join([*overrides(config), *own])  # the user's last, so that they win
-    return shlex.join(["make", "-C", APP, command, *others, "CLUSTER=existing", f"ARGS={arguments}"])
+    return shlex.join(["make", "-C", APP, config.command[0], "CLUSTER=existing", *_variables(config)])
+
+
+def submit_line(config: KubernetesConfig) -> str:
+    """Write the line that has the same run on the cluster that stands, where its dashboard's port is forwarded to."""
+    to = [f"COMMAND={config.command[0]}", f"ADDRESS=http://127.0.0.1:{DASHBOARD}"]
+    return shlex.join(["make", "submit", *to, *_variables(config, "submit.environment=image")])
+
+
+def _variables(config: KubernetesConfig, *more: str) -> list[str]:
+    """The variables that make is given."""
+    own = [word.removeprefix("ARGS=") for word in config.command[1:] if word.startswith("ARGS=")]
+    others = [word for word in config.command[1:] if not word.startswith("ARGS=")]
+    return [*others, "ARGS=" + " ".join([*more, *overrides(config), *own])]  # the user's last, so that they win
 
 
 def overrides(config: KubernetesConfig) -> list[str]:
@@ -231,7 +242,7 @@ def _head_pod(config: KubernetesConfig) -> Manifest:
     container = _ray_container(config, config.head, "ray-head", {}, stop)
     container["ports"] = [
         {"name": "gcs-server", "containerPort": 6379},
-        {"name": "dashboard", "containerPort": 8265},
+        {"name": "dashboard", "containerPort": DASHBOARD},
         {"name": "client", "containerPort": 10001},
     ]
     container["volumeMounts"].append(_mount("runs", "/data"))

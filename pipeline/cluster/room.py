@@ -1,5 +1,6 @@
 """How many trials fit side by side on the nodes that there are; a node is a mapping from resource to amount."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
@@ -32,6 +33,17 @@ def _workers_on(node: Mapping[str, float], cluster: ClusterConfig) -> int:
         per_gpu = 1 // cluster.gpus_per_trial if cluster.gpus_per_trial < 1 else 1 / cluster.gpus_per_trial
         slots = min(slots, node.get("GPU", 0) * per_gpu // 1)
     return int(slots)
+
+
+def several_nodes(cluster: ClusterConfig, nodes: Nodes) -> str:
+    """Say why trials may run on more than one node; empty if they do not."""
+    if len(nodes) > 1:
+        return f"{len(nodes)} nodes take part"
+    if cluster.name == "existing" and cluster.slots:
+        there = num_slots(dataclasses.replace(cluster, slots=None), nodes)
+        if there < cluster.slots:
+            return f"cluster.slots={cluster.slots} needs more nodes than this one, which has room for {there}"
+    return ""
 
 
 def check(cluster: ClusterConfig, nodes: Nodes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.cluster.manifests import (
     APP,
+    DASHBOARD,
     Manifest,
     job_spec,
     kubernetes_object,
@@ -24,7 +25,6 @@ from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
 
 _USER = 1000  # of conf/cluster/Dockerfile
-_DASHBOARD = 8265
 _KEPT = 3  # finished jobs with their logs, of those that went well and of the others
 
 
@@ -70,7 +70,7 @@ def submission(config: KubernetesConfig, command: str, arguments: Sequence[str])
     """What `jobs.submit` is told; the user's own words last, so that they win."""
     own = {
         "command": command,
-        "address": f"http://{config.name}-head-svc:{_DASHBOARD}",  # the service that KubeRay makes of a cluster
+        "address": f"http://{config.name}-head-svc:{DASHBOARD}",  # the service that KubeRay makes of a cluster
         "environment": "image",
         "ship": "false",
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, final
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from pipeline.adapters.checkpoint import Checkpoint, build_base, fingerprint
@@ -34,16 +35,36 @@ def share(tensors: Mapping[str, Tensor]) -> SharedWeights:
 
 
 def verify(shared: SharedWeights) -> None:
-    """Make sure that nobody wrote into the shared tensors, which nothing but convention forbids.
+    """Make sure that nobody wrote into the shared tensors, on this node or any other that has them.
+
+    Nothing but convention forbids it. What a process has on a GPU is a copy of its own, and is not looked at.
 
     Raises:
         SweepError: They are no longer what was put there.
     """
-    if fingerprint(_mapped(shared)) != shared.sha256:
+    if {_fingerprint(shared), *_elsewhere(shared)} != {shared.sha256}:
         raise SweepError(
             "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
             "Something trained the frozen weights in place."
         )
+
+
+def _elsewhere(shared: SharedWeights) -> Iterator[str]:
+    """The fingerprints of the other nodes' copies; one that has left took its copy along."""
+    (copies,) = ray.experimental.get_object_locations([shared.tensors]).values()
+    others = set(copies["node_ids"]) - {ray.get_runtime_context().get_node_id()}
+    task = ray.remote(_fingerprint)
+    asked = [
+        task.options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+        for node in sorted(others)
+    ]
+    for answer in [one.remote(shared) for one in asked]:
+        with contextlib.suppress(ray.exceptions.RayError):
+            yield ray.get(answer)
+
+
+def _fingerprint(shared: SharedWeights) -> str:
+    return fingerprint(_mapped(shared))
 
 
 def _mapped(shared: SharedWeights) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """What grows with tasks x trials: a sweep of trials that train nothing, through Ray, Tune and MLflow for real.
 
 `python -m tests.bench.scale [jobs] [trials a job]`: 10 and 100 unless said. Shows the time of the command, its own
-processor time, events, rows in MLflow's database, and files, per trial.
+processor time, events, rows in MLflow's database, and files, per trial; and what travels between nodes for a real one.
 """
 
 import dataclasses
@@ -15,20 +15,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ray
 import torch
 from ray import cloudpickle
 from rich.console import Console
 from rich.table import Table
 
 from jobs.entry import read_config
-from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.cluster import connection, sweep
 from pipeline.cluster.trainable import Losses
 from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
 from pipeline.engine.bundle import BundleRecord, write_bundle
 from pipeline.engine.events import Evaluated, Finished, JobTested, SweepEvent
 from pipeline.engine.prepare import prepare_jobs
-from pipeline.engine.trials import Job, Trial
+from pipeline.engine.session import Session
+from pipeline.engine.trials import Job, Trial, trial_of
 from pipeline.engine.workers import ALONE, Workers
 from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import open_store
@@ -107,7 +109,9 @@ def main() -> None:
             id="scale", jobs=jobs, checkpoint=checkpoint, config={}, seed=0, git_commit=None, versions={}
         )
         cluster = ClusterConfig()
-        with connection.connected(cluster):
+        tensors = load_tensors(checkpoint)
+        with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
+            travels = {"the checkpoint, once a node": stored(tensors), "a job's data, once a node": stored(job)}
             begun, used = time.perf_counter(), _processor_s()
             recorder = SweepRecorder(store, facts, folder / "sweep")
 
@@ -127,6 +131,10 @@ def main() -> None:
             }
         size = (folder / "mlflow.db").stat().st_size
         files = sum(1 for file in folder.rglob("*") if file.is_file())
+        tokenizer = load_tokenizer(checkpoint)
+        travels["home from another node, each epoch"] = sent_home(
+            checkpoint, tokenizer.pad_token_id, job, folder / "one"
+        )
     trials = num_jobs * num_trials
     table = Table(title=f"{num_jobs} jobs x {num_trials} trials that train nothing, 2 slots")
     for column in ("what", "all", "a trial"):
@@ -143,6 +151,27 @@ def main() -> None:
     for what, value in figures.items():
         table.add_row(what, f"{value:,.1f}", f"{value / trials:,.3f}")
     Console().print(table)
+    table = Table(title=f"What travels to and from other nodes: {job.name}, {checkpoint.config.name}")
+    table.add_column("what")
+    table.add_column("kB", justify="right")
+    for what, size in travels.items():
+        table.add_row(what, f"{size / 1000:,.0f}")
+    Console().print(table)
+
+
+def stored(thing: object) -> int:
+    """Bytes that something takes in the object store."""
+    reference = ray.put(thing)
+    return int(ray.experimental.get_object_locations([reference])[reference]["object_size"])
+
+
+def sent_home(checkpoint: Checkpoint, pad_token_id: int, job: Job, folder: Path) -> int:
+    """Bytes that a trial as configured has in its folder after one epoch that was its best: snapshot and bundle."""
+    base = build_base(checkpoint, load_tensors(checkpoint))
+    session = Session(base, checkpoint, pad_token_id, job, trial_of(job, 0, {}), folder)
+    next(session.epochs())
+    session.close()
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _processor_s() -> float:

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from mlflow import MlflowClient
 
 from tests.commands.conftest import TRIAGE
 from tests.commands.workplace import Done, Workplace
+from tests.unit.tracking.server import serving
 
 pytestmark = [pytest.mark.commands, pytest.mark.ray]
 
@@ -33,6 +35,8 @@ class Cluster:
 
     address: str
     token: str
+    home: Path
+    """Of the user that Ray runs as."""
     process: psutil.Process
 
     def commands(self) -> list[psutil.Process]:
@@ -51,7 +55,7 @@ def cluster() -> Iterator[Cluster]:
     temp = Path(tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= 40 else "/tmp"))  # sockets' paths are short
     gcs, dashboard, agent, client = free_ports(4)
     token = secrets.token_hex(32)
-    # The nodes have the packages; `home` is that of the user that Ray runs as.
+    # The nodes have the packages.
     environment = {name: value for name, value in os.environ.items() if name not in (*RAY, "PYTHONPATH")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(temp / "home")}
@@ -71,7 +75,7 @@ def cluster() -> Iterator[Cluster]:
     try:
         address = f"http://127.0.0.1:{dashboard}"
         wait_for(address, started, temp / "out.txt")
-        yield Cluster(address=address, token=token, process=started)
+        yield Cluster(address=address, token=token, home=temp / "home", process=started)
     finally:
         everything = [started, *started.children(recursive=True)]
         for process in everything:
@@ -138,6 +142,20 @@ def test_a_good_command_shows_its_log_and_ends_with_0(
     assert f"to {cluster.address}; Ctrl-C stops it" in done.err
     assert "Connection lost" not in done.err
     assert place.left() == ["constraints.txt", "installed", "pyproject.toml"]
+
+
+@pytest.mark.server
+def test_a_sweep_trains_on_the_cluster_and_its_files_are_in_the_home_there(
+    cluster: Cluster, place: Workplace, checkpoints: dict[str, str]
+) -> None:
+    own = [word for word in words(cluster, place, checkpoints["bert"]) if not word.startswith(("DRYRUN", "ARGS"))]
+    with serving(place.cwd.parent) as server:
+        own += ["TRIALS=1", "EPOCHS=1", f"ARGS=submit.environment=image tracking.uri={server.uri}"]
+        done = place.make("submit", *own, environment={"RAY_AUTH_TOKEN": cluster.token})
+        assert done.code == 0, done.out + done.err
+        assert "  trial 1/1" in done.out
+        assert MlflowClient(server.uri).get_model_version_by_alias("triage", "champion").version == 1
+    assert list(cluster.home.glob("adapter-runs/*/trials/*/bundle-1/bundle.json"))
 
 
 def test_a_command_that_fails_shows_why_and_ends_with_its_exit_code(

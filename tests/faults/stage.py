@@ -21,6 +21,7 @@ from ray._private.authentication_test_utils import (
 )
 from ray.cluster_utils import Cluster
 
+from pipeline.engine.session import read_snapshot
 from tests.commands.workplace import Done, Workplace
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "token-of-the-fault-tests-0123456789abcdef"}
@@ -138,6 +139,11 @@ def assert_recorded_once(uri: str, sweep_id: str, *, jobs: int, trials: int) -> 
     assert {kind: len(some) for kind, some in found.items()} == {"sweep": 1, "job": jobs, "trial": trials}
     assert {run.info.status for some in found.values() for run in some} == {"FINISHED"}
     assert len({run.data.tags["trial"] for run in found["trial"]}) == trials
+    client = MlflowClient(uri)
+    for run in found["trial"]:
+        for name in run.data.metrics:
+            steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+            assert len(steps) == len(set(steps)), (run.data.tags["trial"], name, steps)
 
 
 def leaderboard(uri: str, sweep_id: str, folder: Path) -> list[dict[str, Any]]:
@@ -151,6 +157,23 @@ def leaderboard(uri: str, sweep_id: str, folder: Path) -> list[dict[str, Any]]:
         {key: value for key, value in row.items() if key not in ("seconds", "alias", "version", "reason")}
         for row in rows
     ]
+
+
+def trained(place: Workplace) -> dict[str, list[float]]:
+    """Trial -> seconds of each epoch that its last whole snapshot has: another training would take others."""
+    found = {}
+    for trial in place.cwd.glob("runs/*/trials/*"):
+        files = sorted(trial.glob("snapshot-*.pt"), key=lambda file: int(file.stem[9:]))
+        states = [state for file in files if (state := read_snapshot(file)) is not None]
+        found[trial.name] = [evaluated["train_s"] for evaluated, _ in states[-1]["reports"]] if states else []
+    return found
+
+
+def assert_went_on(before: dict[str, list[float]], place: Workplace) -> None:
+    """No epoch that a trial had when it was disturbed was trained again."""
+    after = trained(place)
+    for trial, seconds in before.items():
+        assert after[trial][: len(seconds)] == seconds, trial
 
 
 def weights(place: Workplace) -> dict[str, str]:

@@ -72,9 +72,11 @@ def test_a_killed_command_is_resumed(
     os.kill(sweep.process.pid, signal.SIGKILL)
     assert sweep.end().code == -signal.SIGKILL
     assert not MlflowClient(uri(workplace)).search_registered_models()
-    trained = snapshots_written(workplace)
+    trained, before = snapshots_written(workplace), stage.trained(workplace)
+    assert any(before.values()) == (times > 1)
     again = resume(sweep)
     assert ended(again) == undisturbed
+    stage.assert_went_on(before, workplace)
     if times == 12:
         assert snapshots_written(workplace) == trained  # nothing was trained again
 
@@ -91,6 +93,8 @@ def test_ctrl_c_once_finishes_cleanly_and_twice_stops_now(
     assert "RUNNING" not in {
         run.info.status for some in stage.runs(uri(workplace), sweep.sweep_id).values() for run in some
     }
+    before = stage.trained(workplace)
+    assert any(before.values())
     second = resume(sweep)
     second.read_until("  trial ./4", 6)
     os.killpg(second.process.pid, signal.SIGINT)
@@ -98,6 +102,7 @@ def test_ctrl_c_once_finishes_cleanly_and_twice_stops_now(
     os.killpg(second.process.pid, signal.SIGINT)
     assert second.end(30).code == 130
     assert ended(resume(sweep)) == undisturbed
+    stage.assert_went_on(before, workplace)
 
 
 def test_a_stopped_job_ends_like_ctrl_c(undisturbed: Ended, words: list[str], workplace: Workplace) -> None:
@@ -124,12 +129,17 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(
         last.write_bytes(content)
         damaged += before is not None
     assert damaged >= 3
+    before = stage.trained(workplace)
+    assert sum(map(bool, before.values())) >= 3
     assert ended(resume(sweep)) == undisturbed
+    stage.assert_went_on(before, workplace)
 
 
 @pytest.fixture
 def small_disk(workplace: Workplace) -> Iterator[Path]:
     """A file system of its own below the working directory, which can be filled and write-protected."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a file system")
     folder = workplace.cwd / "runs"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)

@@ -118,6 +118,7 @@ def test_machines_that_share_nothing_end_a_disturbed_sweep_as_an_undisturbed_one
         server = running.uri
         words = [*SWEEP, f"data.source={here}/data", f"checkpoint={here}/bert", f"tracking.uri={server}"]
         words += ["search.space.method.width={choice:[2,4]}", "cluster=existing", "cluster.address=10.77.0.11:6379"]
+        before: dict[str, list[float]] = {}
         for name in ("undisturbed", "disturbed"):
             place = Workplace(here / name)
             # nsenter changes the directory to that of the machine.
@@ -126,12 +127,15 @@ def test_machines_that_share_nothing_end_a_disturbed_sweep_as_an_undisturbed_one
             sweep.read_until(r"3 jobs, 12 trials, 3 at once")
             if name == "disturbed":
                 sweep.read_until(r"  trial \d/4")
+                before = stage.trained(place)
                 on_second = stage.until(lambda: set(stage.trainees()) & set(machines[1].processes), 60)
                 os.kill(on_second.pop(), signal.SIGKILL)
                 sweep.read_until(r"  trial \d/4")
                 machines[2].kill()
             done = sweep.end()
             assert done.code == 0, done.out + done.err
+            stage.assert_went_on(before, place)
             stage.assert_recorded_once(server, sweep.sweep_id, jobs=3, trials=12)
             ends.append((stage.leaderboard(server, sweep.sweep_id, place.data), stage.weights(place)))
     assert ends[0] == ends[1]
+    assert any(before.values())

@@ -3,15 +3,21 @@
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import torch
+from mlflow import MlflowClient
 from ray._private.state import actors
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.cluster import weights
+from pipeline.errors import SweepError
 from tests.commands.workplace import Workplace
 from tests.faults import stage
 from tests.unit.tracking.server import serving
@@ -62,29 +68,82 @@ def test_two_sweeps_at_once_on_one_cluster_and_one_store_end_as_each_alone(
     undisturbed: Result, words: list[str], server: str, tmp_path: Path
 ) -> None:
     sweeps = [stage.Running(Workplace(tmp_path / name), "jobs.sweep", *words) for name in ("one", "other")]
+    sweeps[0].read_until(r"  trial \d/4")
+    assert sweeps[1].process.poll() is None
     for result in [Result(sweep, server) for sweep in sweeps]:
         assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
-    assert not stage.trainees()
+    assert_nothing_left(nodes)
+    client = MlflowClient(server)
+    for name in ("intent", "ner", "medqa"):
+        versions = client.search_model_versions(f"name = '{name}'")
+        by_sweep = Counter(version.tags["sweep_id"] for version in versions)
+        assert [by_sweep[sweep.sweep_id] for sweep in sweeps] == [1, 1]
+        assert "champion" in client.get_registered_model(name).aliases
 
 
-def test_a_killed_command_leaves_nothing_on_the_cluster_and_is_resumed(
-    undisturbed: Result, words: list[str], server: str, nodes: Cluster, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_command_that_was_ended_leaves_nothing_on_the_cluster_and_is_resumed(
+    number: signal.Signals,
+    code: int,
+    undisturbed: Result,
+    words: list[str],
+    server: str,
+    nodes: Cluster,
+    tmp_path: Path,
 ) -> None:
     sweep = stage.Running(Workplace(tmp_path / "place"), "jobs.sweep", *words)
     sweep.read_until(r"  trial \d/4", 3)
-    os.kill(sweep.process.pid, signal.SIGKILL)
-    assert sweep.end().code == -signal.SIGKILL
+    os.kill(sweep.process.pid, number)
+    assert sweep.end().code == code
+    assert_nothing_left(nodes)
+    before = stage.trained(sweep.place)
+    assert any(before.values())
+    result = Result(stage.Running(sweep.place, "jobs.sweep", f"resume={sweep.sweep_id}"), server)
+    assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
+    stage.assert_went_on(before, sweep.place)
+
+
+def test_trials_of_two_workers_on_different_nodes_end_as_on_one(
+    words: list[str], server: str, nodes: Cluster, tmp_path: Path
+) -> None:
+    less = ["tasks=[intent]", "search.trials=2", "engine.epochs=4", "cluster.num_workers=2"]
+    spread = stage.Running(Workplace(tmp_path / "spread"), "jobs.sweep", *words, *less)
+    alone = [*words, *less, "cluster=local", "cluster.num_cpus=2"]
+    found = []
+    for sweep in (spread, stage.Running(Workplace(tmp_path / "alone"), "jobs.sweep", *alone)):
+        done = sweep.end()
+        assert done.code == 0, done.out + done.err
+        stage.assert_recorded_once(server, sweep.sweep_id, jobs=1, trials=2)
+        found.append((stage.leaderboard(server, sweep.sweep_id, sweep.place.data), stage.weights(sweep.place)))
+    assert found[0] == found[1]
+    assert_nothing_left(nodes)
+
+
+def test_a_write_into_another_nodes_copy_of_the_checkpoint_is_found_out(nodes: Cluster) -> None:
+    def write(shared: weights.SharedWeights) -> None:
+        ray.get(shared.tensors)["a"][17] = 1e-6
+
+    with joined(nodes, RAY_ENABLE_ZERO_COPY_TORCH_TENSORS="1"):
+        shared = weights.share({"a": torch.zeros(2**18)})
+        there = NodeAffinitySchedulingStrategy(next(iter(nodes.worker_nodes)).node_id, soft=False)
+        task = ray.remote(write).options(scheduling_strategy=there)
+        weights.verify(shared)
+        ray.get(task.remote(shared))
+        assert not ray.get(shared.tensors)["a"].any()  # this node's copy is as it was
+        with pytest.raises(SweepError, match="shared checkpoint was changed"):
+            weights.verify(shared)
+
+
+def assert_nothing_left(nodes: Cluster) -> None:
     with joined(nodes):
         stage.until(lambda: not busy(), 60, lambda: f"still there: {busy()}")
     assert not stage.trainees()
-    result = Result(stage.Running(sweep.place, "jobs.sweep", f"resume={sweep.sweep_id}"), server)
-    assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
 
 
 @contextlib.contextmanager
-def joined(nodes: Cluster) -> Iterator[None]:
-    """Look at the cluster from within."""
-    ray.init(address=nodes.address, log_to_driver=False)
+def joined(nodes: Cluster, **environment: str) -> Iterator[None]:
+    """Look at the cluster from within; workers have the environment."""
+    ray.init(address=nodes.address, log_to_driver=False, runtime_env={"env_vars": environment})
     try:
         yield
     finally:
@@ -105,12 +164,15 @@ def test_a_removed_node_and_a_killed_trial_change_nothing(
 ) -> None:
     sweep = stage.Running(Workplace(tmp_path / "place"), "jobs.sweep", *words)
     sweep.read_until(r"  trial \d/4")
+    before = stage.trained(sweep.place)
+    assert any(before.values())
     os.kill(stage.trainees()[0], signal.SIGKILL)
     sweep.read_until(r"  trial \d/4")
     nodes.remove_node(list(nodes.worker_nodes)[-1], allow_graceful=False)
     result = Result(sweep, server)
     assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
-    assert not stage.trainees()
+    stage.assert_went_on(before, sweep.place)
+    assert_nothing_left(nodes)
 
 
 def test_sqlite_is_refused_where_more_than_one_node_takes_part(words: list[str], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.lifecycle.ledger import Ledger, read_ledger
 from tests.commands.corpus import opinion, rows
 from tests.commands.workplace import Workplace
 from tests.faults import stage
+from tests.unit.tracking.server import serving
 
 pytestmark = pytest.mark.faults
 
@@ -168,3 +169,37 @@ def test_of_two_passes_at_once_one_wins(place: Place, undisturbed: dict[int, Ver
     loser = next(done.out for done in ended if "promoted v2" not in done.out)
     assert "nothing new" in loser or "has become champion since" in loser, loser
     assert not place.running()
+
+
+def test_of_two_passes_at_once_over_http_one_wins(tmp_path: Path, checkpoints: dict[str, str]) -> None:
+    """As of two machines: all that they share is the server."""
+    places = [Workplace(tmp_path / name) for name in ("here", "there")]
+    settings = [f"checkpoint={checkpoints['bert']}", "tasks=[intent]"]
+    with serving(tmp_path) as server:
+
+        def start(place: Workplace, command: str, *words: str) -> stage.Running:
+            where = [f"tracking.uri={server.uri}", f"data.source={place.data}"]
+            return stage.Running(place, command, *settings, *where, *words)
+
+        for place in places:
+            place.write(splits(0, 160))
+        done = start(places[0], "jobs.sweep", *SWEEP).end()
+        assert done.code == 0, done.out + done.err
+        for place in places:
+            place.write(splits(160, 120))
+        ended = [one.end() for one in [start(place, "jobs.retrain", *PASS) for place in places]]
+        assert [done.code for done in ended] == [0, 0], [done.out + done.err for done in ended]
+
+        client = MlflowClient(server.uri)
+        aliases = {name: int(one) for name, one in client.get_registered_model("intent").aliases.items()}
+        verdicts = {int(one.version): one.tags["verdict"] for one in client.search_model_versions("name = 'intent'")}
+        won = "promoted v2" in ended[0].out, "promoted v2" in ended[1].out
+        assert sorted(won) == [False, True], [done.out for done in ended]
+        assert aliases["champion"] == 2 and aliases["previous"] == 1
+        assert [verdicts.pop(number) for number in (1, 2)] == ["champion", "champion"]
+        assert list(verdicts.values()) in ([], ["challenger"])  # [] where one came too late to train
+        loser = ended[won.index(False)].out
+        assert "nothing new" in loser or "has become champion since" in loser, loser
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        statuses = [run.info.status for run in client.search_runs(ids)]
+        assert statuses and "RUNNING" not in statuses

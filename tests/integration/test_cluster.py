@@ -283,6 +283,31 @@ def test_a_sweep_that_was_interrupted_ends_like_one_that_was_not(undisturbed: Sw
     assert trained == {key: ended[2] for key, ended in undisturbed.outcome.items()}
 
 
+class StoppedTwice(Sweep):
+    """Interrupted twice, the second time while an event is told, which takes half a minute."""
+
+    stopped = False
+
+    def sink(self, event: SweepEvent) -> None:
+        super().sink(event)
+        if isinstance(event, TrialReported):
+            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(30)
+            except KeyboardInterrupt:
+                self.stopped = True
+                raise
+
+
+def test_a_second_interrupt_stops_the_sweep_wherever_it_is(tmp_path: Path) -> None:
+    cut = StoppedTwice(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    assert cut.stopped
+    assert len(cut.of(TrialReported)) == 1
+
+
 def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> None:
     search = SearchConfig(
         algorithm="optuna",

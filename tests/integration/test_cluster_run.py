@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray._raylet import AuthenticationMode, get_authentication_mode
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.adapters.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
 from pipeline.cluster import weights
+from pipeline.cluster.connection import connected
+from pipeline.cluster.parallel import _backend
 from pipeline.cluster.sweep import run
 from pipeline.cluster.weights import SharedWeights, share
 from pipeline.config import (
@@ -202,6 +205,22 @@ def test_a_checkpoint_that_was_changed_fails_the_sweep(
     search, told = dataclasses.replace(SEARCH, trials=1), list[SweepEvent]()
     with pytest.raises(SweepError, match="The shared checkpoint was changed while the trials ran"):
         run(jobs[:1], checkpoint, search=search, cluster=TWO_SLOTS, folder=tmp_path / "sweep", sink=told.append)
+
+
+def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_the_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with connected(ClusterConfig(num_cpus=1), shared_bytes=100 * 2**20):
+        assert get_authentication_mode() == AuthenticationMode.TOKEN
+        (node,) = ray.nodes()
+        assert node["Resources"]["object_store_memory"] == (256 + 125) * 2**20
+
+
+def test_gradients_are_summed_by_nccl_on_whole_gpus_alone() -> None:
+    backends = {share: _backend(dataclasses.replace(TWO_SLOTS, gpus_per_trial=share)) for share in (0.0, 0.5, 1.0)}
+    assert backends == {0.0: "gloo", 0.5: "gloo", 1.0: "nccl"}  # which refuses two processes on one GPU
 
 
 ODD = EngineConfig(epochs=3, batch_size=47, head_dropout=0.0, precision="float32")

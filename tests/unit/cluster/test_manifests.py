@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import jobs.manifests
+from jobs import submit
 from jobs.configs import ManifestsConfig
 from jobs.entry import read_config
 from jobs.manifests import text
@@ -241,7 +242,7 @@ def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
     line = entrypoint(configured("command=[sweep,'TASKS=sentiment,ner','ARGS=search=optuna runs=/data/mine']"))
     words = shlex.split(line)
     assert words[:3] == ["make", "-C", "/app"]
-    assert words[3:-1] == ["sweep", "TASKS=sentiment,ner", "CLUSTER=existing"]
+    assert words[3:-1] == ["sweep", "CLUSTER=existing", "TASKS=sentiment,ner"]
     overrides = shlex.split(words[-1].removeprefix("ARGS="))
     config = read_config("sweep", SweepConfig, ["tasks=[sentiment,ner]", "cluster=existing", *overrides])
     assert config.tracking.uri == "http://adapters-mlflow:5000"
@@ -250,6 +251,23 @@ def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
     assert (cluster.slots, cluster.gpus_per_trial, cluster.cpus_per_trial) == (8, 0.5, 2)
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert all(re.search(rf"^{command}:", makefile, re.M) for command in COMMANDS)
+
+
+def test_what_the_command_tells_to_submit_is_what_submit_takes_with_its_files_on_the_volume() -> None:
+    *_, forwarded, token, line = jobs.manifests.following(
+        configured("command=[sweep,'TASKS=ner','ARGS=search=optuna']")
+    )
+    assert forwarded == "kubectl -n adapters port-forward service/adapters-head-svc 8265 &"
+    assert "get secret adapters -o 'jsonpath={.data.auth_token}'" in token
+    *words, arguments = shlex.split(line)
+    assert words == ["make", "submit", "COMMAND=sweep", "ADDRESS=http://127.0.0.1:8265", "TASKS=ner"]
+    given = shlex.split(arguments.removeprefix("ARGS="))
+    own = submit.read_own([word for word in given if word.startswith("submit.")])
+    assert own.environment == "image"
+    rest, _, runs = submit.prepare(own, ["tasks=[ner]", *(word for word in given if not word.startswith("submit."))])
+    assert runs == "/data/runs"
+    config = read_config("sweep", SweepConfig, rest)
+    assert (config.tracking.uri, config.search.algorithm) == ("http://adapters-mlflow:5000", "optuna")
 
 
 @pytest.mark.parametrize(("share", "cpus", "slots"), [(1.0, 1, 3), (0.25, 1, 12), (0.25, 2, 6), (0.5, 4, 3)])

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.cluster.room import check, local_node, num_slots
+from pipeline.cluster.room import check, local_node, num_slots, several_nodes
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError
 
@@ -45,3 +45,13 @@ def test_slots_that_are_given_count_nodes_that_have_not_joined_yet() -> None:
     cluster = ClusterConfig(name="existing", gpus_per_trial=1, slots=8)
     check(cluster, [{"CPU": 2}])
     assert num_slots(cluster, [{"CPU": 2}]) == 8
+
+
+def test_slots_for_which_one_node_has_no_room_need_several() -> None:
+    joined = ClusterConfig(name="existing", slots=3)
+    assert several_nodes(joined, [{"CPU": 2}]) == (
+        "cluster.slots=3 needs more nodes than this one, which has room for 2"
+    )
+    assert several_nodes(joined, [{"CPU": 0}, {"CPU": 8}]) == "2 nodes take part"
+    assert several_nodes(joined, [{"CPU": 3}]) == ""
+    assert several_nodes(ClusterConfig(slots=3), [{"CPU": 2}]) == ""  # our own Ray never grows

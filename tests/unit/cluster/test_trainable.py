@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.cluster.depot import Depot
 from pipeline.cluster.trainable import Losses, Supplies, Trainee
@@ -77,7 +78,7 @@ class Player:
 class Stage:
     """A trainee, as Tune would use it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: list[float | Exception]) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, scores: list[float | Exception], num_threads: int = 1) -> None:
         self.log: list[str] = []
         self.scores = scores
         self.fetched = 0
@@ -86,7 +87,7 @@ class Stage:
             bench=lambda: Player(self.scores, self.log),
             jobs={"ner/news": JOB},
             depot=Depot(Path("t"), shared=False),
-            num_threads=1,
+            num_threads=num_threads,
         )
         self.trainee = Trainee.__new__(Trainee)
         self.trainee._logdir = "logs"
@@ -176,3 +177,10 @@ def test_a_failing_test_is_told_like_a_failing_trial(monkeypatch: pytest.MonkeyP
     stage = Stage(monkeypatch, [])
     stage.trainee.reset_config({"job": "ner/news", "index": 2, "params": {}, "bundle": Path("b")})
     assert stage.trainee.step() == {"failed": f"out of memory: {LESS}", "done": True}
+
+
+@pytest.mark.usefixtures("one_thread")  # which puts back what there was
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_a_trial_computes_on_its_own_cores(monkeypatch: pytest.MonkeyPatch, num_threads: int) -> None:
+    Stage(monkeypatch, [], num_threads)
+    assert torch.get_num_threads() == num_threads

@@ -91,6 +91,22 @@ def test_an_ended_trial_is_replayed_without_training(lab: "Lab", tmp_path: Path)
     assert session.finished is not None
 
 
+def test_a_damaged_snapshot_falls_back_to_the_one_before(lab: "Lab", tmp_path: Path) -> None:
+    undisturbed = run(lab.session(tmp_path / "a"))
+    session = lab.session(tmp_path / "b")
+    epochs = session.epochs()
+    for _ in range(2):
+        next(epochs)
+    session.close()
+    file = tmp_path / "b" / "snapshot-2.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    later = lab.session(tmp_path / "b")
+    assert later.known == 1 and not file.exists()
+    assert_same(undisturbed, run(later))
+
+
 def test_epochs_that_the_caller_knows_are_left_out(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path)
     epochs = session.epochs()
