@@ -12,6 +12,7 @@ from jobs.recording import record_judgement
 from jobs.retraining import Survey
 from pipeline.config import RetrainConfig
 from pipeline.engine.events import JobTested
+from pipeline.engine.trials import Job
 from pipeline.lifecycle.continual import continual_metrics, continual_records, flat
 from pipeline.lifecycle.ledger import Ledger
 from pipeline.reports import plots
@@ -65,8 +66,7 @@ def settle_pass(
     recorder.json(job.name, "news.json", found.news.counts())
     tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason}
     metrics = dict(found.drift.metrics()) if found.drift is not None else {}
-    ledger = judge.ledger if promoted and judge.ledger is not None else found.ledger
-    metrics |= _record_matrix(recorder, job.name, job.task.config.primary, ledger, judge.baselines)
+    metrics |= _record_matrix(recorder, job, judge.ledger or found.ledger, judge.baselines, "" if promoted else period)
     recorder.measure(job.name, metrics, tags)
     if found.drift is not None:
         recorder.table(job.name, "drift.json", found.drift.records())
@@ -94,11 +94,18 @@ def record_pass(recorder: SweepRecorder, rows: Sequence[PassRow]) -> None:
 
 
 def _record_matrix(
-    recorder: SweepRecorder, job: str, metric: str, ledger: Ledger, baselines: Mapping[str, float]
+    recorder: SweepRecorder, job: Job, ledger: Ledger, baselines: Mapping[str, float], rejected: str
 ) -> dict[str, float]:
-    """Record every champion's score on every slice; return the metrics of continual learning of the last one.
+    """Record every version's score on every slice; return the metrics of continual learning of the last champion.
 
     The untrained model of forward transfer is the answer that needs no model: the score that `Scores.baseline` has.
+
+    Args:
+        recorder: Takes the table and the figure.
+        job: What was trained.
+        ledger: Of the version that was judged.
+        baselines: Slice's name -> score without a model.
+        rejected: The period of the last version, if it was not promoted.
     """
     known = {entry.name: entry.scores for entry in ledger.history}
     periods = [one.name for one in ledger.slices if one.name in known]
@@ -106,6 +113,15 @@ def _record_matrix(
         return {}
     scores = np.array([[known[row].get(column, np.nan) for column in periods] for row in periods])
     untrained = [baselines.get(name, np.nan) for name in periods]
-    recorder.table(job, "continual.json", continual_records(scores, periods, untrained))
-    recorder.figure(job, "continual.png", plots.matrix_figure(scores.tolist(), periods=periods, job=job, metric=metric))
-    return flat(continual_metrics(scores, untrained)[-1])
+    versions = [f"{name} (rejected)" if name == rejected else name for name in periods]
+    records = continual_records(scores, periods, untrained)
+    recorder.table(
+        job.name, "continual.json", [{**one, "after": name} for one, name in zip(records, versions, strict=True)]
+    )
+    metric = job.task.config.primary
+    figure = plots.matrix_figure(scores.tolist(), versions=versions, periods=periods, job=job.name, metric=metric)
+    recorder.figure(job.name, "continual.png", figure)
+    champions = len([name for name in periods if name != rejected])  # it is the last one
+    if not champions:
+        return {}
+    return flat(continual_metrics(scores[:champions, :champions], untrained[:champions])[-1])

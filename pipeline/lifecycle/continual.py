@@ -3,8 +3,8 @@
 The matrix R is (T, T): R[i, j] is the score on the frozen evaluation slice of period j of the version that is in force
 after period i, NaN where it is not known. Where the gate rejects the challenger of a period, the champion stays, and
 row i is the champion's: it repeats row i - 1, and R[i, i] is the score of a version that was not trained on period i.
-So these numbers say what users of the champion get; a version that was rejected is no row. For what the challengers
-would have done, fill another matrix with theirs.
+So these numbers say what users of the champion get. A version that was just rejected may stand as a last row, for
+comparison; the metrics of the row before it are the champion's.
 
 Sums run over the entries that are known, and every result says over how many of how many: a mean over what happens to
 be there is no mean over all.

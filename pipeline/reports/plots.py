@@ -236,12 +236,15 @@ def comparison_figure(rows: "Sequence[ComparisonRow]") -> "Figure":
     return figure
 
 
-def matrix_figure(scores: Sequence[Sequence[float]], *, periods: Sequence[str], job: str, metric: str) -> "Figure":
+def matrix_figure(
+    scores: Sequence[Sequence[float]], *, versions: Sequence[str], periods: Sequence[str], job: str, metric: str
+) -> "Figure":
     """Score of every version on every evaluation slice, written into its cell; a frame marks a version's own slice.
 
     Args:
         scores: A row a version, a column a slice, (T, T); an array will do. A cell that is NaN is grey and has a dash.
-        periods: Names of the T periods.
+        versions: Names of the T versions.
+        periods: Names of the T slices.
         job: For the title.
         metric: Name of the primary metric.
     """
@@ -261,10 +264,10 @@ def matrix_figure(scores: Sequence[Sequence[float]], *, periods: Sequence[str], 
             axes.text(place, version, text, ha="center", va="center", color=colour, fontsize=9)
         axes.add_patch(Rectangle((version - 0.5, version - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
     axes.set_xticks(range(len(periods)), periods, rotation=45, ha="right")
-    axes.set_yticks(range(len(periods)), periods)
+    axes.set_yticks(range(len(versions)), versions)
     axes.grid(visible=False)
     axes.set_xlabel("evaluation slice")
-    axes.set_ylabel("champion after")
+    axes.set_ylabel("version of")
     axes.set_title(f"{job}: every version on every slice")
     figure.colorbar(image, ax=axes, label=metric, fraction=0.046)
     return figure

@@ -161,14 +161,18 @@ class Year:
 
     def _summary(self, name: str, passes: list[dict[str, Any]]) -> str:
         promoted = sum(row["decision"] == "promoted" for row in passes)
-        found = self.place.newest("continual")
-        last = found[-1] if found else {}
+        last = self._champions()[-1]
         figures = [last.get(key) for key in ("average_accuracy", "backward_transfer", "forgetting")]
         shown = " | ".join("-" if value is None else f"{100 * value:.1f}" for value in figures)
         rows = sum(row["new"] + row["replayed"] for row in passes)
         took = fmean(row["took"] for row in passes)
         count = f"{promoted} of {len(passes)}"
         return f"| {name} | {count} | {shown} | {100 * fmean(self.on_all()):.1f} | {rows} | {took:.0f} s a pass |"
+
+    def _champions(self) -> list[dict[str, Any]]:
+        """The rows of the last matrix, but that of a version which was rejected."""
+        found = self.place.newest("continual")
+        return [one for one in found if "rejected" not in one["after"]]
 
     def _details(self, passes: list[dict[str, Any]]) -> Iterator[str]:
         yield "| period | new rows | replayed | past before | after | new before | after | time | verdict |"
@@ -178,13 +182,14 @@ class Year:
             shown = " | ".join("-" if score is None else f"{100 * score:.1f}" for score in scores)
             counts = f"{row['new']} | {row['replayed']}"
             yield f"| {row['period']} | {counts} | {shown} | {row['took']:.0f} s | {row['decision']}: {row['reason']} |"
-        found = self.place.newest("continual")
-        if found:
+        found = self._champions()
+        if len(found) > 1:
             yield "\nThe champion after each period (row) on the slices (column), in the order of the periods:\n"
             yield "| after |" + " ".join(f" {number} |" for number in range(1, len(found) + 1))
             yield "| --- |" + " ---: |" * len(found)
             for number, one in enumerate(found, start=1):
-                cells = ["" if score is None else f"{100 * score:.1f}" for score in one["scores"].values()]
+                known = list(one["scores"].values())[: len(found)]
+                cells = ["" if score is None else f"{100 * score:.1f}" for score in known]
                 yield f"| {number} | " + " | ".join(cells) + " |"
 
 

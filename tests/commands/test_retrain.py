@@ -138,6 +138,12 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     (verdict,) = place.place.newest("passes")
     assert verdict["decision"] == "rejected" and verdict["reason"].startswith("slice "), done.out
     assert "worse by" in verdict["reason"] and "the margin of 20" in verdict["reason"]
+    champion, rejected = place.place.newest("continual")
+    assert rejected["after"].endswith(" (rejected)") and "rejected" not in champion["after"]
+    past, new = champion["scores"]
+    assert champion["scores"][past] > rejected["scores"][past] and champion["scores"][new] < rejected["scores"][new]
+    (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "rejected"]
+    assert run.data.metrics["continual/average_accuracy"] == pytest.approx(champion["scores"][past])
     assert place.aliases() == {"champion": 1, "challenger": 2}
     assert place.retrain("challenger.start=cold").code == 0
     assert place.place.newest("passes")[0]["decision"] == "judged before"

@@ -102,7 +102,9 @@ def test_leaderboard_figure_has_a_dot_an_interval_and_a_baseline_a_job(row: Lead
 
 def test_matrix_has_every_score_in_its_cell_and_a_dash_where_there_is_none() -> None:
     scores = [[0.75, math.nan], [0.5, 1.0]]
-    figure: Any = plots.matrix_figure(scores, periods=["spring", "autumn"], job="ner/social", metric="f1")
+    figure: Any = plots.matrix_figure(
+        scores, versions=["spring", "autumn (rejected)"], periods=["spring", "autumn"], job="ner/social", metric="f1"
+    )
     axes, bar = figure.axes
     cells = {(*text.get_position(), text.get_text(), text.get_color()) for text in axes.texts}
     dark, bright = "black", "white"
@@ -110,7 +112,7 @@ def test_matrix_has_every_score_in_its_cell_and_a_dash_where_there_is_none() -> 
     assert axes.images[0].get_array().tolist() == [[0.75, None], [0.5, 1.0]]
     assert axes.images[0].get_clim() == (0.5, 1.0)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["spring", "autumn"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["spring", "autumn"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["spring", "autumn (rejected)"]
     assert [patch.get_xy() for patch in axes.patches] == [(-0.5, -0.5), (0.5, 0.5)]
     assert {"ner/social: every version on every slice", "evaluation slice"} <= set(texts(figure))
     assert bar.get_ylabel() == "f1"
@@ -119,7 +121,8 @@ def test_matrix_has_every_score_in_its_cell_and_a_dash_where_there_is_none() -> 
 
 @pytest.mark.parametrize("score", [0.8, math.nan])
 def test_matrix_of_one_period_is_drawn(score: float) -> None:
-    figure: Any = plots.matrix_figure(np.array([[score]]), periods=["first"], job="j", metric="f1")  # type: ignore[arg-type]
+    scores: Any = np.array([[score]])
+    figure: Any = plots.matrix_figure(scores, versions=["first"], periods=["first"], job="j", metric="f1")
     assert rendered(figure) > 3000
 
 
