@@ -7,7 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
-PYTEST := --numprocesses 2 --dist loadfile
+# A thread each: two processes that compute with all cores wait for one another most of the time.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 # Free text reaches the command through the environment, as it was typed: make expands nothing in it.
 override export TEXT := $(value TEXT)
@@ -101,7 +102,7 @@ bench: $(STAMP) .venv-peer/.installed ## Training speed, side by side with the a
 	touch $@
 
 test: $(STAMP) ## All tests but those of faults
-	.venv/bin/python -m pytest $(PYTEST)
+	$(PYTEST)
 
 test-faults: $(STAMP) ## Tests that kill, fill and cut off what a sweep needs (minutes; some need root)
 	.venv/bin/python -m pytest -m faults tests/faults
@@ -110,7 +111,7 @@ check: $(STAMP) ## Style, types and all tests: what CI runs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest $(PYTEST)
+	$(PYTEST)
 
 clean: ## Remove .venv and caches; runs and models stay
 	rm -rf .venv .venv-peer .mypy_cache .pytest_cache .ruff_cache

@@ -18,6 +18,8 @@ from pipeline.engine.trials import Job, Trial
 from pipeline.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError
 
+_PATIENCE_S = 60.0  # for a process to start on a node, and look
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedWeights:
@@ -42,25 +44,29 @@ def verify(shared: SharedWeights) -> None:
     Raises:
         SweepError: They are no longer what was put there.
     """
-    if {_fingerprint(shared), *_elsewhere(shared)} != {shared.sha256}:
+    if {_fingerprint(shared), *_elsewhere(shared).values()} != {shared.sha256}:
         raise SweepError(
             "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
             "Something trained the frozen weights in place."
         )
 
 
-def _elsewhere(shared: SharedWeights) -> Iterator[str]:
-    """The fingerprints of the other nodes' copies; one that has left took its copy along."""
+def _elsewhere(shared: SharedWeights) -> dict[str, str]:
+    """Other node -> fingerprint of its copy; a node that has left took its copy along."""
     (copies,) = ray.experimental.get_object_locations([shared.tensors]).values()
-    others = set(copies["node_ids"]) - {ray.get_runtime_context().get_node_id()}
-    task = ray.remote(_fingerprint)
-    asked = [
-        task.options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-        for node in sorted(others)
-    ]
-    for answer in [one.remote(shared) for one in asked]:
-        with contextlib.suppress(ray.exceptions.RayError):
-            yield ray.get(answer)
+    asked = {}
+    for node in set(copies["node_ids"]) - {ray.get_runtime_context().get_node_id()}:
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        task = ray.remote(_fingerprint).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        asked[node] = task.remote(shared)
+    found = {}
+    for node, answer in asked.items():
+        try:
+            found[node] = ray.get(answer, timeout=_PATIENCE_S)
+        except ray.exceptions.RayError as error:
+            if any(one["Alive"] and one["NodeID"] == node for one in ray.nodes()):
+                raise SweepError(f"The shared checkpoint could not be looked at on node {node}: {error}") from error
+    return found
 
 
 def _fingerprint(shared: SharedWeights) -> str:

@@ -161,7 +161,7 @@ class Year:
 
     def _summary(self, name: str, passes: list[dict[str, Any]]) -> str:
         promoted = sum(row["decision"] == "promoted" for row in passes)
-        last = self._champions()[-1]
+        last = (self._champions() or [{}])[-1]
         figures = [last.get(key) for key in ("average_accuracy", "backward_transfer", "forgetting")]
         shown = " | ".join("-" if value is None else f"{100 * value:.1f}" for value in figures)
         rows = sum(row["new"] + row["replayed"] for row in passes)

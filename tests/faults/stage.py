@@ -163,8 +163,10 @@ def trained(place: Workplace) -> dict[str, list[float]]:
     """Trial -> seconds of each epoch that its last whole snapshot has: another training would take others."""
     found = {}
     for trial in place.cwd.glob("runs/*/trials/*"):
-        files = sorted(trial.glob("snapshot-*.pt"), key=lambda file: int(file.stem[9:]))
-        states = [state for file in files if (state := read_snapshot(file)) is not None]
+        states = []
+        for file in sorted(trial.glob("snapshot-*.pt"), key=lambda file: int(file.stem[9:])):
+            with contextlib.suppress(FileNotFoundError):  # of a trial that runs, and has a newer one
+                states += [state] if (state := read_snapshot(file)) is not None else []
         found[trial.name] = [evaluated["train_s"] for evaluated, _ in states[-1]["reports"]] if states else []
     return found
 

@@ -175,6 +175,7 @@ def test_of_two_passes_at_once_over_http_one_wins(tmp_path: Path, checkpoints: d
     """As of two machines: all that they share is the server."""
     places = [Workplace(tmp_path / name) for name in ("here", "there")]
     settings = [f"checkpoint={checkpoints['bert']}", "tasks=[intent]"]
+    settings += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
     with serving(tmp_path) as server:
 
         def start(place: Workplace, command: str, *words: str) -> stage.Running:

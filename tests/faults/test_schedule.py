@@ -158,6 +158,7 @@ def test_a_scheduled_retrain_promotes_and_one_that_fails_says_so_and_leaves_the_
     place, made = Workplace(tmp_path), rows(opinion, 280, seed=1)
     words = ["tasks=[intent]", f"data.source={place.data}", f"checkpoint={checkpoints['bert']}"]
     words += ["engine.batch_size=8", "engine.learning_rate=0.01", "gate.min_rows=20", "gate.margin=0.2"]
+    words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
     scheduled = ["jobs.schedule", "schedule.id=weekly", *words, "drift.min_new_rows=10", "engine.epochs=4"]
 
     def period(first: int, count: int) -> None:
