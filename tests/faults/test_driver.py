@@ -122,12 +122,12 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(
     sweep.end()
     damaged = 0
     for trial in workplace.cwd.glob("runs/*/trials/*"):
-        *_, before, last = [None, *sorted(trial.glob("snapshot-*.pt"), key=lambda file: int(file.stem[9:]))]
+        *_, older, last = [None, *sorted(trial.glob("snapshot-*.pt"), key=lambda file: int(file.stem[9:]))]
         assert last is not None
         content = bytearray(last.read_bytes())
         content[len(content) // 2] ^= 1
         last.write_bytes(content)
-        damaged += before is not None
+        damaged += older is not None
     assert damaged >= 3
     before = stage.trained(workplace)
     assert sum(map(bool, before.values())) >= 3

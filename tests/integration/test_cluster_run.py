@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from ray._raylet import AuthenticationMode, get_authentication_mode
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -213,7 +213,7 @@ def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_t
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with connected(ClusterConfig(num_cpus=1), shared_bytes=100 * 2**20):
-        assert get_authentication_mode() == AuthenticationMode.TOKEN
+        assert is_token_auth_enabled()
         (node,) = ray.nodes()
         assert node["Resources"]["object_store_memory"] == (256 + 125) * 2**20
 
