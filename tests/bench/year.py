@@ -9,6 +9,7 @@ of all periods, those of rejected ones too. Standard output is markdown, progres
 import dataclasses
 import hashlib
 import multiprocessing
+import re
 import shutil
 import sys
 import tempfile
@@ -69,6 +70,11 @@ SERIES = [
             **COLD,
             "gate, replay 0.5": ("engine.epochs=3", "challenger.replay=0.5", *RATES),
             "gate, replay 0.5, whole rate": ("engine.epochs=3", "challenger.replay=0.5"),
+            "gate of 5 points, replay 0.5, whole rate": (
+                "engine.epochs=3",
+                "challenger.replay=0.5",
+                "gate.margin=0.05",
+            ),
         },
     ),
     Series(
@@ -181,7 +187,8 @@ class Year:
             scores = [row["before"], row["after"], *(row["on_new"] or (None, None))]
             shown = " | ".join("-" if score is None else f"{100 * score:.1f}" for score in scores)
             counts = f"{row['new']} | {row['replayed']}"
-            yield f"| {row['period']} | {counts} | {shown} | {row['took']:.0f} s | {row['decision']}: {row['reason']} |"
+            why = re.sub(r" \d{8}-\d{6}-[0-9a-f]{4}", "", row["reason"])  # ids of passes
+            yield f"| {row['period']} | {counts} | {shown} | {row['took']:.0f} s | {row['decision']}: {why} |"
         found = self._champions()
         if len(found) > 1:
             yield "\nThe champion after each period (row) on the slices (column), in the order of the periods:\n"
