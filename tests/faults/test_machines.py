@@ -55,7 +55,15 @@ class Machine:
         self._log = Path(f"/tmp/{self.name}.log")
         self._process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, "unshare", "--mount", "--propagation", "private", "bash", "-c", script],
-            env={**os.environ, **stage.TOKEN, **stage.QUICK, "HOME": str(home), "RAY_ADDRESS": ""},
+            # By itself gloo would take the address of the host's name, which is that of all of them.
+            env={
+                **os.environ,
+                **stage.TOKEN,
+                **stage.QUICK,
+                "HOME": str(home),
+                "RAY_ADDRESS": "",
+                "GLOO_SOCKET_IFNAME": inner,
+            },
             stdout=self._log.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -106,36 +114,70 @@ def machines(tmp_path: Path) -> Iterator[list[Machine]]:
         ip("link", "delete", BRIDGE)
 
 
-def test_machines_that_share_nothing_end_a_disturbed_sweep_as_an_undisturbed_one(
-    machines: list[Machine], checkpoints: dict[str, str], formats: Path, tmp_path: Path
-) -> None:
-    here = tmp_path / "first"
-    shutil.copytree(formats, here / "data")
-    shutil.copytree(checkpoints["bert"], here / "bert")
+@pytest.fixture
+def here(checkpoints: dict[str, str], formats: Path, tmp_path: Path) -> Path:
+    """What the first machine alone sees: data and checkpoint."""
+    shutil.copytree(formats, tmp_path / "first" / "data")
+    shutil.copytree(checkpoints["bert"], tmp_path / "first" / "bert")
+    return tmp_path / "first"
+
+
+@pytest.fixture
+def server(machines: list[Machine], tmp_path: Path) -> Iterator[str]:
     (tmp_path / "server").mkdir()
-    ends = []
     with serving(tmp_path / "server", host=HOST) as running:
-        server = running.uri
-        words = [*SWEEP, f"data.source={here}/data", f"checkpoint={here}/bert", f"tracking.uri={server}"]
-        words += ["search.space.method.width={choice:[2,4]}", "cluster=existing", "cluster.address=10.77.0.11:6379"]
-        before: dict[str, list[float]] = {}
-        for name in ("undisturbed", "disturbed"):
-            place = Workplace(here / name)
-            # nsenter changes the directory to that of the machine.
-            python = ["bash", "-c", f'cd {place.cwd} && exec "$@"', "-", sys.executable, "-m", "jobs.sweep"]
-            sweep = stage.Running(place, *machines[0].inside, *python, *words)
-            sweep.read_until(r"3 jobs, 12 trials, 3 at once")
-            if name == "disturbed":
-                sweep.read_until(r"  trial \d/4")
-                before = stage.trained(place)
-                on_second = stage.until(lambda: set(stage.trainees()) & set(machines[1].processes), 60)
-                os.kill(on_second.pop(), signal.SIGKILL)
-                sweep.read_until(r"  trial \d/4")
-                machines[2].kill()
-            done = sweep.end()
-            assert done.code == 0, done.out + done.err
-            stage.assert_went_on(before, place)
-            stage.assert_recorded_once(server, sweep.sweep_id, jobs=3, trials=12)
-            ends.append((stage.leaderboard(server, sweep.sweep_id, place.data), stage.weights(place)))
+        yield running.uri
+
+
+def settings(here: Path, server: str) -> list[str]:
+    where = [f"data.source={here}/data", f"checkpoint={here}/bert", f"tracking.uri={server}"]
+    return [*SWEEP, *where, "search.space.method.width={choice:[2,4]}"]
+
+
+def start(machine: Machine, place: Workplace, *words: str) -> stage.Running:
+    """Start a sweep on a machine, on the Ray of all of them."""
+    # nsenter changes the directory to that of the machine.
+    python = ["bash", "-c", f'cd {place.cwd} && exec "$@"', "-", sys.executable, "-m", "jobs.sweep"]
+    joined = ["cluster=existing", f"cluster.address={machine.address}:6379"]
+    return stage.Running(place, *machine.inside, *python, *words, *joined)
+
+
+def test_trials_of_two_workers_on_different_machines_end_as_on_one(
+    machines: list[Machine], here: Path, server: str
+) -> None:
+    words = [*settings(here, server), "tasks=[intent]", "search.trials=2", "engine.epochs=4", "cluster.num_workers=2"]
+    spread = start(machines[0], Workplace(here / "spread"), *words)
+    spread.read_until(r"1 job, 2 trials, 1 at once")
+    alone = [*words, "cluster.num_cpus=2"]
+    ends = []
+    for sweep in (spread, stage.Running(Workplace(here / "alone"), "jobs.sweep", *alone)):
+        done = sweep.end()
+        assert done.code == 0, done.out + done.err
+        stage.assert_recorded_once(server, sweep.sweep_id, jobs=1, trials=2)
+        ends.append((stage.leaderboard(server, sweep.sweep_id, sweep.place.data), stage.weights(sweep.place)))
+    assert ends[0] == ends[1]
+
+
+def test_machines_that_share_nothing_end_a_disturbed_sweep_as_an_undisturbed_one(
+    machines: list[Machine], here: Path, server: str
+) -> None:
+    ends = []
+    before: dict[str, list[float]] = {}
+    for name in ("undisturbed", "disturbed"):
+        place = Workplace(here / name)
+        sweep = start(machines[0], place, *settings(here, server))
+        sweep.read_until(r"3 jobs, 12 trials, 3 at once")
+        if name == "disturbed":
+            sweep.read_until(r"  trial \d/4")
+            before = stage.trained(place)
+            on_second = stage.until(lambda: set(stage.trainees()) & set(machines[1].processes), 60)
+            os.kill(on_second.pop(), signal.SIGKILL)
+            sweep.read_until(r"  trial \d/4")
+            machines[2].kill()
+        done = sweep.end()
+        assert done.code == 0, done.out + done.err
+        stage.assert_went_on(before, place)
+        stage.assert_recorded_once(server, sweep.sweep_id, jobs=3, trials=12)
+        ends.append((stage.leaderboard(server, sweep.sweep_id, place.data), stage.weights(place)))
     assert ends[0] == ends[1]
     assert any(before.values())

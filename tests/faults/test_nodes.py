@@ -103,22 +103,6 @@ def test_a_command_that_was_ended_leaves_nothing_on_the_cluster_and_is_resumed(
     stage.assert_went_on(before, sweep.place)
 
 
-def test_trials_of_two_workers_on_different_nodes_end_as_on_one(
-    words: list[str], server: str, nodes: Cluster, tmp_path: Path
-) -> None:
-    less = ["tasks=[intent]", "search.trials=2", "engine.epochs=4", "cluster.num_workers=2"]
-    spread = stage.Running(Workplace(tmp_path / "spread"), "jobs.sweep", *words, *less)
-    alone = [*words, *less, "cluster=local", "cluster.num_cpus=2"]
-    found = []
-    for sweep in (spread, stage.Running(Workplace(tmp_path / "alone"), "jobs.sweep", *alone)):
-        done = sweep.end()
-        assert done.code == 0, done.out + done.err
-        stage.assert_recorded_once(server, sweep.sweep_id, jobs=1, trials=2)
-        found.append((stage.leaderboard(server, sweep.sweep_id, sweep.place.data), stage.weights(sweep.place)))
-    assert found[0] == found[1]
-    assert_nothing_left(nodes)
-
-
 def test_a_write_into_another_nodes_copy_of_the_checkpoint_is_found_out(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +125,7 @@ def test_a_write_into_another_nodes_copy_of_the_checkpoint_is_found_out(
 def assert_nothing_left(nodes: Cluster) -> None:
     with joined(nodes):
         stage.until(lambda: not busy(), 60, lambda: f"still there: {busy()}")
-    assert not stage.trainees()
+    stage.until(lambda: not stage.trainees(), 10)  # an actor is dead a moment before its process has ended
 
 
 @contextlib.contextmanager
