@@ -105,7 +105,7 @@ test: $(STAMP) ## All tests but those of faults
 	$(PYTEST)
 
 test-faults: $(STAMP) ## Tests that kill, fill and cut off what a sweep needs (minutes; some need root)
-	.venv/bin/python -m pytest -m faults tests/faults
+	.venv/bin/python -m pytest -m faults
 
 check: $(STAMP) ## Style, types and all tests: what CI runs
 	.venv/bin/ruff format --check .

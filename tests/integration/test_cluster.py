@@ -245,6 +245,7 @@ def test_killed_and_slow_processes_change_nothing(undisturbed: Sweep, tmp_path: 
     assert (tmp_path / "trials" / "a-01" / "killed").exists()
 
 
+@pytest.mark.faults
 def test_trials_of_several_workers_end_as_those_of_one_also_when_a_worker_is_killed(
     undisturbed: Sweep, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ def test_two_workers_train_what_one_trains(
     assert scores[0] == scores[1]
 
 
+@pytest.mark.faults
 @TWO_OF_EACH
 def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_not(
     two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
