@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from jobs.entry import read_config
 from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.cluster import connection, sweep
+from pipeline.cluster import connection, sweep, weights
 from pipeline.cluster.trainable import Losses
 from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
 from pipeline.engine.bundle import BundleRecord, write_bundle
@@ -111,7 +112,10 @@ def main() -> None:
         cluster = ClusterConfig()
         tensors = load_tensors(checkpoint)
         with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
-            travels = {"the checkpoint, once a node": stored(tensors), "a job's data, once a node": stored(job)}
+            travels = {
+                "the checkpoint, once a node": stored(weights.share(tensors).tensors),
+                "a job's data, once a node": stored(ray.put(job)),
+            }
             begun, used = time.perf_counter(), _processor_s()
             recorder = SweepRecorder(store, facts, folder / "sweep")
 
@@ -159,9 +163,8 @@ def main() -> None:
     Console().print(table)
 
 
-def stored(thing: object) -> int:
+def stored(reference: "ray.ObjectRef[Any]") -> int:
     """Bytes that something takes in the object store."""
-    reference = ray.put(thing)
     return int(ray.experimental.get_object_locations([reference])[reference]["object_size"])
 
 
