@@ -99,7 +99,7 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
 
     random.Random(5).shuffle(made := rows(opinion, 80, seed=3)[:60] + mixed(60))
     place.replace(made)
-    done = place.retrain("challenger.replay=1 challenger.rate=1 'hook.command=\"cat > told.json\"'")
+    done = place.retrain("drift.policy=drift challenger.replay=1 challenger.rate=1 'hook.command=\"cat > told.json\"'")
     assert done.code == 0, done.out + done.err
     (verdict,) = place.place.newest("passes")
     assert verdict["decision"] == "promoted", done.out
@@ -113,6 +113,7 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     assert torch.equal(place.logits("ner", "anna went from paris to rome and ben"), before)
     (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "promoted"]
     assert run.data.tags["reason"] == verdict["reason"] and "continual/average_accuracy" in run.data.metrics
+    assert "label shares moved by" in run.data.tags["why_trained"]
     assert "promoted" in run.data.tags["mlflow.note.content"]
     names = {file.name for file in place.place.cwd.glob(f"mlartifacts/{run.info.run_id}/**/*")}
     assert {"checks.json", "rows.json", "drift.json", "continual.json", "continual.png", "news.json"} <= names
