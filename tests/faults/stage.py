@@ -33,20 +33,23 @@ QUICK = {"RAY_worker_niceness": "0"}
 @contextmanager
 def ray_nodes(*cpus: int) -> Iterator[Cluster]:
     """Run a head and more nodes, each with so many cores, until the block ends."""
-    with authentication_env_guard():
-        set_auth_mode(TOKEN["RAY_AUTH_MODE"])
-        set_env_auth_token(TOKEN["RAY_AUTH_TOKEN"])
-        os.environ.update(QUICK)
-        reset_auth_token_state()
-        store = 100 * 2**20
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "object_store_memory": store})
-        try:
-            for number in cpus[1:]:
-                cluster.add_node(num_cpus=number, object_store_memory=store)
-            yield cluster
-        finally:
-            cluster.shutdown()
-            os.environ.pop(*QUICK)
+    try:
+        with authentication_env_guard():
+            set_auth_mode(TOKEN["RAY_AUTH_MODE"])
+            set_env_auth_token(TOKEN["RAY_AUTH_TOKEN"])
+            os.environ.update(QUICK)
+            reset_auth_token_state()
+            store = 100 * 2**20
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "object_store_memory": store})
+            try:
+                for number in cpus[1:]:
+                    cluster.add_node(num_cpus=number, object_store_memory=store)
+                yield cluster
+            finally:
+                cluster.shutdown()
+                os.environ.pop(*QUICK)
+    finally:
+        reset_auth_token_state()  # Ray keeps the token that it has read
 
 
 def until(holds: Callable[[], Any], seconds: float, why: Callable[[], str] = str) -> Any:
