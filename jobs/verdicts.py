@@ -66,9 +66,8 @@ def settle_pass(
     recorder.json(job.name, "news.json", found.news.counts())
     tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason}
     metrics = dict(found.drift.metrics()) if found.drift is not None else {}
-    # One that could not be compared has a ledger of its own alone.
-    compared = judge.ledger is not None and len(judge.ledger.history) > len(found.ledger.history)
-    ledger = judge.ledger if compared and judge.ledger is not None else found.ledger
+    # The longer one: a version that could not be compared has a ledger of its own alone.
+    ledger = max(found.ledger, judge.ledger or found.ledger, key=lambda one: len(one.history))
     metrics |= _record_matrix(recorder, job, ledger, judge.baselines, "" if promoted else period)
     recorder.measure(job.name, metrics, tags)
     if found.drift is not None:

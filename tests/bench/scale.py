@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.entry import read_config
-from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.cluster import connection, sweep, weights
 from pipeline.cluster.trainable import Losses
 from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
@@ -80,8 +80,10 @@ def main() -> None:
     cloudpickle.register_pickle_by_value(sys.modules["__main__"])
     config = read_config("sweep", SweepConfig, ["tasks=[sentiment]", "engine.epochs=1"])
     checkpoint = open_checkpoint(config.checkpoint)
-    (job,) = prepare_jobs(config, load_tokenizer(checkpoint))
-    base = build_base(checkpoint, load_tensors(checkpoint))
+    tokenizer = load_tokenizer(checkpoint)
+    (job,) = prepare_jobs(config, tokenizer)
+    tensors = load_tensors(checkpoint)
+    base = build_base(checkpoint, tensors)
     jobs = [
         dataclasses.replace(job, name=f"sentiment/d{i}", registered_name=f"sentiment.d{i}") for i in range(num_jobs)
     ]
@@ -110,7 +112,6 @@ def main() -> None:
             id="scale", jobs=jobs, checkpoint=checkpoint, config={}, seed=0, git_commit=None, versions={}
         )
         cluster = ClusterConfig()
-        tensors = load_tensors(checkpoint)
         with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
             travels = {
                 "the checkpoint, once a node": stored(weights.share(tensors).tensors),
@@ -135,10 +136,8 @@ def main() -> None:
             }
         size = (folder / "mlflow.db").stat().st_size
         files = sum(1 for file in folder.rglob("*") if file.is_file())
-        tokenizer = load_tokenizer(checkpoint)
-        travels["home from another node, each epoch"] = sent_home(
-            checkpoint, tokenizer.pad_token_id, job, folder / "one"
-        )
+        session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial_of(job, 0, {}), folder / "one")
+        travels["home from another node, each epoch"] = sent_home(session)
     trials = num_jobs * num_trials
     table = Table(title=f"{num_jobs} jobs x {num_trials} trials that train nothing, 2 slots")
     for column in ("what", "all", "a trial"):
@@ -168,13 +167,11 @@ def stored(reference: "ray.ObjectRef[Any]") -> int:
     return int(ray.experimental.get_object_locations([reference])[reference]["object_size"])
 
 
-def sent_home(checkpoint: Checkpoint, pad_token_id: int, job: Job, folder: Path) -> int:
-    """Bytes that a trial as configured has in its folder after one epoch that was its best: snapshot and bundle."""
-    base = build_base(checkpoint, load_tensors(checkpoint))
-    session = Session(base, checkpoint, pad_token_id, job, trial_of(job, 0, {}), folder)
+def sent_home(session: Session) -> int:
+    """Bytes that a trial has in its folder after one epoch that was its best: snapshot and bundle."""
     next(session.epochs())
     session.close()
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in session.folder.rglob("*") if file.is_file())
 
 
 def _processor_s() -> float:

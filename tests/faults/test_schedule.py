@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.commands.corpus import opinion, rows
 from tests.commands.workplace import Workplace
+from tests.faults.test_passes import splits
 
 pytestmark = pytest.mark.faults
 
@@ -155,25 +155,20 @@ def test_after_a_boot_what_was_missed_is_caught_up_once(spot: Workplace, cron: C
 def test_a_scheduled_retrain_promotes_and_one_that_fails_says_so_and_leaves_the_champion(
     tmp_path: Path, checkpoints: dict[str, str]
 ) -> None:
-    place, made = Workplace(tmp_path), rows(opinion, 280, seed=1)
+    place = Workplace(tmp_path)
     words = ["tasks=[intent]", f"data.source={place.data}", f"checkpoint={checkpoints['bert']}"]
     words += ["engine.batch_size=8", "engine.learning_rate=0.01", "gate.min_rows=20", "gate.margin=0.2"]
     words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
     scheduled = ["jobs.schedule", "schedule.id=weekly", *words, "drift.min_new_rows=10", "engine.epochs=4"]
 
-    def period(first: int, count: int) -> None:
-        cuts = [first, first + count // 2, first + count * 3 // 4, first + count]
-        parts = zip(("train", "validation", "test"), cuts, cuts[1:], strict=False)
-        place.write({f"intent/{name}.jsonl": made[begin:end] for name, begin, end in parts})
-
     def champion() -> int:
         client = MlflowClient(f"sqlite:///{place.cwd}/mlflow.db")
         return int(client.get_registered_model("intent").aliases["champion"])
 
-    period(0, 160)
+    place.write(splits(0, 160))
     swept = place.run("jobs.sweep", *words, "search.trials=1", "engine.epochs=8")
     assert swept.code == 0, swept.out + swept.err
-    period(160, 120)
+    place.write(splits(160, 120))
     units = f'schedule.target="{tmp_path / "units"}"'
     assert place.run(*scheduled, "schedule.on=systemd", units).code == 0
     done = place.run(*scheduled, "schedule.action=run")
