@@ -71,7 +71,7 @@ class Narrator(tune.Callback):  # type: ignore[misc]
             raise KeyboardInterrupt
         self.tell()
         if self._stopped is not None:
-            raise SweepError(f"Nothing can be written any more ({self._stopped})")
+            raise SweepError(self._stopped)
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         if not is_test(trial):

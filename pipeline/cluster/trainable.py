@@ -17,7 +17,7 @@ from pipeline.cluster.depot import Depot, Folder
 from pipeline.cluster.parallel import WorkerGroup
 from pipeline.engine.events import Evaluated, Finished, JobTested
 from pipeline.engine.trials import Job, Trial, trial_of
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SweepError
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
 
     Nothing that goes wrong in a trial ends the process: the step reports the failure, and the next trial
     finds the base as it was. A process that is killed costs the trial the steps since its last snapshot. Where
-    nothing can be written the step says so, and the sweep stops: the trial is not to blame.
+    nothing can be written, or the checkpoint was changed, the step says so, and the sweep stops.
     """
 
     def setup(self, config: dict[str, Any], supplies: Supplies | None = None) -> None:
@@ -111,7 +111,10 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
             self._session = None
             self._drop_bench()  # whatever state the failure left the base in, nobody finds it
             if isinstance(error, OSError) and error.errno in _STORAGE:
-                return {"stop": f"{error.strerror}: {error.filename or self._supplies.depot.root}", "done": True}
+                where = error.filename or self._supplies.depot.root
+                return {"stop": f"Nothing can be written any more ({error.strerror}: {where})", "done": True}
+            if isinstance(error, SweepError):
+                return {"stop": str(error), "done": True}
             return {"failed": _reason(error), "done": True}
 
     def cleanup(self) -> None:

@@ -70,6 +70,8 @@ class Session:
         self.finished: Finished | None = None
         self.on_save: Callable[[], None] = lambda: None
         """Called when the folder holds a new snapshot within an epoch."""
+        self.before_report: Callable[[], None] = lambda: None
+        """Called when an epoch was scored, before it is written; may raise."""
         self.known = 0
         """Epochs that the folder had when it was opened."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,6 +114,7 @@ class Session:
                     self.on_save()
                     saved = time.monotonic()
             elif isinstance(event, Evaluated):
+                self.before_report()
                 self._end_epoch(event)
                 saved = time.monotonic()
                 if event.epoch > start:

@@ -83,6 +83,8 @@ class PlayedSession:
             raise TrainingDiverged("the loss is not a number at step 17")
         if when == epoch and fault == "memory":
             raise MemoryError
+        if when == epoch and fault == "changed":
+            raise SweepError("The shared checkpoint was changed.")
         last = self.workers.rank == self.workers.size - 1
         if when == epoch and fault == "kill" and last and not (self.folder / "killed").exists():
             (self.folder / "killed").touch()
@@ -326,6 +328,18 @@ def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> Non
     assert len(one.outcome) == 8
     started = [event.trial.key for event in one.of(TrialStarted) if event.trial.job == "a"]
     assert set(started[:2]) == {"a-00", "a-01"}  # the second cohort waits for the first
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_process_that_finds_its_copy_of_the_checkpoint_changed_ends_the_sweep(
+    num_workers: int, tmp_path: Path
+) -> None:
+    one = Sweep(tmp_path, faults={"a-01": (2, "changed")})
+    with pytest.raises(SweepError, match=r"^The shared checkpoint was changed\.$"):
+        one.run(cluster=dataclasses.replace(TWO_SLOTS, num_workers=num_workers))
+    assert "a-01" not in one.outcome
+    assert not one.of(JobTested)
+    wait_until_freed(cpus=2)
 
 
 def test_the_time_budget_ends_a_sweep_with_the_best_so_far(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import ray
@@ -14,12 +14,12 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.adapters.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
+from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.cluster import weights
 from pipeline.cluster.connection import connected
 from pipeline.cluster.parallel import _backend
 from pipeline.cluster.sweep import run
-from pipeline.cluster.weights import SharedWeights, share
+from pipeline.cluster.weights import SharedBase, SharedWeights, share
 from pipeline.config import (
     CheckpointConfig,
     ClusterConfig,
@@ -32,7 +32,7 @@ from pipeline.config import (
 from pipeline.data.rows import Dataset, Row, Split
 from pipeline.engine.bundle import read_bundle
 from pipeline.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
-from pipeline.engine.trials import Job, Settings
+from pipeline.engine.trials import Job, Settings, Trial
 from pipeline.errors import SweepError
 from pipeline.tasks.kinds import task_for
 
@@ -206,6 +206,48 @@ def test_a_checkpoint_that_was_changed_fails_the_sweep(
     search, told = dataclasses.replace(SEARCH, trials=1), list[SweepEvent]()
     with pytest.raises(SweepError, match="The shared checkpoint was changed while the trials ran"):
         run(jobs[:1], checkpoint, search=search, cluster=TWO_SLOTS, folder=tmp_path / "sweep", sink=told.append)
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_a_write_into_a_copy_of_the_checkpoint_is_found_before_anything_of_it_is_written_or_told(
+    device: Literal["cpu", "cuda"],
+    jobs: list[Job],
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mapped = load_tensors(checkpoint)
+    monkeypatch.setattr(weights, "_mapped", lambda shared: mapped)
+    if device == "cpu":  # where it takes a hand to make the base a copy
+
+        def copied(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+            return build_base(checkpoint, {name: tensor.clone() for name, tensor in tensors.items()})
+
+        monkeypatch.setattr(weights, "build_base", copied)
+    shared = SharedWeights(tensors=None, sha256="")
+    base, job, folder = SharedBase(checkpoint, shared, 0, device), jobs[0], tmp_path / "trial"
+    trial = Trial(job=job.name, index=0, params={}, settings=job.settings, seed=1)
+    session = base.session(job, trial, folder)
+    epochs = session.epochs()
+    next(epochs)
+    bundle, files = session.bundle, sorted(folder.iterdir())
+    assert bundle is not None
+    weight = session.model.base.get_parameter("encoder.layer.1.intermediate.dense.weight")
+    before = weight[3, 2].item()
+    with torch.no_grad():
+        weight[3, 2] += 1e-6
+    with pytest.raises(SweepError, match=r"The shared checkpoint was changed.*start a new sweep"):
+        next(epochs)
+    assert sorted(folder.iterdir()) == files
+    session.close()
+    with pytest.raises(SweepError, match="The shared checkpoint was changed"):
+        base.test(job, trial, bundle)
+    with torch.no_grad():
+        weight[3, 2] = before
+    assert base.test(job, trial, bundle).predictions
 
 
 def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_the_checkpoint(
