@@ -84,6 +84,7 @@ def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(swept: S
     assert workplace.leaderboard() == place.leaderboard()
 
 
+@pytest.mark.faults
 def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(swept: Swept, workplace: Workplace) -> None:
     place, _, words = swept
     arguments = ["tasks=[intent,ner,medqa,triage]", *(word_to_override(word) for word in words[1:-1]), *SMALL.split()]

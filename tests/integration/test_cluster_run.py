@@ -115,6 +115,7 @@ def outcome(told: list[SweepEvent]) -> dict[str, tuple[Any, ...]]:
     }
 
 
+@pytest.mark.faults
 @TWO_OF_EACH
 def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
     two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
