@@ -11,7 +11,7 @@ from tests.commands.workplace import Done, Workplace
 pytestmark = pytest.mark.commands
 
 METHODS = ["houlsby", "pfeiffer", "parallel", "lora", "prompt", "full", "probe"]
-SMALL = "engine.batch_size=8 data.max_train_rows=24 seeds=2"
+SMALL = "engine.batch_size=8 data.max_train_rows=24 seeds=2 cluster.num_cpus=1"
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import jobs.predict
 from tests import writers
-from tests.commands.workplace import Workplace
+from tests.commands.workplace import Call, Workplace
 
 pytestmark = pytest.mark.commands
 
@@ -37,11 +38,9 @@ prompt: "{text} ="
 completion: "{target}"
 max_new_tokens: 3
 """
-GIVEN = [
-    "TRIALS=2",
-    "EPOCHS=8",
-    "ARGS=engine.batch_size=8 search.space.engine.learning_rate={log_uniform:[0.005,0.02]}",
-]
+SMALL = "engine.batch_size=8 cluster.num_cpus=1"
+GIVEN = ["TRIALS=2", "EPOCHS=8"]
+RATES = "search.space.engine.learning_rate={log_uniform:[0.005,0.02]}"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("family", writers.FAMILIES)
 def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
-    family: str, rows: Path, workplace: Workplace
+    family: str, rows: Path, workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = workplace.data / family
     tokenizer = writers.make_tokenizer(family, [*WORDS, *COLOURS, *COLOURS.values(), "="])
@@ -73,18 +72,18 @@ def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
     writers.make_model(family, len(tokenizer), std=None if family == "t5" else 0.1).save_pretrained(folder)
     where = [f"DATA={rows / 'data'}", f"CONF={rows / 'own'}", f"CHECKPOINT={folder}"]
 
-    done = workplace.make("sweep", "TASKS=colour,french", *where, *GIVEN)
+    done = workplace.make("sweep", "TASKS=colour,french", *where, *GIVEN, f"ARGS={SMALL} {RATES}")
     assert done.code == 0, done.err + done.out
     board = {row["job"]: row for row in workplace.leaderboard()}
     assert len(workplace.runs("trial")) == 4
     assert board["colour/default"]["alias"] == board["french/default"]["alias"] == "champion"
 
-    asked = workplace.make("predict", "TASK=colour", "TEXT=the green book in rome")
-    assert json.loads(asked.out)["label"] in COLOURS
-    written = workplace.make("predict", "TASK=french", "TEXT=the green book in rome")
+    monkeypatch.setenv("TEXT", "the green book in rome")
+    assert json.loads(call(jobs.predict.main, "name=colour").out)["label"] in COLOURS
+    written = call(jobs.predict.main, "name=french")
     assert isinstance(json.loads(written.out)["text"], str), written.err
 
-    probed = workplace.make("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, "ARGS=engine.batch_size=8")
+    probed = workplace.make("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, f"ARGS={SMALL}")
     assert probed.code == 0, probed.err + probed.out
     scores = [run.data.metrics["test/primary"] for run in workplace.runs("job") if run.data.tags["method"] == "probe"]
     assert board["colour/default"]["test"] > scores[0] + 0.05 > board["colour/default"]["baseline"]

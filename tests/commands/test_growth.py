@@ -18,7 +18,7 @@ from tests.unit.tracking.server import serving
 pytestmark = [pytest.mark.commands, pytest.mark.server]
 
 SETTINGS = ["engine.batch_size=8", "engine.learning_rate=0.01", "engine.head_dropout=0"]
-SETTINGS += ["gate.min_rows=20", "gate.margin=0.5", "tracking.patience_s=5"]
+SETTINGS += ["gate.min_rows=20", "gate.margin=0.5", "tracking.patience_s=5", "cluster.num_cpus=1"]
 
 
 def splits(task: str, made: list[Row]) -> dict[str, list[Row]]:

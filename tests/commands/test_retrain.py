@@ -3,6 +3,9 @@
 import json
 import random
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ from tests.commands.workplace import Done, Workplace
 pytestmark = pytest.mark.commands
 
 GATE = "gate.min_rows=20 gate.margin=0.2 drift.min_new_rows=10 tracking.patience_s=5"
-QUICK = "engine.batch_size=8 engine.learning_rate=0.01 engine.head_dropout=0"
+QUICK = "engine.batch_size=8 engine.learning_rate=0.01 engine.head_dropout=0 cluster.num_cpus=1"
 
 
 def splits(task: str, made: list[Row]) -> dict[str, list[Row]]:
@@ -86,9 +89,27 @@ class Place:
         return dict(self.client.get_model_version("intent", str(version)).tags)
 
 
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str]) -> tuple[Place, Path]:
+    """The place, and a copy of all that is in it."""
+    root, kept = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("kept") / "place"
+    place = Place(root, checkpoints["bert"])
+    shutil.copytree(root, kept)
+    return place, kept
+
+
 @pytest.fixture
-def place(tmp_path: Path, checkpoints: dict[str, str]) -> Place:
-    return Place(tmp_path, checkpoints["bert"])
+def place(swept: tuple[Place, Path]) -> Place:
+    """The place as it was after the sweep; at the same path, which MLflow's records name."""
+    place, kept = swept
+    root = place.place.cwd.parent
+    for folder in (place.place.data, *(one for one in place.place.cwd.iterdir() if one.is_dir())):
+        shutil.rmtree(folder)
+    shutil.copytree(kept, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("mlflow.db*"))
+    stores = (sqlite3.connect(folder / "mlflow.db") for folder in (kept / "work", place.place.cwd))
+    with closing(next(stores)) as before, closing(next(stores)) as now:  # the latter may be open in this process
+        before.backup(now)
+    return place
 
 
 def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions_stay(place: Place) -> None:

@@ -23,6 +23,7 @@ from tests.commands.workplace import Call, Done, Workplace
 pytestmark = pytest.mark.commands
 
 Swept = tuple[Workplace, Done, list[str]]
+ONE = f"{SMALL} cluster.num_cpus=1"  # a process that trains less to start
 
 
 def lines_of(done: Done) -> list[str]:
@@ -79,7 +80,7 @@ def test_without_a_terminal_a_sweep_prints_lines_and_no_control_codes(swept: Swe
 
 def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(swept: Swept, workplace: Workplace) -> None:
     place, _, words = swept
-    done = workplace.make("sweep", *words[:-1], f"{words[-1]} cluster.num_cpus=1")
+    done = workplace.make("sweep", *words[:-1], f"ARGS={ONE}")
     assert Counter(lines_of(done)).total() == 12
     assert workplace.leaderboard() == place.leaderboard()
 
@@ -158,6 +159,7 @@ def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
         "search.space.engine.learning_rate={choice:[1e30,0.003]}",
         "search.space.method.width={choice:[2,4]}",
         "engine.epochs=2",
+        "cluster.num_cpus=1",
         environment={"HF_HOME": str(workplace.data / "cache")},
     )
     lines = lines_of(done)
@@ -180,7 +182,7 @@ def test_all_domains_of_a_task_by_grid_and_asha_on_electra(workplace: Workplace,
             rows = corpus.rows(corpus.opinion, 32, 10 * seed + number)
             workplace.write({f"sentiment/{domain}/{split}.jsonl": rows})
     words = ["TASKS=sentiment/*", f"DATA={workplace.data}", f"CHECKPOINT={checkpoints['electra']}", "EPOCHS=2"]
-    done = workplace.make("sweep", *words, f"ARGS=search=grid search.scheduler=asha search.grid_points=2 {SMALL}")
+    done = workplace.make("sweep", *words, f"ARGS=search=grid search.scheduler=asha search.grid_points=2 {ONE}")
     assert len(lines_of(done)) == 8
     names = ["sentiment/films", "sentiment/songs"]
     assert [(row["job"], row["name"]) for row in workplace.leaderboard()] == [
@@ -212,8 +214,8 @@ def test_a_job_without_a_winner_takes_nothing_from_the_others(
     workplace: Workplace, checkpoints: dict[str, str], formats: Path
 ) -> None:
     words = ["TASKS=ner,intent", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=9999"]
-    options = "search.scheduler=none search.time_budget_s=2 cluster.num_cpus=1"  # intent's turn never comes
-    done = workplace.make("sweep", *words, f"ARGS={options} {SMALL}")
+    options = "search.scheduler=none search.time_budget_s=2"  # on one slot: intent's turn never comes
+    done = workplace.make("sweep", *words, f"ARGS={options} {ONE}")
     message, ending = done.err.splitlines()
     assert message == "Failed: intent/default has no trial with a score (time budget)"
     assert ending.endswith("Error 1")  # make itself ends with 2, whatever fails

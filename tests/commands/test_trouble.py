@@ -14,7 +14,7 @@ from tests.commands.workplace import Done, Workplace
 pytestmark = pytest.mark.commands
 
 SETTINGS = ["engine.batch_size=8", "engine.learning_rate=0.01", "engine.head_dropout=0"]
-SETTINGS += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
+SETTINGS += ["search.space.engine.learning_rate=null", "search.space.method.width=null", "cluster.num_cpus=1"]
 OTHER = {"positive": "negative", "negative": "positive"}
 
 
