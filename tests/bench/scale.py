@@ -1,7 +1,8 @@
 """What grows with tasks x trials: a sweep of trials that train nothing, through Ray, Tune and MLflow for real.
 
-`python -m tests.bench.scale [jobs] [trials a job]`: 10 and 100 unless said. Shows the time of the command, its own
-processor time, events, rows in MLflow's database, and files, per trial; and what travels between nodes for a real one.
+`python -m tests.bench.scale [jobs] [trials a job]`: 10 and 100 unless said. Shows per trial the time of the command,
+its own processor time, events (ours and Tune's), rows in MLflow's database, and files; and what travels between nodes
+for a real one.
 """
 
 import dataclasses
@@ -13,12 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 import torch
 from ray import cloudpickle
+from ray.air.execution._internal.event_manager import RayEventManager
+from ray.tune.execution.tune_controller import TuneController
 from rich.console import Console
 from rich.table import Table
 
@@ -125,7 +130,8 @@ def main() -> None:
                 recorder(event)
 
             bench = functools.partial(NoBench, record)
-            sweep.run_on(bench, jobs, search=search, cluster=cluster, folder=folder / "sweep", sink=sink)
+            with counted(RayEventManager, "resolve_future") as answers, counted(TuneController, "step") as steps:
+                sweep.run_on(bench, jobs, search=search, cluster=cluster, folder=folder / "sweep", sink=sink)
             searched = time.perf_counter() - begun
             recorder.close()
             recorded, processor = time.perf_counter() - begun, _processor_s() - used
@@ -147,6 +153,8 @@ def main() -> None:
         "until all is recorded, s": recorded,
         "processor time of the command, s": processor,
         "events": len(told),
+        "answers of processes that Tune handles": answers.call_count,
+        "steps of Tune's controller": steps.call_count,
         **{f"rows of {name}": count for name, count in rows.items()},
         "database, kB": size / 1000,
         "files": files,
@@ -160,6 +168,11 @@ def main() -> None:
     for what, size in travels.items():
         table.add_row(what, f"{size / 1000:,.0f}")
     Console().print(table)
+
+
+def counted(owner: type[Any], method: str) -> AbstractContextManager[Any]:
+    """Count the calls of a method, which does what it did."""
+    return patch.object(owner, method, autospec=True, side_effect=getattr(owner, method))
 
 
 def stored(reference: "ray.ObjectRef[Any]") -> int:
