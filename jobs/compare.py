@@ -38,6 +38,7 @@ class Contest:
 def main(config: CompareConfig, console: Console) -> None:
     from jobs.preparation import announce, prepare
     from jobs.workspace import open_workspace, resumed, running
+    from pipeline.tracking.store import require_store
 
     config = resumed(config)
     prepared = prepare(config)
@@ -46,6 +47,7 @@ def main(config: CompareConfig, console: Console) -> None:
     announce(config, searches, console)
     if config.dryrun:
         return
+    require_store(config.tracking)  # before there is a folder
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
     console.print(f"Comparison {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
     with running(workspace, config) as shown:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def main(config: SweepConfig, console: Console) -> None:
     from jobs.preparation import announce, prepare  # here: a bad config is refused before torch is loaded
     from jobs.workspace import open_workspace, resumed, running
+    from pipeline.tracking.store import require_store
 
     config = resumed(config)
     prepared = prepare(config)
     announce(config, prepared, console)
     if config.dryrun:
         return
+    require_store(config.tracking)  # before there is a folder
     workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
     console.print(f"Sweep {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
     with running(workspace, config) as shown:

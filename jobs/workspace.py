@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ _PACKAGES = (
 _CONFIG = "sweep.json"
 _ALIVE = "alive"
 """A file that is there while the command runs, and locked by it: behind one that was killed it stays, unlocked."""
+_ENDING_S = 3.0  # in which a command that was stopped has let go of its folder
 _FREE = ("resume", "runs", "dryrun", "cluster", "task", "contenders")
 """Config keys that may differ when a sweep is resumed; the tasks' descriptions are taken from the stored one."""
 _NAMES = {"tasks": "TASKS", "data.source": "DATA"}
@@ -121,6 +123,7 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
     """Make the folder of a new sweep, or open that of the resumed one.
 
     Raises:
+        ConfigError: The folder cannot be written.
         DataError: The rows or the checkpoint are not those that the resumed sweep began with.
     """
     facts = {"checkpoint": checkpoint_sha256} | {job.name: data_fingerprints(job) for job in jobs}
@@ -132,19 +135,40 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
             rule = f"began with other contents of {', '.join(changed)}"
             remedy = "Restore them, or start a new sweep without RESUME"
             raise DataError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
+        with _written(config):
+            (folder / _ALIVE).touch()
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder.mkdir(parents=True)
     values = {"command": command_of(config), "config": dataclasses.asdict(config), "facts": facts}
-    (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    with _written(config):
+        folder.mkdir(parents=True)
+        try:
+            (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return Workspace(folder=folder)
 
 
 @contextmanager
+def _written(config: SweepConfig) -> Iterator[None]:
+    """Turn what the system says of the folder of runs into an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        rule, remedy = f"cannot be written ({error.strerror})", "Set runs to a folder that can be written"
+        raise ConfigError(Fault(where="runs", value=config.runs, rule=rule, remedy=remedy)) from error
+
+
+@contextmanager
 def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
-    """Send what libraries say to the log; yield a console, on which an end before the end says how to go on."""
+    """Send what libraries say to the log; yield a console, on which an end before the end says how to go on.
+
+    Raises:
+        ConfigError: Another command is at it.
+    """
     alive = workspace.folder / _ALIVE
-    with quiet(workspace.log_file) as shown, FileLock(alive):
+    with _locked(alive), quiet(workspace.log_file) as shown:
         try:
             yield shown
         except BaseException as error:
@@ -158,6 +182,20 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
         finally:
             with suppress(OSError):  # a disk that was write-protected meanwhile has its own error
                 alive.unlink()
+
+
+@contextmanager
+def _locked(alive: Path) -> Iterator[None]:
+    lock = FileLock(alive, timeout=_ENDING_S)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        rule, remedy = "is running: another command is at it", "Wait for that one, or stop it with Ctrl-C"
+        raise ConfigError(Fault(where="RESUME", value=alive.parent.name, rule=rule, remedy=remedy)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

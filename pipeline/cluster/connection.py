@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray._private import services
 
 import pipeline
 from pipeline.cluster.room import Nodes, local_node
@@ -67,10 +68,14 @@ def _started(cluster: ClusterConfig, shared_bytes: int) -> Iterator[None]:
 def _joined(cluster: ClusterConfig) -> Iterator[None]:
     """Join a Ray, whose workers get this package and the settings that it needs."""
     names = [name for name in os.environ if name.startswith(("RAY_ENABLE_", "RAY_CHDIR_", "RAY_AIR_", "TUNE_"))]
-    host, _, port = cluster.address.rpartition(":")
+    answers = False
     try:
+        found = cluster.address == "auto"
+        address = services.canonicalize_bootstrap_address_or_die("auto") if found else cluster.address
+        host, _, port = address.rpartition(":")
         if port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+            answers = True
         ray.init(
             address=cluster.address,
             runtime_env={
@@ -83,6 +88,8 @@ def _joined(cluster: ClusterConfig) -> Iterator[None]:
     except (OSError, ValueError, ray.exceptions.RayError) as error:
         rule = f"is no Ray that can be joined ({str(error).strip().partition(chr(10))[0]})"
         remedy = "Run the command on a node of the cluster (`ray start --head` makes one), or leave out CLUSTER"
+        if answers:
+            remedy = "It answers: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to those that the cluster was started with"
         raise ConfigError(Fault(where="cluster.address", value=cluster.address, rule=rule, remedy=remedy)) from error
     try:
         yield

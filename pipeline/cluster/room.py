@@ -60,7 +60,7 @@ def check(cluster: ClusterConfig, nodes: Nodes) -> None:
         if wanted > there:
             where = f"cluster.{kind}s_per_trial"
             rule = f"is more than any node has ({there:g})"
-            remedy = f"Set {where} to {there:g} or less"
+            remedy = f"Set {where} to {there:g}" + (" or less" if there else "")
             faults.append(Fault(where=where, value=f"{wanted:g}", rule=rule, remedy=remedy))
     if not faults and cluster.num_workers > 1:
         there = sum(_workers_on(node, cluster) for node in nodes)

@@ -47,17 +47,27 @@ def open_store(config: TrackingConfig, *, create: bool = True) -> Store:
         ConfigError: The address is of no known kind, or nothing was recorded there and `create` is off.
         TrackingError: The server or the file cannot be used.
     """
+    uri = require_store(config, create=create)
+    with store_errors(uri):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return Store(client=client, uri=uri, experiment_id=_experiment(client, config, create), config=config)
+
+
+def require_store(config: TrackingConfig, *, create: bool = True) -> str:
+    """Make sure that a server answers, or that the file may be written; open nothing yet. Return its absolute address.
+
+    Raises:
+        ConfigError: As by `open_store`.
+        TrackingError: Likewise.
+    """
     faults = list(config.faults("tracking"))
     if faults:
         raise ConfigError(faults)
     if config.uri.startswith(_SQLITE):
-        uri = _prepare_file(config, create)
-    else:
-        uri = config.uri.rstrip("/")
-        _reach(uri)
-    with store_errors(uri):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        return Store(client=client, uri=uri, experiment_id=_experiment(client, config, create), config=config)
+        return _prepare_file(config, create)
+    uri = config.uri.rstrip("/")
+    _reach(uri)
+    return uri
 
 
 @contextmanager

@@ -15,5 +15,16 @@ def test_an_address_where_no_ray_listens_is_refused_at_once() -> None:
         survey(ClusterConfig(name="existing", address=address))
 
 
+def test_a_cluster_that_answers_and_lets_nobody_in_wants_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**how: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr("ray.init", refused)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"Failed to connect .* It answers: set .* and RAY_AUTH_TOKEN to those"):
+            survey(ClusterConfig(name="existing", address=address))
+
+
 def test_a_local_ray_is_counted_without_being_started() -> None:
     assert survey(ClusterConfig(num_cpus=3)) == [{"CPU": 3.0}]

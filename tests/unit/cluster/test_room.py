@@ -21,7 +21,7 @@ def test_a_trial_larger_than_the_machine_is_refused_with_both_faults() -> None:
         "cluster.cpus_per_trial: '3' is more than any node has (2). "
         "Set cluster.cpus_per_trial to 2 or less.\n"
         "cluster.gpus_per_trial: '1' is more than any node has (0). "
-        "Set cluster.gpus_per_trial to 0 or less."
+        "Set cluster.gpus_per_trial to 0."
     )
     check(ClusterConfig(cpus_per_trial=2), [{"CPU": 2}])
 
