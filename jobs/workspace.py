@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import secrets
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from jobs.entry import quiet, read_config
 from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
 from pipeline.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
+from pipeline.folders import new_folder
 from pipeline.strict import build, nearest
 from pipeline.tracking.fields import flatten
 
@@ -140,13 +140,8 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     values = {"command": command_of(config), "config": dataclasses.asdict(config), "facts": facts}
-    with _written(config):
-        folder.mkdir(parents=True)
-        try:
-            (folder / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    with _written(config), new_folder(folder) as draft:
+        (draft / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)
 
 
@@ -186,16 +181,13 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
 
 @contextmanager
 def _locked(alive: Path) -> Iterator[None]:
-    lock = FileLock(alive, timeout=_ENDING_S)
     try:
-        lock.acquire()
+        held = FileLock(alive).acquire(timeout=_ENDING_S)
     except Timeout as error:
         rule, remedy = "is running: another command is at it", "Wait for that one, or stop it with Ctrl-C"
         raise ConfigError(Fault(where="RESUME", value=alive.parent.name, rule=rule, remedy=remedy)) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

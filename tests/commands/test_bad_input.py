@@ -269,22 +269,6 @@ def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(workplac
     assert workplace.left() == []
 
 
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("http://127.0.0.1:9", "The tracking server http://127.0.0.1:9 cannot be reached. Start it with"),
-        ("sqlite:////etc/hostname", "/etc/hostname is no SQLite file. Set tracking.uri to another one."),
-    ],
-)
-def test_a_tracking_store_that_cannot_be_used_is_told_before_there_is_a_sweep(
-    workplace: Workplace, call: Call, checkpoints: dict[str, str], uri: str, message: str
-) -> None:
-    done = call(jobs.sweep.main, "tasks=[ner]", f"checkpoint={checkpoints['bert']}", f"tracking.uri={uri}")
-    assert done.code == 1
-    assert done.err.startswith(f"Failed: {message}") and "RESUME" not in done.out + done.err
-    assert workplace.left() == []
-
-
 NO_DATA = "stanfordnlp/sst2: cannot be loaded from the hub: "
 NO_CHECKPOINT = "checkpoint: 'google-bert/bert-base-uncased' cannot be fetched from the hub ("
 
