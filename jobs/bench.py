@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from jobs.configs import BenchConfig
-from jobs.entry import entry
+from pipeline.config.commands import BenchConfig
+from pipeline.config.overrides import entry
 from pipeline.errors import ConfigError, Fault, PipelineError
 
 if TYPE_CHECKING:
-    from pipeline.engine.trials import Job
+    from pipeline.core.engine.trials import Job
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "bench"
 PEER = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
@@ -30,9 +30,9 @@ OURS, SEQ_BN, FULL = "this engine, pfeiffer", "adapters 1.3.0, seq_bn", "Hugging
 def main(config: BenchConfig, console: Console) -> None:
     import torch
 
-    from jobs.workspace import git_commit
-    from pipeline.adapters.checkpoint import load_tokenizer, open_checkpoint
-    from pipeline.engine.prepare import prepare_jobs
+    from pipeline.core.adapters.checkpoint import load_tokenizer, open_checkpoint
+    from pipeline.steps.prepare import prepare_jobs
+    from pipeline.steps.workspace import git_commit
 
     checkpoint = open_checkpoint(config.checkpoint)
     job = prepare_jobs(config, load_tokenizer(checkpoint))[0]

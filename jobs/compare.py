@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.entry import entry
 from pipeline.config import CompareConfig
+from pipeline.config.overrides import entry
 from pipeline.errors import Faults, SweepError
 
 if TYPE_CHECKING:
-    from jobs.preparation import Prepared
-    from jobs.workspace import Workspace
-    from pipeline.engine.events import JobTested
-    from pipeline.engine.trials import Job
+    from pipeline.core.engine.events import JobTested
+    from pipeline.core.engine.trials import Job
     from pipeline.reports.comparison import ComparisonRow
     from pipeline.reports.results import SweepResults
+    from pipeline.steps.prepare import Prepared
+    from pipeline.steps.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +36,8 @@ class Contest:
 
 @entry("compare", CompareConfig)
 def main(config: CompareConfig, console: Console) -> None:
-    from jobs.preparation import announce, prepare
-    from jobs.workspace import open_workspace, resumed, running
+    from pipeline.steps.prepare import announce, prepare
+    from pipeline.steps.workspace import open_workspace, resumed, running
     from pipeline.tracking.store import require_store
 
     config = resumed(config)
@@ -60,9 +60,9 @@ def contests_of(config: CompareConfig, prepared: "Prepared") -> list[Contest]:
     Raises:
         ConfigError: A method's settings do not fit the checkpoint, or its search is none.
     """
-    from pipeline.cluster import search
-    from pipeline.engine.prepare import check_fit, encode, most_virtual_tokens
-    from pipeline.engine.trials import Settings
+    from pipeline.core.engine.trials import Settings
+    from pipeline.rules import search
+    from pipeline.steps.prepare import check_fit, encode, most_virtual_tokens
 
     contests = []
     faults = Faults()
@@ -103,10 +103,10 @@ def run_comparison(
         workspace: Has a folder for each of the two phases.
         console: Where it is shown.
     """
-    from jobs.searching import open_recorder, run_search
     from pipeline.reports import plots
     from pipeline.reports.comparison import comparison_markdown, comparison_records, comparison_table
     from pipeline.reports.results import SweepResults
+    from pipeline.steps.train import open_recorder, run_search
     from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking)
@@ -148,7 +148,7 @@ def run_comparison(
 
 
 def _row(contest: Contest, won: dict[str, "JobTested"], results: "SweepResults") -> "ComparisonRow":
-    from pipeline.engine.bundle import read_bundle
+    from pipeline.core.engine.bundle import read_bundle
     from pipeline.reports.comparison import ComparisonRow, costs
 
     names = [name for name in (contest.search.name, *(job.name for job in contest.repeats)) if name in won]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.configs import ConvertConfig
-from jobs.entry import entry
 from pipeline.config import MethodConfig, TaskConfig
+from pipeline.config.commands import ConvertConfig
+from pipeline.config.overrides import entry
+from pipeline.config.strict import nearest
 from pipeline.errors import BundleError, ConfigError, Fault
-from pipeline.strict import nearest
 
 if TYPE_CHECKING:
-    from pipeline.engine.bundle import Bundle
+    from pipeline.core.engine.bundle import Bundle
 
 
 @entry("convert", ConvertConfig)
@@ -57,7 +57,7 @@ def kind_of_target(config: ConvertConfig) -> str:
 
 def bundle_at(config: ConvertConfig) -> "Bundle":
     """The bundle in the folder `source`; where there is no such folder, that of the champion of this name."""
-    from pipeline.engine.bundle import read_bundle
+    from pipeline.core.engine.bundle import read_bundle
 
     folder = Path(config.source)
     if not folder.exists():
@@ -74,8 +74,8 @@ def bundle_at(config: ConvertConfig) -> "Bundle":
 def to_bundle(config: ConvertConfig) -> Iterator[str]:
     """AdapterHub's folder -> bundle."""
     task, domain = task_of(config)
-    from pipeline.adapters.checkpoint import build_base, load_tensors, open_checkpoint
-    from pipeline.engine.bundle import write_bundle
+    from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
+    from pipeline.core.engine.bundle import write_bundle
     from pipeline.interop.adapterhub import read
     from pipeline.interop.bundles import bundle_of, shape_of
 
@@ -94,7 +94,7 @@ def to_bundle(config: ConvertConfig) -> Iterator[str]:
 
 def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
     """Bundle -> AdapterHub's folder."""
-    from pipeline.adapters.checkpoint import open_checkpoint
+    from pipeline.core.adapters.checkpoint import open_checkpoint
     from pipeline.interop.adapterhub import write
     from pipeline.interop.bundles import foreign_of
 
@@ -115,8 +115,8 @@ def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
 
 def to_peft(config: ConvertConfig) -> Iterator[str]:
     """Bundle of LoRA -> peft's folder, without the head."""
-    from pipeline.adapters.checkpoint import empty_base, open_checkpoint
-    from pipeline.methods import lora
+    from pipeline.core.adapters.checkpoint import empty_base, open_checkpoint
+    from pipeline.core.methods import lora
 
     bundle = bundle_at(config)
     method = bundle.record.method
@@ -132,7 +132,7 @@ def to_peft(config: ConvertConfig) -> Iterator[str]:
 
 def to_edge(config: ConvertConfig) -> Iterator[str]:
     """Bundle -> a folder for torch and transformers alone."""
-    from pipeline.adapters.checkpoint import open_checkpoint
+    from pipeline.core.adapters.checkpoint import open_checkpoint
     from pipeline.interop.edge import export
 
     bundle = bundle_at(config)

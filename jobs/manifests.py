@@ -10,9 +10,11 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from jobs.configs import ManifestsConfig
-from jobs.entry import entry
-from pipeline.cluster.manifests import (
+from pipeline.config.commands import ManifestsConfig
+from pipeline.config.overrides import entry
+from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.files import new_folder
+from pipeline.kubernetes.manifests import (
     ACCESS_KEY,
     DASHBOARD,
     PASSWORD,
@@ -22,8 +24,6 @@ from pipeline.cluster.manifests import (
     render,
     submit_line,
 )
-from pipeline.errors import BundleError, ConfigError, Fault
-from pipeline.folders import new_folder
 
 FIRST = ("postgres.yaml", "object-store.yaml", "mlflow.yaml", "runs.yaml")
 """What a job and a cluster need."""

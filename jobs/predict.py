@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.configs import PredictConfig
-from jobs.entry import entry
+from pipeline.config.commands import PredictConfig
+from pipeline.config.overrides import entry
 from pipeline.errors import ConfigError, DataError, Fault
 
 
@@ -26,9 +26,9 @@ def main(config: PredictConfig, console: Console) -> None:
     asked = list(items())
     from transformers.utils import logging as transformers_logging
 
-    from pipeline.adapters.checkpoint import open_checkpoint
-    from pipeline.bank.predictor import Predictor
-    from pipeline.engine.bundle import read_bundle
+    from pipeline.core.adapters.checkpoint import open_checkpoint
+    from pipeline.core.bank.predictor import Predictor
+    from pipeline.core.engine.bundle import read_bundle
     from pipeline.tracking.registry import fetch
     from pipeline.tracking.store import open_store
 

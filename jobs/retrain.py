@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.entry import entry
 from pipeline.config import RetrainConfig
+from pipeline.config.overrides import entry
 from pipeline.errors import Faults, SweepError
 
 if TYPE_CHECKING:
-    from jobs.preparation import Resident
-    from jobs.retraining import Survey
-    from jobs.workspace import Workspace
+    from pipeline.steps.prepare import Resident
+    from pipeline.steps.survey import Survey
+    from pipeline.steps.workspace import Workspace
     from pipeline.tracking.store import Store
 
 
 @entry("retrain", RetrainConfig)
 def main(config: RetrainConfig, console: Console) -> None:
-    from jobs.preparation import open_resident  # here: a bad config is refused before torch is loaded
-    from jobs.retraining import survey
-    from jobs.workspace import open_workspace, passes_cut_off, running
-    from pipeline.data.load import resolve
-    from pipeline.reports.passes import survey_lines
+    from pipeline.core.data.load import resolve
+    from pipeline.reports.verdicts import survey_lines
+    from pipeline.steps.prepare import open_resident  # here: a bad config is refused before torch is loaded
+    from pipeline.steps.survey import survey
+    from pipeline.steps.workspace import open_workspace, passes_cut_off, running
     from pipeline.tracking.run import end_runs
     from pipeline.tracking.store import open_store
 
@@ -60,12 +60,12 @@ def run_pass(
     console: Console,
 ) -> None:
     """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do."""
-    from jobs.hooks import tell_hook
-    from jobs.preparation import Prepared
-    from jobs.searching import open_recorder, run_search
-    from jobs.verdicts import record_pass, settle_pass, untrained
-    from pipeline.reports.passes import passes_table
+    from pipeline.reports.hook import tell_hook
     from pipeline.reports.results import SweepResults
+    from pipeline.reports.verdicts import passes_table
+    from pipeline.steps.prepare import Prepared
+    from pipeline.steps.train import open_recorder, run_search
+    from pipeline.steps.verdict import record_pass, settle_pass, untrained
 
     jobs = [found.job for found in surveys if found.job is not None]
     prepared = Prepared(

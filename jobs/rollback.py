@@ -4,8 +4,8 @@ import os
 
 from rich.console import Console
 
-from jobs.configs import RollbackConfig
-from jobs.entry import entry
+from pipeline.config.commands import RollbackConfig
+from pipeline.config.overrides import entry
 from pipeline.errors import ConfigError, Fault
 
 
@@ -20,7 +20,7 @@ def main(config: RollbackConfig, console: Console) -> None:
         faults.append(Fault(where="REASON", value="", rule="is missing", remedy="Say why, for those who come after"))
     if faults:
         raise ConfigError(faults)
-    from jobs.hooks import tell_hook
+    from pipeline.reports.hook import tell_hook
     from pipeline.tracking.promotion import rollback
     from pipeline.tracking.registry import registered_as
     from pipeline.tracking.store import open_store

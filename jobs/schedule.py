@@ -18,18 +18,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import jobs.configs
 import pipeline.config
-from jobs import timers
-from jobs.configs import ManifestsConfig
-from jobs.entry import CONF, quoted, read_config, read_prefixed, run
-from jobs.passes import Folder, Pass, foreground, zone_of
+import pipeline.config.commands
+from pipeline.clock import crontab as timers
+from pipeline.clock.passes import Folder, Pass, foreground, zone_of
+from pipeline.clock.schedule import Schedule, outcome
+from pipeline.config.commands import ManifestsConfig
 from pipeline.config.cron import Cron, parse
+from pipeline.config.overrides import CONF, quoted, read_config, read_prefixed, run
 from pipeline.config.schedule import LONGEST_ID, ScheduleConfig
+from pipeline.config.strict import nearest
 from pipeline.errors import BundleError, ConfigError, Fault, Faults
-from pipeline.folders import new_folder
-from pipeline.lifecycle.schedule import Schedule, outcome
-from pipeline.strict import nearest
+from pipeline.files import new_folder
 
 _OURS, _CLUSTER = "schedule.", "manifests."
 _NAMES = {"cron": "CRON", "on": "ON", "action": "ACTION", "id": "ID", "command line": "command line"}
@@ -133,7 +133,7 @@ def checked(own: ScheduleConfig, given: Sequence[str]) -> Any:
         ConfigError: What the command would refuse.
     """
     name = f"{own.command.capitalize()}Config"
-    cls = getattr(jobs.configs, name, None) or getattr(pipeline.config, name, None)
+    cls = getattr(pipeline.config.commands, name, None) or getattr(pipeline.config, name, None)
     if cls is None or not (CONF / f"{own.command}.yaml").is_file():
         known = sorted(file.stem for file in CONF.glob("*.yaml"))
         rule, remedy = "is no command of jobs/", nearest(own.command, known)
@@ -246,7 +246,7 @@ def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[
     """Write the files for kubectl, of which one is to be applied."""
     from jobs import submit  # here: it reads data, and loads torch for that
     from jobs.manifests import text
-    from pipeline.cluster.schedules import cron_job, ray_cron_job, submission
+    from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
 
     config = read_config("manifests", ManifestsConfig, list(settings))
     faults = Faults()

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from jobs.configs import StatusConfig
-from jobs.entry import entry
+from pipeline.config.commands import StatusConfig
+from pipeline.config.overrides import entry
 
 
 @entry("status", StatusConfig)

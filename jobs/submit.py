@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from jobs.configs import StatusConfig, SubmitConfig
-from jobs.entry import CONF, quoted, read_config, read_prefixed, run
 from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
-from pipeline.data.load import resolve
+from pipeline.config.commands import StatusConfig, SubmitConfig
+from pipeline.config.overrides import CONF, quoted, read_config, read_prefixed, run
+from pipeline.core.data.load import resolve
 from pipeline.errors import ConfigError, Fault, Faults
 
 if TYPE_CHECKING:
-    from pipeline.cluster.submit import Head
+    from pipeline.cluster.head import Head
 
 ROOT = CONF.parent
 COMMANDS: Mapping[str, type[Any]] = {
@@ -50,7 +50,7 @@ def submit(arguments: Sequence[str]) -> None:
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         # Ray reads it when it is imported, and sends no token without it.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from pipeline.cluster import submit as cluster  # here: a bad config is refused before Ray is loaded
+    from pipeline.cluster import head as cluster  # here: a bad config is refused before Ray is loaded
 
     job = f"{own.command}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     log = Log()

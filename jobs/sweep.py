@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.entry import entry
 from pipeline.config import SweepConfig
+from pipeline.config.overrides import entry
 from pipeline.errors import SweepError
 
 if TYPE_CHECKING:
-    from jobs.preparation import Prepared
-    from jobs.workspace import Workspace
+    from pipeline.steps.prepare import Prepared
+    from pipeline.steps.workspace import Workspace
 
 
 @entry("sweep", SweepConfig)
 def main(config: SweepConfig, console: Console) -> None:
-    from jobs.preparation import announce, prepare  # here: a bad config is refused before torch is loaded
-    from jobs.workspace import open_workspace, resumed, running
+    from pipeline.steps.prepare import announce, prepare  # here: a bad config is refused before torch is loaded
+    from pipeline.steps.workspace import open_workspace, resumed, running
     from pipeline.tracking.store import require_store
 
     config = resumed(config)
@@ -36,9 +36,9 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
     """Train everything, record it, register the winners and show the leaderboard."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         opening = pool.submit(_open_store, config)  # the first time it makes its tables; Ray's import takes as long
-        from jobs.recording import Ending, conclude, show
-        from jobs.searching import open_recorder, run_search
         from pipeline.reports.results import SweepResults
+        from pipeline.steps.conclude import Ending, conclude, show
+        from pipeline.steps.train import open_recorder, run_search
 
         store = opening.result()
     results = SweepResults()

@@ -5,8 +5,8 @@ import sys
 
 from rich.console import Console
 
-from jobs.configs import UiConfig
-from jobs.entry import entry
+from pipeline.config.commands import UiConfig
+from pipeline.config.overrides import entry
 
 
 @entry("ui", UiConfig)

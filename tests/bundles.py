@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import EngineConfig, MethodConfig, TaskConfig
-from pipeline.engine.assemble import trained
-from pipeline.engine.bundle import BundleRecord, write_bundle
-from pipeline.tasks.model import TaskModel
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.engine.assemble import trained
+from pipeline.core.engine.bundle import BundleRecord, write_bundle
+from pipeline.core.tasks.model import TaskModel
 
 
 def write(

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.adapters import insert
-from pipeline.adapters.checkpoint import Checkpoint, open_checkpoint
 from pipeline.config import CheckpointConfig
+from pipeline.core.adapters import insert
+from pipeline.core.adapters.checkpoint import Checkpoint, open_checkpoint
 from pipeline.interop.adapterhub import Foreign
 
 FIXTURES = Path(__file__).parent / "parity" / "fixtures"

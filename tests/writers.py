@@ -12,12 +12,12 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.data.rows import Dataset, Row, Split, make_row
-from pipeline.data.splits import fingerprint
-from pipeline.engine.trials import Job, Settings
-from pipeline.tasks.kinds import task_for
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.data.rows import Dataset, Row, Split, make_row
+from pipeline.core.data.splits import fingerprint
+from pipeline.core.engine.trials import Job, Settings
+from pipeline.core.tasks.kinds import task_for
 
 PAD, BEGIN, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 TEMPLATES = {"gpt2": None, "llama": f"{BEGIN} $A", "t5": f"$A {END}", "bart": f"{BEGIN} $A {END}"}

@@ -14,9 +14,9 @@ import ray
 from ray._private import services
 
 import pipeline
-from pipeline.cluster.room import Nodes, local_node
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError, Fault
+from pipeline.rules.slots import Nodes, local_node
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
 _PATIENCE_S = 10.0

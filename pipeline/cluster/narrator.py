@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from pipeline.cluster.searcher import Place, is_test, place_of
-from pipeline.engine.events import (
+from pipeline.core.engine.events import (
     Evaluated,
     JobTested,
     Sink,
@@ -19,7 +19,7 @@ from pipeline.engine.events import (
     TrialStarted,
     TrialStatus,
 )
-from pipeline.engine.trials import Trial
+from pipeline.core.engine.trials import Trial
 from pipeline.errors import SweepError
 
 

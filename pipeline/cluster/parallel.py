@@ -23,10 +23,10 @@ from ray.util.queue import Empty, Queue
 
 from pipeline.cluster.depot import Depot, Folder
 from pipeline.config import ClusterConfig
-from pipeline.engine.events import Evaluated, Finished, JobTested
-from pipeline.engine.session import Losses
-from pipeline.engine.trials import Job, Trial
-from pipeline.engine.workers import ALONE, Workers
+from pipeline.core.engine.events import Evaluated, Finished, JobTested
+from pipeline.core.engine.session import Losses
+from pipeline.core.engine.trials import Job, Trial
+from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import PipelineError
 
 _POLL_S = 1.0

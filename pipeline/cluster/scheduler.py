@@ -9,9 +9,9 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from pipeline.cluster.halving import Decision, Halving
 from pipeline.cluster.searcher import Place, is_test, place_of, score_of
 from pipeline.config import SearchConfig
+from pipeline.rules.halving import Decision, Halving
 
 TIME_IS_UP = "time budget"
 """Why a trial ended that the time budget cut off."""

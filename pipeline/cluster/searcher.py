@@ -14,7 +14,7 @@ from typing import Any, final
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
-from pipeline.cluster.search import Params, Proposer
+from pipeline.rules.search import Params, Proposer
 
 
 @dataclass(frozen=True, slots=True)

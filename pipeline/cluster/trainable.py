@@ -15,8 +15,8 @@ from ray.train import TrainingFailedError
 
 from pipeline.cluster.depot import Depot, Folder
 from pipeline.cluster.parallel import WorkerGroup
-from pipeline.engine.events import Evaluated, Finished, JobTested
-from pipeline.engine.trials import Job, Trial, trial_of
+from pipeline.core.engine.events import Evaluated, Finished, JobTested
+from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.errors import PipelineError, SweepError
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class OpenSession(Protocol):
-    """A trial in training: `pipeline.engine.session.Session`, or a stand-in."""
+    """A trial in training: `pipeline.core.engine.session.Session`, or a stand-in."""
 
     on_save: Callable[[], None]
     """Called when the folder has changed within an epoch."""

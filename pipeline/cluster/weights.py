@@ -13,11 +13,11 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from pipeline.adapters.checkpoint import Checkpoint, build_base, fingerprint
-from pipeline.engine.events import JobTested
-from pipeline.engine.session import Session, test
-from pipeline.engine.trials import Job, Trial
-from pipeline.engine.workers import ALONE, Workers
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, fingerprint
+from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.trials import Job, Trial
+from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError
 
 _PATIENCE_S = 60.0  # for a process to start on a node, and look

@@ -1,7 +1,7 @@
 """Every setting, typed and documented; the YAML below `conf/` supplies the values.
 
 Dataclasses only: no I/O, no framework. `faults()` states the rules that one value alone cannot break or keep;
-`pipeline.strict.build` turns a mapping into one of these and reports every fault of it at once.
+`pipeline.config.strict.build` turns a mapping into one of these and reports every fault of it at once.
 """
 
 from pipeline.config.drift import DriftConfig

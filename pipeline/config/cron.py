@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cronsim import CronSim, CronSimError
 
-from pipeline.config.rules import fault
+from pipeline.config.faults import fault
 from pipeline.errors import Fault
 
 _EXAMPLE = "Set CRON='0 3 * * 0' (minute, hour, day of the month, month, weekday: Sundays at three), for instance"

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.rules import above, between
+from pipeline.config.faults import above, between
 from pipeline.errors import Fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftConfig:
-    """How far new rows have to differ from what the champion has seen, as `pipeline.lifecycle.drift` measures it.
+    """How far new rows have to differ from what the champion has seen, as `pipeline.rules.drift` measures it.
 
     A difference counts when it is both significant, that is no accident of few rows, and large, that is worth the
     work: with enough rows any difference is significant.

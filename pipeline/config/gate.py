@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.config.rules import above, between, fault
+from pipeline.config.faults import above, between, fault
 from pipeline.errors import Fault
 
 LEAST_BEYOND = 10
@@ -12,7 +12,7 @@ LEAST_BEYOND = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateConfig:
-    """The rule by which `pipeline.lifecycle.gate` compares a challenger with the champion.
+    """The rule by which `pipeline.rules.gate` compares a challenger with the champion.
 
     Margin, gain and floor are in the metric's own unit, in which 0.02 are 2 points.
     """

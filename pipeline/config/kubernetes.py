@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.config.rules import above, between, fault
+from pipeline.config.faults import above, between, fault
 from pipeline.errors import Fault
 
 COMMANDS = ("sweep", "compare")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.drift import DriftConfig
-from pipeline.config.rules import above, between, fault
+from pipeline.config.faults import above, between, fault
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import Fault
 

@@ -7,7 +7,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pipeline.config.cron import cron_faults
-from pipeline.config.rules import between, fault
+from pipeline.config.faults import between, fault
 from pipeline.errors import Fault
 
 LONGEST_ID = 24

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.config.rules import above, fault
+from pipeline.config.faults import above, fault
 from pipeline.errors import Fault
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.config.faults import above, between, fault
 from pipeline.config.gate import GateConfig
-from pipeline.config.rules import above, between, fault
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
 from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Literal
 
-from pipeline.config.rules import above, between, fault
+from pipeline.config.faults import above, between, fault
 from pipeline.errors import Fault
 
 Kind = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "generation"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.rules import above, between, fault
+from pipeline.config.faults import above, between, fault
 from pipeline.errors import Fault
 
 
@@ -67,8 +67,8 @@ class MethodConfig:
     """How the checkpoint is adapted: a bottleneck adapter, `h + scaling * W_up f(W_down h)`, or one of its rivals."""
 
     name: MethodName
-    """Bottlenecks at the places of a layout (`pipeline.adapters.layouts`); or LoRA, prompt tuning, full fine-tuning,
-    or a probe, which is the head alone."""
+    """Bottlenecks at the places of a layout (`pipeline.core.adapters.layouts`); or LoRA, prompt tuning, full
+    fine-tuning, or a probe, which is the head alone."""
     width: int = 24
     """Bottleneck size R, in units; of `lora` the rank; of `prompt` the number of virtual tokens."""
     reduction_factor: float | Mapping[str, float] | None = None

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.adapters.checkpoint import Checkpoint, empty_base, num_parameters
 from pipeline.config import EngineConfig, TaskConfig
-from pipeline.config.rules import fault
-from pipeline.engine.assemble import fresh_model, release, trained
-from pipeline.engine.bundle import Bundle, BundleRecord
+from pipeline.config.faults import fault
+from pipeline.core.adapters.checkpoint import Checkpoint, empty_base, num_parameters
+from pipeline.core.engine.assemble import fresh_model, release, trained
+from pipeline.core.engine.bundle import Bundle, BundleRecord
+from pipeline.core.methods import METHODS
+from pipeline.core.tasks.kinds import POOLED, TASK_KINDS, restore
+from pipeline.core.tasks.task import Task
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
 from pipeline.interop.files import raise_faults
-from pipeline.methods import METHODS
-from pipeline.tasks.kinds import POOLED, TASK_KINDS, restore
-from pipeline.tasks.task import Task
 
 _WITH_LABELS = ("classification", "tagging")
 

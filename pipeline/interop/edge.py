@@ -7,15 +7,15 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.adapters.anatomy import ANATOMIES, body_of, layers_of
-from pipeline.adapters.checkpoint import Checkpoint, empty_base
-from pipeline.adapters.insert import chosen_layers
-from pipeline.adapters.layouts import LAYOUTS, PLACES
-from pipeline.engine.bundle import Bundle
+from pipeline.core.adapters.anatomy import ANATOMIES, body_of, layers_of
+from pipeline.core.adapters.checkpoint import Checkpoint, empty_base
+from pipeline.core.adapters.insert import chosen_layers
+from pipeline.core.adapters.layouts import LAYOUTS, PLACES
+from pipeline.core.engine.bundle import Bundle
+from pipeline.core.tasks.kinds import POOLED
 from pipeline.errors import BundleError, Fault
-from pipeline.folders import new_folder
+from pipeline.files import new_folder
 from pipeline.interop import edge_runtime
-from pipeline.tasks.kinds import POOLED
 
 
 def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:

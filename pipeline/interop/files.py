@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.config.rules import fault
+from pipeline.config.faults import fault
 from pipeline.errors import BundleError, Fault
 
 

@@ -12,7 +12,7 @@ from typing import Self, final
 from rich.console import Console
 from rich.live import Live
 
-from pipeline.engine.events import SweepEvent, TrialEnded, TrialReported
+from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialReported
 from pipeline.reports import words
 from pipeline.reports.results import SweepResults, TrialResult
 from pipeline.reports.tables import Column, FittingTable

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, final
 
-from pipeline.engine.events import (
+from pipeline.core.engine.events import (
     JobTested,
     SweepEvent,
     TrialEnded,
@@ -12,7 +12,7 @@ from pipeline.engine.events import (
     TrialStarted,
     TrialStatus,
 )
-from pipeline.engine.trials import Trial
+from pipeline.core.engine.trials import Trial
 
 
 @dataclass(kw_only=True, slots=True)

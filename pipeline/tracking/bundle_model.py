@@ -7,9 +7,9 @@ holds data alone, no code and no pickle, and is read by the version of the packa
 from pathlib import Path
 from typing import Any, final
 
-from pipeline.adapters.checkpoint import open_checkpoint
-from pipeline.bank.predictor import Predictor
-from pipeline.engine.bundle import read_bundle
+from pipeline.core.adapters.checkpoint import open_checkpoint
+from pipeline.core.bank.predictor import Predictor
+from pipeline.core.engine.bundle import read_bundle
 
 BUNDLE, LEDGER = "bundle", "ledger"
 """Folders inside the model's data: the bundle, and what the version has seen (`lifecycle.ledger`)."""

@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.adapters.checkpoint import Checkpoint
-from pipeline.engine.bundle import BundleRecord
-from pipeline.engine.events import Evaluated, JobTested, TrialEnded
-from pipeline.engine.trials import Job, Trial
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.engine.bundle import BundleRecord
+from pipeline.core.engine.events import Evaluated, JobTested, TrialEnded
+from pipeline.core.engine.trials import Job, Trial
 from pipeline.tracking.run import Point
 
 SWEEP = ""

@@ -17,12 +17,12 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from pipeline.engine.bundle import BundleRecord, read_bundle
-from pipeline.engine.events import JobTested
-from pipeline.engine.trials import Job
+from pipeline.config.strict import nearest
+from pipeline.core.data.ledger import Ledger, write_ledger
+from pipeline.core.engine.bundle import BundleRecord, read_bundle
+from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, Fault, PipelineError, TrackingError
-from pipeline.lifecycle.ledger import Ledger, write_ledger
-from pipeline.strict import nearest
 from pipeline.tracking import promotion
 from pipeline.tracking.bundle_model import BUNDLE, LEDGER
 from pipeline.tracking.fields import data_fingerprint

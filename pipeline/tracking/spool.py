@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from pipeline.engine.events import (
+from pipeline.config.strict import build
+from pipeline.core.engine.events import (
     Evaluated,
     JobTested,
     SweepEvent,
@@ -24,8 +25,7 @@ from pipeline.engine.events import (
     TrialReported,
     TrialStarted,
 )
-from pipeline.engine.trials import Settings, Trial
-from pipeline.strict import build
+from pipeline.core.engine.trials import Settings, Trial
 
 _EVENTS = {cls.__name__: cls for cls in (TrialStarted, TrialPaused, TrialReported, TrialEnded, JobTested)}
 _log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.adapters.checkpoint import Checkpoint
-from pipeline.engine.bundle import read_bundle
-from pipeline.engine.events import JobTested, TrialEnded, TrialReported, TrialStarted
-from pipeline.engine.trials import Job, Trial
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.events import JobTested, TrialEnded, TrialReported, TrialStarted
+from pipeline.core.engine.trials import Job, Trial
 from pipeline.tracking import fields
 from pipeline.tracking.run import Moment, Run, RunStatus, create_run, find_runs, json_bytes, table_bytes
 from pipeline.tracking.spool import Described, Filed, Measured, Record, Told

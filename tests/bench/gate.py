@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline.config import GateConfig
-from pipeline.lifecycle.gate import Evidence, SliceEvidence, decide
-from pipeline.tasks.metrics import mean_of, value_counts
+from pipeline.core.tasks.metrics import mean_of, value_counts
+from pipeline.rules.gate import Evidence, SliceEvidence, decide
 
 DISCORDANCES = (0.06, 0.12)
 SLICES = (1, 5)

@@ -15,13 +15,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from jobs.entry import read_config
-from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.cluster import connection, weights
 from pipeline.config import ClusterConfig, SweepConfig
-from pipeline.engine.prepare import prepare_jobs
-from pipeline.engine.session import Session
-from pipeline.engine.trials import Job, trial_of
+from pipeline.config.overrides import read_config
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.engine.session import Session
+from pipeline.core.engine.trials import Job, trial_of
+from pipeline.steps.prepare import prepare_jobs
 
 MB = 1e6
 COUNTS = (1, 2, 4)

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 import transformers
 
-from jobs.configs import BenchConfig
-from jobs.entry import read_config
-from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.engine.events import StepDone
-from pipeline.engine.loop import fit
-from pipeline.engine.prepare import prepare_jobs
-from pipeline.engine.session import Session
-from pipeline.engine.trials import trial_of
-from pipeline.tasks.metrics import mean_of, value_counts
-from pipeline.tasks.task import Scores
+from pipeline.config.commands import BenchConfig
+from pipeline.config.overrides import read_config
+from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.engine.events import StepDone
+from pipeline.core.engine.loop import fit
+from pipeline.core.engine.session import Session
+from pipeline.core.engine.trials import trial_of
+from pipeline.core.tasks.metrics import mean_of, value_counts
+from pipeline.core.tasks.task import Scores
+from pipeline.steps.prepare import prepare_jobs
 
 WARM_UP_STEPS = 5
 

@@ -27,18 +27,19 @@ from ray.tune.execution.tune_controller import TuneController
 from rich.console import Console
 from rich.table import Table
 
-from jobs.entry import read_config
-from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.cluster import connection, sweep, weights
+from pipeline.cluster import connection, weights
+from pipeline.cluster import experiment as sweep
 from pipeline.cluster.trainable import Losses
 from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
-from pipeline.engine.bundle import BundleRecord, write_bundle
-from pipeline.engine.events import Evaluated, Finished, JobTested, SweepEvent
-from pipeline.engine.prepare import prepare_jobs
-from pipeline.engine.session import Session
-from pipeline.engine.trials import Job, Trial, trial_of
-from pipeline.engine.workers import ALONE, Workers
-from pipeline.tracking.runs import SweepFacts, SweepRecorder
+from pipeline.config.overrides import read_config
+from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.engine.bundle import BundleRecord, write_bundle
+from pipeline.core.engine.events import Evaluated, Finished, JobTested, SweepEvent
+from pipeline.core.engine.session import Session
+from pipeline.core.engine.trials import Job, Trial, trial_of
+from pipeline.core.engine.workers import ALONE, Workers
+from pipeline.steps.prepare import prepare_jobs
+from pipeline.tracking.recorder import SweepFacts, SweepRecorder
 from pipeline.tracking.store import open_store
 
 

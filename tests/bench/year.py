@@ -23,13 +23,13 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.entry import read_config
-from jobs.judging import Scorer
-from pipeline.adapters.checkpoint import build_base, load_tensors, open_checkpoint
 from pipeline.config import DataConfig, RetrainConfig
-from pipeline.data.load import load, resolve
-from pipeline.lifecycle.drift import labels_of
-from pipeline.tasks.kinds import task_for
+from pipeline.config.overrides import read_config
+from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
+from pipeline.core.data.load import load, resolve
+from pipeline.core.tasks.kinds import task_for
+from pipeline.rules.drift import labels_of
+from pipeline.rules.judge import Scorer
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
 from tests.commands.workplace import Workplace

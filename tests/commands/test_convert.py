@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import jobs.convert
-from pipeline.engine.bundle import read_bundle
+from pipeline.core.engine.bundle import read_bundle
 from tests.commands.workplace import Call
 from tests.foreign import FIXTURES
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.config import CheckpointConfig, TrackingConfig
-from pipeline.engine.assemble import bundle_model
-from pipeline.engine.bundle import read_bundle
+from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.engine.assemble import bundle_model
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
 from tests.commands.corpus import Row, journey, opinion, rows

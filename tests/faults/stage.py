@@ -21,7 +21,7 @@ from ray._private.authentication_test_utils import (
 )
 from ray.cluster_utils import Cluster
 
-from pipeline.engine.session import read_snapshot
+from pipeline.core.engine.session import read_snapshot
 from tests.commands.workplace import Done, Workplace
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "token-of-the-fault-tests-0123456789abcdef"}

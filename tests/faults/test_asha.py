@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.engine.session import read_snapshot
+from pipeline.core.engine.session import read_snapshot
 from tests.commands.workplace import Workplace
 from tests.faults import stage
 

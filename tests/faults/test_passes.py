@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import TaskConfig
-from pipeline.lifecycle.ledger import Ledger, read_ledger
+from pipeline.core.data.ledger import Ledger, read_ledger
 from tests.commands.corpus import opinion, rows
 from tests.commands.workplace import Workplace
 from tests.faults import stage
@@ -27,21 +27,21 @@ PASS = [*SETTINGS, "engine.epochs=4", "drift.min_new_rows=10", "challenger.rate=
 
 CLIENT = "mlflow:MlflowClient"
 STEPS = {
-    "the champion was read": ("after", "jobs.retraining:read_ledger", 1),
-    "the new rows were found": ("after", "jobs.retraining:news", 1),
-    "drift was measured": ("after", "jobs.retraining:measure", 1),
+    "the champion was read": ("after", "pipeline.steps.survey:read_ledger", 1),
+    "the new rows were found": ("after", "pipeline.steps.survey:news", 1),
+    "drift was measured": ("after", "pipeline.steps.survey:measure", 1),
     "the runs were made": ("after", "pipeline.tracking.tree:RunTree.open", 1),
-    "the challenger is trained": ("before", "pipeline.tracking.runs:SweepRecorder.__call__", 3),
-    "it is judged": ("before", "jobs.judging:decide", 1),
+    "the challenger is trained": ("before", "pipeline.tracking.recorder:SweepRecorder.__call__", 3),
+    "it is judged": ("before", "pipeline.rules.judge:decide", 1),
     "its files are kept": ("before", "pipeline.tracking.registry:write_ledger", 1),
     "it is registered": ("before", f"{CLIENT}.create_model_version", 1),
     "it was registered": ("after", f"{CLIENT}.create_model_version", 1),
     "previous was set": ("after", f"{CLIENT}.set_registered_model_alias", 1),
     "champion is set": ("before", f"{CLIENT}.set_registered_model_alias", 2),
     "champion was set": ("after", f"{CLIENT}.set_registered_model_alias", 2),
-    "the judgement is recorded": ("before", "jobs.verdicts:record_judgement", 1),
-    "the hook is told": ("before", "jobs.hooks:tell_hook", 1),
-    "the pass is recorded": ("before", "jobs.verdicts:record_pass", 1),
+    "the judgement is recorded": ("before", "pipeline.steps.verdict:record_judgement", 1),
+    "the hook is told": ("before", "pipeline.reports.hook:tell_hook", 1),
+    "the pass is recorded": ("before", "pipeline.steps.verdict:record_pass", 1),
     "the runs are ended": ("before", "pipeline.tracking.tree:RunTree.close", 1),
 }
 

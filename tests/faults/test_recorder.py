@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking.runs import SPOOL, SweepFacts
+from pipeline.tracking.recorder import SPOOL, SweepFacts
 from pipeline.tracking.store import Store
 from tests.unit.tracking.conftest import Story, empty_database, facts, job, recording, story
 from tests.unit.tracking.server import Server, losing
-from tests.unit.tracking.test_runs_outage import (
+from tests.unit.tracking.test_recorder_outage import (
     always,
     assert_outage_told,
     assert_whole,
@@ -85,7 +85,7 @@ from pathlib import Path
 from pipeline.config import TrackingConfig
 from pipeline.tracking.store import open_store
 from tests.unit.tracking.conftest import Story, make_facts, make_job, recording
-from tests.unit.tracking.test_runs_outage import events_of, named
+from tests.unit.tracking.test_recorder_outage import events_of, named
 
 folder, job = Path(sys.argv[2]), make_job()
 events = events_of(Story(job=job, folder=folder))

@@ -17,7 +17,8 @@ import ray
 import torch
 from ray import cloudpickle
 
-from pipeline.cluster import connection, sweep, weights
+from pipeline.cluster import connection, weights
+from pipeline.cluster import experiment as sweep
 from pipeline.cluster.trainable import Losses
 from pipeline.config import (
     ClusterConfig,
@@ -26,8 +27,8 @@ from pipeline.config import (
     Range,
     SearchConfig,
 )
-from pipeline.data.rows import Dataset, Split
-from pipeline.engine.events import (
+from pipeline.core.data.rows import Dataset, Split
+from pipeline.core.engine.events import (
     Evaluated,
     Finished,
     JobTested,
@@ -36,8 +37,8 @@ from pipeline.engine.events import (
     TrialReported,
     TrialStarted,
 )
-from pipeline.engine.trials import Job, Settings, Trial
-from pipeline.engine.workers import ALONE, Workers
+from pipeline.core.engine.trials import Job, Settings, Trial
+from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError, TrainingDiverged
 
 pytestmark = pytest.mark.ray

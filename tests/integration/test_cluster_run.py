@@ -14,11 +14,10 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.cluster import weights
 from pipeline.cluster.connection import connected
+from pipeline.cluster.experiment import run
 from pipeline.cluster.parallel import _backend
-from pipeline.cluster.sweep import run
 from pipeline.cluster.weights import SharedBase, SharedWeights, share
 from pipeline.config import (
     CheckpointConfig,
@@ -29,12 +28,13 @@ from pipeline.config import (
     SearchConfig,
     TaskConfig,
 )
-from pipeline.data.rows import Dataset, Row, Split
-from pipeline.engine.bundle import read_bundle
-from pipeline.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
-from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
+from pipeline.core.engine.trials import Job, Settings, Trial
+from pipeline.core.tasks.kinds import task_for
 from pipeline.errors import SweepError
-from pipeline.tasks.kinds import task_for
 
 pytestmark = pytest.mark.ray
 

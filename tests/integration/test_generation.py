@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.checkpoint import fingerprint
 from pipeline.config import EngineConfig, MethodConfig, TaskConfig
-from pipeline.engine.session import Session, test
-from pipeline.engine.trials import trial_of
+from pipeline.core.adapters.checkpoint import fingerprint
+from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.trials import trial_of
 from tests import writers
 
 test.__test__ = False  # type: ignore[attr-defined]

@@ -65,11 +65,11 @@ def write_one(
     folder: Path, base: Any, family: str, values: dict[str, Any], kind: Any, inputs: dict[str, Tensor]
 ) -> None:
     """Write one adapter, with a head for a kind of task or without one."""
-    from pipeline.adapters import insert
     from pipeline.config import MethodConfig
+    from pipeline.core.adapters import insert
+    from pipeline.core.tasks.model import LinearHead, TaskModel
     from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
     from pipeline.interop.adapterhub import write as write_adapter
-    from pipeline.tasks.model import LinearHead, TaskModel
 
     method, shape, naming = MethodConfig(**values), Shape.of(base), NAMINGS[family]
     insert.attach(base, method, 0)

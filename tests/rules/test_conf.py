@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-import jobs.configs
-import jobs.entry
 import pipeline.config
-from jobs.entry import compose_values
+import pipeline.config.commands
+import pipeline.config.overrides
+from pipeline.config.overrides import compose_values
+from pipeline.config.strict import build
 from pipeline.errors import ConfigError, Fault
-from pipeline.strict import build
 
-CONF = jobs.entry.CONF
+CONF = pipeline.config.overrides.CONF
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of conf/ that the commands read."""
     folder = tmp_path / "conf"
     shutil.copytree(CONF, folder)
-    monkeypatch.setattr(jobs.entry, "CONF", folder)
+    monkeypatch.setattr(pipeline.config.overrides, "CONF", folder)
     return folder
 
 
@@ -60,7 +60,7 @@ def compose(command: str, *arguments: str) -> dict[str, Any]:
 def config_class(command: str) -> type[Any]:
     """`conf/sweep.yaml` is a `SweepConfig`."""
     name = f"{command.capitalize()}Config"
-    return getattr(jobs.configs if hasattr(jobs.configs, name) else pipeline.config, name)  # type: ignore[no-any-return]
+    return getattr(pipeline.config.commands if hasattr(pipeline.config.commands, name) else pipeline.config, name)  # type: ignore[no-any-return]
 
 
 def groups_of(file: Path) -> list[str]:

@@ -27,18 +27,18 @@ HOMES = {
     "mlflow": ("pipeline/tracking/",),
     "hydra": ("jobs/",),
     "omegaconf": ("jobs/",),
-    "datasets": ("pipeline/data/hub.py",),
-    "peft": ("pipeline/methods/lora.py", "pipeline/methods/prompt.py"),
-    "sklearn": ("pipeline/tasks/metrics.py",),
-    "seqeval": ("pipeline/tasks/metrics.py",),
-    "sacrebleu": ("pipeline/tasks/metrics.py",),
-    "apscheduler": ("jobs/passes.py",),
+    "datasets": ("pipeline/core/data/hub.py",),
+    "peft": ("pipeline/core/methods/lora.py", "pipeline/core/methods/prompt.py"),
+    "sklearn": ("pipeline/core/tasks/metrics.py",),
+    "seqeval": ("pipeline/core/tasks/metrics.py",),
+    "sacrebleu": ("pipeline/core/tasks/metrics.py",),
+    "apscheduler": ("pipeline/clock/passes.py",),
     "cronsim": ("pipeline/config/cron.py",),
 }
 """Where each framework may be imported, in whatever way: inside functions and for type checking too."""
 
 MOST_LINES = 400
-MOST_LINES_OF = {"pipeline/engine/loop.py": 250}
+MOST_LINES_OF = {"pipeline/core/engine/loop.py": 250}
 NAMELESS = ("utils", "util", "helpers", "helper", "common", "misc")
 
 
@@ -59,7 +59,7 @@ def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
 
 
 def layer_of(parts: tuple[str, ...]) -> str | None:
-    """The layer of `jobs.entry` is jobs, of `pipeline.data.rows` data; None for what is not ours."""
+    """The layer of `pipeline.config.overrides` is jobs, of `pipeline.core.data.rows` data; None for what is not ours."""
     if parts[0] == "pipeline":
         return parts[1].removesuffix(".py") if len(parts) > 1 else None
     return "jobs" if parts[0] == "jobs" else None
@@ -125,14 +125,22 @@ def plant(root: Path, path: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "fault"),
     [
-        ("pipeline/engine/loop.py", "from pipeline.cluster.sweep import run", "engine imports pipeline.cluster"),
-        ("pipeline/engine/loop.py", "import pipeline.bank.predictor", "engine imports pipeline.bank"),
-        ("pipeline/cluster/sweep.py", "from pipeline.tracking import runs", "cluster imports pipeline.tracking"),
-        ("pipeline/data/load.py", "from ..engine import loop", "data imports pipeline.engine"),
-        ("pipeline/data/load.py", "from .. import bank", "data imports pipeline.bank"),
-        ("pipeline/bank/x.py", "def f():\n    from jobs.entry import run", "pipeline/bank/x.py:2: bank imports jobs"),
-        ("pipeline/config.py", "import pipeline.strict", "config imports pipeline.strict"),
-        ("pipeline/adapters/x.py", "import pipeline.newcomer.x", "adapters imports pipeline.newcomer"),
+        (
+            "pipeline/core/engine/loop.py",
+            "from pipeline.cluster.experiment import run",
+            "engine imports pipeline.cluster",
+        ),
+        ("pipeline/core/engine/loop.py", "import pipeline.core.bank.predictor", "engine imports pipeline.core.bank"),
+        ("pipeline/cluster/experiment.py", "from pipeline.tracking import runs", "cluster imports pipeline.tracking"),
+        ("pipeline/core/data/load.py", "from ..engine import loop", "data imports pipeline.core.engine"),
+        ("pipeline/core/data/load.py", "from .. import bank", "data imports pipeline.core.bank"),
+        (
+            "pipeline/core/bank/x.py",
+            "def f():\n    from pipeline.config.overrides import run",
+            "pipeline/core/bank/x.py:2: bank imports jobs",
+        ),
+        ("pipeline/config.py", "import pipeline.config.strict", "config imports pipeline.config.strict"),
+        ("pipeline/core/adapters/x.py", "import pipeline.newcomer.x", "adapters imports pipeline.newcomer"),
         ("pipeline/newcomer/x.py", "", "pipeline/newcomer/x.py: is in no layer"),
     ],
 )
@@ -145,13 +153,13 @@ def test_a_planted_import_upward_or_sideways_is_found(tmp_path: Path, path: str,
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("pipeline/engine/loop.py", "import ray"),
+        ("pipeline/core/engine/loop.py", "import ray"),
         ("pipeline/reports/plots.py", "from mlflow.entities import Run"),
         ("pipeline/config.py", "from omegaconf import OmegaConf"),
-        ("pipeline/strict.py", "def f():\n    import hydra.utils"),
-        ("pipeline/data/load.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import datasets"),
-        ("pipeline/methods/bottleneck.py", "import peft"),
-        ("pipeline/tasks/tagging.py", "from seqeval.metrics import f1_score"),
+        ("pipeline/config/strict.py", "def f():\n    import hydra.utils"),
+        ("pipeline/core/data/load.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import datasets"),
+        ("pipeline/core/methods/bottleneck.py", "import peft"),
+        ("pipeline/core/tasks/tagging.py", "from seqeval.metrics import f1_score"),
         ("jobs/sweep.py", "import sklearn"),
     ],
 )
@@ -164,8 +172,8 @@ def test_a_planted_framework_outside_its_home_is_found(tmp_path: Path, path: str
 @pytest.mark.parametrize(
     ("path", "lines"),
     [
-        ("pipeline/data/long.py", 401),
-        ("pipeline/engine/loop.py", 251),
+        ("pipeline/core/data/long.py", 401),
+        ("pipeline/core/engine/loop.py", 251),
         ("jobs/helpers.py", 1),
         ("pipeline/misc/x.py", 1),
     ],

@@ -60,13 +60,13 @@ for package in ("adapters", "data", "tasks", "methods", "engine", "bank"):
     for found in pkgutil.iter_modules(module.__path__, f"{module.__name__}."):
         importlib.import_module(found.name)
 
-from pipeline.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.bank.predictor import Predictor
+from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig, DataConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.data.load import load
-from pipeline.engine.session import Session, test
-from pipeline.engine.trials import Job, Settings, trial_of
-from pipeline.tasks.kinds import task_for
+from pipeline.core.data.load import load
+from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.trials import Job, Settings, trial_of
+from pipeline.core.tasks.kinds import task_for
 
 folder = Path(sys.argv[1])
 checkpoints, bases, tokenizers = {}, {}, {}

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config import MethodConfig
-from pipeline.config.rules import fault
+from pipeline.config.faults import fault
 from pipeline.errors import Fault
-from pipeline.folders import new_folder
+from pipeline.files import new_folder
 from pipeline.interop.adapterhub import heads
 from pipeline.interop.adapterhub.heads import ForeignHead, head_settings, head_tensors, read_head
 from pipeline.interop.adapterhub.names import NAMINGS, Shape, tensor_names
@@ -34,7 +34,7 @@ class Foreign:
     shape: Shape
     method: MethodConfig
     adapter: Mapping[str, Tensor]
-    """As `pipeline.adapters.insert.adapter_state` names them."""
+    """As `pipeline.core.adapters.insert.adapter_state` names them."""
     head: ForeignHead | None = None
     model_class: str
     """Class, of the library's or of transformers, that it was saved from."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Kind
-from pipeline.config.rules import fault
+from pipeline.config.faults import fault
+from pipeline.core.tasks.kinds import POOLED
 from pipeline.errors import BundleError, Fault
 from pipeline.interop.adapterhub.names import NAMINGS, Shape
 from pipeline.interop.files import raise_faults, read_json, read_tensors
-from pipeline.tasks.kinds import POOLED
 
 RECORD = "head_config.json"
 WEIGHTS = ("model_head.safetensors", "pytorch_model_head.bin")
@@ -42,7 +42,7 @@ class ForeignHead:
 
     kind: Kind
     state: Mapping[str, Tensor]
-    """Of `pipeline.tasks.model.LinearHead`: `linear.weight` (outputs, H), `linear.bias` (outputs,)."""
+    """Of `pipeline.core.tasks.model.LinearHead`: `linear.weight` (outputs, H), `linear.bias` (outputs,)."""
     labels: Sequence[str] = ()
     """What the outputs stand for; of multiple choice, names of the options."""
     dropout: float | None = None

@@ -6,11 +6,11 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
-from pipeline.adapters.anatomy import ANATOMIES, layers_of
-from pipeline.adapters.insert import chosen_layers
-from pipeline.adapters.layouts import LAYOUTS, Place
 from pipeline.config import Kind, MethodConfig
-from pipeline.config.rules import fault
+from pipeline.config.faults import fault
+from pipeline.core.adapters.anatomy import ANATOMIES, layers_of
+from pipeline.core.adapters.insert import chosen_layers
+from pipeline.core.adapters.layouts import LAYOUTS, Place
 from pipeline.errors import BundleError
 
 

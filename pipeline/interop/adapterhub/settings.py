@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard, get_args
 
-from pipeline.adapters.insert import chosen_layers
 from pipeline.config import Activation, MethodConfig
-from pipeline.config.rules import fault
+from pipeline.config.faults import fault
+from pipeline.config.strict import build
+from pipeline.core.adapters.insert import chosen_layers
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.interop.adapterhub.names import Shape
 from pipeline.interop.files import raise_faults
-from pipeline.strict import build
 
 _DEFAULTS: Mapping[str, Any] = {
     "adapter_residual_before_ln": False,

@@ -7,8 +7,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from pipeline.cluster.narrator import Narrator
 from pipeline.cluster.searcher import Place
 from pipeline.config import EngineConfig, MethodConfig
-from pipeline.engine.events import Evaluated, SweepEvent, TrialEnded, TrialPaused, TrialReported, TrialStarted
-from pipeline.engine.trials import Settings, Trial
+from pipeline.core.engine.events import Evaluated, SweepEvent, TrialEnded, TrialPaused, TrialReported, TrialStarted
+from pipeline.core.engine.trials import Settings, Trial
 
 SETTINGS = Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig())
 

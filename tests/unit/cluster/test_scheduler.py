@@ -10,9 +10,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
-from pipeline.cluster.search import proposer_of
 from pipeline.cluster.searcher import Candidates, Place, is_test, place_of
 from pipeline.config import Range, SearchConfig
+from pipeline.rules.search import proposer_of
 
 EPOCHS = 4
 RATE = Range(uniform=[0.0, 1.0])

@@ -1,8 +1,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.cluster.search import Params
 from pipeline.cluster.searcher import Candidates, Place, score_of, select
+from pipeline.rules.search import Params
 
 
 class Listed:

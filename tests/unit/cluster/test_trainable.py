@@ -9,8 +9,8 @@ import torch
 from pipeline.cluster.depot import Depot
 from pipeline.cluster.trainable import Losses, Supplies, Trainee
 from pipeline.config import EngineConfig, MethodConfig
-from pipeline.engine.events import Evaluated, Finished, JobTested
-from pipeline.engine.trials import Job, Settings, Trial
+from pipeline.core.engine.events import Evaluated, Finished, JobTested
+from pipeline.core.engine.trials import Job, Settings, Trial
 from pipeline.errors import TrainingDiverged
 
 JOB = Job.__new__(Job)

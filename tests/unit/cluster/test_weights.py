@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from pipeline.adapters.anatomy import ANATOMIES
-from pipeline.adapters.checkpoint import build_base, load_tensors, open_checkpoint
 from pipeline.cluster import weights
 from pipeline.cluster.weights import SharedBase, SharedWeights
 from pipeline.config import CheckpointConfig
+from pipeline.core.adapters.anatomy import ANATOMIES
+from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
 from tests.families import CONFIGS, make
 
 LM = {"encoder": AutoModel, "decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM}

@@ -1,8 +1,8 @@
 import pytest
 from transformers import PreTrainedModel
 
-from pipeline.adapters import insert
-from pipeline.adapters.checkpoint import build_base, load_tensors
+from pipeline.core.adapters import insert
+from pipeline.core.adapters.checkpoint import build_base, load_tensors
 from pipeline.interop.adapterhub import Shape
 from tests.foreign import Base, checkpoint
 

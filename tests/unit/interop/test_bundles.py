@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, open_checkpoint
-from pipeline.adapters.insert import adapter_modules
 from pipeline.config import CheckpointConfig, MethodConfig, TaskConfig
-from pipeline.engine.assemble import bundle_model
-from pipeline.engine.bundle import Bundle, read_bundle, write_bundle
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, open_checkpoint
+from pipeline.core.adapters.insert import adapter_modules
+from pipeline.core.engine.assemble import bundle_model
+from pipeline.core.engine.bundle import Bundle, read_bundle, write_bundle
 from pipeline.errors import BundleError, ConfigError
 from pipeline.interop.adapterhub import read, write
 from pipeline.interop.bundles import bundle_of, foreign_of, shape_of

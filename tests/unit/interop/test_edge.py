@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from pipeline.adapters.checkpoint import Checkpoint, build_base, load_tensors, open_checkpoint
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.engine.assemble import fresh_model
-from pipeline.engine.bundle import read_bundle
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, open_checkpoint
+from pipeline.core.engine.assemble import fresh_model
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import BundleError
 from pipeline.interop.edge import export
-from pipeline.tasks.kinds import restore
 from tests.bundles import write
 from tests.families import inputs, make
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.errors import BundleError
 from pipeline.interop.adapterhub import NAMINGS, Shape, read, write
-from pipeline.tasks.model import LinearHead, TaskModel
 from tests.foreign import (
     FAMILIES,
     FIXTURES,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import EngineConfig, MethodConfig
-from pipeline.engine.events import Evaluated, JobTested, SweepEvent, TrialEnded, TrialReported
-from pipeline.engine.trials import Settings, Trial
+from pipeline.core.engine.events import Evaluated, JobTested, SweepEvent, TrialEnded, TrialReported
+from pipeline.core.engine.trials import Settings, Trial
 from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import LeaderboardRow
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.engine.events import TrialPaused, TrialStarted
+from pipeline.core.engine.events import TrialPaused, TrialStarted
 from pipeline.reports.progress import JobPlan, Progress
 
 PLANS = {

@@ -1,6 +1,6 @@
 from typing import Any
 
-from pipeline.engine.events import TrialPaused, TrialStarted
+from pipeline.core.engine.events import TrialPaused, TrialStarted
 
 
 def test_trial_goes_from_running_over_paused_to_its_end(teller: Any) -> None:

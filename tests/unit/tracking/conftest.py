@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from pipeline.adapters.checkpoint import Checkpoint
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig, TrackingConfig
-from pipeline.data.rows import Dataset, Row, Split, make_row
-from pipeline.engine.bundle import BundleRecord, write_bundle
-from pipeline.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
-from pipeline.engine.trials import Job, Settings, Trial, trial_of
-from pipeline.lifecycle.ledger import Ledger
-from pipeline.tasks.classification import Classification
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.data.ledger import Ledger
+from pipeline.core.data.rows import Dataset, Row, Split, make_row
+from pipeline.core.engine.bundle import BundleRecord, write_bundle
+from pipeline.core.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
+from pipeline.core.engine.trials import Job, Settings, Trial, trial_of
+from pipeline.core.tasks.classification import Classification
+from pipeline.tracking.recorder import SweepFacts, SweepRecorder
 from pipeline.tracking.registry import Alias, Champion, Judge, Verdict
-from pipeline.tracking.runs import SweepFacts, SweepRecorder
 from pipeline.tracking.store import Store, open_store
 
 CHECKPOINT = CheckpointConfig(name="tiny", source="path", location="tiny", sha256="c0ffee")

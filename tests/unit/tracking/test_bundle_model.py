@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.adapters.checkpoint import open_checkpoint
-from pipeline.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig
-from pipeline.engine.assemble import fresh_model, release, trained
-from pipeline.engine.bundle import read_bundle, write_bundle
+from pipeline.core.adapters.checkpoint import open_checkpoint
+from pipeline.core.bank.predictor import Predictor
+from pipeline.core.engine.assemble import fresh_model, release, trained
+from pipeline.core.engine.bundle import read_bundle, write_bundle
 from pipeline.tracking.bundle_model import items_of
 from pipeline.tracking.registry import fetch, register
 from pipeline.tracking.run import create_run

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import TrackingConfig
+from pipeline.core.data.ledger import Ledger
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.lifecycle.ledger import Ledger
 from pipeline.tracking.lock import exclusive
 from pipeline.tracking.promotion import rollback, settle
 from pipeline.tracking.registry import Champion, Verdict, register

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.bundle import read_bundle
-from pipeline.engine.trials import Job
+from pipeline.core.data.ledger import Ledger, read_ledger
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.lifecycle.ledger import Ledger, read_ledger
 from pipeline.tracking.promotion import rollback
 from pipeline.tracking.registry import (
     Alias,

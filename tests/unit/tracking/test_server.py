@@ -8,10 +8,10 @@ import mlflow.pyfunc
 import pytest
 
 from pipeline.config import TrackingConfig
-from pipeline.engine.bundle import read_bundle
-from pipeline.lifecycle.ledger import Ledger, read_ledger
+from pipeline.core.data.ledger import Ledger, read_ledger
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.registry import Champion, Verdict, champions, fetch, register
-from pipeline.tracking.runs import SweepFacts
 from pipeline.tracking.store import Store, open_store
 from tests.unit.tracking.conftest import TASK, recording
 from tests.unit.tracking.server import serving

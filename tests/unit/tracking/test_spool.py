@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.engine.events import TrialStarted
+from pipeline.core.engine.events import TrialStarted
 from pipeline.tracking.spool import Described, Filed, Record, Spool, Told, decode, encode
 
 

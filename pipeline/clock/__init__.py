@@ -1,0 +1,1 @@
+"""What watches the clock: crontabs, timers of systemd, and the passes that they start."""

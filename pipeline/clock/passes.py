@@ -1,0 +1,281 @@
+"""A scheduled pass: the lock that keeps a second one out, the log, and the stamp that says how it ended."""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from pathlib import Path
+from threading import RLock
+from typing import Any, TextIO
+from zoneinfo import ZoneInfo
+
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
+from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.base import BaseTrigger
+from tzlocal import get_localzone
+
+from pipeline.clock.schedule import Stamp, superfluous
+from pipeline.config.cron import Cron
+from pipeline.errors import PipelineError
+
+LOCKED = 75
+"""Exit code of a pass that was not started, since another one runs: EX_TEMPFAIL of sysexits.h."""
+STOPPED = 130
+_LOOK_S = 0.2
+_STARTS_S = 1.0  # in which a Python that has just been started may lose a Ctrl-C
+_TAIL = 12  # lines of the log of a failed pass that are shown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folder:
+    """What a schedule keeps on disk."""
+
+    path: Path
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What was installed: `on`, `cron`, `timezone`, `command`, `created`; empty where nothing was."""
+        try:
+            found: Mapping[str, Any] = json.loads((self.path / "schedule.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def describe(self, description: Mapping[str, Any] | None) -> None:
+        """Write what is installed; None takes it away, and leaves the logs."""
+        if description is None:
+            (self.path / "schedule.json").unlink(missing_ok=True)
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write("schedule.json", description)
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """How the last pass went."""
+        try:
+            values = json.loads((self.path / "stamp.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        times = {key: datetime.fromisoformat(values[key]) for key in ("began", "ended") if values[key] is not None}
+        return Stamp(**(values | times))
+
+    def write_stamp(self, stamp: Stamp) -> None:
+        """Replace the stamp, at once."""
+        ended = stamp.ended.isoformat() if stamp.ended else None
+        values = {"began": stamp.began.isoformat(), "ended": ended, "code": stamp.code}
+        self._write("stamp.json", values | {"log": stamp.log, "pid": stamp.pid})
+
+    @contextmanager
+    def locked(self) -> Iterator[int | None]:
+        """Hold the lock; yields its descriptor, or None where somebody else holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a") as file:
+            # Twice: whoever only looks whether a pass runs holds it for a moment.
+            taken = _taken(file)
+            if not taken:
+                time.sleep(_LOOK_S)
+                taken = _taken(file)
+            yield file.fileno() if taken else None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a pass runs."""
+        if not (self.path / "lock").exists():
+            return False
+        with self.locked() as descriptor:
+            return descriptor is None
+
+    def due(self, cron: Cron, zone: tzinfo) -> bool:
+        """Whether a pass was missed since the last one began, or the schedule was made."""
+        created, stamp = self.description.get("created"), self.stamp
+        since = [datetime.fromisoformat(created)] if created else []
+        since += [stamp.began] if stamp else []
+        return bool(since) and cron.due(max(since), datetime.now(zone)) is not None
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+        draft = self.path / f".{name}.{os.getpid()}"
+        draft.write_text(json.dumps(values, indent=1), "utf-8")
+        os.replace(draft, self.path / name)
+
+
+class Pass:
+    """Runs the command of a schedule, one at a time on this machine."""
+
+    def __init__(self, name: str, folder: Folder, words: Sequence[str], keep: int) -> None:
+        """Prepare.
+
+        Args:
+            name: Id of the schedule.
+            folder: Its folder.
+            words: The command line, program first.
+            keep: Logs that stay.
+        """
+        self.name, self.folder, self._words, self._keep = name, folder, words, keep
+        self.stopped = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began = 0.0  # by the monotonic clock
+        self._mutex = RLock()  # a signal may come where it is held
+
+    def run(self, missed: tuple[Cron, tzinfo] | None = None) -> int:
+        """Run it, and say on standard error what did not go well.
+
+        Args:
+            missed: Run it only if this schedule missed a pass, or the last one was cut off.
+
+        Returns:
+            Exit code: the command's; `LOCKED` if another pass runs.
+        """
+        try:
+            with self.folder.locked() as descriptor:
+                stamp = self.folder.stamp
+                if descriptor is None:
+                    say(f"{self.name}: not started, because {_described(stamp)} still runs.")
+                    return LOCKED
+                cut_off = stamp is not None and stamp.code is None
+                if missed is not None and not cut_off and not self.folder.due(*missed):
+                    return 0
+                return self._run(descriptor)
+        except OSError as error:
+            raise PipelineError(f"{self.name}: no pass, {self.folder.path} does not take it ({error})") from error
+
+    def stop(self) -> None:
+        """Ask what runs to stop, as by Ctrl-C, and begin nothing more."""
+        with self._mutex:
+            self.stopped = True
+            if self._process is not None and self._process.poll() is None:
+                time.sleep(max(self._began + _STARTS_S - time.monotonic(), 0))
+                self._process.send_signal(signal.SIGINT)
+
+    def _run(self, lock: int) -> int:
+        began = datetime.now().astimezone()
+        log = self.folder.path.absolute() / f"{began.astimezone(ZoneInfo('UTC')):%Y%m%dT%H%M%SZ}.log"
+        with log.open("ab", buffering=0) as file:
+            with self._mutex:
+                if self.stopped:
+                    return STOPPED
+                # The lock goes along: it is held for as long as the command lives, even if this process is killed.
+                # A session of its own: Ctrl-C reaches it once, by `stop`.
+                self._process = subprocess.Popen(
+                    self._words,
+                    env=os.environ | {"PYTHONUNBUFFERED": "1"},  # what a killed one has said stays in the log
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    pass_fds=(lock,),
+                    start_new_session=True,
+                )
+                self._began = time.monotonic()
+                if self.stopped:  # by a signal just now
+                    self.stop()
+            stamp = Stamp(began=began, log=str(log), pid=self._process.pid)
+            self.folder.write_stamp(stamp)
+            code = self._process.wait()
+            code = STOPPED if code and self.stopped else code if code >= 0 else 128 - code
+            ended = datetime.now().astimezone()
+            file.write(f"\n{ended:%Y-%m-%d %H:%M:%S}: ended, exit code {code}\n".encode())
+        self.folder.write_stamp(Stamp(began=began, log=str(log), pid=stamp.pid, ended=ended, code=code))
+        for name in superfluous([one.name for one in self.folder.path.glob("*.log")], self._keep):
+            (self.folder.path / name).unlink()
+        if code:
+            last = log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:]
+            how = "was stopped" if code == STOPPED else f"failed, exit code {code}"
+            say(f"{self.name}: the pass {how}; the champion stays. {log} ends with:\n" + "\n".join(last))
+        return code
+
+
+def _taken(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _described(running: Stamp | None) -> str:
+    if running is None or running.code is not None:  # it has only just begun
+        return "another pass"
+    return f"the pass that began at {running.began:%Y-%m-%d %H:%M:%S} (process {running.pid})"
+
+
+def say(text: str) -> None:
+    """Say something where cron, systemd and containers look."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of a name, or the machine's."""
+    return ZoneInfo(name) if name else get_localzone()
+
+
+class _Trigger(BaseTrigger):  # type: ignore[misc]
+    """The times of cron: APScheduler's own trigger counts weekdays from Monday, and wants both day and weekday."""
+
+    def __init__(self, cron: Cron) -> None:
+        self._cron = cron
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The first time after the last one."""
+        return self._cron.next(max(previous_fire_time or now, now))
+
+
+def foreground(one: Pass, cron: Cron, zone: tzinfo) -> int:
+    """Run passes at their times until SIGTERM or Ctrl-C, which a pass that runs is stopped by too.
+
+    Returns:
+        Exit code: 0, 1 if the last pass had failed, 130 if one was stopped.
+    """
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # what it would say is said here
+    scheduler = BlockingScheduler(timezone=zone)
+    codes = [0]
+
+    def work() -> None:
+        while not one.stopped:
+            try:
+                code = one.run()
+            except PipelineError as error:
+                say(f"Failed: {error}")
+                code = 1
+            if code not in (LOCKED, STOPPED) or one.stopped:
+                codes.append(code)
+            if code == 0:
+                say(f"{one.name}: the pass is done. Next: {cron.next(datetime.now(zone)):%Y-%m-%d %H:%M %Z}")
+            if code == LOCKED or not one.folder.due(cron, zone):  # those missed meanwhile are one
+                return
+
+    def stop(number: int, frame: object) -> None:
+        first = not one.stopped
+        one.stop()
+        if first:
+            raise KeyboardInterrupt
+
+    def late(event: object) -> None:
+        say(f"{one.name}: due, but the last pass still runs; it is caught up once afterwards.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        now = datetime.now(zone)
+        due = one.folder.due(cron, zone)
+        first_time = now if due else cron.next(now)
+        scheduler.add_listener(late, EVENT_JOB_MAX_INSTANCES)
+        scheduler.add_job(
+            work, _Trigger(cron), next_run_time=first_time, max_instances=1, coalesce=True, misfire_grace_time=None
+        )
+        say(f"{one.name}: {cron}, {'one was missed, so now' if due else f'next {first_time:%Y-%m-%d %H:%M %Z}'}")
+        scheduler.start()
+    except KeyboardInterrupt:
+        if scheduler.running:
+            scheduler.shutdown(wait=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if codes[-1] == STOPPED:
+        return STOPPED
+    return 1 if codes[-1] else 0

@@ -1,0 +1,197 @@
+"""A sweep on Ray: one Tune experiment over all jobs, with the test of each winner at its end."""
+
+import contextlib
+import functools
+import math
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import ray
+from ray import tune
+
+from pipeline.cluster import connection, weights
+from pipeline.cluster.depot import Depot
+from pipeline.cluster.narrator import Narrator
+from pipeline.cluster.parallel import SharedBench, WorkerGroup
+from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
+from pipeline.cluster.searcher import Candidates
+from pipeline.cluster.trainable import Supplies, Trainee
+from pipeline.config import ClusterConfig, SearchConfig
+from pipeline.core.adapters.checkpoint import Checkpoint, load_tensors, load_tokenizer
+from pipeline.core.engine.events import JobTested, Sink
+from pipeline.core.engine.trials import Job, trial_of
+from pipeline.rules import search as searching
+from pipeline.rules import slots as room
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a sweep ends with."""
+
+    winners: Sequence[JobTested]
+    """The tested winners, in the order of the jobs."""
+    missing: Mapping[str, str]
+    """Job without a tested winner -> why, as a clause that names it."""
+
+
+def run(
+    jobs: Sequence[Job],
+    checkpoint: Checkpoint,
+    *,
+    search: SearchConfig,
+    cluster: ClusterConfig,
+    folder: Path,
+    sink: Sink,
+) -> Outcome:
+    """Search every job for its best adapter and test the winners, on the Ray that the config names.
+
+    Called again with the same folder after an interruption, it proposes the same trials, replays what they
+    have reported, trains only what is left, and ends as if it had not been interrupted.
+
+    Args:
+        jobs: The matrix.
+        checkpoint: What all adapters sit on.
+        search: Which candidates, and which of them go on.
+        cluster: Where they run.
+        folder: The sweep's own; each trial has a folder below `trials`.
+        sink: Is told every event, in this process.
+
+    Raises:
+        ConfigError: The search names unknown settings or bad values, or no node can run a trial.
+        SweepError: The checkpoint was changed, or nothing can be written to `folder`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the sink is told nothing more.
+    """
+    for job in jobs:
+        searching.check(searching.search_of(search, job), job.settings)
+    tensors = load_tensors(checkpoint)
+    with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
+        room.check(cluster, connection.nodes())
+        shared = weights.share(tensors)
+        pad_token_id = load_tokenizer(checkpoint).pad_token_id
+        device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
+        bench = functools.partial(weights.SharedBase, checkpoint, shared, pad_token_id, device)
+        try:
+            return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
+        finally:
+            weights.verify(shared)
+
+
+def run_on(
+    bench: Callable[[], SharedBench],
+    jobs: Sequence[Job],
+    *,
+    search: SearchConfig,
+    cluster: ClusterConfig,
+    folder: Path,
+    sink: Sink,
+) -> Outcome:
+    """Do what `run` does on the Ray that is running, with anything that can train and test.
+
+    Args:
+        bench: Makes what a process keeps resident; travels to the workers.
+        jobs: As in `run`, like the others.
+        search: Checked already.
+        cluster: For the size of a trial and how often it is retried.
+        folder: On this node; the others reach it through Ray.
+        sink: Is told every event, in this process.
+    """
+    with Depot(folder.resolve() / "trials", shared=cluster.name == "existing") as depot:
+        stored = {job.name: ray.put(job) for job in jobs}
+        together = functools.partial(WorkerGroup, bench, stored, depot, cluster)
+        supplies = Supplies(
+            bench=bench if cluster.num_workers == 1 else together,
+            jobs=stored,
+            depot=depot,
+            num_threads=cluster.cpus_per_trial,
+        )
+        narrator = _fit(supplies, jobs, search, cluster, sink)
+    names = [job.name for job in jobs]
+    return Outcome(
+        winners=[narrator.tested[name] for name in names if name in narrator.tested],
+        missing={name: narrator.why_untested(name) for name in names if name not in narrator.tested},
+    )
+
+
+def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster: ClusterConfig, sink: Sink) -> Narrator:
+    """Run the Tune experiment to its end."""
+    named = {job.name: job for job in jobs}
+    deadline = Deadline(search.time_budget_s)
+    scheduler = Matrix(search, deadline)
+    searches = {job.name: searching.search_of(search, job) for job in jobs}
+    proposers = {job.name: searching.proposer_of(searches[job.name], job.name, job.seed) for job in jobs}
+    candidates = Candidates(proposers, over=deadline.over)
+    narrator = Narrator(lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, connection.nodes()))
+    trainable = tune.with_resources(tune.with_parameters(Trainee, supplies=supplies), _taken_by(cluster))
+    with tempfile.TemporaryDirectory(prefix="tune-") as storage, _interruptible(narrator):
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=candidates,
+                scheduler=scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=cluster.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[narrator],
+            ),
+        )
+        try:
+            tuner.fit()
+        except BaseException:
+            scheduler.abandon()
+            raise
+    for place, params in candidates.never_started():
+        narrator.never_started(place, params, TIME_IS_UP)
+    narrator.tell()
+    return narrator
+
+
+def _taken_by(cluster: ClusterConfig) -> dict[str, float]:
+    """What the actor of a trial takes, in Tune's words."""
+    if cluster.num_workers == 1:
+        return {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial}
+    # The cores are its workers', and Ray Train's affair. The actor stays on the command's node, and as many fit as
+    # there are slots; Ray counts in steps of 1e-4.
+    slots = room.num_slots(cluster, connection.nodes())
+    return {"cpu": 0, connection.here(): math.floor(1e4 / slots) / 1e4}
+
+
+def _name(trial: tune.experiment.Trial) -> str:
+    return f"{trial.config['job'].replace('/', '.')}-{trial.config['index']:02d}-{trial.trial_id}"
+
+
+@contextlib.contextmanager
+def _interruptible(narrator: Narrator) -> Iterator[None]:
+    """Let the first Ctrl-C, or SIGTERM, end the experiment between two steps; the second one ends it wherever it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        narrator.interrupted = True
+        for one in before:
+            signal.signal(one, signal.default_int_handler)
+
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+        if narrator.interrupted:  # after the last step
+            raise KeyboardInterrupt
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

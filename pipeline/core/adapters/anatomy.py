@@ -1,0 +1,198 @@
+"""Where the sub-blocks of each Transformer family are; a new family is a new entry.
+
+Every sub-block is told by three of its modules: the one that puts out h, the one that is given x, the residual,
+and the LayerNorm. Post-norm families (BERT) compute LN(h + x); in pre-norm families (GPT-2, T5) the sub-block reads
+LN(x), and nothing follows h + x.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from pipeline.core.adapters.layouts import Place
+from pipeline.errors import CheckpointError, Fault
+
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubBlock:
+    """One sub-block of a layer, by paths of modules in the layer."""
+
+    module: str
+    """What puts out h, alone or first in a tuple, before the residual is added: an adapter wraps it."""
+    source: str
+    """What is given the residual x as its first argument."""
+    norm: str
+    """The LayerNorm of the sub-block."""
+    post_norm: bool = True
+    """Whether the norm reads h + x; else x."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """Layers that are built alike."""
+
+    layers: str
+    """The list of them, by its path in the body (`body_of`); `*` is every member of a list."""
+    attention: SubBlock
+    feed_forward: SubBlock
+
+    def sub_block(self, place: Place) -> SubBlock:
+        return self.attention if place == "attention" else self.feed_forward
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Anatomy:
+    """What a family is made of."""
+
+    kind: Kind
+    stacks: tuple[Stack, ...]
+    """In the order in which they are computed."""
+    positions: bool = False
+    """Whether positions are counted from the left edge unless `position_ids` say where each row's text begins."""
+    requires: tuple[str, object] | None = None
+    """A config value of the variant that is described, where the family has another that is built otherwise."""
+
+
+def _pre(module: str, norm: str) -> SubBlock:
+    """A pre-norm sub-block: its norm is what is given x."""
+    return SubBlock(module=module, source=norm, norm=norm, post_norm=False)
+
+
+def _one(kind: Kind, stack: Stack, **more: object) -> Anatomy:
+    return Anatomy(kind=kind, stacks=(stack,), **more)  # type: ignore[arg-type]
+
+
+_BERT_LAYER = Stack(
+    layers="encoder.layer",
+    attention=SubBlock(module="attention.output.dense", source="attention", norm="attention.output.LayerNorm"),
+    feed_forward=SubBlock(module="output.dense", source="intermediate", norm="output.LayerNorm"),
+)
+_ALBERT_LAYER = Stack(  # the layers share weights, and so they share adapters
+    layers="encoder.albert_layer_groups.*.albert_layers",
+    attention=SubBlock(module="attention.dense", source="attention", norm="attention.LayerNorm"),
+    feed_forward=SubBlock(module="ffn_output", source="ffn", norm="full_layer_layer_norm"),
+)
+_DISTILBERT_LAYER = Stack(
+    layers="transformer.layer",
+    attention=SubBlock(module="attention", source="attention", norm="sa_layer_norm"),
+    feed_forward=SubBlock(module="ffn", source="ffn", norm="output_layer_norm"),
+)
+_MODERNBERT_LAYER = Stack(layers="layers", attention=_pre("attn", "attn_norm"), feed_forward=_pre("mlp", "mlp_norm"))
+_GPT2_LAYER = Stack(layers="h", attention=_pre("attn", "ln_1"), feed_forward=_pre("mlp", "ln_2"))
+_NEOX_LAYER = Stack(
+    layers="layers",
+    attention=_pre("attention", "input_layernorm"),
+    feed_forward=_pre("mlp", "post_attention_layernorm"),
+)
+_LLAMA_LAYER = Stack(
+    layers="layers",
+    attention=_pre("self_attn", "input_layernorm"),
+    feed_forward=_pre("mlp", "post_attention_layernorm"),
+)
+_GEMMA3_LAYER = Stack(  # h leaves through a second norm
+    layers="layers",
+    attention=_pre("post_attention_layernorm", "input_layernorm"),
+    feed_forward=_pre("post_feedforward_layernorm", "pre_feedforward_layernorm"),
+)
+
+
+def _bart_layers(stack: str) -> Stack:
+    return Stack(
+        layers=f"{stack}.layers",
+        attention=SubBlock(module="self_attn", source="self_attn", norm="self_attn_layer_norm"),
+        feed_forward=SubBlock(module="fc2", source="fc1", norm="final_layer_norm"),
+    )
+
+
+def _mbart_layers(stack: str) -> Stack:
+    return Stack(
+        layers=f"{stack}.layers",
+        attention=_pre("self_attn", "self_attn_layer_norm"),
+        feed_forward=_pre("fc2", "final_layer_norm"),
+    )
+
+
+def _t5_layers(stack: str, feed_forward: str) -> Stack:
+    return Stack(
+        layers=f"{stack}.block",
+        attention=_pre("layer.0.SelfAttention", "layer.0.layer_norm"),
+        feed_forward=_pre(f"{feed_forward}.DenseReluDense", f"{feed_forward}.layer_norm"),
+    )
+
+
+_T5 = Anatomy(kind="encoder-decoder", stacks=(_t5_layers("encoder", "layer.1"), _t5_layers("decoder", "layer.2")))
+_LLAMA = _one("decoder", _LLAMA_LAYER)
+
+ANATOMIES: Mapping[str, Anatomy] = {
+    "bert": _one("encoder", _BERT_LAYER, positions=True),
+    "roberta": _one("encoder", _BERT_LAYER),
+    "xlm-roberta": _one("encoder", _BERT_LAYER),
+    "electra": _one("encoder", _BERT_LAYER, positions=True),
+    "deberta-v2": _one("encoder", _BERT_LAYER, positions=True),
+    "albert": _one("encoder", _ALBERT_LAYER, positions=True),
+    "distilbert": _one("encoder", _DISTILBERT_LAYER, positions=True),
+    "modernbert": _one("encoder", _MODERNBERT_LAYER),
+    "t5": _T5,
+    "mt5": _T5,
+    "bart": Anatomy(kind="encoder-decoder", stacks=(_bart_layers("encoder"), _bart_layers("decoder"))),
+    "mbart": Anatomy(kind="encoder-decoder", stacks=(_mbart_layers("encoder"), _mbart_layers("decoder"))),
+    "gpt2": _one("decoder", _GPT2_LAYER, positions=True),
+    "gpt_neox": _one("decoder", _NEOX_LAYER),
+    "opt": _one("decoder", _mbart_layers("decoder"), requires=("do_layer_norm_before", True)),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen3": _LLAMA,
+    "gemma3_text": _one("decoder", _GEMMA3_LAYER),
+}
+"""`config.model_type` -> anatomy."""
+
+
+def anatomy_of(config: object) -> Anatomy:
+    """Look up the family of a model's config.
+
+    Raises:
+        CheckpointError: The family has no entry, or is there in another variant.
+    """
+    family = getattr(config, "model_type", "")
+    if family not in ANATOMIES:
+        rule = "is a model family that adapters cannot be placed in yet"
+        remedy = (
+            f"Use one of {', '.join(ANATOMIES)}, or add an entry to pipeline/core/adapters/anatomy.py that says where "
+        )
+        remedy += "its layers and their attention and feed-forward sub-blocks are"
+        raise CheckpointError(Fault(where="checkpoint", value=family, rule=rule, remedy=remedy))
+    anatomy = ANATOMIES[family]
+    if anatomy.requires is not None:
+        key, value = anatomy.requires
+        if getattr(config, key) != value:
+            rule = f"has {key}={getattr(config, key)} in its config.json; the known {family} has {value}"
+            remedy = "Use another checkpoint, or add an entry for this variant to pipeline/core/adapters/anatomy.py"
+            raise CheckpointError(Fault(where="checkpoint", value=family, rule=rule, remedy=remedy))
+    return anatomy
+
+
+def body_of(base: PreTrainedModel) -> PreTrainedModel:
+    """The Transformer itself: the base without its language-model head, if it has one."""
+    return cast(PreTrainedModel, base.base_model)
+
+
+def layers_of(base: PreTrainedModel) -> list[tuple[nn.Module, Stack]]:
+    """Every layer and how it is built, in the order of computation: what layer numbers count."""
+    anatomy, body = anatomy_of(base.config), body_of(base)
+    return [(layer, stack) for stack in anatomy.stacks for layer in _members(body, stack.layers.split("."))]
+
+
+def _members(module: nn.Module, path: list[str]) -> Iterator[nn.Module]:
+    """The members of the lists that a path leads to."""
+    for i, name in enumerate(path):
+        if name == "*":
+            for child in module.children():
+                yield from _members(child, path[i + 1 :])
+            return
+        module = module.get_submodule(name)
+    yield from module.children()

@@ -1,0 +1,190 @@
+"""Put bottlenecks into a base model and take them out again, as explicit modules that `print(model)` shows."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pipeline.config import MethodConfig
+from pipeline.core.adapters.anatomy import SubBlock, layers_of
+from pipeline.core.adapters.bottleneck import Bottleneck
+from pipeline.core.adapters.layouts import LAYOUTS, PLACES
+from pipeline.errors import ConfigError, Fault
+
+Reads = Literal["output", "normed", "input"]
+
+
+class Adapted(nn.Module):
+    """A sub-block's last module, and the bottleneck that adds to what it puts out."""
+
+    def __init__(
+        self, inner: nn.Module, bottleneck: Bottleneck, reads: Reads, source: nn.Module, norm: nn.Module | None
+    ) -> None:
+        """Wrap `inner`.
+
+        Args:
+            inner: Puts out h, (B, T, H), alone or first in a tuple.
+            bottleneck: Adds to it.
+            reads: What the bottleneck reads; formulas in `pipeline.core.adapters.layouts`.
+            source: Is given the residual x as its first argument, before `inner` is called; or is `inner`.
+            norm: The LayerNorm after the residual, where there is one.
+        """
+        super().__init__()
+        self.inner = inner
+        self.bottleneck = bottleneck
+        self.reads: Reads = reads
+        self._norm = (norm,)  # in a tuple: the norm stays the layer's own child and is not listed twice
+        self._x: Tensor | None = None
+        self._hook = source.register_forward_pre_hook(self._see, with_kwargs=True) if reads != "output" else None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the wrapped module and adapt what it puts out."""
+        out = self.inner(*args, **kwargs)
+        h = out[0] if isinstance(out, tuple) else out
+        h = h + self.bottleneck(self._read(h)).to(h.dtype)  # a learned scaling is float32 under autocast too
+        return (h, *out[1:]) if isinstance(out, tuple) else h
+
+    def unhook(self) -> None:
+        """Stop looking at the residual."""
+        if self._hook is not None:
+            self._hook.remove()
+
+    def _see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._x = args[0] if args else kwargs["hidden_states"]
+
+    def _read(self, h: Tensor) -> Tensor:
+        if self.reads == "output":
+            return h
+        assert self._x is not None, "the residual's module was not called before"
+        x, self._x = self._x, None
+        if self.reads == "input":
+            return x
+        (norm,) = self._norm
+        return h + x if norm is None else norm(h + x)
+
+
+class TrainedNorm(nn.Module):
+    """A copy of a LayerNorm that is trained, in the place of the checkpoint's own."""
+
+    def __init__(self, frozen: nn.Module) -> None:
+        super().__init__()
+        self.frozen = frozen  # not in use, but still one of the checkpoint's weights
+        self.norm = copy.deepcopy(frozen).requires_grad_(True)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Normalise (..., H)."""
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+
+def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:
+    """Wrap the sub-blocks of the config's layout and layers; the bottlenecks (and norms) alone have gradients.
+
+    Args:
+        base: A frozen base model (`pipeline.core.adapters.checkpoint.build_base`) without adapters.
+        config: Layout, width and the rest.
+        seed: Of the bottlenecks' initial weights.
+
+    Raises:
+        ConfigError: A layer number is not one of the model's.
+        CheckpointError: The model's family has no entry in the table of anatomies.
+    """
+    assert not any(True for _ in adapter_modules(base)), "the base carries adapters already"
+    layout, layers = LAYOUTS[config.name], layers_of(base)
+    hidden_size, device = base.config.hidden_size, base.device
+    generator = torch.Generator().manual_seed(seed)
+    for number in chosen_layers(config.layers, len(layers)):
+        layer, stack = layers[number]
+        width = config.width_in(number, hidden_size)
+        for place in PLACES if config.norms else ():
+            path = stack.sub_block(place).norm
+            if any(True for _ in layer.get_submodule(path).parameters()):  # ModernBERT's first is the identity
+                _set(layer, path, TrainedNorm(layer.get_submodule(path)))
+        for place in layout.places:
+            bottleneck = Bottleneck(hidden_size, width, config, generator).to(device)
+            _wrap(layer, stack.sub_block(place), bottleneck, layout.reads)
+
+
+def detach(base: PreTrainedModel) -> None:
+    """Put the checkpoint's own modules back; without adapters it does nothing."""
+    for layer, _ in layers_of(base):
+        for path, module in list(layer.named_modules()):  # listed first, since the tree changes
+            if isinstance(module, Adapted):
+                module.unhook()
+                _set(layer, path, module.inner)
+            elif isinstance(module, TrainedNorm):
+                _set(layer, path, module.frozen)
+
+
+def adapter_modules(base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Name every module that is trained, whatever the family: bottlenecks as `layers.3.feed_forward`, norms as
+    `layers.3.feed_forward.norm`."""
+    for number, (layer, stack) in enumerate(layers_of(base)):
+        for place in PLACES:
+            block = stack.sub_block(place)
+            wrapper = layer.get_submodule(block.module)
+            if isinstance(wrapper, Adapted):
+                yield f"layers.{number}.{place}", wrapper.bottleneck
+            norm = layer.get_submodule(block.norm)
+            if isinstance(norm, TrainedNorm):
+                yield f"layers.{number}.{place}.norm", norm.norm
+
+
+def adapter_state(base: PreTrainedModel) -> dict[str, Tensor]:
+    """Collect the weights of the adapters: `layers.3.feed_forward.down.weight` -> (R, H)."""
+    return {
+        f"{name}.{key}": value for name, module in adapter_modules(base) for key, value in module.state_dict().items()
+    }
+
+
+def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
+    """Set the weights of the attached adapters from `adapter_state`'s output.
+
+    Raises:
+        RuntimeError: The names or shapes differ from those attached.
+    """
+    used = 0
+    for name, module in adapter_modules(base):
+        keys = list(module.state_dict())
+        module.load_state_dict({key: state[f"{name}.{key}"] for key in keys if f"{name}.{key}" in state})
+        used += len(keys)
+    if used != len(state):
+        raise RuntimeError(f"{len(state) - used} of {len(state)} adapter tensors have no place in the model")
+
+
+def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:
+    """Resolve `all`, `top-4` or a list to layer numbers, lowest first.
+
+    Raises:
+        ConfigError: A number is not below `num_layers`, or more are asked for than there are.
+    """
+    if layers == "all":
+        return list(range(num_layers))
+    if isinstance(layers, str):
+        chosen = list(range(num_layers - int(layers.removeprefix("top-")), num_layers))
+    else:
+        chosen = sorted(set(layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= num_layers:
+        rule = f"must name layers of a checkpoint that has {num_layers}, numbered from 0"
+        remedy = f"Use all, top-1 to top-{num_layers}, or numbers from 0 to {num_layers - 1}"
+        raise ConfigError(Fault(where="method.layers", value=str(layers), rule=rule, remedy=remedy))
+    return chosen
+
+
+def num_layers_of(base: PreTrainedModel) -> int:
+    """Count the layers that an adapter could sit in."""
+    return len(layers_of(base))
+
+
+def _wrap(layer: nn.Module, block: SubBlock, bottleneck: Bottleneck, reads: Reads) -> None:
+    inner = layer.get_submodule(block.module)
+    norm = layer.get_submodule(block.norm) if block.post_norm else None
+    adapted = Adapted(inner, bottleneck, reads, layer.get_submodule(block.source), norm)
+    _set(layer, block.module, adapted)
+
+
+def _set(layer: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(layer.get_submodule(parent), name, module)

@@ -1,0 +1,208 @@
+"""What a registered version has seen, kept with it: rows trained on, frozen evaluation slices, scores over time.
+
+    ledger.json              the slices in order, and how each version on the way scored on them
+    trained.jsonl            rows that it or a version before it was trained on, from which replay draws
+    chosen.jsonl             rows on which epochs and trials were chosen
+    slices/<digest>.jsonl    rows of one slice, in canonical fields
+
+A slice is addressed by the fingerprint of its rows. Reading checks all rows, so that what was changed is found out.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.config import TaskConfig
+from pipeline.core.data.rows import Row, make_row
+from pipeline.core.data.splits import fingerprint
+from pipeline.errors import DataError, Fault
+
+FORMAT = 1
+_FILE, _TRAINED, _CHOSEN, _SLICES = "ledger.json", "trained.jsonl", "chosen.jsonl", "slices"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slice:
+    """The evaluation rows of one period: never trained on, and judged on for ever after."""
+
+    name: str
+    """Of the period: the id of the sweep or pass that first used it."""
+    rows: tuple[Row, ...]
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of the rows."""
+        return fingerprint(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A champion on the way to this version."""
+
+    name: str
+    """The sweep or pass that trained it."""
+    scores: Mapping[str, float]
+    """Slice's name -> its score there; of slices that came later only the next one is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ledger:
+    """What one version has seen."""
+
+    trained: tuple[Row, ...]
+    chosen: tuple[Row, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    """In the order of their periods."""
+    history: tuple[Entry, ...] = ()
+    """In the order of their periods; the last one is this version."""
+    added: tuple[str, ...] = field(default=())
+    """Digests of the rows that were new to this version, and of its own slice."""
+
+    @property
+    def known(self) -> set[str]:
+        """Digests of all rows that need not be looked at again."""
+        return {row.digest for row in (*self.trained, *self.chosen, *(r for one in self.slices for r in one.rows))}
+
+
+def write_ledger(folder: Path, ledger: Ledger) -> None:
+    """Write a ledger into a folder that is not there yet."""
+    (folder / _SLICES).mkdir(parents=True)
+    values = {
+        "format": FORMAT,
+        "slices": [{"name": one.name, "digest": one.digest, "rows": len(one.rows)} for one in ledger.slices],
+        "history": [dataclasses.asdict(entry) for entry in ledger.history],
+        "added": list(ledger.added),
+        "trained": fingerprint(ledger.trained),
+        "chosen": fingerprint(ledger.chosen),
+    }
+    (folder / _FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    _write_rows(folder / _TRAINED, ledger.trained)
+    _write_rows(folder / _CHOSEN, ledger.chosen)
+    for one in ledger.slices:
+        _write_rows(_slice_file(folder, one.digest), one.rows)
+
+
+def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
+    """Read what `write_ledger` wrote.
+
+    Args:
+        folder: As above.
+        task: Of the rows.
+
+    Raises:
+        DataError: There is no ledger, rows are not of this task, or not those that were written.
+    """
+    try:
+        values = json.loads((folder / _FILE).read_text("utf-8"))
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
+        described, history = values["slices"], tuple(Entry(**entry) for entry in values["history"])
+        added, trained, chosen = tuple(values["added"]), values["trained"], values["chosen"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
+        raise DataError(Fault(where=str(folder), value=str(error), rule=rule, remedy=remedy)) from error
+    canonical = dataclasses.replace(task, fields={name: name for name in task.columns})
+    return Ledger(
+        trained=_read_rows(folder / _TRAINED, canonical, trained),
+        chosen=_read_rows(folder / _CHOSEN, canonical, chosen),
+        slices=tuple(
+            Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical, one["digest"]))
+            for one in described
+        ),
+        history=history,
+        added=added,
+    )
+
+
+def extended(
+    ledger: Ledger | None,
+    *,
+    name: str,
+    trained: Sequence[Row],
+    chosen: Sequence[Row],
+    slice_rows: Sequence[Row],
+    scores: Mapping[str, float],
+    before: Mapping[str, float] | None = None,
+) -> Ledger:
+    """Add a period to a champion's ledger: what the version that was trained in it has seen.
+
+    Args:
+        ledger: The champion's; None for the first version.
+        name: Of the period.
+        trained: New rows that it was trained on.
+        chosen: New rows that it was chosen on.
+        slice_rows: The period's evaluation rows; none where they are those of a slice that is there.
+        scores: Slice's name -> score of the new version.
+        before: Slice's name -> score of the champion, for the new slice.
+    """
+    ledger = ledger or Ledger(trained=())
+    new = Slice(name=name, rows=tuple(slice_rows))
+    known = {one.digest for one in ledger.slices}
+    slices = ledger.slices if not new.rows or new.digest in known else (*ledger.slices, new)
+    history = ledger.history
+    if history and before:
+        history = (*history[:-1], dataclasses.replace(history[-1], scores={**before, **history[-1].scores}))
+    return Ledger(
+        trained=_united(ledger.trained, trained),
+        chosen=_united(ledger.chosen, chosen),
+        slices=slices,
+        history=(*history, Entry(name=name, scores=dict(scores))),
+        added=tuple(dict.fromkeys(row.digest for row in (*trained, *chosen, *slice_rows))),
+    )
+
+
+def unedited(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The old rows but those of which there is a new one, told by its id."""
+    edited = {row.fields["id"] for row in new if "id" in row.fields}
+    return [row for row in old if row.fields.get("id") not in edited]
+
+
+def _united(old: Sequence[Row], new: Sequence[Row]) -> tuple[Row, ...]:
+    """Both, each row once; of a row that was edited, told by its id, the new one alone."""
+    return tuple({row.digest: row for row in (*unedited(old, new), *new)}.values())
+
+
+def _slice_file(folder: Path, digest: str) -> Path:
+    return folder / _SLICES / f"{digest}.jsonl"
+
+
+def _write_rows(file: Path, rows: Iterable[Row]) -> None:
+    # ASCII, so that no character inside a text is taken for the end of a line.
+    text = "".join(json.dumps(dict(row.fields)) + "\n" for row in rows)
+    # Never empty: an upload without a length is sent in chunks, which not every proxy before a server passes on.
+    file.write_text(text or "\n", "utf-8")
+
+
+def _read_rows(file: Path, canonical: TaskConfig, digest: str) -> tuple[Row, ...]:
+    """Read the rows of a file, which must be those that were written: `digest` is their fingerprint."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(_spoilt(str(file), f"cannot be read: {error}")) from error
+    made = [
+        one for number, line in enumerate(lines, start=1) if line for one in _row(line, canonical, f"{file}:{number}")
+    ]
+    if faults := [one for one in made if isinstance(one, Fault)]:
+        raise DataError(faults)
+    rows = tuple(row for row in made if isinstance(row, Row))
+    if fingerprint(rows) != digest:
+        raise DataError(_spoilt(str(file), f"has other rows than were written: they should be {digest}"))
+    return rows
+
+
+def _row(line: str, canonical: TaskConfig, where: str) -> Iterator[Row | Fault]:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        yield _spoilt(where, "is not valid JSON")
+        return
+    if missing := [name for name in canonical.columns if name not in values]:
+        yield _spoilt(where, f"has no {' and no '.join(missing)}: it is no row of task {canonical.name}")
+    else:
+        yield from make_row(values, canonical, where)
+
+
+def _spoilt(where: str, rule: str) -> Fault:
+    return Fault(where=where, value="", rule=rule, remedy="Restore the file")

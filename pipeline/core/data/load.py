@@ -1,0 +1,191 @@
+"""From the names that a user writes to data sets: which tasks and domains there are, and their rows."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.config import DataConfig, TaskConfig
+from pipeline.config.strict import nearest
+from pipeline.core.data import hub
+from pipeline.core.data import readers as files
+from pipeline.core.data.rows import Dataset, Row, Source
+from pipeline.core.data.splits import arrange
+from pipeline.errors import ConfigError, DataError, Fault, Faults
+
+STARTER = Path(__file__).with_name("starter")
+
+
+def job_name(task: TaskConfig, domain: str) -> str:
+    """Name a job as the user would: `sentiment/movies`."""
+    return f"{task.name}/{domain}"
+
+
+def registered_name(task: TaskConfig, domain: str) -> str:
+    """Name the registered model: `sentiment` for the default domain, else `sentiment.movies`."""
+    return task.name if domain == task.default_domain else f"{task.name}.{domain}"
+
+
+def domains(task: TaskConfig, data: DataConfig) -> list[str]:
+    """List the domains of the task that the source has.
+
+    Raises:
+        DataError: The source has none, or is not there.
+    """
+    return sorted(_hub_domains(task) if data.source == "hub" else _folders(task, data))
+
+
+def resolve(patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConfig) -> list[tuple[TaskConfig, str]]:
+    """Turn `sentiment` (its default domain), `sentiment/movies` and `sentiment/*` into tasks and domains.
+
+    Raises:
+        UserError: With a fault for every pattern that names no task or domain.
+    """
+    wanted = [pattern.strip() for pattern in patterns if pattern.strip()]
+    if not wanted:
+        rule = "is empty: there is nothing to train"
+        remedy = f"Set TASKS to one or more of {', '.join(sorted(tasks))}, separated by commas"
+        raise ConfigError(Fault(where="TASKS", value="", rule=rule, remedy=remedy))
+    jobs: dict[str, tuple[TaskConfig, str]] = {}
+    faults = Faults()
+    for pattern in wanted:
+        with faults.gathered():
+            for task, domain in _expand(pattern, tasks, data):
+                jobs[job_name(task, domain)] = (task, domain)
+    faults.raise_any()
+    return list(jobs.values())
+
+
+def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:
+    """Read the three splits of one domain.
+
+    Raises:
+        DataError: With every fault of every split.
+    """
+    source = _open(task, domain, data)
+    faults: list[Fault] = []
+    found: dict[str, list[Row]] = {}
+    for name, split in source.splits.items():
+        before = len(faults)
+        rows = found[name] = []
+        for record in split.rows:
+            if isinstance(record, Row):
+                rows.append(record)
+            else:
+                faults.append(record)
+        if not rows and len(faults) == before:
+            otherwise = "" if name == "train" else ", or remove the split: it is then cut off train"
+            remedy = f"Add rows{otherwise}"
+            faults.append(Fault(where=split.where, value="", rule="has no rows", remedy=remedy))
+    if faults:
+        raise DataError(faults)
+    splits, overlap, notes = arrange(found, data, job_name(task, domain))
+    return Dataset(
+        task=task.name,
+        domain=domain,
+        source=data.source,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        overlap=overlap,
+        notes=(*source.notes, *notes),
+    )
+
+
+def _expand(pattern: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> list[tuple[TaskConfig, str]]:
+    name, slash, domain = pattern.partition("/")
+    if name not in tasks:
+        raise ConfigError(_unknown_task(name, tasks, data))
+    task = tasks[name]
+    there = domains(task, data)
+    if not slash:
+        return [(task, _default(task, there))]
+    if domain == "*":
+        return [(task, one) for one in there]
+    _require(task, domain, there, data)
+    return [(task, domain)]
+
+
+def _require(task: TaskConfig, domain: str, there: list[str], data: DataConfig) -> None:
+    if domain not in there:
+        rule = f"is not in the data source {data.source}"
+        remedy = f"Use one of: {', '.join(job_name(task, one) for one in there)}"
+        raise ConfigError(Fault(where="TASKS", value=job_name(task, domain), rule=rule, remedy=remedy))
+
+
+def _default(task: TaskConfig, there: list[str]) -> str:
+    """Choose the domain that the bare task name means: the default, else the only one."""
+    if task.default_domain in there:
+        return task.default_domain
+    if len(there) == 1:
+        return there[0]
+    rule = f"could be any of {', '.join(there)}: the default domain `{task.default_domain}` is not among them"
+    remedy = f"Write {job_name(task, there[0])}, for instance, or {job_name(task, '*')} for all"
+    raise ConfigError(Fault(where="TASKS", value=task.name, rule=rule, remedy=remedy))
+
+
+def _unknown_task(name: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> Fault:
+    remedy = nearest(name, list(tasks))
+    if data.source != "hub" and name in _task_folders(_root(data)):
+        remedy = f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
+    return Fault(where="TASKS", value=name, rule="is no known task", remedy=remedy)
+
+
+def _hub_domains(task: TaskConfig) -> list[str]:
+    if not task.hub:
+        rule = f"has no data set for {task.name}: conf/task/{task.name}.yaml has no `hub`"
+        remedy = "Add one there (`hub: {default: {id: owner/name}}`), or give files by DATA=<dir>"
+        raise DataError(Fault(where="DATA", value="hub", rule=rule, remedy=remedy))
+    return list(task.hub)
+
+
+def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
+    """Map each domain of the task to its folder; files right in the task's folder are the default domain."""
+    root = _root(data)
+    there = _task_folders(root)
+    name = task.rows or task.name
+    if name not in there:
+        rule = f"has no task `{name}` ({root.name}/{name} holds no train, validation or test file)"
+        remedy = f"Use one of its tasks ({', '.join(there) or 'none'}), or give DATA=<dir> or DATA=hub"
+        raise DataError(Fault(where="DATA", value=data.source, rule=rule, remedy=remedy))
+    found = _domain_folders(root / name)
+    own = found.pop("", None)
+    if own is not None:
+        if task.default_domain in found:
+            rule = f"holds {name} twice: in the folder itself and in {task.default_domain}/"
+            remedy = "Move one of the two away"
+            raise DataError(Fault(where=str(own), value="", rule=rule, remedy=remedy))
+        found[task.default_domain] = own
+    return found
+
+
+def _task_folders(root: Path) -> list[str]:
+    return [folder.name for folder in sorted(root.iterdir()) if folder.is_dir() and _domain_folders(folder)]
+
+
+def _domain_folders(folder: Path) -> dict[str, Path]:
+    """Map the name of each subfolder that holds split files to it; the folder itself is ``."""
+    found = {"": folder} if files.split_files(folder) else {}
+    for inner in sorted(folder.iterdir()):
+        if inner.is_dir() and files.split_files(inner):
+            found[inner.name] = inner
+    return found
+
+
+def _root(data: DataConfig) -> Path:
+    if data.source == "starter":
+        return STARTER
+    root = Path(data.source).expanduser()
+    if not root.is_dir():
+        rule = "is no folder"
+        remedy = "Give a folder that holds <task>/train.jsonl, or `starter` (shipped), or `hub`"
+        raise DataError(Fault(where="DATA", value=data.source, rule=rule, remedy=remedy))
+    return root
+
+
+def _open(task: TaskConfig, domain: str, data: DataConfig) -> Source:
+    _require(task, domain, domains(task, data), data)
+    if data.source == "hub":
+        return hub.open_dataset(task, domain)
+    if data.source == "starter":  # its rows have the canonical names, whatever the user's files call them
+        task = dataclasses.replace(task, fields={name: name for name in task.columns})
+    return files.open_folder(_folders(task, data)[domain], task)

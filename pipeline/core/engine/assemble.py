@@ -1,0 +1,104 @@
+"""Put a task's model together on the resident base, fresh or from a bundle, and take it apart again."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.config import EngineConfig, MethodConfig
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.engine.bundle import Bundle
+from pipeline.core.engine.trials import Start, seed_of
+from pipeline.core.methods import METHODS, virtual_tokens
+from pipeline.core.tasks.kinds import restore
+from pipeline.core.tasks.model import TaskModel
+from pipeline.core.tasks.task import Task
+from pipeline.errors import BundleError, Fault
+
+_ADAPTER, _HEAD = "adapter.", "head."
+
+
+def fresh_model(
+    base: PreTrainedModel,
+    checkpoint: Checkpoint,
+    task: Task,
+    method: MethodConfig,
+    engine: EngineConfig,
+    seed: int,
+) -> TaskModel:
+    """Attach a new adapter to the base and put a new head on it; takes milliseconds.
+
+    Args:
+        base: Frozen, without adapters.
+        checkpoint: Says how a text becomes one vector.
+        task: Says what the head is.
+        method: Says what is attached.
+        engine: Dropout before the head.
+        seed: Of all initial weights.
+    """
+    model = METHODS[method.name].prepare(base, method, seed_of(seed, "adapter"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "head"))
+        head = task.head(base.config.hidden_size, engine.head_dropout)
+    return TaskModel(model, head.to(base.device), pooling=checkpoint.pooling)
+
+
+def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
+    """Attach a bundle to the base.
+
+    Raises:
+        BundleError: The bundle was trained on another checkpoint.
+    """
+    record = bundle.record
+    if record.checkpoint_sha256 != checkpoint.sha256:
+        rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
+        remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location})"
+        raise BundleError(Fault(where=str(bundle.folder), value="", rule=rule, remedy=remedy))
+    task = restore(record.task, record.labels, virtual_tokens(record.method))
+    model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
+    load_trained(model, record.method, bundle.tensors())
+    return model.eval(), task
+
+
+def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:
+    """Collect the weights of adapter and head: `adapter.<name>`, `head.<name>`."""
+    adapter = METHODS[method.name].state(model.base)
+    head = model.head.state_dict()
+    return {_ADAPTER + k: v for k, v in adapter.items()} | {_HEAD + k: v for k, v in head.items()}
+
+
+def load_trained(model: TaskModel, method: MethodConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Set the weights from what `trained` returned."""
+    METHODS[method.name].load(
+        model.base, {k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)}
+    )
+    model.head.load_state_dict({k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)})
+
+
+def warm_start(model: TaskModel, method: MethodConfig, start: Start, labels: Sequence[str]) -> None:
+    """Set the weights of a fresh model to those that its job begins with.
+
+    Outputs of the head are told by their labels: one that the start lacks keeps its fresh weights.
+
+    Args:
+        model: Of the same method and size.
+        method: As above.
+        start: The weights.
+        labels: What the outputs of the model's head stand for; empty where the kind has no labels.
+    """
+    tensors, fresh = dict(start.tensors), trained(model, method)
+    if tuple(labels) != start.labels:
+        place = {label: row for row, label in enumerate(start.labels)}
+        kept = [(row, place[label]) for row, label in enumerate(labels) if label in place]
+        now, before = ([pair[side] for pair in kept] for side in (0, 1))
+        for name in [name for name in tensors if name.startswith(_HEAD) and len(fresh[name]) == len(labels)]:
+            grown = fresh[name].detach().clone()
+            grown[now] = tensors[name][before].to(grown)
+            tensors[name] = grown
+    load_trained(model, method, tensors)
+
+
+def release(model: TaskModel, method: MethodConfig) -> None:
+    """Take the adapter off the base, which is then as it was before."""
+    METHODS[method.name].undo(model.base)

@@ -1,0 +1,54 @@
+"""Score a model on rows: one pass without gradients, answers in the order of the rows."""
+
+from collections.abc import Sequence
+
+import torch
+
+from pipeline.config import EngineConfig
+from pipeline.core.data.rows import Row
+from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
+from pipeline.core.engine.workers import ALONE, Workers
+from pipeline.core.tasks.model import TaskModel
+from pipeline.core.tasks.task import Answer, Encoded, Output, Task
+
+
+def answer(
+    model: TaskModel,
+    task: Task,
+    rows: Sequence[Row],
+    encoded: Encoded,
+    config: EngineConfig,
+    pad_token_id: int,
+    workers: Workers = ALONE,
+) -> list[Answer]:
+    """Answer every row.
+
+    Args:
+        model: Is left in eval mode.
+        task: Of the rows.
+        rows: With or without their targets.
+        encoded: `task.encode(rows, ...)`.
+        config: Batch size and precision.
+        pad_token_id: The tokenizer's.
+        workers: Share the batches among them; each returns all answers.
+    """
+    model.eval()
+    device = model.device
+    lengths = [example["length"] for example in encoded.examples]
+    outputs: dict[int, Output] = {}
+    with torch.inference_mode(), precision(device, config):
+        mine = workers.share(evaluation_batches(lengths, config.eval_batch_size))
+        batches = made_ahead(
+            mine, lambda of: ready(task.collate([encoded.examples[i] for i in of], pad_token_id), device)
+        )
+        for indices, batch in zip(mine, batches, strict=True):
+            for index, output in zip(indices, task.outputs(model, move(batch, device)), strict=True):
+                outputs[index] = output
+    outputs = workers.gather(outputs)
+    return task.answers(rows, encoded, [outputs[i] for i in range(len(outputs))])
+
+
+def precision(device: torch.device, config: EngineConfig) -> torch.autocast:
+    """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so."""
+    wanted = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)

@@ -1,0 +1,286 @@
+"""One trial on a resident base, with a folder of its own from which it goes on after any interruption.
+
+The folder holds the last two of `snapshot-<number>.pt` (weights, optimiser, generators, position and the reports so
+far) and `bundle-<epoch>/` (the best adapter so far). A trial that is opened again replays the reports it has and
+trains only what is left, so that a resumed sweep sees what an undisturbed one sees. Where the last snapshot is damaged
+the one before is taken.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
+from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
+from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
+from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.events import Evaluated, Finished, JobTested, StepDone
+from pipeline.core.engine.loop import Training, fit
+from pipeline.core.engine.trials import Job, Trial, seed_of
+from pipeline.core.engine.workers import ALONE, Workers
+from pipeline.core.tasks.task import Scores
+
+log = logging.getLogger(__name__)
+
+Losses = tuple[tuple[int, float, float], ...]
+"""(step, loss, learning rate) of some of an epoch's steps."""
+
+_SNAPSHOT_EVERY_S = 60.0  # within an epoch; each epoch ends with one
+_SNAPSHOTS = 2  # kept, should the last one be damaged
+_MOST_LOSSES = 50  # an epoch, for the curve in the tracking store
+
+
+class Session:
+    """A trial that is being trained on a base which nothing else uses meanwhile."""
+
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        checkpoint: Checkpoint,
+        pad_token_id: int,
+        job: Job,
+        trial: Trial,
+        folder: Path,
+        workers: Workers = ALONE,
+    ) -> None:
+        """Attach a fresh adapter and head, or those of the folder's snapshot.
+
+        Args:
+            base: The frozen base, without adapters; `close` gives it back.
+            checkpoint: What the base was made from.
+            pad_token_id: The tokenizer's.
+            job: Task and tokenised rows.
+            trial: Its settings.
+            folder: The trial's own; made if it is not there.
+            workers: All those that train the trial together, each with a session; the first one alone writes.
+        """
+        self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
+        self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
+        self.finished: Finished | None = None
+        self.on_save: Callable[[], None] = lambda: None
+        """Called when the folder holds a new snapshot within an epoch."""
+        self.before_report: Callable[[], None] = lambda: None
+        """Called when an epoch was scored, before it is written; may raise."""
+        self.known = 0
+        """Epochs that the folder had when it was opened."""
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = trial.settings
+        torch.manual_seed(seed_of(trial.seed, "training"))
+        self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+        if job.start is not None:
+            warm_start(self.model, settings.method, job.start, job.task.labels)
+        num_examples = len(job.encoded["train"].examples)
+        self.training = Training(self.model, num_examples, settings.engine, trial.seed, workers)
+        self._reports: list[tuple[Evaluated, Losses]] = []
+        self._losses: list[tuple[int, float, float]] = []
+        self._best_epochs: dict[int, int] = {}
+        """Number of a snapshot -> epoch of the bundle that it points to."""
+        self._restore()
+
+    @property
+    def bundle(self) -> Path | None:
+        """Folder of the best adapter so far."""
+        epoch = self.training.best_epoch
+        return self.folder / f"bundle-{epoch}" if epoch else None
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        """Train, an epoch at a time; what the folder has already is replayed.
+
+        Args:
+            start: Epochs that the caller has seen and does not want again.
+
+        Raises:
+            TrainingDiverged: The loss is infinite or not a number.
+        """
+        yield from self._reports[start:]
+        saved = time.monotonic()
+        train = self.job.encoded["train"]
+        for event in fit(self.training, self.job.task, train, self.pad_token_id, self._evaluate):
+            if isinstance(event, StepDone):
+                self._losses.append((event.step, event.loss, event.learning_rate))
+                if self._writes and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
+                    self.save()
+                    self.on_save()
+                    saved = time.monotonic()
+            elif isinstance(event, Evaluated):
+                self.before_report()
+                self._end_epoch(event)
+                saved = time.monotonic()
+                if event.epoch > start:
+                    yield self._reports[-1]
+            else:
+                self.finished = event
+
+    def save(self) -> None:
+        """Write a snapshot, atomically, and remove what none of the last ones needs."""
+        state = {
+            "trained": trained(self.model, self.trial.settings.method),
+            "training": self.training.state_dict(),
+            "reports": [(asdict(evaluated), losses) for evaluated, losses in self._reports],
+            "losses": self._losses,
+        }
+        number = max(self._snapshots(), default=0) + 1
+        file = self.folder / f"snapshot-{number}.pt"
+        draft = self.folder / f".{file.name}.{os.getpid()}"
+        try:
+            write_snapshot(draft, state)
+            os.replace(draft, file)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._best_epochs[number] = self.training.best_epoch
+        for old, before in sorted(self._snapshots().items())[:-_SNAPSHOTS]:
+            before.unlink()
+            self._best_epochs.pop(old, None)
+        needed = {f"bundle-{epoch}" for epoch in self._best_epochs.values()}
+        for bundle in self.folder.glob("bundle-*"):
+            if bundle.name not in needed:
+                shutil.rmtree(bundle)
+
+    @property
+    def _writes(self) -> bool:
+        return self.workers.rank == 0
+
+    def close(self) -> None:
+        """Give the base back as it was."""
+        release(self.model, self.trial.settings.method)
+
+    def _restore(self) -> None:
+        number, state = self._newest()
+        if state is None:
+            return
+        load_trained(self.model, self.trial.settings.method, state["trained"])
+        self.training.load_state_dict(state["training"])
+        self._reports = [(Evaluated(**evaluated), losses) for evaluated, losses in state["reports"]]
+        self._losses = list(state["losses"])
+        self.known = len(self._reports)
+        self._best_epochs = {number: self.training.best_epoch}
+        log.info("%s goes on after %d epochs", self.trial.key, self.known)
+
+    def _end_epoch(self, evaluated: Evaluated) -> None:
+        chosen = np.linspace(0, len(self._losses) - 1, min(_MOST_LOSSES, len(self._losses)), dtype=int)
+        self._reports.append((evaluated, tuple(self._losses[i] for i in chosen)))
+        self._losses = []
+        if self._writes:
+            if evaluated.best:
+                self._write_bundle(evaluated)
+            self.save()
+
+    def _write_bundle(self, evaluated: Evaluated) -> None:
+        settings, splits = self.trial.settings, self.job.dataset
+        record = BundleRecord(
+            job=self.job.name,
+            task=self.job.task.config,
+            labels=list(self.job.task.labels),
+            method=settings.method,
+            engine=settings.engine,
+            rate=self.job.start.rate if self.job.start else 1.0,
+            checkpoint=self.checkpoint.config,
+            checkpoint_sha256=self.checkpoint.sha256,
+            seed=self.trial.seed,
+            epoch=evaluated.epoch,
+            validation=evaluated.metrics,
+            data={split.name: split.fingerprint for split in (splits.train, splits.validation, splits.test)},
+            num_trained=sum(p.numel() for p in self.training.parameters),
+            num_checkpoint=num_parameters(self.base),
+        )
+        folder = self.folder / f"bundle-{evaluated.epoch}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before its snapshot
+        write_bundle(folder, record, trained(self.model, settings.method))
+
+    def _newest(self) -> tuple[int, dict[str, Any] | None]:
+        """Read the last snapshot that is not damaged; remove those that are."""
+        for number, file in sorted(self._snapshots().items(), reverse=True):
+            state = read_snapshot(file)
+            if state is not None:
+                return number, state
+            log.warning("%s: %s is damaged, the snapshot before it is taken", self.trial.key, file)
+            file.unlink()
+        return 0, None
+
+    def _snapshots(self) -> dict[int, Path]:
+        """Those that are there, by number."""
+        files = self.folder.glob("snapshot-*.pt")
+        return {int(file.stem.partition("-")[2]): file for file in files}
+
+    def _evaluate(self) -> Scores:
+        rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
+        config = self.trial.settings.engine
+        answers = answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers)
+        return self.job.task.score(rows, answers)
+
+
+def write_snapshot(file: Path, state: dict[str, Any]) -> None:
+    """Write a training state, behind the sha256 of its bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    with file.open("wb") as stream:
+        stream.write(hashlib.sha256(content).digest())
+        stream.write(content)
+
+
+def read_snapshot(file: Path) -> dict[str, Any] | None:
+    """Read what `write_snapshot` wrote, or return None if not every byte is as it was."""
+    content = file.read_bytes()
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[size:]).digest() != content[:size]:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content[size:]), map_location="cpu", weights_only=True)
+    return state
+
+
+def test(
+    base: PreTrainedModel,
+    checkpoint: Checkpoint,
+    pad_token_id: int,
+    job: Job,
+    trial: Trial,
+    folder: Path,
+    workers: Workers = ALONE,
+) -> JobTested:
+    """Score the winner of a job on its test rows: the one time that they are touched.
+
+    Args:
+        base: The frozen base, without adapters; given back as it was.
+        checkpoint: What the base was made from.
+        pad_token_id: The tokenizer's.
+        job: The job.
+        trial: Its winner.
+        folder: The winner's bundle.
+        workers: Share the rows among them.
+    """
+    bundle = read_bundle(folder)
+    model, _ = bundle_model(base, checkpoint, bundle)
+    rows, encoded = job.dataset.test.rows, job.encoded["test"]
+    try:
+        answers = answer(model, job.task, rows, encoded, trial.settings.engine, pad_token_id, workers)
+    finally:
+        release(model, bundle.record.method)
+    scores = job.task.score(rows, answers)
+    return JobTested(
+        trial=trial,
+        bundle=folder,
+        validation=bundle.record.validation[job.task.config.primary],
+        scores=scores.metrics,
+        primary=scores.primary,
+        low=scores.low,
+        high=scores.high,
+        baseline=scores.baseline,
+        predictions=tuple(
+            {"origin": row.origin, "digest": row.digest, **row.fields, "predicted": given}
+            for row, given in zip(rows, answers, strict=True)
+        ),
+        num_truncated=encoded.num_truncated,
+        num_trained=bundle.record.num_trained,
+    )

@@ -1,0 +1,46 @@
+"""How a checkpoint is adapted: every method is the same four functions, and the engine never asks which it has."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pipeline.config import MethodConfig, MethodName
+from pipeline.core.methods import bottleneck, full, lora, probe, prompt
+
+
+class Method(Protocol):
+    """What the engine needs of a method; the modules of this package have it."""
+
+    def prepare(self, base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+        """Make of the frozen base the model to run, in which what is to be trained has gradients.
+
+        That is the base itself, changed; a wrapper around it; or a copy.
+        """
+
+    def state(self, model: nn.Module) -> dict[str, Tensor]:
+        """Collect the trained weights of that model by name."""
+
+    def load(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """Set the trained weights from what `state` returned."""
+
+    def undo(self, model: nn.Module) -> None:
+        """Make the base what it was before `prepare`."""
+
+
+METHODS: Mapping[MethodName, Method] = {
+    "houlsby": bottleneck,
+    "pfeiffer": bottleneck,
+    "parallel": bottleneck,
+    "lora": lora,
+    "prompt": prompt,
+    "full": full,
+    "probe": probe,
+}
+"""`MethodConfig.name` -> method."""
+
+
+def virtual_tokens(config: MethodConfig) -> int:
+    """Count the positions that the method takes from the text."""
+    return config.width if config.name == "prompt" else 0

@@ -1,0 +1,107 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685), by peft: `W x + (alpha / r) B A x` at the attention's projections."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from pipeline.config import MethodConfig
+from pipeline.core.adapters.anatomy import layers_of
+from pipeline.core.adapters.insert import chosen_layers
+from pipeline.core.methods import full
+from pipeline.files import new_folder
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+_ADAPTER = "default"
+_TARGETS = {
+    "distilbert": ["q_lin", "v_lin"],
+    "albert": ["query", "value"],
+    "modernbert": ["Wqkv"],
+    "mbart": ["q_proj", "v_proj"],
+}
+"""Query and value projections of families that peft has no default for."""
+
+
+def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+    """Put a low-rank update beside the query and value projections of the chosen layers."""
+    import peft
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(_config(base, config), base, _ADAPTER)
+    for name, module in base.named_modules():
+        if name.endswith(f"lora_dropout.{_ADAPTER}"):
+            module.follows_training = True  # it has no parameters that would tell (`TaskModel.train`)
+    return cast(nn.Module, base)
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """`encoder.layer.0.attention.self.query.lora_A.weight` -> tensor."""
+    return {name.replace(f".{_ADAPTER}.", "."): tensor for name, tensor in full.state(model).items()}
+
+
+def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Set the updates' weights."""
+    named = {name.replace(f".{_ADAPTER}.", "."): name for name in full.state(model)}
+    full.load(model, {named.get(name, name): tensor for name, tensor in tensors.items()})
+
+
+def undo(model: nn.Module) -> None:
+    """Put the projections back."""
+    from peft.tuners.lora import LoraLayer
+
+    for path, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Write a folder in peft's layout, which vLLM and LoRAX serve.
+
+    Args:
+        folder: Is made; must not be there yet.
+        base: The frozen base, without adapters.
+        config: Of the bundle.
+        tensors: What `state` returned.
+        name: Hub id or path of the checkpoint, for the reader to find it.
+    """
+    from safetensors.torch import save_file
+
+    layout = _config(base, config)
+    layout.base_model_name_or_path, layout.inference_mode = name, True
+    weights = {f"base_model.model.{key}": tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with new_folder(folder) as draft:
+        layout.save_pretrained(str(draft))
+        save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":
+    from peft import LoraConfig
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
+
+    family = base.config.model_type
+    targets = tuple(f".{name}" for name in _TARGETS.get(family) or DEFAULTS[family])
+    layers = layers_of(base)
+    chosen = {id(layers[number][0]) for number in chosen_layers(config.layers, len(layers))}
+    paths = [path for path, module in base.named_modules() if id(module) in chosen]
+    found = {
+        path: module
+        for path, module in base.named_modules()
+        if path.endswith(targets) and any(path.startswith(f"{layer}.") for layer in paths)
+    }
+    return LoraConfig(
+        r=config.width,
+        lora_alpha=cast(int, config.scaling) * config.width,  # a fraction is fine with peft
+        lora_dropout=config.dropout,
+        target_modules=list(found),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in found.values()),
+    )

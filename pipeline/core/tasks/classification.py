@@ -1,0 +1,138 @@
+"""One label for a text or a pair of texts."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Self, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config import TaskConfig
+from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.tasks import metrics
+from pipeline.core.tasks.model import LinearHead, TaskModel
+from pipeline.core.tasks.task import (
+    Answer,
+    Batch,
+    Encoded,
+    Example,
+    Output,
+    Scores,
+    Task,
+    empty_faults,
+    fault,
+    is_truncated,
+    pad_inputs,
+    pieces,
+    row_numbers,
+    shares_of,
+    softmax,
+    to_arrays,
+    unlisted_faults,
+    unseen_faults,
+)
+from pipeline.errors import Fault
+
+
+@final
+class Classification(Task):
+    """Softmax over the labels from the pooled text; a pair of texts is one input with a separator between."""
+
+    @classmethod
+    def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
+        shares = shares_of(row.fields["label"] for row in rows)
+        return cls(config, config.labels if config.labels is not None else list(shares), shares)
+
+    @classmethod
+    def input_faults(cls, row: Row) -> Iterator[Fault]:
+        yield from empty_faults(row, *(name for name in ("text", "text_pair") if name in row.fields))
+
+    @classmethod
+    def target_faults(cls, row: Row) -> Iterator[Fault]:
+        yield from empty_faults(row, "label")
+
+    @classmethod
+    def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
+        found = _first_rows(dataset.train)
+        yield from unlisted_faults(config, found, what="label")
+        if len({*found, *known}) == 1:
+            (row,) = found.values()
+            rule = "is the only label in train: there is nothing to tell apart"
+            yield fault(row, row.fields["label"], rule, "Add training rows with at least one other label")
+        for split in (dataset.validation, dataset.test):
+            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="label")
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """Tokenise the rows; of a pair the longer text is cut first, so that a short question stays whole."""
+        texts = [row.fields["text"] for row in rows]
+        pairs = [row.fields["text_pair"] for row in rows] if "text_pair" in self.config.columns else None
+        encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=self.limit(tokenizer))
+        examples = []
+        for i, row in enumerate(rows):
+            example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
+            if row.fields.get("label") in self.number:
+                example["label"] = self.number[row.fields["label"]]
+            examples.append(example)
+        num_truncated = sum(map(is_truncated, encoded.encodings or ()))
+        return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
+        if all("label" in example for example in examples):
+            batch["labels"] = torch.tensor([example["label"] for example in examples])
+        return batch
+
+    def head(self, hidden_size: int, dropout: float) -> LinearHead:
+        shares = [] if self.config.class_weights else self.prior()
+        return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=shares)
+
+    def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
+        labels_B = batch["labels"]
+        logits_BL = model.logits(model.pooled(batch))
+        weights = self.weights().to(logits_BL) if self.config.class_weights else None
+        loss_B = F.cross_entropy(logits_BL, labels_B, weight=weights, reduction="none")
+        return loss_B.mean(), len(labels_B)
+
+    def weights(self) -> Tensor:
+        """Weight of each label, `1 / (labels in train * its share)`; the training rows' mean weight is 1."""
+        even = 1 / len(self.shares)
+        return torch.tensor([even / self.shares.get(label, even) for label in self.labels])
+
+    @torch.no_grad()
+    def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
+        """Logits over the labels, (labels,) each."""
+        logits_BL = model.logits(model.pooled(batch))
+        return [row[0] for row in to_arrays(logits_BL, [1] * len(logits_BL))]
+
+    def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
+        """`{"label": ..., "score": its probability, "scores": {label: probability}}`."""
+        answers = []
+        for logits in outputs:
+            scores = dict(zip(self.labels, softmax(logits).tolist(), strict=True))
+            label = self.labels[int(logits.argmax())]
+            answers.append({"label": label, "score": scores[label], "scores": scores})
+        return answers
+
+    def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
+        """Accuracy and macro F1; the baseline is the same metric of the majority label.
+
+        That is the training rows', or in a restored task the scored rows' own.
+        """
+        gold = [row.fields["label"] for row in rows]
+        predicted = [answer["label"] for answer in answers]
+        accuracy, macro_f1 = metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)
+        values = {"accuracy": accuracy, "macro_f1": macro_f1}
+        shares = self.shares or Counter(gold)
+        majority = [max(shares, key=lambda label: shares[label])] * len(gold)
+        if self.config.primary == "macro_f1":
+            counts, baseline = metrics.label_counts(gold, predicted), metrics.macro_f1(gold, majority)
+            return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline)
+        counts, baseline = metrics.match_counts(gold, predicted), metrics.accuracy(gold, majority)
+        return self.scores(values, counts, metrics.mean_of, baseline=baseline)
+
+
+def _first_rows(split: Split) -> dict[str, Row]:
+    """Label -> the first row of the split with it."""
+    return {row.fields["label"]: row for row in reversed(split.rows)}

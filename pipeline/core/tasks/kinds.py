@@ -1,0 +1,53 @@
+"""The kinds of tasks there are, by the names that a config uses; the place to add one."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from pipeline.config import Kind, TaskConfig
+from pipeline.core.data.rows import Dataset
+from pipeline.core.tasks.classification import Classification
+from pipeline.core.tasks.extractive_qa import ExtractiveQA
+from pipeline.core.tasks.generation import Generation
+from pipeline.core.tasks.multiple_choice import MultipleChoice
+from pipeline.core.tasks.tagging import Tagging
+from pipeline.core.tasks.task import Task
+
+TASK_KINDS: Mapping[Kind, type[Task]] = {
+    "classification": Classification,
+    "tagging": Tagging,
+    "multiple_choice": MultipleChoice,
+    "extractive_qa": ExtractiveQA,
+    "generation": Generation,
+}
+
+
+POOLED: tuple[Kind, ...] = ("classification", "multiple_choice")
+"""Kinds whose head reads one vector of a text; the others' reads each token's."""
+
+
+def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Task:
+    """Check the data of a job and build its task.
+
+    Args:
+        config: The task.
+        dataset: All splits.
+        known: Labels or entity types that a warm start has learnt, which the training rows may lack.
+
+    Raises:
+        DataError: With one fault for every bad row.
+    """
+    kind = TASK_KINDS[config.kind]
+    kind.check(config, dataset, known)
+    return kind.from_rows(config, dataset.train.rows)
+
+
+def restore(config: TaskConfig, labels: Sequence[str], reserved: int = 0) -> Task:
+    """Build the task of a bundle.
+
+    Args:
+        config: The task.
+        labels: What the head's outputs stand for.
+        reserved: Positions that the method takes from the text.
+    """
+    task = TASK_KINDS[config.kind](config, labels)
+    task.reserved = reserved
+    return task

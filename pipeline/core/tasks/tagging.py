@@ -1,0 +1,219 @@
+"""A BIO tag for every word of a sentence: entities of several types."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config import TaskConfig
+from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.tasks import metrics
+from pipeline.core.tasks.metrics import spans
+from pipeline.core.tasks.model import LinearHead, TaskModel
+from pipeline.core.tasks.task import (
+    Answer,
+    Batch,
+    Encoded,
+    Example,
+    Output,
+    Scores,
+    Task,
+    fault,
+    is_truncated,
+    pad_inputs,
+    pieces,
+    row_numbers,
+    shares_of,
+    to_arrays,
+    unlisted_faults,
+    unseen_faults,
+)
+from pipeline.errors import Fault
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+@final
+class Tagging(Task):
+    """Softmax over the tags from one sub-token of each word; the word's other sub-tokens have no target.
+
+    It is the first one, as is usual, but in a decoder the last, which alone has seen the whole word.
+
+    `labels` are the tags: O, then B- and I- of every entity type. Of all sequences of tags that are BIO, the
+    likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
+    see, because it lies behind the truncation or has no sub-token, is predicted O.
+    """
+
+    def __init__(
+        self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(config, labels, shares)
+        follows = [[tag[:2] != "I-" or tag[2:] == before[2:] for tag in self.labels] for before in self.labels]
+        self._penalty_LL = np.where(follows, 0.0, -np.inf).astype(np.float32)
+
+    @classmethod
+    def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
+        shares = shares_of(tag for row in rows for tag in row.fields["tags"])
+        types = config.labels if config.labels is not None else sorted({tag[2:] for tag in shares if tag != "O"})
+        return cls(config, ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")], shares)
+
+    @classmethod
+    def input_faults(cls, row: Row) -> Iterator[Fault]:
+        tokens = row.fields["tokens"]
+        if not tokens:
+            yield fault(row, "", "has no tokens", "Give at least one token, or remove the row")
+        for i, token in enumerate(tokens):
+            if not token.strip():
+                rule = f"has an empty token at position {i + 1}"
+                yield fault(row, token, rule, "Remove the token, and its tag with it")
+                return
+
+    @classmethod
+    def target_faults(cls, row: Row) -> Iterator[Fault]:
+        tokens, tags = row.fields["tokens"], row.fields["tags"]
+        if len(tokens) != len(tags):
+            rule = f"has {len(tokens)} tokens and {len(tags)} tags"
+            yield fault(row, "", rule, "Give one tag for each token")
+            return
+        for i, (before, tag) in enumerate(pairwise(["O", *tags])):
+            place = f"tag {i + 1}, of {tokens[i]!r}"
+            if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
+                rule = f"({place}) is no BIO tag: a tag is O, B-<type> or I-<type>"
+                yield fault(row, tag, rule, "Write the tags in BIO")
+                return
+            if tag.startswith("I-") and before[2:] != tag[2:]:
+                rule = f"({place}) stands after {before}, where no {tag[2:]} is open; nothing is repaired"
+                yield fault(row, tag, rule, f"Write B-{tag[2:]} where the entity begins")
+                return
+
+    @classmethod
+    def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
+        found = _first_rows(dataset.train)
+        yield from unlisted_faults(config, found, what="entity type")
+        if not found and not known:
+            rule = "has no entity in any row: every tag is O"
+            yield fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
+        for split in (dataset.validation, dataset.test):
+            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="entity type")
+
+    def parse_field(self, name: str, value: Any) -> Any:
+        """Split a text into words and punctuation marks; a list of tokens stays as it is."""
+        return _WORD.findall(value) if isinstance(value, str) else value
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """Tokenise the rows; `words` are those the model sees, `firsts` and `lasts` where their sub-tokens are.
+
+        As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's
+        and GPT's tokenizers would take each for the middle of one.
+        """
+        sentences = [" ".join(row.fields["tokens"]) for row in rows]
+        limit = self.limit(tokenizer)
+        encoded = tokenizer(sentences, truncation="longest_first", max_length=limit)
+        encodings = encoded.encodings or []
+        examples = []
+        for i, (row, encoding) in enumerate(zip(rows, encodings, strict=True)):
+            firsts: dict[int, int] = {}
+            lasts: dict[int, int] = {}
+            behind = list(accumulate(len(token) + 1 for token in row.fields["tokens"]))
+            for place, ((start, end), part) in enumerate(zip(encoding.offsets, encoding.sequence_ids, strict=True)):
+                if part is not None and start < end:  # its last character, for the first may be the blank before it
+                    word = bisect_right(behind, end - 1)
+                    firsts.setdefault(word, place)
+                    lasts[word] = place
+            words = list(firsts)
+            example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
+            example |= {"words": words, "firsts": list(firsts.values()), "lasts": [lasts[word] for word in words]}
+            tags = row.fields.get("tags", [None])
+            if all(tag in self.number for tag in tags):
+                example["labels"] = [self.number[tags[word]] for word in words]
+            examples.append(example)
+        return Encoded(examples=examples, num_rows=len(rows), num_truncated=sum(map(is_truncated, encodings)))
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Besides the inputs: `firsts` and `lasts`, (B, T), true at those sub-tokens, and `labels`, one a word."""
+        batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
+        for name in ("firsts", "lasts"):
+            batch[name] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+            for i, example in enumerate(examples):
+                batch[name][i, example[name]] = True
+        if all("labels" in example for example in examples):
+            labels = [tag for example in examples for tag in example["labels"]]
+            batch["labels"] = torch.tensor(labels, dtype=torch.long)
+        return batch
+
+    def head(self, hidden_size: int, dropout: float) -> LinearHead:
+        return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=self.prior())
+
+    def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
+        logits_NL = _logits(model, batch)
+        sum_ = F.cross_entropy(logits_NL, batch["labels"], reduction="sum")
+        return sum_ / max(len(logits_NL), 1), len(logits_NL)
+
+    @torch.no_grad()
+    def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
+        """Logits over the tags of every word that the model sees, (words, tags) each."""
+        logits_NL = _logits(model, batch)
+        return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
+
+    def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
+        """`{"tags": [one a token], "entities": [{"type", "text", "start", "end"}]}`.
+
+        Start and end are counted in tokens, the end exclusive.
+        """
+        answers = []
+        for example, logits_WL in zip(encoded.examples, outputs, strict=True):
+            tokens = rows[example["row"]].fields["tokens"]
+            scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
+            scores_TL[:, self.number["O"]] = 0.0  # all that a word without logits can be
+            scores_TL[example["words"]] = logits_WL
+            tags = [self.labels[number] for number in _likeliest(scores_TL, self._penalty_LL)]
+            entities = [
+                {"type": type_, "text": " ".join(tokens[start:end]), "start": start, "end": end}
+                for type_, start, end in spans(tags)
+            ]
+            answers.append({"tags": tags, "entities": entities})
+        return answers
+
+    def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
+        """Micro F1, precision and recall of entities; the baseline, every word O, has an F1 of 0."""
+        gold = [row.fields["tags"] for row in rows]
+        predicted = [answer["tags"] for answer in answers]
+        counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
+        return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
+
+
+def _logits(model: TaskModel, batch: Batch) -> Tensor:
+    """The tags' logits for each word of the batch, (N, L)."""
+    return model.logits(model.hidden(batch)[batch["firsts" if model.reads_ahead else "lasts"]])
+
+
+def _likeliest(scores_TL: Output, penalty_LL: Output) -> list[int]:
+    """The sequence of tags with the highest sum of scores and penalties (Viterbi 1967).
+
+    Args:
+        scores_TL: Logit of each tag for each token; what a softmax would subtract is the same for all tags.
+        penalty_LL: 0 where the second tag may follow the first, else minus infinity; the beginning counts as
+            the first tag, O.
+    """
+    best_L = scores_TL[0] + penalty_LL[0]
+    before_TL = []
+    for scores_L in scores_TL[1:]:
+        paths_LL = best_L[:, None] + penalty_LL
+        before_TL.append(paths_LL.argmax(0))
+        best_L = paths_LL.max(0) + scores_L
+    tags = [int(best_L.argmax())]
+    for before_L in reversed(before_TL):
+        tags.append(int(before_L[tags[-1]]))
+    return tags[::-1]
+
+
+def _first_rows(split: Split) -> dict[str, Row]:
+    """Entity type -> the first row of the split with it."""
+    return {tag[2:]: row for row in reversed(split.rows) for tag in row.fields["tags"] if tag != "O"}

@@ -1,1 +1,0 @@
-"""What happens to a champion as data arrives: policies, which decide and touch nothing."""

@@ -1,0 +1,175 @@
+"""What is made of a sweep's results: registered versions, figures on the runs, the leaderboard."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from pipeline.config import GateConfig, TrackingConfig
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.trials import Job
+from pipeline.core.tasks.metrics import entity_scores
+from pipeline.reports import plots
+from pipeline.reports.results import SweepResults
+from pipeline.reports.tables import (
+    LeaderboardRow,
+    leaderboard_markdown,
+    leaderboard_records,
+    leaderboard_table,
+)
+from pipeline.rules.judge import Judge, Scorer
+from pipeline.rules.news import unseen
+from pipeline.steps.prepare import Prepared
+from pipeline.tracking.recorder import SweepRecorder
+from pipeline.tracking.registry import Registered, register
+from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """What is known when the last trial has ended."""
+
+    sweep_id: str
+    prepared: Prepared
+    results: SweepResults
+    winners: Sequence[JobTested]
+
+    def job_of(self, winner: JobTested) -> Job:
+        """The job that was won."""
+        return next(job for job in self.prepared.jobs if job.name == winner.trial.job)
+
+
+def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepRecorder) -> list[LeaderboardRow]:
+    """Register the winners, record the figures and the leaderboard."""
+    rows = []
+    for winner in ending.winners:
+        job = ending.job_of(winner)
+        for name, figure in job_figures(job, ending.results, winner):
+            recorder.figure(job.name, name, figure)
+        if job.task.config.kind == "tagging":
+            _record_entities(recorder, winner)
+        judge = Judge(
+            scorer=Scorer(ending.prepared.checkpoint, ending.prepared.base, job.task),
+            gate=gate,
+            period=ending.sweep_id,
+            bundle=winner.bundle,
+            target=job.task.target,
+            trained=job.dataset.train.rows,
+            chosen=job.dataset.validation.rows,
+            evaluation=unseen(job.dataset, job.task.target),
+            answers=winner.answers,
+        )
+        registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), judge)
+        record_judgement(recorder, job.name, judge)
+        rows.append(_row(job, winner, registered, ending.results.seconds(job.name)))
+    recorder.table(None, "leaderboard.json", leaderboard_records(rows))
+    recorder.text(None, "leaderboard.md", leaderboard_markdown(rows))
+    recorder.figure(None, "leaderboard.png", plots.leaderboard_figure(rows))
+    recorder.describe(None, leaderboard_markdown(rows))
+    return rows
+
+
+def record_judgement(recorder: SweepRecorder, job: str, judge: Judge) -> None:
+    """Keep what the gate saw and said; nothing where it was asked in an earlier run of the sweep."""
+    if judge.decision is not None:
+        recorder.table(job, "gate/checks.json", judge.check_records())
+        recorder.table(job, "gate/rows.json", judge.row_records())
+        recorder.text(job, "gate/decision.txt", f"{judge.decision.decided_by}: {judge.decision.reason}\n")
+
+
+def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: Console) -> None:
+    """Print the leaderboard, where everything is, and what to try next."""
+    console.print(leaderboard_table(rows))
+    for row in rows:
+        if row.version > 1:
+            what = "the new champion" if row.alias == "champion" else "a challenger"
+            console.print(f"{row.name} v{row.version} is {what}: {row.reason}", markup=False, soft_wrap=True)
+        if row.low <= row.baseline:
+            text = f"{row.job}: not clearly better than its baseline ({row.test:.3f} against {row.baseline:.3f})"
+            console.print(text, style="yellow", markup=False, soft_wrap=True)
+    example = next((row for row in rows if row.alias == "champion"), rows[0])
+    console.print(
+        f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})",
+        soft_wrap=True,
+    )
+    where = _arguments(store.config)
+    console.print("\nNext:")
+    console.print(f"  make ui{where}        compare the trials in the MLflow UI", markup=False, soft_wrap=True)
+    console.print(f"  make status{where}    champions and challengers", markup=False, soft_wrap=True)
+    console.print(f"  {_predict_command(ending, example)}{where}", markup=False, soft_wrap=True)
+
+
+def job_figures(job: Job, results: SweepResults, winner: JobTested) -> "Iterator[tuple[str, Figure]]":
+    """Draw the search, the learning curves, and what the winner gets right and wrong on the test rows."""
+    trials, metric, index = results.of(job.name), job.task.config.primary, winner.trial.index
+    yield "search.png", plots.search_figure(trials, job=job.name, metric=metric, winner=index)
+    yield "curves.png", plots.curves_figure(trials, job=job.name, metric=metric, winner=index)
+    if job.task.config.kind == "classification":
+        gold = [row["label"] for row in winner.predictions]
+        said = [row["predicted"]["label"] for row in winner.predictions]
+        yield "confusion.png", plots.confusion_figure(gold, said, labels=job.task.labels, job=job.name)
+
+
+def _record_entities(recorder: SweepRecorder, winner: JobTested) -> None:
+    """Record how well each entity type was found, as a table and as a picture."""
+    job, tags = winner.trial.job, [row["tags"] for row in winner.predictions]
+    scores = entity_scores(tags, [row["predicted"]["tags"] for row in winner.predictions])
+    recorder.table(job, "entities.json", [{"type": type_, **values} for type_, values in scores.items()])
+    recorder.figure(job, "entities.png", plots.entities_figure(scores, job=job))
+
+
+def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) -> LeaderboardRow:
+    bundle, settings = read_bundle(winner.bundle), winner.trial.settings
+    return LeaderboardRow(
+        job=job.name,
+        method=settings.method.name,
+        width=settings.method.shown_width,
+        learning_rate=settings.engine.learning_rate,
+        metric=job.task.config.primary,
+        validation=winner.validation,
+        test=winner.primary,
+        low=winner.low,
+        high=winner.high,
+        baseline=winner.baseline,
+        share=bundle.record.share,
+        bundle_bytes=bundle.num_bytes,
+        seconds=seconds,
+        alias=registered.alias,
+        name=registered.name,
+        version=registered.version,
+        reason=registered.reason,
+    )
+
+
+def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
+    """A call of `make predict` that works as it is, on a row of the test split."""
+    winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
+    job = ending.job_of(winner)
+    shortest = min((row.fields for row in job.dataset.test.rows), key=lambda fields: len(str(fields)))
+    given = [name for name in job.task.config.columns if name != job.task.target]
+    name = row.name.replace(".", "/")
+    if given == ["text"]:
+        return f"make predict TASK={name} TEXT={_quoted(shortest['text'])}"
+    if given == ["tokens"]:
+        return f"make predict TASK={name} TEXT={_quoted(' '.join(shortest['tokens']))}"
+    item = json.dumps({job.task.config.columns[key]: shortest[key] for key in given}, ensure_ascii=False)
+    return f"make predict TASK={name} ITEM={_quoted(item)}"
+
+
+def _arguments(tracking: TrackingConfig) -> str:
+    """What later commands have to be told to find the store; nothing where it is the default one."""
+    default = TrackingConfig()
+    values = {name: getattr(tracking, name) for name in ("uri", "experiment")}
+    given = [f'tracking.{name}="{value}"' for name, value in values.items() if value != getattr(default, name)]
+    return f" ARGS={_quoted(' '.join(given))}" if given else ""
+
+
+def _quoted(text: str) -> str:
+    """Quote for the shell."""
+    return "'" + text.replace("'", "'\\''") + "'"

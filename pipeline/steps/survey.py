@@ -1,0 +1,244 @@
+"""What a pass finds out before it trains: the champion, what is new to it, how far that has drifted."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config import ChallengerConfig, Range, RetrainConfig, TaskConfig
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.data.ledger import Ledger, read_ledger, unedited
+from pipeline.core.data.load import job_name, load, registered_name
+from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.data.splits import fingerprint
+from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
+from pipeline.core.engine.embed import embeddings, text_of
+from pipeline.core.engine.trials import Job, Settings, Start
+from pipeline.core.methods import virtual_tokens
+from pipeline.core.tasks.kinds import restore, task_for
+from pipeline.errors import ConfigError, DataError, Fault, PipelineError
+from pipeline.rules.drift import Drift, Sample, choose, labels_of, measure, retrain_reason
+from pipeline.rules.judge import Scorer, task_change
+from pipeline.rules.news import News, news, replayed
+from pipeline.steps.prepare import Resident, encode
+from pipeline.tracking.registry import Champion, Past, champion_of, past_of
+from pipeline.tracking.store import Store
+
+Outcome = Literal["nothing new", "waits", "judged before", "no drift", "trains"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What is known of one task before anything is trained."""
+
+    name: str
+    """`sentiment/movies`."""
+    registered_name: str
+    champion: Champion
+    bundle: Bundle
+    ledger: Ledger
+    news: News
+    outcome: Outcome
+    reason: str
+    attempt: str
+    """Names the new rows and the settings: the same attempt is not made twice on one champion."""
+    drift: Drift | None = None
+    job: Job | None = None
+    """What is trained; None where nothing is."""
+    num_replayed: int = 0
+
+
+def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, resident: Resident) -> Survey:
+    """Compare the data of a task with what its champion has seen, and decide whether to train.
+
+    Raises:
+        UserError: There is no champion, it sits on another checkpoint, the task has changed, or the data are bad.
+    """
+    name, registered = job_name(task, domain), registered_name(task, domain)
+    champion = champion_of(store, registered)
+    if champion is None:
+        remedy = f"Train the first one with `make sweep TASKS={name}`"
+        raise ConfigError(Fault(where=name, value="", rule="has no champion to retrain", remedy=remedy))
+    bundle = read_bundle(champion.bundle)
+    _check(name, task, bundle, resident.checkpoint)
+    ledger = read_ledger(champion.ledger, task)
+    dataset = load(task, domain, config.data)
+    past = past_of(store, registered, champion.version)
+    found = news(
+        ledger,
+        dataset,
+        task.target,
+        reserved=_reserved(past, ledger, task),
+        quarantine=_quarantine(past, task),
+    )
+    here = Survey(
+        name=name,
+        registered_name=registered,
+        champion=champion,
+        bundle=bundle,
+        ledger=ledger,
+        news=found,
+        outcome="nothing new",
+        reason=found.line(),
+        attempt=_attempt(config, found),
+    )
+    if not found.count:
+        return here
+    if found.count < config.drift.min_new_rows:
+        decision = retrain_reason(None, found.count, config.drift)
+        return dataclasses.replace(here, outcome="waits", reason="; ".join([decision.reason, *found.others()]))
+    for one in past:
+        if one.news == here.attempt and one.replaces == champion.version:
+            reason = f"these rows and settings were judged before, as version {one.version} ({one.alias}): {one.reason}"
+            return dataclasses.replace(here, outcome="judged before", reason=reason)
+    drift = _drift(config, task, here, resident)
+    decision = retrain_reason(drift, found.count, config.drift)
+    here = dataclasses.replace(here, drift=drift, reason=decision.reason)
+    if not decision.retrain:
+        return dataclasses.replace(here, outcome="no drift")
+    job, num_replayed = _job(config, task, here, dataset, resident)
+    return dataclasses.replace(here, outcome="trains", job=job, num_replayed=num_replayed)
+
+
+def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) -> None:
+    record = bundle.record
+    if changed := task_change(record.task, task):
+        was, is_ = changed
+        remedy = "Give the task back what it was, or train a new champion with `make sweep` under another name"
+        raise ConfigError(Fault(where=name, value=is_, rule=f"is no task of its champion's: {was}", remedy=remedy))
+    if record.checkpoint_sha256 != checkpoint.sha256:
+        rule = f"is not what the champion of {name} sits on ({record.checkpoint.name})"
+        remedy = f"Set CHECKPOINT={record.checkpoint.name}, or begin anew on this one with `make sweep`"
+        raise ConfigError(Fault(where="checkpoint", value=checkpoint.config.name, rule=rule, remedy=remedy))
+
+
+def _attempt(config: RetrainConfig, found: News) -> str:
+    settings = [dataclasses.asdict(part) for part in (config.challenger, config.engine, config.gate)]
+    text = json.dumps([found.digest, config.seed, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _reserved(past: Sequence[Past], ledger: Ledger, task: TaskConfig) -> list[Row]:
+    """Evaluation rows of versions that were not promoted: they stay evaluation rows."""
+    known = {one.digest for one in ledger.slices}
+    found: list[Row] = []
+    for one in past:
+        if not one.quarantined:
+            found += [row for part in _readable(one, task).slices if part.digest not in known for row in part.rows]
+    return found
+
+
+def _quarantine(past: Sequence[Past], task: TaskConfig) -> set[str]:
+    return {digest for one in past if one.quarantined for digest in _readable(one, task).added}
+
+
+def _readable(one: Past, task: TaskConfig) -> Ledger:
+    try:
+        return read_ledger(one.ledger, task)
+    except PipelineError:
+        return Ledger(trained=())  # of a version that was made by hand, or before ledgers
+
+
+def _drift(config: RetrainConfig, task: TaskConfig, here: Survey, resident: Resident) -> Drift:
+    record = here.bundle.record
+    known = restore(record.task, record.labels, virtual_tokens(record.method))
+    scorer = Scorer(resident.checkpoint, resident.base, known)
+    new = [*here.news.train, *here.news.validation]
+    last = here.ledger.history[-1].scores if here.ledger.history else {}
+    own = next((last[one.name] for one in reversed(here.ledger.slices) if one.name in last), None)
+    sides = []
+    for rows, score in (
+        (list(here.ledger.trained), own),
+        (new, scorer(here.champion.bundle, choose(new, config.drift.max_rows)).primary),
+    ):
+        chosen = choose(rows, config.drift.max_rows)
+        sides.append(
+            Sample(
+                labels=[labels_of(task, row) for row in rows],
+                lengths=[len(text_of(task, row).split()) for row in rows],
+                vectors=embeddings(resident.base, known, chosen, resident.tokenizer, config.engine),
+                score=score,
+            )
+        )
+    return measure(sides[0], sides[1], config.drift)
+
+
+def _job(
+    config: RetrainConfig, task: TaskConfig, here: Survey, dataset: Dataset, resident: Resident
+) -> tuple[Job, int]:
+    """The challenger's job, and how many of its rows are old ones."""
+    record, ledger, found = here.bundle.record, here.ledger, here.news
+    old = unedited(ledger.trained, found.train)
+    labels = {row.digest: labels_of(task, row) for row in old}
+    replay = replayed(old, config.challenger.replay, labels)
+    validation = [*found.validation, *choose(ledger.chosen, len(found.validation) or len(ledger.chosen))]
+    test = list(found.evaluation) or [row for one in ledger.slices[-1:] for row in one.rows]
+    rows = {"train": [*found.train, *replay], "validation": validation, "test": test}
+    for name, part in rows.items():
+        if not part:
+            rule, remedy = f"has no rows for {name}, neither new nor old", f"Add a {name} split"
+            raise DataError(Fault(where=here.name, value="", rule=rule, remedy=remedy))
+    train, chosen, tested = (Split(name, tuple(part), fingerprint(part), None) for name, part in rows.items())
+    combined = dataclasses.replace(
+        dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(),)
+    )
+    grown = dataclasses.replace(task, labels=_labels(task, record.labels, found.train))
+    warm = config.challenger.start == "warm"
+    known = {label for row in old for label in labels[row.digest]} if warm else set()
+    built = task_for(grown, combined, known)
+    built.reserved = virtual_tokens(record.method)
+    rate, learning_rate = rates(record, config.challenger, built.labels)
+    job = Job(
+        name=here.name,
+        registered_name=here.registered_name,
+        task=built,
+        dataset=combined,
+        encoded=encode(built, combined, resident.tokenizer),
+        settings=Settings(
+            method=record.method,
+            engine=dataclasses.replace(config.engine, learning_rate=learning_rate),
+        ),
+        seed=config.seed,
+        space=_space(config, record.method.width, learning_rate),
+        start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
+    )
+    return job, len(replay)
+
+
+def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:
+    """The challenger's learning rate, as a share of that of the last cold start and as it is.
+
+    As a share of the champion's own it would be smaller in each pass.
+
+    Args:
+        champion: What it begins with.
+        challenger: How it is made.
+        labels: What the outputs of its head stand for.
+    """
+    rate = 1.0
+    if challenger.start == "warm":
+        rate = challenger.rate if set(labels) <= set(champion.labels) else challenger.new_label_rate
+    return rate, champion.engine.learning_rate / champion.rate * rate
+
+
+def _labels(task: TaskConfig, before: Sequence[str], rows: Sequence[Row]) -> list[str] | None:
+    """The champion's labels in their order, and behind them those that appear for the first time."""
+    if task.labels is not None or task.kind not in ("classification", "tagging"):
+        return task.labels
+    tagged = task.kind == "tagging"
+    old = list(dict.fromkeys(label[2:] if tagged else label for label in before if label != "O" or not tagged))
+    seen = {label for row in rows for label in labels_of(task, row)}
+    return [*old, *sorted(seen - set(old))]
+
+
+def _space(config: RetrainConfig, width: int, learning_rate: float) -> Mapping[str, Range]:
+    """What is searched around the champion's settings; nothing where there is one trial."""
+    if config.challenger.trials == 1:
+        return {}
+    spread = config.challenger.spread
+    space = {"engine.learning_rate": Range(log_uniform=[learning_rate / spread, learning_rate * spread])}
+    if config.challenger.start == "cold":
+        space["method.width"] = Range(choice=sorted({max(width // 2, 1), width, 2 * width}))
+    return space

@@ -1,0 +1,75 @@
+"""One search as a command runs it: what is recorded of its beginning, and its events told to all who listen."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.cluster.experiment import Outcome, run
+from pipeline.config import SearchConfig, SweepConfig
+from pipeline.core.engine.events import SweepEvent
+from pipeline.core.engine.trials import Job
+from pipeline.reports.progress import JobPlan, Progress
+from pipeline.reports.results import SweepResults
+from pipeline.rules.search import plan_of, search_of
+from pipeline.steps.prepare import Prepared
+from pipeline.steps.workspace import Workspace, git_commit, package_versions
+from pipeline.tracking.recorder import SweepFacts, SweepRecorder
+from pipeline.tracking.store import Store
+
+
+def facts_of(config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], id: str) -> SweepFacts:
+    """What is known before the first trial."""
+    return SweepFacts(
+        id=id,
+        jobs=jobs,
+        checkpoint=prepared.checkpoint,
+        config=dataclasses.asdict(config),
+        seed=config.seed,
+        git_commit=git_commit(),
+        versions=package_versions(),
+    )
+
+
+def open_recorder(
+    config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], workspace: Workspace, store: Store, console: Console
+) -> SweepRecorder:
+    """Record the jobs under the id of the workspace; what the user has to know of the store is shown."""
+    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
+    return SweepRecorder(store, facts_of(config, prepared, jobs, workspace.id), workspace.folder, tell=tell)
+
+
+def run_search(
+    config: SweepConfig,
+    search: SearchConfig,
+    prepared: Prepared,
+    folder: Path,
+    results: SweepResults,
+    recorder: SweepRecorder,
+    console: Console,
+) -> Outcome:
+    """Search the prepared jobs, and show how far it is.
+
+    Args:
+        config: Where it runs, and how long a trial is.
+        search: What is searched, where a job has no space of its own.
+        prepared: The jobs and their checkpoint.
+        folder: Its own, from which it can be gone on with.
+        results: Takes in every event, and so does the recorder.
+        recorder: As above.
+        console: Where the progress is shown.
+    """
+    plans = {}
+    for job in prepared.jobs:
+        plan = plan_of(search_of(search, job), config.engine.epochs)
+        plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
+    with Progress(console, results, plans, slots=prepared.slots) as progress:
+
+        def sink(event: SweepEvent) -> None:
+            results(event)
+            progress(event)
+            recorder(event)
+
+        return run(prepared.jobs, prepared.checkpoint, search=search, cluster=config.cluster, folder=folder, sink=sink)

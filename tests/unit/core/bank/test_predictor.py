@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
+from pipeline.core.adapters.checkpoint import load_tokenizer, open_checkpoint
+from pipeline.core.bank.predictor import Predictor
+from pipeline.core.engine.assemble import fresh_model, release
+from pipeline.core.tasks.kinds import restore
+from pipeline.errors import DataError
+from tests import bundles
+
+LABELS = {"mood": ["bad", "fine", "good"], "place": ["norway", "italy"]}
+
+
+@pytest.fixture
+def predictor(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]], tmp_path: Path) -> Predictor:
+    """A predictor on a checkpoint on disk, and beside it two bundles with random weights."""
+    base, tokenizer = tiny_bert()
+    base.save_pretrained(tmp_path / "checkpoint")
+    tokenizer.save_pretrained(tmp_path / "checkpoint")
+    config = CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "checkpoint"))
+    made = Predictor(open_checkpoint(config))
+    for seed, (name, labels) in enumerate(LABELS.items()):
+        task = restore(TaskConfig(name=name, kind="classification"), labels)
+        method, engine = MethodConfig(name="houlsby", width=4 + seed, init="bert"), EngineConfig()
+        model = fresh_model(made.base, made.checkpoint, task, method, engine, seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(seed))
+        bundles.write(
+            tmp_path / name,
+            model,
+            checkpoint=made.checkpoint,
+            task=task.config,
+            labels=labels,
+            method=method,
+            seed=seed,
+        )
+        release(model, method)
+    return made
+
+
+def test_bundles_of_different_widths_take_turns_on_one_base(predictor: Predictor, tmp_path: Path) -> None:
+    texts = ["the film was good", "anna went to oslo", "cold water"]
+    alone = {name: predictor.predict(tmp_path / name, texts) for name in LABELS}
+    assert {answer["label"] for answer in alone["mood"]} <= set(LABELS["mood"])
+    for name in ("place", "mood", "place"):
+        assert predictor.predict(tmp_path / name, texts) == alone[name]
+
+
+def test_a_fresh_predictor_gives_the_same_answers(predictor: Predictor, tmp_path: Path) -> None:
+    texts = ["the film was good", "anna went to oslo"]
+    fresh = Predictor(predictor.checkpoint)
+    assert fresh.base is not predictor.base
+    assert fresh.predict(tmp_path / "mood", texts) == predictor.predict(tmp_path / "mood", texts)
+
+
+def test_answers_hardly_depend_on_what_else_is_in_the_batch(predictor: Predictor, tmp_path: Path) -> None:
+    """Padding changes the order of sums, so not bit for bit: 1e-5 in float32."""
+    texts = ["good", "the the the the the the the film was awful and dull and cold"]
+    together = predictor.predict(tmp_path / "mood", texts)
+    for text, answer in zip(texts, together, strict=True):
+        (alone,) = predictor.predict(tmp_path / "mood", [text])
+        assert alone["scores"] == pytest.approx(answer["scores"], abs=1e-5)
+
+
+def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"FILE:2: has an empty text"):
+        predictor.predict(tmp_path / "mood", ["fine", " "], where=["FILE:1", "FILE:2"])
+
+
+def test_the_tokenizer_is_the_checkpoints_own(predictor: Predictor) -> None:
+    assert load_tokenizer(predictor.checkpoint).get_vocab() == predictor.tokenizer.get_vocab()

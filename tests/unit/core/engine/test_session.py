@@ -1,0 +1,196 @@
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from pipeline.core.adapters.checkpoint import fingerprint
+from pipeline.core.engine.assemble import bundle_model, release, trained
+from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.events import Evaluated, StepDone
+from pipeline.core.engine.loop import fit
+from pipeline.core.engine.session import Session, test
+from pipeline.errors import BundleError, TrainingDiverged
+
+if TYPE_CHECKING:
+    from conftest import Lab  # type: ignore[import-not-found]
+
+test.__test__ = False  # type: ignore[attr-defined]
+
+
+def without_times(evaluated: Evaluated) -> dict[str, Any]:
+    """All of a report that does not depend on the clock."""
+    values = dataclasses.asdict(evaluated)
+    return {key: value for key, value in values.items() if key not in ("train_s", "eval_s", "rows_per_s", "peak_bytes")}
+
+
+def run(session: Session) -> list[Any]:
+    """Train to the end; reports without times, losses, and the final weights."""
+    reports = [(without_times(evaluated), losses) for evaluated, losses in session.epochs()]
+    weights = {name: tensor.clone() for name, tensor in weights_of(session).items()}
+    session.close()
+    return [reports, weights]
+
+
+def weights_of(session: Session) -> dict[str, torch.Tensor]:
+    return trained(session.model, session.trial.settings.method)
+
+
+def assert_same(first: list[Any], second: list[Any]) -> None:
+    assert first[0] == second[0]
+    assert first[1].keys() == second[1].keys()
+    for name, tensor in first[1].items():
+        assert torch.equal(tensor, second[1][name]), name
+
+
+def test_it_learns_and_leaves_the_checkpoint_untouched(lab: "Lab", tmp_path: Path) -> None:
+    before = fingerprint(lab.base.state_dict())
+    session = lab.session(tmp_path, engine__epochs=6)
+    scores = [evaluated.primary for evaluated, _ in session.epochs()]
+    session.close()
+    assert scores[-1] == 1.0
+    assert session.finished is not None and session.finished.reason == "all epochs done"
+    assert fingerprint(lab.base.state_dict()) == before
+
+
+def test_the_same_seed_gives_the_same_training_bit_for_bit(lab: "Lab", tmp_path: Path) -> None:
+    first = run(lab.session(tmp_path / "a", method__dropout=0.2))
+    torch.manual_seed(12345)  # whatever happened in the process before
+    assert_same(first, run(lab.session(tmp_path / "b", method__dropout=0.2)))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 7, 12])
+def test_a_training_interrupted_at_any_step_ends_like_an_undisturbed_one(
+    lab: "Lab", tmp_path: Path, steps: int
+) -> None:
+    undisturbed = run(lab.session(tmp_path / "a", method__dropout=0.2))
+    session = lab.session(tmp_path / "b", method__dropout=0.2)
+    events = fit(session.training, lab.job.task, lab.job.encoded["train"], session.pad_token_id, session._evaluate)
+    taken = 0
+    for event in events:
+        if isinstance(event, StepDone):
+            taken += 1
+            session._losses.append((event.step, event.loss, event.learning_rate))
+        elif isinstance(event, Evaluated):
+            session._end_epoch(event)
+        if taken == steps:
+            break
+    session.save()
+    session.close()
+    torch.manual_seed(999)
+    assert_same(undisturbed, run(lab.session(tmp_path / "b", method__dropout=0.2)))
+
+
+def test_an_ended_trial_is_replayed_without_training(lab: "Lab", tmp_path: Path) -> None:
+    first = run(lab.session(tmp_path))
+    session = lab.session(tmp_path)
+    session.training.optimizer.step = None
+    assert_same(first, run(session))
+    assert session.finished is not None
+
+
+def test_a_damaged_snapshot_falls_back_to_the_one_before(lab: "Lab", tmp_path: Path) -> None:
+    undisturbed = run(lab.session(tmp_path / "a"))
+    session = lab.session(tmp_path / "b")
+    epochs = session.epochs()
+    for _ in range(2):
+        next(epochs)
+    session.close()
+    file = tmp_path / "b" / "snapshot-2.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    later = lab.session(tmp_path / "b")
+    assert later.known == 1 and not file.exists()
+    assert_same(undisturbed, run(later))
+
+
+def test_epochs_that_the_caller_knows_are_left_out(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path)
+    epochs = session.epochs()
+    next(epochs)
+    session.close()
+    later = lab.session(tmp_path)
+    assert later.known == 1
+    assert [evaluated.epoch for evaluated, _ in later.epochs(start=1)] == [2, 3]
+    later.close()
+
+
+def test_the_bundle_holds_the_best_epoch_and_gives_bit_equal_outputs(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__epochs=6)
+    best, outputs = -1.0, None
+    for evaluated, _ in session.epochs():
+        if evaluated.primary > best:
+            best = evaluated.primary
+            outputs = answers_of(lab, session.model)
+    session.close()
+    assert session.bundle is not None
+    bundle = read_bundle(session.bundle)
+    assert bundle.record.epoch == session.training.best_epoch
+    assert list(tmp_path.glob("bundle-*")) == [session.bundle]
+    model, _ = bundle_model(lab.base, lab.checkpoint, bundle)
+    assert answers_of(lab, model) == outputs
+    release(model, bundle.record.method)
+
+
+def answers_of(lab: "Lab", model: Any) -> Any:
+    rows, encoded = lab.job.dataset.test.rows, lab.job.encoded["test"]
+    return answer(model, lab.job.task, rows, encoded, lab.job.settings.engine, lab.tokenizer.pad_token_id)
+
+
+def test_a_bundle_is_a_few_per_cent_of_what_it_sits_on(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__epochs=1)
+    list(session.epochs())
+    session.close()
+    assert session.bundle is not None
+    record = read_bundle(session.bundle).record
+    assert record.num_trained == sum(t.numel() for t in read_bundle(session.bundle).tensors().values())
+    assert record.num_checkpoint == sum(p.numel() for p in lab.base.parameters())
+
+
+def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__epochs=6)
+    list(session.epochs())
+    session.close()
+    assert session.bundle is not None and lab.tokenizer.pad_token_id is not None
+    tested = test(lab.base, lab.checkpoint, lab.tokenizer.pad_token_id, lab.job, session.trial, session.bundle)
+    assert [p["origin"] for p in tested.predictions] == [row.origin for row in lab.job.dataset.test.rows]
+    right = [p["label"] == p["predicted"]["label"] for p in tested.predictions]
+    assert tested.primary == sum(right) / len(right) == 1.0
+    assert tested.baseline == 0.5
+
+
+def test_early_stopping_ends_after_epochs_without_a_better_score(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__epochs=30, engine__patience=2)
+    reports = list(session.epochs())
+    session.close()
+    assert session.finished is not None and session.finished.reason == "early stopping"
+    assert len(reports) == session.finished.best_epoch + 2
+
+
+def test_a_loss_that_is_no_number_names_its_step_and_frees_the_base(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__learning_rate=1e30, engine__clip_norm=1e30)
+    with pytest.raises(TrainingDiverged, match=r"the loss is (nan|inf) at step \d+ \(epoch 1\)"):
+        list(session.epochs())
+    session.close()
+    run(lab.session(tmp_path / "next"))
+
+
+def test_a_bundle_of_another_checkpoint_is_refused(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__epochs=1)
+    list(session.epochs())
+    session.close()
+    other = dataclasses.replace(lab.checkpoint, sha256="b" * 64)
+    assert session.bundle is not None
+    with pytest.raises(BundleError, match=r"aaaaaaaaaaaaaaaa, this one is bbbbbbbbbbbbbbbb.*tiny"):
+        bundle_model(lab.base, other, read_bundle(session.bundle))
+
+
+def test_bfloat16_trains_in_place_of_float32(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path, engine__precision="bfloat16", engine__epochs=6)
+    scores = [evaluated.primary for evaluated, _ in session.epochs()]
+    assert all(tensor.dtype == torch.float32 for tensor in weights_of(session).values())
+    session.close()
+    assert scores[-1] == 1.0

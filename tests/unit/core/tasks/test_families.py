@@ -1,0 +1,81 @@
+"""Every kind of task on every family: heads over the family's own representation, whatever side the padding is on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import TaskConfig
+from pipeline.core.tasks.kinds import task_for
+from pipeline.core.tasks.model import TaskModel
+from tests.families import CONFIGS, inputs, make
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyBert
+    from tests.unit.core.tasks.conftest import MakeDataset, Values
+
+Pooling = Literal["mean", "first", "last"]
+ROWS: dict[str, list[Values]] = {
+    "classification": [
+        {"text": "a good film", "label": "yes"},
+        {"text": "the dull book was not good at all", "label": "no"},
+    ],
+    "tagging": [
+        {"tokens": ["anna", "saw", "oslo"], "tags": ["B-x", "O", "O"]},
+        {"tokens": ["ben", "went", "to", "the", "capital", "of", "norway"], "tags": ["B-x", *["O"] * 6]},
+    ],
+    "multiple_choice": [
+        {"question": "what is hot", "options": ["fire", "cold water"], "answer": 0},
+        {"question": "which one of the two is wet and cold", "options": ["fire", "wind", "the water"], "answer": 2},
+    ],
+    "extractive_qa": [
+        {"question": "who", "context": "anna saw it", "answers": {"text": ["anna"], "answer_start": [0]}},
+        {
+            "question": "who met carl in rome",
+            "context": "the film was good and dora met carl",
+            "answers": {"text": ["dora"], "answer_start": [22]},
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_head_of_every_kind_answers_alone_as_in_a_padded_batch_and_learns(
+    kind: Any, family: str, tiny_bert: TinyBert, make_dataset: MakeDataset
+) -> None:
+    tokenizer = tiny_bert()[1]
+    config = TaskConfig(name="t", kind=kind, max_length=32, stride=8)
+    task = task_for(config, make_dataset(config, ROWS[kind]))
+    base = make(family, vocab_size=len(tokenizer))
+    pooling: Pooling = "mean" if family in ("bert", "roberta") else "last"
+    model = TaskModel(base, task.head(base.config.hidden_size, 0.0), pooling=pooling)
+    rows = make_dataset(config, ROWS[kind]).train.rows
+    examples = task.encode(rows, tokenizer).examples
+    # RoBERTa tells padding by its id, which is another than this tokenizer's.
+    pad = base.config.pad_token_id if family in ("roberta", "xlm-roberta") else tokenizer.pad_token_id
+    assert len({example["length"] for example in examples}) > 1
+    together = task.outputs(model, task.collate(examples, pad))
+    for example, output in zip(examples, together, strict=True):
+        (alone,) = task.outputs(model, task.collate([example], pad))
+        torch.testing.assert_close(torch.tensor(output), torch.tensor(alone), rtol=1e-4, atol=1e-4)
+    loss, num_targets = task.loss(model, task.collate(examples, pad))
+    torch.autograd.backward(loss)
+    assert num_targets >= len(rows)
+    # Of the weights; what a bias adds to every option or token cancels out.
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.head.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
+def test_a_text_is_the_same_vector_whatever_side_it_is_padded_on(family: str, pooling: Pooling) -> None:
+    right = inputs(family)
+    left = {name: torch.stack([rows[0], rows[1].roll(3)]) for name, rows in right.items()}
+    model = TaskModel(make(family), nn.Identity(), pooling=pooling)
+    with torch.no_grad():
+        torch.testing.assert_close(model.pooled(left), model.pooled(right), rtol=0, atol=1e-4)
+        alone = {name: rows[1:, :4] for name, rows in right.items()}
+        torch.testing.assert_close(model.pooled(right)[1:], model.pooled(alone), rtol=0, atol=1e-4)

@@ -1,0 +1,152 @@
+import itertools
+import random
+
+import pytest
+
+from pipeline.rules.halving import Decision, Halving
+
+
+def halve(scores: dict[int, float | None], order: tuple[int, ...]) -> tuple[set[int], dict[int, str]]:
+    """Report one rung in this order; a trial without a score fails."""
+    halving = Halving(list(scores), first_rung=1, reduction=2)
+    promoted: set[int] = set()
+    pruned: dict[int, str] = {}
+    for trial in order:
+        score = scores[trial]
+        decision = halving.leave(trial, None) if score is None else halving.report(trial, 1, score)
+        promoted |= set(decision.promoted)
+        pruned |= decision.pruned
+    return promoted, pruned
+
+
+def test_the_best_half_goes_on_and_the_rest_is_told_its_place() -> None:
+    promoted, pruned = halve({0: 0.1, 1: 0.9, 2: 0.5, 3: 0.7}, (0, 1, 2, 3))
+    assert promoted == {1, 3}
+    assert pruned == {2: "pruned at epoch 1: 3rd of 4", 0: "pruned at epoch 1: 4th of 4"}
+
+
+def test_nobody_goes_on_before_the_last_one_has_reported() -> None:
+    halving = Halving(range(3), first_rung=1, reduction=2)
+    assert halving.report(2, 1, 0.9) == Decision(action="pause")
+    assert halving.report(0, 1, 0.1) == Decision(action="pause")
+    assert halving.report(1, 1, 0.5).promoted == (1, 2)
+
+
+def test_the_last_one_to_report_continues_if_it_is_promoted_and_stops_if_not() -> None:
+    good, bad = Halving(range(2), first_rung=1, reduction=2), Halving(range(2), first_rung=1, reduction=2)
+    good.report(0, 1, 0.1)
+    bad.report(0, 1, 0.9)
+    assert good.report(1, 1, 0.5).action == "continue"
+    assert bad.report(1, 1, 0.5).action == "stop"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_order_of_arrival_decides_nothing(order: tuple[int, ...]) -> None:
+    scores = {0: 0.5, 1: None, 2: 0.5, 3: 0.4}
+    assert halve(scores, order) == ({0, 2}, {3: "pruned at epoch 1: 3rd of 4"})
+
+
+def test_ties_go_to_the_lower_trial() -> None:
+    assert halve({0: 0.5, 1: 0.5, 2: 0.5}, (2, 1, 0))[0] == {0, 1}
+
+
+def test_an_odd_rung_keeps_the_larger_half() -> None:
+    assert halve({i: float(i) for i in range(5)}, (0, 1, 2, 3, 4))[0] == {2, 3, 4}
+
+
+def test_a_single_trial_always_goes_on() -> None:
+    assert Halving([7], first_rung=1, reduction=2).report(7, 1, 0.0).action == "continue"
+
+
+def test_a_trial_without_a_number_is_never_promoted() -> None:
+    halving = Halving(range(2), first_rung=1, reduction=2)
+    halving.report(0, 1, None)
+    decision = halving.leave(1, None)
+    assert decision.promoted == ()
+    assert decision.pruned == {0: "pruned at epoch 1: 1st of 2"}
+
+
+def test_rungs_grow_by_the_reduction() -> None:
+    halving = Halving(range(9), first_rung=2, reduction=3)
+    assert [halving.report(i, 1, 0.0).action for i in range(9)] == ["continue"] * 9
+    for i in range(9):
+        halving.report(i, 2, float(i))
+    assert halving.rung == 6
+    assert [halving.report(i, 5, float(i)).action for i in (6, 7, 8)] == ["continue"] * 3
+    assert [halving.report(i, 6, float(i)).action for i in (6, 7, 8)] == ["pause", "pause", "continue"]
+
+
+def test_reports_of_a_rung_that_is_decided_change_nothing() -> None:
+    halving = Halving(range(2), first_rung=1, reduction=2)
+    halving.report(0, 1, 0.1)
+    halving.report(1, 1, 0.9)
+    assert halving.report(1, 1, 0.9) == Decision(action="continue")
+    assert halving.rung == 2
+
+
+def test_a_failure_completes_the_rung() -> None:
+    halving = Halving(range(3), first_rung=1, reduction=2)
+    halving.report(0, 1, 0.1)
+    halving.report(1, 1, 0.9)
+    decision = halving.leave(2, None)
+    assert (decision.action, decision.promoted, decision.pruned) == ("stop", (0, 1), {})
+
+
+def test_a_trial_that_stopped_early_keeps_its_place_in_later_rungs() -> None:
+    halving = Halving(range(2), first_rung=4, reduction=2)
+    assert halving.leave(0, 0.9) == Decision(action="stop")
+    decision = halving.report(1, 4, 0.5)
+    assert (decision.action, decision.pruned) == ("stop", {1: "pruned at epoch 4: 2nd of 2"})
+
+
+def test_a_trial_that_stopped_early_is_not_pruned() -> None:
+    halving = Halving(range(2), first_rung=4, reduction=2)
+    halving.leave(0, 0.1)
+    decision = halving.report(1, 4, 0.5)
+    assert (decision.action, decision.promoted, decision.pruned) == ("continue", (1,), {})
+
+
+def test_a_pruned_trial_that_ends_is_not_counted_again() -> None:
+    halving = Halving(range(2), first_rung=1, reduction=2)
+    halving.report(0, 1, 0.1)
+    halving.report(1, 1, 0.9)
+    assert halving.leave(0, None) == Decision(action="stop")
+    assert halving.report(1, 2, 0.9).action == "continue"
+
+
+def test_whole_brackets_end_the_same_in_any_order() -> None:
+    outcomes = {_bracket(random.Random(seed)) for seed in range(50)}
+    assert len(outcomes) == 1
+
+
+def _bracket(arrival: random.Random) -> tuple[tuple[int, int], ...]:
+    """Run 8 trials of at most 4 epochs, one of which fails at epoch 2, and return how far each got."""
+    halving = Halving(range(8), first_rung=1, reduction=2)
+    epochs = dict.fromkeys(range(8), 0)
+    running = set(range(8))
+    paused: set[int] = set()
+    while running:
+        trial = arrival.choice(sorted(running))
+        running.discard(trial)
+        epochs[trial] += 1
+        if epochs[trial] == 4 or (trial, epochs[trial]) == (6, 2):
+            decision = halving.leave(trial, None if trial == 6 else trial / 10)
+        else:
+            decision = halving.report(trial, epochs[trial], trial / 10)
+        paused -= set(decision.pruned)
+        running |= set(decision.promoted) & paused
+        paused -= running
+        if decision.action == "continue":
+            running.add(trial)
+        elif decision.action == "pause":
+            paused.add(trial)
+    assert not paused
+    return tuple(epochs.items())
+
+
+def test_places_are_ordinals() -> None:
+    _, pruned = halve({i: -float(i) for i in range(24)}, tuple(range(24)))
+    assert pruned[12] == "pruned at epoch 1: 13th of 24"
+    assert pruned[20] == "pruned at epoch 1: 21st of 24"
+    assert pruned[21] == "pruned at epoch 1: 22nd of 24"
+    assert pruned[22] == "pruned at epoch 1: 23rd of 24"

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import SweepConfig
+from pipeline.config.overrides import read_config
+from pipeline.errors import ConfigError
+from pipeline.steps import workspace
+from pipeline.steps.workspace import open_workspace, running
+
+
+def config(runs: Path, **given: str) -> SweepConfig:
+    words = [f"{name}={value}" for name, value in given.items()]
+    return read_config("sweep", SweepConfig, ["tasks=[sentiment]", f"runs={runs}", *words])
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError, match=rf"runs: '{file}' cannot be written \(Not a directory\)\. Set runs to "):
+        open_workspace(config(file), [], "sha")
+    runs = tmp_path / "runs"
+    monkeypatch.setattr(workspace, "_CONFIG", "no/such.json")  # the folder can be made, what is in it cannot
+    with pytest.raises(ConfigError, match=r"cannot be written \(No such file or directory\)"):
+        open_workspace(config(runs), [], "sha")
+    assert list(runs.iterdir()) == []
+
+
+def test_a_sweep_that_is_running_is_not_resumed_beside_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "_ENDING_S", 0.1)
+    new = config(tmp_path)
+    one = open_workspace(new, [], "sha")
+    resumed = config(tmp_path, resume=one.id)
+    refused = pytest.raises(ConfigError, match=rf"RESUME: '{one.id}' is running: another command is at it\. Wait for")
+    with running(one, new), refused, running(open_workspace(resumed, [], "sha"), resumed):
+        pass
+    with running(open_workspace(resumed, [], "sha"), resumed):
+        pass
