@@ -1,34 +1,20 @@
-"""`python -m jobs.convert`: an adapter of another program becomes a bundle, or a bundle an adapter of another program.
+"""`make convert`: an adapter of another program becomes a bundle, or a bundle an adapter of another program."""
 
-source=<what save_adapter wrote> target=<new folder> checkpoint=bert_base job=sentiment
-source=<bundle, or task> target=<new folder> [to=peft|edge]
-"""
-
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline.config import MethodConfig, TaskConfig
 from pipeline.config.commands import ConvertConfig
-from pipeline.config.overrides import entry
-from pipeline.config.strict import nearest
-from pipeline.errors import BundleError, ConfigError, Fault
-
-if TYPE_CHECKING:
-    from pipeline.core.engine.bundle import Bundle
+from pipeline.errors import ConfigError, Fault
 
 
-@entry("convert", ConvertConfig)
 def main(config: ConvertConfig, console: Console) -> None:
-    for name in ("source", "target"):
-        if not getattr(config, name):
-            raise ConfigError(Fault(where=name, value="", rule="is missing", remedy=f"Give {name}=<folder>"))
     if Path(config.target).exists():
         remedy = "Give another folder, or remove this one"
         raise ConfigError(Fault(where="target", value=config.target, rule="is there already", remedy=remedy))
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils import logging as transformers_logging  # here: bad settings are told before torch is loaded
+
+    from pipeline.steps.convert import CONVERSIONS, kind_of_target
 
     transformers_logging.set_verbosity_error()
     try:
@@ -38,140 +24,3 @@ def main(config: ConvertConfig, console: Console) -> None:
         rule = f"cannot be written ({error.strerror})"
         remedy = "Give a folder in a place that you may write to"
         raise ConfigError(Fault(where="target", value=config.target, rule=rule, remedy=remedy)) from error
-
-
-def kind_of_target(config: ConvertConfig) -> str:
-    """What is written: what the command says, or else the other of what `source` holds."""
-    if config.to != "auto":
-        return config.to
-    source = Path(config.source)
-    for file, kind in {"bundle.json": "adapterhub", "adapter_config.json": "bundle"}.items():
-        if (source / file).is_file():
-            return kind
-    if not source.exists():
-        return "adapterhub"  # of a registered name
-    rule = "holds no bundle.json and no adapter_config.json"
-    remedy = "Give a bundle, or a folder that save_adapter wrote"
-    raise ConfigError(Fault(where="source", value=config.source, rule=rule, remedy=remedy))
-
-
-def bundle_at(config: ConvertConfig) -> "Bundle":
-    """The bundle in the folder `source`; where there is no such folder, that of the champion of this name."""
-    from pipeline.core.engine.bundle import read_bundle
-
-    folder = Path(config.source)
-    if not folder.exists():
-        if config.source.startswith((".", "/", "~")):
-            remedy = "Give a bundle, or a task whose champion is meant"
-            raise ConfigError(Fault(where="source", value=config.source, rule="is no folder", remedy=remedy))
-        from pipeline.tracking.registry import fetch
-        from pipeline.tracking.store import open_store
-
-        folder = fetch(open_store(config.tracking, create=False), config.source)
-    return read_bundle(folder)
-
-
-def to_bundle(config: ConvertConfig) -> Iterator[str]:
-    """AdapterHub's folder -> bundle."""
-    task, domain = task_of(config)
-    from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
-    from pipeline.core.engine.bundle import write_bundle
-    from pipeline.interop.adapterhub import read
-    from pipeline.interop.bundles import bundle_of, shape_of
-
-    checkpoint = open_checkpoint(config.checkpoint)
-    foreign = read(Path(config.source), shape_of(checkpoint), with_head=config.head)
-    base = build_base(checkpoint, load_tensors(checkpoint))
-    record, tensors = bundle_of(foreign, checkpoint, base, task, domain=domain, seed=config.seed)
-    write_bundle(Path(config.target), record, tensors)
-    yield described(foreign.method, foreign.shape.num_layers, record.num_trained)
-    if foreign.head is None:
-        yield "The source has no head: the bundle's is new, with random weights, and wants training."
-    else:
-        yield f"Head: {foreign.head.kind}{': ' if record.labels else ''}{', '.join(record.labels)}"
-    yield f"Bundle for {record.job} on {checkpoint.config.name}: {config.target}"
-
-
-def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
-    """Bundle -> AdapterHub's folder."""
-    from pipeline.core.adapters.checkpoint import open_checkpoint
-    from pipeline.interop.adapterhub import write
-    from pipeline.interop.bundles import foreign_of
-
-    bundle = bundle_at(config)
-    foreign = foreign_of(
-        bundle,
-        open_checkpoint(bundle.record.checkpoint),
-        name=config.name,
-        num_choices=config.num_choices,
-        with_head=config.head,
-    )
-    write(Path(config.target), foreign, safetensors=config.safetensors)
-    num_trained = sum(tensor.numel() for tensor in foreign.adapter.values())
-    yield described(foreign.method, foreign.shape.num_layers, num_trained)
-    yield f"Head: {foreign.head.kind}" if foreign.head else "Without a head."
-    yield f"Adapter {foreign.name!r} for load_adapter: {config.target}"
-
-
-def to_peft(config: ConvertConfig) -> Iterator[str]:
-    """Bundle of LoRA -> peft's folder, without the head."""
-    from pipeline.core.adapters.checkpoint import empty_base, open_checkpoint
-    from pipeline.core.methods import lora
-
-    bundle = bundle_at(config)
-    method = bundle.record.method
-    if method.name != "lora":
-        rule, remedy = f"has the method {method.name}, which peft does not have", "Give a bundle of METHOD=lora"
-        raise BundleError(Fault(where=config.source, value="", rule=rule, remedy=remedy))
-    tensors = {key.removeprefix("adapter."): t for key, t in bundle.tensors().items() if key.startswith("adapter.")}
-    checkpoint = open_checkpoint(bundle.record.checkpoint)
-    lora.save(Path(config.target), empty_base(checkpoint), method, tensors, checkpoint.config.location)
-    yield f"lora, rank {method.width}: {sum(tensor.numel() for tensor in tensors.values())} parameters"
-    yield f"For peft, vLLM and LoRAX, without the head: {config.target}"
-
-
-def to_edge(config: ConvertConfig) -> Iterator[str]:
-    """Bundle -> a folder for torch and transformers alone."""
-    from pipeline.core.adapters.checkpoint import open_checkpoint
-    from pipeline.interop.edge import export
-
-    bundle = bundle_at(config)
-    export(Path(config.target), bundle, open_checkpoint(bundle.record.checkpoint))
-    yield f"{bundle.record.method.name} and head of {bundle.record.job}: {bundle.record.num_trained} parameters"
-    yield f"For torch and transformers: {config.target}"
-
-
-CONVERSIONS: Mapping[str, Callable[[ConvertConfig], Iterator[str]]] = {
-    "bundle": to_bundle,
-    "adapterhub": to_adapterhub,
-    "peft": to_peft,
-    "edge": to_edge,
-}
-"""`ConvertConfig.to` -> what is done, yielding what is to be said about it; the place to add a format."""
-
-
-def described(method: MethodConfig, num_layers: int, num_trained: int) -> str:
-    """Method, width, layers and parameters in a line."""
-    width = f"width {method.width}"
-    if isinstance(method.reduction_factor, Mapping):
-        width = "reduction factors " + ", ".join(f"{k}: {v:g}" for k, v in sorted(method.reduction_factor.items()))
-    layers = f"all {num_layers} layers" if method.layers == "all" else f"layers {method.layers} of {num_layers}"
-    return f"{method.name}, {width}, {method.activation}, {layers}: {num_trained} parameters"
-
-
-def task_of(config: ConvertConfig) -> tuple[TaskConfig, str]:
-    """The task and domain that `job` names.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    name, _, domain = config.job.partition("/")
-    if name not in config.task:
-        remedy = nearest(name, sorted(config.task)) if name else "Name the task that the adapter is for: job=sentiment"
-        raise ConfigError(Fault(where="job", value=config.job, rule="is no task", remedy=remedy))
-    task = config.task[name]
-    return task, domain or task.default_domain
-
-
-if __name__ == "__main__":
-    main()

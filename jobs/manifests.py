@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config.commands import ManifestsConfig
-from pipeline.config.overrides import entry
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.files import new_folder
 from pipeline.kubernetes.manifests import (
@@ -29,7 +28,6 @@ FIRST = ("postgres.yaml", "object-store.yaml", "mlflow.yaml", "runs.yaml")
 """What a job and a cluster need."""
 
 
-@entry("manifests", ManifestsConfig)
 def main(config: ManifestsConfig, console: Console) -> None:
     files = render(config, version("ray"))  # of this environment, which constraints.txt pins as it does the image
     try:
@@ -100,6 +98,3 @@ def _lines(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _lines)
-
-if __name__ == "__main__":
-    main()

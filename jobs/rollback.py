@@ -5,22 +5,16 @@ import os
 from rich.console import Console
 
 from pipeline.config.commands import RollbackConfig
-from pipeline.config.overrides import entry
 from pipeline.errors import ConfigError, Fault
 
 
-@entry("rollback", RollbackConfig)
 def main(config: RollbackConfig, console: Console) -> None:
     reason = os.environ.get("REASON", "").strip()
-    faults = []
-    if not config.name:
-        remedy = "Name a task that has a champion (`make status` lists them): make rollback TASK=sentiment REASON='...'"
-        faults.append(Fault(where="TASK", value="", rule="is missing", remedy=remedy))
     if not reason:
-        faults.append(Fault(where="REASON", value="", rule="is missing", remedy="Say why, for those who come after"))
-    if faults:
-        raise ConfigError(faults)
-    from pipeline.reports.hook import tell_hook
+        raise ConfigError(
+            Fault(where="REASON", value="", rule="is missing", remedy="Say why, for those who come after")
+        )
+    from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
     from pipeline.tracking.promotion import rollback
     from pipeline.tracking.registry import registered_as
     from pipeline.tracking.store import open_store
@@ -35,7 +29,3 @@ def main(config: RollbackConfig, console: Console) -> None:
     failed = tell_hook(config.hook, {**event, "reason": reason})
     if failed:
         console.print(failed, style="yellow", markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,6 @@ below `runs/schedule/<id>/`, and ends as the command does. Exit codes of a pass:
 because the last pass still runs; 130 stopped. In the foreground: 0 ended between passes, 1 the last one had failed.
 """
 
-import dataclasses
 import re
 import signal
 import sys
@@ -13,37 +12,30 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from runpy import run_module
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-import pipeline.config
-import pipeline.config.commands
 from pipeline.clock import crontab as timers
 from pipeline.clock.passes import Folder, Pass, foreground, zone_of
 from pipeline.clock.schedule import Schedule, outcome
-from pipeline.config.commands import ManifestsConfig
+from pipeline.config.commands import ManifestsConfig, commands_from, quoted
 from pipeline.config.cron import Cron, parse
-from pipeline.config.overrides import CONF, quoted, read_config, read_prefixed, run
+from pipeline.config.overrides import CONF, read_command, read_config
 from pipeline.config.schedule import LONGEST_ID, ScheduleConfig
 from pipeline.config.strict import nearest
 from pipeline.errors import BundleError, ConfigError, Fault, Faults
 from pipeline.files import new_folder
 
 _OURS, _CLUSTER = "schedule.", "manifests."
-_NAMES = {"cron": "CRON", "on": "ON", "action": "ACTION", "id": "ID", "command line": "command line"}
 
 
-def main() -> None:
-    sys.exit(run(lambda: schedule(sys.argv[1:])))
-
-
-def schedule(arguments: Sequence[str]) -> None:
+def main(own: ScheduleConfig, words: Sequence[str], console: Console) -> None:
     """Do what is asked for; leave with the exit code of a pass."""
-    own = read_own([argument for argument in arguments if argument.startswith(_OURS)])
-    cluster = [argument.removeprefix(_CLUSTER) for argument in arguments if argument.startswith(_CLUSTER)]
-    given = [argument for argument in arguments if not argument.startswith((_OURS, _CLUSTER))]
+    cluster = [word.removeprefix(_CLUSTER) for word in words if word.startswith(_CLUSTER)]
+    given = [word for word in words if not word.startswith(_CLUSTER)]
     if own.action == "list":
         show(own)
     elif own.action == "remove":
@@ -56,23 +48,6 @@ def schedule(arguments: Sequence[str]) -> None:
             signal.signal(number, lambda number, frame: one.stop())
         missed = (cron, zone_of(own.timezone)) if own.action == "catch_up" else None
         sys.exit(one.run(missed))
-
-
-def read_own(arguments: Sequence[str]) -> ScheduleConfig:
-    """Read the settings of the schedule.
-
-    Raises:
-        ConfigError: With the keys as the user writes them.
-    """
-    return read_prefixed("schedule", ScheduleConfig, arguments, _OURS, _as_written)
-
-
-def _as_written(fault: Fault) -> Fault:
-    name = _NAMES.get(fault.where, f"{_OURS}{fault.where}")
-    remedy = re.sub(r"\b(set) (\w+)(=| to )", rf"\1 {_OURS}\2\3", fault.remedy, flags=re.I)
-    for key, variable in _NAMES.items():
-        remedy = remedy.replace(f"{_OURS}{key}=", f"{variable}=").replace(f"{_OURS}{variable}=", f"{variable}=")
-    return dataclasses.replace(fault, where=name, remedy=remedy)
 
 
 def id_of(own: ScheduleConfig, given: Sequence[str]) -> str:
@@ -130,15 +105,13 @@ def checked(own: ScheduleConfig, given: Sequence[str]) -> Any:
     """Read the command's own config.
 
     Raises:
-        ConfigError: What the command would refuse.
+        ConfigError: What the command would refuse; or it is none that can be scheduled.
     """
-    name = f"{own.command.capitalize()}Config"
-    cls = getattr(pipeline.config.commands, name, None) or getattr(pipeline.config, name, None)
-    if cls is None or not (CONF / f"{own.command}.yaml").is_file():
-        known = sorted(file.stem for file in CONF.glob("*.yaml"))
-        rule, remedy = "is no command of jobs/", nearest(own.command, known)
-        raise ConfigError(Fault(where=f"{_OURS}command", value=own.command, rule=rule, remedy=remedy))
-    return read_config(own.command, cls, list(given))
+    if own.command not in (known := commands_from("schedule")):
+        rule, remedy = "is no command that can be scheduled", nearest(own.command, known)
+        raise ConfigError(Fault(where="COMMAND", value=own.command, rule=rule, remedy=remedy))
+    (config,) = read_command(own.command, given)
+    return config
 
 
 def absolute(config: Any, given: Sequence[str]) -> list[str]:
@@ -172,7 +145,7 @@ def described(own: ScheduleConfig, name: str, cron: Cron, words: Sequence[str], 
     settings = {"id": name, "cron": str(cron), "command": own.command, "files": str(folder.path.parent)}
     settings |= {"timezone": own.timezone} if own.timezone else {}
     keys = [f"{_OURS}{key}={quoted(value)}" for key, value in settings.items()]
-    start = [sys.executable, "-m", "jobs.schedule"]
+    start = [sys.executable, "-m", "jobs", "schedule"]
     rest = [*keys, f"{_OURS}keep={own.keep}", *words]
     return Schedule(
         id=name,
@@ -190,7 +163,7 @@ def described(own: ScheduleConfig, name: str, cron: Cron, words: Sequence[str], 
 def pass_of(own: ScheduleConfig, name: str, words: Sequence[str]) -> Pass:
     """A pass of the schedule in this process."""
     folder = Folder(path=Path(own.files).absolute() / name)
-    return Pass(name, folder, [sys.executable, "-m", f"jobs.{own.command}", *words], own.keep)
+    return Pass(name, folder, [sys.executable, "-m", "jobs", own.command, *words], own.keep)
 
 
 def remove(own: ScheduleConfig, name: str) -> None:
@@ -252,8 +225,7 @@ def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[
     faults = Faults()
     with faults.gathered():
         words = submission(config, own.command, given)
-        theirs = submit.read_own([word for word in words if word.startswith("submit.")])
-        submit.prepare(theirs, [word for word in words if not word.startswith("submit.")])
+        submit.prepare(*read_command("submit", words))
     faults.raise_any()
     files: Mapping[str, Any] = {
         "cronjob.yaml": cron_job(config, own, name, cron, given),
@@ -288,5 +260,6 @@ def _console() -> Console:
     return console
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # a crontab of before the one door calls this file: one release
+    sys.argv.insert(1, "schedule")
+    run_module("jobs", run_name="__main__", alter_sys=True)

@@ -1,25 +1,18 @@
 """`make sweep`: train, search and record an adapter for every task and domain asked for."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from pipeline.config import SweepConfig
-from pipeline.config.overrides import entry
 from pipeline.errors import SweepError
+from pipeline.reports.results import SweepResults
+from pipeline.steps.prepare import Prepared, announce, prepare
+from pipeline.steps.workspace import Workspace, open_workspace, resumed, running
+from pipeline.tracking.store import open_store, require_store
 
-if TYPE_CHECKING:
-    from pipeline.steps.prepare import Prepared
-    from pipeline.steps.workspace import Workspace
 
-
-@entry("sweep", SweepConfig)
 def main(config: SweepConfig, console: Console) -> None:
-    from pipeline.steps.prepare import announce, prepare  # here: a bad config is refused before torch is loaded
-    from pipeline.steps.workspace import open_workspace, resumed, running
-    from pipeline.tracking.store import require_store
-
     config = resumed(config)
     prepared = prepare(config)
     announce(config, prepared, console)
@@ -32,11 +25,10 @@ def main(config: SweepConfig, console: Console) -> None:
         run_sweep(config, prepared, workspace, shown)
 
 
-def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace", console: Console) -> None:
+def run_sweep(config: SweepConfig, prepared: Prepared, workspace: Workspace, console: Console) -> None:
     """Train everything, record it, register the winners and show the leaderboard."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        opening = pool.submit(_open_store, config)  # the first time it makes its tables; Ray's import takes as long
-        from pipeline.reports.results import SweepResults
+        opening = pool.submit(open_store, config.tracking)  # at first it makes its tables; Ray's import takes as long
         from pipeline.steps.conclude import Ending, conclude, show
         from pipeline.steps.train import open_recorder, run_search
 
@@ -51,13 +43,3 @@ def run_sweep(config: SweepConfig, prepared: "Prepared", workspace: "Workspace",
             show(rows, ending, store, console)
         if outcome.missing:
             raise SweepError("; ".join(outcome.missing.values()))
-
-
-def _open_store(config: SweepConfig):  # type: ignore[no-untyped-def]
-    from pipeline.tracking.store import open_store
-
-    return open_store(config.tracking)
-
-
-if __name__ == "__main__":
-    main()

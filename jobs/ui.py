@@ -6,13 +6,10 @@ import sys
 from rich.console import Console
 
 from pipeline.config.commands import UiConfig
-from pipeline.config.overrides import entry
+from pipeline.tracking.store import open_store
 
 
-@entry("ui", UiConfig)
 def main(config: UiConfig, console: Console) -> None:
-    from pipeline.tracking.store import open_store
-
     store = open_store(config.tracking, create=False)
     if not store.is_local:
         console.print(f"The tracking server has its own UI: {store.uri}")
@@ -31,7 +28,3 @@ def main(config: UiConfig, console: Console) -> None:
         str(config.port),
     ]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--workers", "1"])
-
-
-if __name__ == "__main__":
-    main()

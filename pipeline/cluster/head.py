@@ -138,7 +138,7 @@ def entrypoint(command: str, arguments: Sequence[str], *, runs: str | None = Non
         arguments: Its overrides.
         runs: Folder on the head for the sweep's own files; `~` is the home of the user that Ray runs as there.
     """
-    words = shlex.join(["python", "-m", f"jobs.{command}", *arguments])
+    words = shlex.join(["python", "-m", "jobs", command, *arguments])
     if runs is not None:
         home = runs.startswith("~/")
         escaped = (runs[1:] if home else runs).replace("\\", "\\\\").replace('"', '\\"')

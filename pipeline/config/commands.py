@@ -1,77 +1,84 @@
-"""The settings of the small commands; those of a sweep are in `pipeline.config`."""
+"""Every command: its settings, the variables of `make` that it takes, and what it may be called from.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+The settings of the small commands stand here; those of a sweep are in `pipeline.config`.
+"""
 
-from pipeline.config import CheckpointConfig, HookConfig, SweepConfig, TaskConfig, TrackingConfig
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.config import (
+    CheckpointConfig,
+    CompareConfig,
+    HookConfig,
+    RetrainConfig,
+    SweepConfig,
+    TaskConfig,
+    TrackingConfig,
+)
 from pipeline.config.kubernetes import KubernetesConfig
-from pipeline.config.schedule import ScheduleConfig as ScheduleConfig  # not above: its parser is another package
-from pipeline.errors import Fault
+from pipeline.config.schedule import ScheduleConfig
+from pipeline.config.strict import nearest
+from pipeline.errors import ConfigError, Fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictConfig:
     """`make predict`: the champion of a task answers."""
 
-    tracking: TrackingConfig
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     name: str = ""
     """Task, or task/domain, whose champion answers."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from _named(self.name, "make predict TASK=sentiment TEXT='...'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusConfig:
     """`make status`: what is registered."""
 
-    tracking: TrackingConfig
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RollbackConfig:
     """`make rollback`: the champion before the present one is champion again."""
 
-    tracking: TrackingConfig
-    hook: HookConfig
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    hook: HookConfig = field(default_factory=HookConfig)
     name: str = ""
     """Task, or task/domain, whose champion is withdrawn."""
     quarantine: bool = True
     """Leave the rows that were new to it out of later passes."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from _named(self.name, "make rollback TASK=sentiment REASON='...'")
+
+
+def _named(name: str, example: str) -> Iterator[Fault]:
+    if not name:
+        remedy = f"Name a task that has a champion (`make status` lists them): {example}"
+        yield Fault(where="TASK", value="", rule="is missing", remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UiConfig:
     """`make ui`: the MLflow UI."""
 
-    tracking: TrackingConfig
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     port: int = 5000
     """On this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BenchConfig(SweepConfig):
-    """`make bench`: training speed on the first of `tasks`, beside other libraries."""
-
-    rounds: int = 3
-    """Measurements of each; they take turns."""
-    seconds: float = 20.0
-    """Least length of one measurement, warm-up aside; ours ends with an epoch."""
-    base_sized: bool | None = None
-    """Measure a BERT of the base size with random weights too. None: where there is a GPU."""
-
-    def faults(self, where: str) -> Iterator[Fault]:
-        for name in ("rounds", "seconds"):
-            if getattr(self, name) <= 0:
-                remedy = f"Set {name} to a number above 0"
-                yield Fault(where=name, value=str(getattr(self, name)), rule="must be above 0", remedy=remedy)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertConfig:
-    """`python -m jobs.convert`: adapters of other programs to bundles, and back."""
+    """`make convert`: adapters of other programs to bundles, and back."""
 
     checkpoint: CheckpointConfig
     """To a bundle: what the adapter was trained on. A bundle knows its own."""
-    tracking: TrackingConfig
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where `source` is looked up if it is a registered name."""
     task: Mapping[str, TaskConfig]
     """Every known task; filled as in a sweep."""
@@ -96,6 +103,9 @@ class ConvertConfig:
     """To a bundle: of a new head."""
 
     def faults(self, where: str) -> Iterator[Fault]:
+        for name in ("source", "target"):
+            if not getattr(self, name):
+                yield Fault(where=name, value="", rule="is missing", remedy=f"Give {name.upper()}=<folder>")
         if self.num_choices is not None and self.num_choices < 2:
             rule, remedy = "must be 2 or more", "Set num_choices to the options that every question has"
             yield Fault(where="num_choices", value=str(self.num_choices), rule=rule, remedy=remedy)
@@ -135,3 +145,222 @@ class ManifestsConfig(KubernetesConfig):
 
     target: str = "manifests"
     """Folder that is written; must not be there yet."""
+
+
+Place = Literal["submit", "schedule", "kubernetes"]
+Form = Literal["text", "plain", "list", "flag", "free"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variable:
+    """A variable of `make`, which stands for a config key."""
+
+    key: str
+    """The key that it sets; of a command that wraps another one without its prefix."""
+    form: Form
+    """How its value is written: as text, as a plain value, as a list, or as `true`. `free`: text that travels by the
+    environment and sets no key."""
+    says: str
+
+
+def _variable(key: str, form: Form, says: str) -> Variable:
+    return Variable(key=key, form=form, says=says)
+
+
+VARIABLES: Mapping[str, Variable] = {
+    "TASKS": _variable("tasks", "list", "sentiment,ner,medqa  sentiment/movies  'sentiment/*'"),
+    "TASK": _variable("name", "text", "one task, or task/domain"),
+    "TEXT": _variable("", "free", "a text that is answered"),
+    "ITEM": _variable("", "free", "an item that is answered, as JSON"),
+    "FILE": _variable("", "free", "a file of texts and items, one a line; or standard input"),
+    "REASON": _variable("", "free", "why, for those who come after"),
+    "DATA": _variable(
+        "data.source",
+        "text",
+        "a folder <dir>/<task>[/<domain>]/{train,validation,test}.{jsonl,csv,parquet,conll}; or hub",
+    ),
+    "CONF": _variable("conf", "text", "a folder with task files of your own"),
+    "CHECKPOINT": _variable("checkpoint", "text", "a name in conf/checkpoint, a folder, or a hub id"),
+    "METHOD": _variable("method", "plain", "houlsby, pfeiffer, parallel; lora, prompt, full, probe"),
+    "METHODS": _variable("methods", "list", "those that are compared"),
+    "TRIALS": _variable("search.trials", "plain", "candidates a task"),
+    "EPOCHS": _variable("engine.epochs", "plain", "passes over the training rows, at most, of a candidate"),
+    "SEED": _variable("seed", "plain", "of the search, the weights and the order of the rows"),
+    "CLUSTER": _variable(
+        "cluster", "plain", "local (default), a Ray of its own; existing, one that is there; here, no Ray"
+    ),
+    "RESUME": _variable("resume", "text", "id of an interrupted sweep"),
+    "DRYRUN": _variable("dryrun", "flag", "1: show the matrix and an estimate, train nothing"),
+    "SOURCE": _variable("source", "text", "a bundle, an adapter of another program, or a task whose champion is meant"),
+    "TARGET": _variable("target", "text", "the folder that is written"),
+    "TO": _variable("to", "plain", "auto, bundle, adapterhub, peft, edge"),
+    "PORT": _variable("port", "plain", "of the UI, on this machine"),
+    "COMMAND": _variable("command", "plain", "what is submitted or scheduled; what `make help` explains"),
+    "ADDRESS": _variable("address", "text", "of a Ray cluster's dashboard: http://head:8265"),
+    "CRON": _variable("cron", "text", "the times of a schedule: '0 3 * * 0'"),
+    "ON": _variable("on", "text", "cron, systemd, kubernetes, foreground"),
+    "ACTION": _variable("action", "text", "of a schedule: install, list, remove"),
+    "ID": _variable("id", "text", "the name of a schedule"),
+}
+"""Every variable of `make`, but ARGS, which takes any `key=value`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """A command of `jobs/`."""
+
+    config: type[Any]
+    """Its settings."""
+    says: str
+    variables: Sequence[str]
+    """Those of `VARIABLES` that it takes; `TASK:job` sets another key than usual."""
+    wraps: bool = False
+    """Whether it takes another command's settings too, and tells its own by a prefix: its name and a dot."""
+    called_from: Sequence[Place] = ()
+    """What may run it."""
+    unused: Mapping[str, str] = field(default_factory=dict)
+    """Key, or beginning of keys, that its config has and it does not use -> what to do instead."""
+
+    def keys(self) -> dict[str, str]:
+        """Variable -> key that it sets here."""
+        named = (word.partition(":") for word in self.variables)
+        return {name: key or VARIABLES[name].key for name, _, key in named}
+
+
+_MATRIX = ("TASKS", "DATA", "CONF", "CHECKPOINT", "EPOCHS", "SEED", "CLUSTER", "DRYRUN")
+_ANYWHERE: Sequence[Place] = ("submit", "schedule", "kubernetes")
+
+COMMANDS: Mapping[str, Command] = {
+    "sweep": Command(
+        config=SweepConfig,
+        says="Train, search and record an adapter for each of TASKS",
+        variables=(*_MATRIX, "METHOD", "TRIALS", "RESUME"),
+        called_from=_ANYWHERE,
+    ),
+    "compare": Command(
+        config=CompareConfig,
+        says="Seven METHODS side by side on each of TASKS: scores, parameters, time, memory",
+        variables=(*_MATRIX, "METHODS", "TRIALS", "RESUME"),
+        called_from=_ANYWHERE,
+        unused={"gate": "A comparison moves no champion"},
+    ),
+    "retrain": Command(
+        config=RetrainConfig,
+        says="Train the champions of TASKS on what is new in DATA; promote what is not worse",
+        variables=_MATRIX,
+        called_from=_ANYWHERE,
+        unused={
+            "method": "A challenger has its champion's method; train another one with `make sweep`",
+            "search.space": "A challenger is searched around its champion: set challenger.trials and challenger.spread",
+            "search.trials": "Set challenger.trials",
+            "engine.learning_rate": "It follows from the champion's: set challenger.rate",
+        },
+    ),
+    "predict": Command(
+        config=PredictConfig,
+        says="The champion of TASK answers TEXT, ITEM, FILE or standard input",
+        variables=("TASK", "TEXT", "ITEM", "FILE", "CONF"),
+    ),
+    "status": Command(
+        config=StatusConfig,
+        says="Champions and challengers: scores, checkpoint, data, age",
+        variables=("CONF",),
+        called_from=("submit", "schedule"),
+    ),
+    "rollback": Command(
+        config=RollbackConfig,
+        says="Make the champion before TASK's present one champion again, for a REASON",
+        variables=("TASK", "REASON", "CONF"),
+    ),
+    "ui": Command(config=UiConfig, says="The MLflow UI on the recorded runs", variables=("PORT", "CONF")),
+    "convert": Command(
+        config=ConvertConfig,
+        says="An adapter of another program becomes a bundle, or SOURCE an adapter of another program",
+        variables=("SOURCE", "TARGET", "TO", "TASK:job", "CHECKPOINT", "CONF"),
+    ),
+    "submit": Command(
+        config=SubmitConfig,
+        says="COMMAND with its variables on the Ray cluster at ADDRESS",
+        variables=("COMMAND", "ADDRESS"),
+        wraps=True,
+    ),
+    "schedule": Command(
+        config=ScheduleConfig,
+        says="Retrain TASKS at the times of CRON: by cron, or ON something else; ACTION=list, ACTION=remove ID=...",
+        variables=("CRON", "ON", "ACTION", "ID", "COMMAND"),
+        wraps=True,
+    ),
+    "manifests": Command(
+        config=ManifestsConfig,
+        says="Files for Kubernetes: MLflow and a Ray cluster of GPUs, as ARGS say",
+        variables=("TARGET",),
+        called_from=("schedule",),
+    ),
+}
+"""Name -> command: the one list of them. Each is the file of its name in `jobs/`, and a target of the Makefile."""
+
+
+def commands_from(place: Place) -> list[str]:
+    """The commands that may be run from somewhere."""
+    return [name for name, command in COMMANDS.items() if place in command.called_from]
+
+
+def overrides_of(name: str, words: Sequence[str]) -> list[str]:
+    """Write the variables among the words of a command line as overrides; all other words stay as they are.
+
+    Args:
+        name: The command.
+        words: `TASKS=ner`; `TASKS?=ner`, which an environment says, and which counts where the command takes it and
+            nothing else was said; `key=value`.
+
+    Raises:
+        ConfigError: There is no such variable, or the command does not take it.
+    """
+    command = COMMANDS[name]
+    keys = {variable: f"{name}.{key}" if command.wraps else key for variable, key in command.keys().items()}
+    if command.wraps:
+        inner = COMMANDS.get(_wrapped(name, command, words))
+        keys = (inner.keys() if inner else {}) | keys
+    written, faults, said = [], [], {match[1] for word in words if (match := re.match(r"([A-Z]+)=", word))}
+    for word in words:
+        match = re.match(r"([A-Z]+)(\??)=(.*)", word, re.S)
+        if match is None:
+            written.append(word)
+            continue
+        variable, weak, value = match.groups()
+        if variable in keys and not (weak and variable in said):
+            written += _override(VARIABLES[variable].form, keys[variable], value)
+        elif not weak:
+            known = list(VARIABLES)
+            rule = f"is not used by `{name}`" if variable in VARIABLES else "is no variable"
+            remedy = f"It takes {', '.join(keys)}" if variable in VARIABLES else nearest(variable, known)
+            faults.append(Fault(where=variable, value=value, rule=rule, remedy=f"{remedy}; and ARGS='key=value'"))
+    if faults:
+        raise ConfigError(faults)
+    return written
+
+
+def environment_of(words: Sequence[str]) -> dict[str, str]:
+    """The free text among the words of a command line, which commands read from the environment."""
+    given = (word.partition("=") for word in words)
+    return {name: value for name, _, value in given if name in VARIABLES and VARIABLES[name].form == "free" and value}
+
+
+def _wrapped(name: str, command: Command, words: Sequence[str]) -> str:
+    """The command that another one is told to run."""
+    found = [word.partition("=")[2] for word in words if word.startswith(("COMMAND=", f"{name}.command="))]
+    default = command.config.__dataclass_fields__["command"].default
+    return str([default, *found][-1]).strip("\"'")
+
+
+def _override(form: Form, key: str, value: str) -> list[str]:
+    if form == "flag":
+        return [] if value in ("", "0", "no", "false") else [f"{key}=true"]
+    if form == "free" or not value:
+        return []
+    return [f"{key}={quoted(value) if form == 'text' else f'[{value}]' if form == 'list' else value}"]
+
+
+def quoted(text: str) -> str:
+    """Write text as the value of an override."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -141,7 +141,7 @@ class KubernetesConfig:
     """Kubernetes namespace of everything."""
     image: str = "adapter-pipeline:0.1.0"
     """Of every Ray node, built from conf/cluster/Dockerfile; with the name of your registry in front."""
-    command: list[str]
+    command: list[str] = field(default_factory=lambda: ["sweep", "TASKS=sentiment,ner,medqa"])
     """What the RayJob runs: `sweep` or `compare` and its variables, as after `make`."""
     backoff_limit: int = 0
     """How often KubeRay starts a failed job again. It begins a new sweep; RESUME=<id> goes on with the old one."""

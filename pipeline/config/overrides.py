@@ -1,16 +1,8 @@
-"""From command line to typed config, and from errors to exit codes: the only file that knows Hydra.
-
-Exit codes: 0 done, 1 failed while running, 2 something that the user can mend, 130 interrupted.
-"""
+"""From a command line to a typed config: the only file that knows Hydra."""
 
 import dataclasses
-import os
 import re
-import sys
-import textwrap
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,60 +12,24 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 from yaml import YAMLError
 
-from pipeline.config import Range
+from pipeline.config.commands import COMMANDS, overrides_of, quoted
+from pipeline.config.settings import RANGES, Setting, flat, idle, searched, settings, unused
 from pipeline.config.strict import build, nearest
-from pipeline.errors import ConfigError, Fault, PipelineError, UserError
+from pipeline.errors import ConfigError, Fault
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-RANGES = {field.name for field in dataclasses.fields(Range)}
+_CHOSEN = ("checkpoint", "method", "cluster")
+"""The groups of which `conf/sweep.yaml` chooses a file; of any other one may be added."""
 T = TypeVar("T")
 
 
-def entry(name: str, cls: type[T]) -> Callable[[Callable[[T, Console], None]], Callable[[], None]]:
-    """Make a command of `main(config, console)`: `conf/<name>.yaml` plus the command line, typed as `cls`."""
-
-    def decorate(main: Callable[[T, Console], None]) -> Callable[[], None]:
-        def command() -> None:
-            sys.exit(run(lambda: main(read_config(name, cls, sys.argv[1:]), _console())))
-
-        return command
-
-    return decorate
-
-
-def run(main: Callable[[], None]) -> int:
-    """Run a command and turn what it raises into a message and an exit code."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        main()
-    except UserError as error:
-        many = len(error.faults) > 1
-        errors.print(f"{len(error.faults)} things to mend:" if many else "Not started:", style="bold red")
-        errors.print(textwrap.indent(str(error), "  "), markup=False)
-        return error.exit_code
-    except PipelineError as error:
-        errors.print(f"Failed: {error}", markup=False, style="bold red")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `make status | head`
-        return 0
-    except Exception:
-        traceback.print_exc()
-        errors.print("This is a defect of the pipeline, not of your input. Please report it.", style="bold red")
-        return 1
-    return 0
-
-
 def read_config(name: str, cls: type[T], arguments: list[str]) -> T:
-    """Compose `conf/<name>.yaml` with the command line and check all of it.
+    """Compose `conf/<name>.yaml`, if there is one, with the command line and check all of it.
 
     Args:
-        name: File below `conf/`, without `.yaml`.
+        name: A command.
         cls: Config dataclass.
         arguments: Hydra overrides: `group=option`, `dotted.key=value`, and `conf=<dir>` for files of the user's own.
 
@@ -91,25 +47,43 @@ def read_config(name: str, cls: type[T], arguments: list[str]) -> T:
     return config
 
 
-def read_prefixed(
-    name: str, cls: type[T], arguments: Sequence[str], prefix: str, as_written: Callable[[Fault], Fault]
-) -> T:
-    """Read the settings of a command that takes those of another one too, and tells its own by a prefix.
+def read_command(name: str, words: Sequence[str]) -> tuple[Any, ...]:
+    """Read what a command is given: variables of `make`, and overrides.
 
     Args:
-        name: As in `read_config`, like the class.
-        cls: See above.
-        arguments: Its own overrides, with the prefix.
-        prefix: `submit.`, for instance.
-        as_written: Names the key of a fault as the user writes it.
+        name: A command of `pipeline.config.commands.COMMANDS`.
+        words: `TASKS=ner`, `engine.epochs=3`.
+
+    Returns:
+        Its config; and of a command that wraps another one the overrides that are that one's, not judged yet.
 
     Raises:
-        ConfigError: With the keys as the user writes them.
+        ConfigError: Everything that is wrong with the command's own variables, keys and values, at once.
     """
+    command, overrides = COMMANDS[name], overrides_of(name, words)
+    if not command.wraps:
+        return (read_config(name, command.config, overrides),)
+    prefix = f"{name}."
+    own = [word.removeprefix(prefix) for word in overrides if word.startswith(prefix)]
     try:
-        return read_config(name, cls, [argument.removeprefix(prefix) for argument in arguments])
+        config = read_config(name, command.config, own)
     except ConfigError as error:
-        raise ConfigError([as_written(fault) for fault in error.faults]) from error
+        raise ConfigError([_with_prefix(fault, name) for fault in error.faults]) from error
+    return config, [word for word in overrides if not word.startswith(prefix)]
+
+
+def _with_prefix(fault: Fault, name: str) -> Fault:
+    """Name a key of a command that wraps another one as the user writes it: `CRON`, `schedule.keep`."""
+    shown = {key: variable for variable, key in COMMANDS[name].keys().items()}
+    keys = [field.name for field in dataclasses.fields(COMMANDS[name].config)]
+    named = re.compile(rf"\b(set|mean|out) ({'|'.join(keys)})(?=[= ]|$)", re.I)
+    typed: dict[str, dict[str, str]] = {"mean": {}}  # what was nearly typed, as it is typed
+    remedy = named.sub(
+        lambda found: f"{found[1]} {typed.get(found[1], shown).get(found[2], f'{name}.{found[2]}')}", fault.remedy
+    )
+    own = fault.where.islower() and " " not in fault.where  # else it is a variable, or the command line
+    where = shown.get(fault.where, f"{name}.{fault.where}" if own else fault.where)
+    return dataclasses.replace(fault, where=where, remedy=remedy)
 
 
 def _as_typed(fault: Fault) -> Fault:
@@ -122,7 +96,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     """Compose as `read_config` does, but return plain containers.
 
     Args:
-        name: File below `conf/`, without `.yaml`.
+        name: A command; its file below `conf/` has what differs from the dataclasses' defaults.
         arguments: Hydra overrides.
         faults: Takes in what is wrong but leaves the rest to be judged, such as an unknown option of a group.
 
@@ -131,18 +105,21 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     """
     overrides = _parse(arguments)
     own = _own_folder(overrides)
+    command, said = COMMANDS[name], _said(overrides, own)
     lines = [f"hydra.searchpath=[{quoted(f'file://{own}')}]"] if own else []
-    lines += [line for override in overrides if (line := _line(override, own, faults))]
-    tasks = _task_files(own, faults) if name in ("sweep", "bench", "compare", "convert", "retrain") else None
+    fields = {field.name for field in dataclasses.fields(command.config)}
+    lines += [line for override in overrides if (line := _line(override, own, fields, faults))]
+    tasks = _task_files(own, faults) if "task" in fields else None
+    faults += unused(said, command.unused, name)
     try:
-        values = _composed(name, lines, tasks)
+        values = _composed(name, lines, tasks, said, faults)
         if name == "compare":
             if any(override.key_or_group == "method" for override in overrides):
                 rule, remedy = "has no effect in a comparison", "Name the methods with METHODS=houlsby,full"
                 faults.append(Fault(where="METHOD", value=str(values["method"].get("name")), rule=rule, remedy=remedy))
             values["contenders"] = {}
             for method in _methods(values.get("methods"), own, faults):
-                variant = _composed(name, [*lines, f"method={method}"], tasks)
+                variant = _composed(name, [*lines, f"method={method}"], tasks, said, [])
                 values["contenders"][method] = {
                     "method": variant["method"],
                     "space": variant["search"]["space"],
@@ -152,16 +129,46 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     return values
 
 
-def _composed(name: str, lines: list[str], tasks: dict[str, Any] | None) -> dict[str, Any]:
+def settings_of(name: str) -> list[Setting]:
+    """List the settings of a command, with the values that they have where nothing is set."""
+    command = COMMANDS[name]
+    prefix = f"{name}." if command.wraps else ""
+    return list(settings(command.config, compose_values(name, [], []), prefix))
+
+
+def _said(overrides: list[Override], own: Path | None) -> dict[str, Any]:
+    """Dotted key -> value, of what the user sets: on the command line, and in files of the user's that it chooses.
+
+    The file of a method, or of a search, is a whole of values and what is searched around them.
+    """
+    said: dict[str, Any] = {}
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        file = (own or CONF) / key / f"{value}.yaml"
+        if isinstance(value, dict):
+            said |= flat(value, f"{key}.")
+        elif own and key not in ("method", "search") and file.is_file():
+            said |= flat(OmegaConf.to_container(OmegaConf.load(file)), f"{key}.")
+        else:
+            said[key] = value
+    return said
+
+
+def _composed(
+    name: str, lines: list[str], tasks: dict[str, Any] | None, said: dict[str, Any], faults: list[Fault]
+) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed: Any = compose(name, lines)
+        composed: Any = compose(name if (CONF / f"{name}.yaml").is_file() else None, lines)
     if tasks is not None:
         composed = OmegaConf.merge({"task": tasks}, OmegaConf.to_container(composed))
     values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
-    if isinstance(values.get("search"), dict):
+    if "method" in values and isinstance(search := values.setdefault("search", {}), dict):
         method = values["method"] if isinstance(values.get("method"), dict) else {}
-        values["search"]["space"] = _space(method.pop("space", None) or {}, values["search"].get("space") or {}, method)
+        default, given = method.pop("space", None) or {}, search.get("space") or {}
+        if isinstance(default, dict) and isinstance(given, dict):  # else it is refused later
+            search["space"], search["fixed"], twice = searched(flat(default), flat(given), method, said)
+            faults += [*twice, *(idle(said, search) if name != "retrain" else [])]
     return {str(key): value for key, value in values.items()}
 
 
@@ -178,43 +185,6 @@ def _methods(named: Any, own: Path | None, faults: list[Fault]) -> list[str]:
 def _options(group: str, own: Path | None) -> list[str]:
     """The files of a group: ours and the user's."""
     return sorted({file.stem for root in (CONF, own) if root for file in (root / group).glob("*.yaml")})
-
-
-def _space(default: Any, given: Any, method: dict[str, Any]) -> Any:
-    """The search space: that of the method's file, changed by what `search.space` says."""
-    default, given = _flat_space(default), _flat_space(given)
-    if not isinstance(default, dict) or not isinstance(given, dict):
-        return given  # refused later
-    if method.get("reduction_factor") is not None:
-        default.pop("method.width", None)  # which would have no effect
-    # `search.space.method.width=null` takes a key out.
-    return {key: value for key, value in (default | given).items() if value is not None}
-
-
-@contextmanager
-def quiet(log_file: Path) -> Iterator[Console]:
-    """Send everything that libraries print, from Python or C, to `log_file`; yield a console that still shows."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    with log_file.open("ab") as log, os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as shown:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield _console(shown)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, descriptor in enumerate(kept, start=1):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-
-
-def _console(file: Any = None) -> Console:
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console.width = 140  # a log file or a pipe: nobody's window is narrow
-    return console
 
 
 def _parse(arguments: list[str]) -> list[Override]:
@@ -244,27 +214,26 @@ def _own_folder(overrides: list[Override]) -> Path | None:
     return None
 
 
-def _line(override: Override, own: Path | None, faults: list[Fault]) -> str | None:
+def _line(override: Override, own: Path | None, fields: set[str], faults: list[Fault]) -> str | None:
     """Turn an override into one that Hydra accepts as it is; unknown keys are judged later, all at once."""
     key, raw = override.key_or_group, override.get_value_element_as_str()
     if key.startswith("search.space.") and (line := _range_line(key, raw, override.value())):
         return line
-    if not (CONF / key).is_dir():
+    value, options = str(override.value()), _options(key, own) if key in fields else []
+    if key == "data" and value not in options and not isinstance(override.value(), dict):
+        return f"++data.source={raw}"
+    if not options:
         return text if (text := override.input_line or "").startswith(("+", "~")) else f"++{text}"
-    value = str(override.value())
     if key == "task":
         remedy = "Choose with tasks=[sentiment,ner], or change one with task.<name>.<key>=<value>"
         faults.append(Fault(where=key, value=value, rule="holds every known task", remedy=remedy))
         return None
-    options = _options(key, own)
     if value in options:
-        return f"{key}={raw}"
+        return f"{'' if key in _CHOSEN else '+'}{key}={raw}"
     if key == "checkpoint" and Path(value).expanduser().is_dir():
         return _replaced("checkpoint", Path(value).name, "path", str(Path(value).expanduser().resolve()))
     if key == "checkpoint" and value.count("/") == 1 and not value.startswith((".", "/", "~")):
         return _replaced("checkpoint", value.rpartition("/")[2], "hub", value)
-    if key == "data":
-        return f"++data.source={raw}"
     rule, remedy = f"is no {key} in conf/{key}", nearest(value, options)
     if key == "checkpoint":
         rule = "is no folder" if "/" in value else f"{rule} and no folder"
@@ -290,11 +259,6 @@ def _replaced(group: str, name: str, source: str, location: str) -> str:
     return f"++{group}={{{inner}}}"
 
 
-def quoted(text: str) -> str:
-    """Write text as the value of an override."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
     """Read every task file: ours, then the user's, which may replace ours."""
     folders = [CONF / "task"] + ([own, own / "task"] if own else [])
@@ -311,18 +275,6 @@ def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
             continue
         tasks[file.stem] = {"name": file.stem, **values}
     return tasks
-
-
-def _flat_space(space: Any, prefix: str = "") -> Any:
-    """Write nested keys of the search space with dots: {engine: {learning_rate: ...}} -> engine.learning_rate."""
-    if not isinstance(space, dict):
-        return space
-    flat: dict[str, Any] = {}
-    for key, value in space.items():
-        name = f"{prefix}{key}"
-        is_range = not isinstance(value, dict) or RANGES & set(value)
-        flat.update({name: value} if is_range else _flat_space(value, f"{name}."))
-    return flat
 
 
 def _unreadable(where: str, error: Exception) -> Fault:

@@ -1,7 +1,7 @@
 """A pass of continual learning: what a champion is trained on again, and how a challenger is made."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.drift import DriftConfig
@@ -61,9 +61,9 @@ class HookConfig:
 class RetrainConfig(SweepConfig):
     """`make retrain`: one pass over the tasks, each with a champion."""
 
-    challenger: ChallengerConfig
-    drift: DriftConfig
-    hook: HookConfig
+    challenger: ChallengerConfig = field(default_factory=ChallengerConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    hook: HookConfig = field(default_factory=HookConfig)
 
     def faults(self, where: str) -> Iterator[Fault]:
         if self.resume is not None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pipeline.config.cron import cron_faults
 from pipeline.config.faults import between, fault
 from pipeline.errors import Fault
 
@@ -45,6 +44,8 @@ class ScheduleConfig:
 
     def faults(self, where: str) -> Iterator[Fault]:
         if self.action not in ("list", "remove"):
+            from pipeline.config.cron import cron_faults  # here: `make help` reads this before anything is installed
+
             yield from cron_faults("cron", self.cron)
         if self.id and not re.fullmatch(rf"[a-z]([-a-z0-9]{{0,{LONGEST_ID - 2}}}[a-z0-9])?", self.id):
             rule = f"must be lower-case letters, digits and dashes, {LONGEST_ID} at most, a letter first"

@@ -62,6 +62,8 @@ class SearchConfig:
     """Stop searching after this many seconds; the best so far win. A resumed sweep has them anew. None: no limit."""
     space: Mapping[str, Range] = field(default_factory=dict)
     """Config key (`engine.learning_rate`, `method.width`, ...) -> range; the method's own file gives the default."""
+    fixed: list[str] = field(default_factory=list)
+    """Keys of the method's own space that were set to one value, which is what is trained. Filled by the reader."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("trials", "first_rung", "grid_points", "cohort"):

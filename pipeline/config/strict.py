@@ -86,7 +86,7 @@ def _dataclass(cls: Any, values: Any, where: str, faults: list[Fault]) -> Any:
                 built.pop(name)  # the default stands in, so that the rules of the other keys are checked too
             faults.extend(own)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            rule = f"is missing: {_describe(hints[name])} is required"
+            rule = f"is missing: {describe(hints[name])} is required"
             faults.append(Fault(where=_join(where, name), value="", rule=rule, remedy=f"Set {_join(where, name)}"))
     required = {f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING}
     if required - set(built):
@@ -120,13 +120,13 @@ def _value(hint: Any, value: Any, where: str, faults: list[Fault]) -> Any:
         if len([arm for arm in args if arm is not type(None)]) == 1:
             faults.extend(attempts[0])
         else:
-            faults.append(_wrong(where, value, _describe(hint)))
+            faults.append(_wrong(where, value, describe(hint)))
         return value
     if dataclasses.is_dataclass(hint):
         return _dataclass(hint, value, where, faults)
     if origin is list:
         if not isinstance(value, list | tuple):
-            faults.append(_wrong(where, value, _describe(hint)))
+            faults.append(_wrong(where, value, describe(hint)))
             return value
         return [_value(args[0], item, f"{where}[{i}]", faults) for i, item in enumerate(value)]
     if origin is not None and issubclass(origin, Mapping):
@@ -149,7 +149,7 @@ def _scalar(hint: Any, value: Any, where: str, faults: list[Fault]) -> Any:
         return value
     if hint in (str, bool, type(None)) and isinstance(value, hint):
         return value
-    faults.append(_wrong(where, value, _describe(hint)))
+    faults.append(_wrong(where, value, describe(hint)))
     return value
 
 
@@ -161,7 +161,8 @@ def _wrong(where: str, value: object, wanted: str) -> Fault:
     return Fault(where=where, value=str(value), rule=f"must be {wanted}", remedy=f"Give {where} {wanted}")
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """Say in words what a value of a type is."""
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
     if hint in names:
         return names[hint]
@@ -169,7 +170,7 @@ def _describe(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(str(a) for a in args)
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe(arm) for arm in args)
+        return " or ".join(describe(arm) for arm in args)
     if origin is list:
-        return f"a list of {_describe(args[0])}"
+        return f"a list of {describe(args[0])}"
     return "a mapping of keys"

@@ -1,14 +1,14 @@
 """A whole sweep, and where it runs and is recorded."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.faults import above, between, fault
 from pipeline.config.gate import GateConfig
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
-from pipeline.config.training import CheckpointConfig, EngineConfig, MethodConfig
+from pipeline.config.training import SETTINGS, CheckpointConfig, EngineConfig, MethodConfig
 from pipeline.errors import Fault
 
 
@@ -98,18 +98,18 @@ class Contender:
 class SweepConfig:
     """`make sweep`: a matrix of jobs, each searched for its best adapter."""
 
-    tasks: list[str]
+    tasks: list[str] = field(default_factory=list)
     """`sentiment`, `sentiment/movies`, `sentiment/*` ..."""
     task: Mapping[str, TaskConfig]
     """Every known task; filled from `conf/task/` and the user's CONF folder."""
-    data: DataConfig
     checkpoint: CheckpointConfig
     method: MethodConfig
-    engine: EngineConfig
-    search: SearchConfig
-    cluster: ClusterConfig
-    tracking: TrackingConfig
-    gate: GateConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     """What a winner has to show before it takes a champion's place."""
     seed: int = 0
     """Seeds the search, the heads and adapters, and the order of the batches."""
@@ -125,7 +125,7 @@ class SweepConfig:
 class CompareConfig(SweepConfig):
     """`make compare`: the same jobs for several methods; `search.space` adds to what each of them searches."""
 
-    methods: list[str]
+    methods: list[str] = field(default_factory=lambda: list(SETTINGS))
     """Files of `conf/method`, or of the folder `method` in the user's CONF."""
     contenders: Mapping[str, Contender]
     """Method -> its settings; filled from `conf/method`."""

@@ -43,7 +43,7 @@ def cron_job(
     container = {
         "name": "submit",
         "image": config.image,
-        "command": ["python", "-m", "jobs.submit"],
+        "command": ["python", "-m", "jobs", "submit"],
         # $(NAME) would be taken for a variable of the pod.
         "args": [word.replace("$(", "$$(") for word in submission(config, schedule.command, arguments)],
         "env": [
@@ -67,7 +67,7 @@ def cron_job(
 
 
 def submission(config: KubernetesConfig, command: str, arguments: Sequence[str]) -> list[str]:
-    """What `jobs.submit` is told; the user's own words last, so that they win."""
+    """What `submit` is told; the user's own words last, so that they win."""
     own = {
         "command": command,
         "address": f"http://{config.name}-head-svc:{DASHBOARD}",  # the service that KubeRay makes of a cluster
@@ -86,7 +86,7 @@ def ray_cron_job(
     ray_version: str,
 ) -> Manifest:
     """Make the RayCronJob, by which each pass has a cluster of its own; arguments as of `cron_job`."""
-    words = ["python", "-m", f"jobs.{schedule.command}", "cluster=existing", *overrides(config), *arguments]
+    words = ["python", "-m", "jobs", schedule.command, "cluster=existing", *overrides(config), *arguments]
     line = f"cd {APP} && exec {shlex.join(words)}"
     spec = {"schedule": str(cron), "jobTemplate": job_spec(config, ray_version, line)}
     return kubernetes_object(config, "ray.io/v1", "RayCronJob", f"{config.name}-{name}", spec | _zone(schedule))

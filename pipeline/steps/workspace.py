@@ -16,11 +16,12 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
-from pipeline.config.overrides import quiet, read_config
+from pipeline.config.overrides import read_config
 from pipeline.config.strict import build, nearest
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
 from pipeline.files import new_folder
+from pipeline.reports.console import quiet
 from pipeline.tracking.fields import flatten
 
 C = TypeVar("C", bound=SweepConfig)

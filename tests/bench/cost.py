@@ -29,7 +29,7 @@ def timed(place: Workplace, name: str, job: str, *words: str) -> float:
     """Run a command on the data of a place; return its seconds."""
     start = time.perf_counter()
     given = [f"tasks=[{job}]", f"data.source={place.data}", *SETTINGS, *words]
-    done = place.run(f"jobs.{name}", *given, environment={"RAY_worker_niceness": "0"})
+    done = place.run(name, *given, environment={"RAY_worker_niceness": "0"})
     if done.code:
         raise SystemExit(f"{name} {' '.join(given)}:\n{done.out}{done.err}")
     return time.perf_counter() - start

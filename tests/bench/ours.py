@@ -1,4 +1,4 @@
-"""Rows a second of our engine: `python tests/bench/ours.py <seconds> <overrides of conf/bench.yaml ...>`."""
+"""Rows a second of our engine: `python tests/bench/ours.py <seconds> <overrides ...>`."""
 
 import json
 import sys
@@ -9,8 +9,6 @@ from pathlib import Path
 import torch
 import transformers
 
-from pipeline.config.commands import BenchConfig
-from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.engine.events import StepDone
 from pipeline.core.engine.loop import fit
@@ -19,13 +17,14 @@ from pipeline.core.engine.trials import trial_of
 from pipeline.core.tasks.metrics import mean_of, value_counts
 from pipeline.core.tasks.task import Scores
 from pipeline.steps.prepare import prepare_jobs
+from tests.bench.__main__ import bench_config
 
 WARM_UP_STEPS = 5
 
 
 def main() -> None:
     seconds, arguments = float(sys.argv[1]), sys.argv[2:]
-    config = read_config("bench", BenchConfig, arguments)
+    config = bench_config(arguments)
     checkpoint = open_checkpoint(config.checkpoint)
     tokenizer = load_tokenizer(checkpoint)
     job = prepare_jobs(config, tokenizer)[0]

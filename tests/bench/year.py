@@ -132,9 +132,9 @@ class Year:
         """Run a command on a period's data; return its seconds."""
         given = [*self.words, f"data.source={self.sources[period]}", *words]
         start = time.perf_counter()
-        done = self.place.run(f"jobs.{name}", *given, environment={"RAY_worker_niceness": "0"})
+        done = self.place.run(name, *given, environment={"RAY_worker_niceness": "0"})
         if done.code:
-            raise SystemExit(f"jobs.{name} {' '.join(given)}:\n{done.out}{done.err}")
+            raise SystemExit(f"{name} {' '.join(given)}:\n{done.out}{done.err}")
         return time.perf_counter() - start
 
     def on_all(self) -> list[float]:

@@ -1,7 +1,5 @@
 """Places to run commands in."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow
@@ -20,6 +18,7 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from jobs.__main__ import main
 from tests.commands import corpus
 from tests.commands.workplace import Call, Done, Workplace
 from tests.conftest import TinyBert
@@ -32,17 +31,14 @@ def workplace(tmp_path: Path) -> Workplace:
 
 @pytest.fixture
 def call(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Call a command's `main` in this process, which saves the seconds that a new one needs to import torch."""
+    """Call a command in this process, which saves the seconds that a new one needs to import torch."""
 
-    def call(main: Callable[[], None], *arguments: str) -> Done:
+    def call(name: str, *arguments: str) -> Done:
         monkeypatch.chdir(workplace.cwd)
-        monkeypatch.setattr(sys, "argv", ["command", *arguments])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = main([name, *arguments])
         out, err = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Done(code=ended.value.code, out=out, err=err)
+        return Done(code=code, out=out, err=err)
 
     return call
 

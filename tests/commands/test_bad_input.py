@@ -9,11 +9,6 @@ from typing import Any
 
 import pytest
 
-import jobs.predict
-import jobs.retrain
-import jobs.rollback
-import jobs.status
-import jobs.sweep
 from tests.commands.workplace import Call, Done, Workplace
 
 SENTIMENT = [{"text": "a good film", "label": "positive"}, {"text": "a dull book", "label": "negative"}]
@@ -220,7 +215,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_mistake_is_answered_with_one_message_and_leaves_nothing(case: Case, workplace: Workplace, call: Call) -> None:
     workplace.write(case.files)
-    done = call(jobs.sweep.main, *(argument.format(data=workplace.data) for argument in case.arguments))
+    done = call("sweep", *(argument.format(data=workplace.data) for argument in case.arguments))
     assert done.code == 2
     title, *messages = done.err.splitlines()
     assert title == "Not started:"
@@ -242,7 +237,7 @@ def messages_of(done: Done) -> list[str]:
 
 
 def test_all_faults_of_the_config_are_told_at_once(workplace: Workplace, call: Call) -> None:
-    done = call(jobs.sweep.main, "method=hulsby", "engine.batch_sise=3", "engine.epochs=0", "search.trials=x")
+    done = call("sweep", "method=hulsby", "engine.batch_sise=3", "engine.epochs=0", "search.trials=x")
     found = messages_of(done)
     assert [line.split(":")[0] for line in found] == ["engine.batch_sise", "engine.epochs", "method", "search.trials"]
     assert workplace.left() == []
@@ -250,7 +245,7 @@ def test_all_faults_of_the_config_are_told_at_once(workplace: Workplace, call: C
 
 def test_tasks_checkpoint_and_search_are_judged_together(workplace: Workplace, call: Call) -> None:
     arguments = ["tasks=[sentimant,ner/x]", f"checkpoint={workplace.data}", "search.space.method.widht.choice=[8]"]
-    found = messages_of(call(jobs.sweep.main, *arguments))
+    found = messages_of(call("sweep", *arguments))
     assert [line.split(":")[0] for line in found] == ["TASKS", "TASKS", "checkpoint", "search.space.method.widht"]
     assert workplace.left() == []
 
@@ -258,7 +253,7 @@ def test_tasks_checkpoint_and_search_are_judged_together(workplace: Workplace, c
 def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(workplace: Workplace, call: Call) -> None:
     workplace.write(splits("sentiment", SENTIMENT, train=[*SENTIMENT, "{", *["[]"] * 30]))
     workplace.write(splits("ner", NER, test=[*NER, {"tokens": ["met", "carl"], "tags": ["O"]}]))
-    done = call(jobs.sweep.main, "tasks=[ner,sentiment]", f"data.source={workplace.data}")
+    done = call("sweep", "tasks=[ner,sentiment]", f"data.source={workplace.data}")
     assert done.code == 2
     title, first, second, *_, last = done.err.splitlines()
     assert title == "32 things to mend:"
@@ -286,7 +281,7 @@ def test_hub_that_cannot_be_reached_is_told_at_once(
 ) -> None:
     start = time.monotonic()
     environment = {"HF_HOME": str(workplace.data), **offline}  # a process, since the libraries read these once
-    done = workplace.run("jobs.sweep", "tasks=[sentiment]", *arguments, environment=environment)
+    done = workplace.run("sweep", "tasks=[sentiment]", *arguments, environment=environment)
     assert done.code == 2
     title, text = done.err.splitlines()
     assert title == "Not started:"
@@ -298,7 +293,7 @@ def test_hub_that_cannot_be_reached_is_told_at_once(
 
 
 def test_process_ends_with_code_2_and_without_traceback(workplace: Workplace) -> None:
-    done = workplace.run("jobs.sweep", "tasks=[sentimant]")
+    done = workplace.run("sweep", "tasks=[sentimant]")
     assert done.code == 2
     assert "TASKS: 'sentimant' is no known task. Did you mean sentiment" in done.err
     assert "Traceback" not in done.err + done.out
@@ -327,7 +322,7 @@ def test_predict_answers_a_mistake_with_one_message_and_leaves_nothing(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    done = call(jobs.predict.main, *arguments)
+    done = call("predict", *arguments)
     assert done.code == 2
     assert [message in line for line in done.err.splitlines()] == [False, True]
     assert done.out == ""
@@ -347,7 +342,7 @@ def test_predict_names_the_bad_line_of_standard_input(
     workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch, given: bytes, message: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-    done = call(jobs.predict.main, "name=sentiment")
+    done = call("predict", "name=sentiment")
     assert done.code == 2
     assert message in done.err
     assert workplace.left() == []
@@ -366,14 +361,14 @@ RETRAIN = [
 def test_retrain_answers_a_mistake_with_one_message_and_leaves_nothing(
     workplace: Workplace, call: Call, arguments: list[str], message: str
 ) -> None:
-    done = call(jobs.retrain.main, *arguments)
+    done = call("retrain", *arguments)
     assert done.code == 2
     assert [message in line for line in done.err.splitlines()] == [False, True]
     assert workplace.left() == []
 
 
 def test_a_rollback_wants_a_task_and_a_reason(workplace: Workplace, call: Call) -> None:
-    done = call(jobs.rollback.main)
+    done = call("rollback")
     assert done.code == 2
     assert "TASK: is missing. Name a task that has a champion" in done.err
     assert "REASON: is missing. Say why" in done.err
@@ -381,7 +376,7 @@ def test_a_rollback_wants_a_task_and_a_reason(workplace: Workplace, call: Call) 
 
 
 def test_status_of_nothing_says_what_to_run_first(workplace: Workplace, call: Call) -> None:
-    done = call(jobs.status.main)
+    done = call("status")
     assert done.code == 2
     assert "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run `make sweep TASKS=sentiment` first" in done.err
     assert workplace.left() == []

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jobs.convert
 from pipeline.core.engine.bundle import read_bundle
 from tests.commands.workplace import Call
 from tests.foreign import FIXTURES
@@ -17,7 +16,7 @@ def test_an_adapter_becomes_a_bundle_and_the_bundle_an_adapter(call: Call, tmp_p
     own.mkdir()
     (own / "opinion.yaml").write_text(TASK, "utf-8")
     source = FIXTURES / "bert" / "seq_bn"
-    done = call(jobs.convert.main, f"source={source}", f"target={bundle}", BERT, "job=opinion/films", f"conf={own}")
+    done = call("convert", f"source={source}", f"target={bundle}", BERT, "job=opinion/films", f"conf={own}")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
         "pfeiffer, width 4, relu, all 3 layers: 495 parameters",
@@ -25,7 +24,7 @@ def test_an_adapter_becomes_a_bundle_and_the_bundle_an_adapter(call: Call, tmp_p
         f"Bundle for opinion/films on base: {bundle}",
     ]
     assert read_bundle(bundle).record.job == "opinion/films"
-    done = call(jobs.convert.main, f"source={bundle}", f"target={adapter}", "name=probe")
+    done = call("convert", f"source={bundle}", f"target={adapter}", "name=probe")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[1:] == ["Head: classification", f"Adapter 'probe' for load_adapter: {adapter}"]
     written, original = (
@@ -37,7 +36,7 @@ def test_an_adapter_becomes_a_bundle_and_the_bundle_an_adapter(call: Call, tmp_p
 
 def test_a_new_head_is_told_of(call: Call, tmp_path: Path) -> None:
     source = FIXTURES / "bert" / "partial"
-    done = call(jobs.convert.main, f"source={source}", f"target={tmp_path / 'x'}", BERT, "job=sentiment")
+    done = call("convert", f"source={source}", f"target={tmp_path / 'x'}", BERT, "job=sentiment")
     assert done.code == 0
     assert done.out.splitlines()[:2] == [
         "houlsby, reduction factors 0: 2, default: 8, gelu, layers [0, 2] of 3: 762 parameters",
@@ -64,7 +63,7 @@ def test_what_is_missing_or_wrong_is_told_and_nothing_is_written(call: Call, tmp
         ((source, f"target={target}", "to=onnx"), "to: 'onnx' must be one of auto, bundle, adapterhub"),
         ((source, f"target={target}", "to=adapterhub"), "holds no readable bundle.json"),
     ]:
-        done = call(jobs.convert.main, *arguments)
+        done = call("convert", *arguments)
         assert done.code == 2, done
         assert message in done.err
         assert [*tmp_path.glob("*target*"), *there.iterdir()] == []

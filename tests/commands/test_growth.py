@@ -91,7 +91,7 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
 
     def command(name: str, *words: str) -> Done:
         fixed = ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
-        done = place.run(f"jobs.{name}", *where, *fixed, *SETTINGS, *words, environment={"RAY_worker_niceness": "0"})
+        done = place.run(name, *where, *fixed, *SETTINGS, *words, environment={"RAY_worker_niceness": "0"})
         assert done.code == 0, done.out + done.err
         return done
 

@@ -46,13 +46,19 @@ def test_text_arrives_unharmed_through_make(
     assert done.code == 0, done.err
     given = json.loads(done.out)
     assert given[name] == text
-    assert given["arguments"] == ["jobs.predict", 'name="sentiment"']
+    assert (
+        given["arguments"] == ["jobs", "predict", f"{name}=", "TASK=sentiment"]
+        if way == "word"
+        else ["jobs", "predict", "TASK=sentiment"]
+    )
 
 
 def test_a_misspelt_variable_is_refused_with_those_that_there_are(workplace: Workplace, echo: list[str]) -> None:
     done = workplace.make(*echo, "sweep", "TASKS=ner", "TRAILS=2")
+    assert json.loads(done.out)["arguments"] == ["jobs", "sweep", "TASKS=ner", "TRAILS=2"]
+    done = workplace.make("sweep", "TASKS=ner", "TRAILS=2")
     assert done.code == 2
-    assert "TRAILS is no variable of this Makefile. Known: TASKS TASK" in done.err
+    assert "TRAILS: '2' is no variable. Did you mean TRIALS" in done.err
     assert done.out == ""
 
 
@@ -63,9 +69,10 @@ def test_overrides_and_folders_arrive_unharmed_through_make(workplace: Workplace
     done = workplace.make(*echo, "sweep", "TASKS=sentiment/*,ner", f"DATA={data}", "TRIALS=3", f"ARGS={overrides}")
     assert done.code == 0, done.err
     assert json.loads(done.out)["arguments"] == [
-        "jobs.sweep",
-        "tasks=[sentiment/*,ner]",
-        f'data.source="{data}"',
-        "search.trials=3",
+        "jobs",
+        "sweep",
+        "TASKS=sentiment/*,ner",
+        f"DATA={data}",
+        "TRIALS=3",
         *overrides.split(),
     ]

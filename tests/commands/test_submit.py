@@ -44,7 +44,7 @@ class Cluster:
         found = []
         for process in self.process.children(recursive=True):
             with suppress(psutil.Error):
-                if "-m jobs." in " ".join(process.cmdline()):
+                if "-m jobs " in " ".join(process.cmdline()):
                     found.append(process)
         return found
 
@@ -208,7 +208,7 @@ def test_a_token_that_is_missing_or_wrong_is_one_clear_error(
 def test_an_address_where_nobody_answers_is_one_clear_error(place: Workplace) -> None:
     given = ["tasks=[ner]", "dryrun=true", "submit.address=http://127.0.0.1:1"]
     began = time.monotonic()
-    done = place.run("jobs.submit", *given)
+    done = place.run("submit", *given)
     assert time.monotonic() - began < 20
     assert (done.code, done.out) == (2, "")
     assert "ADDRESS: 'http://127.0.0.1:1' does not answer" in done.err

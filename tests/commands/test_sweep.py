@@ -14,8 +14,6 @@ import pytest
 import torch
 from pyarrow import parquet
 
-import jobs.predict
-import jobs.sweep
 from tests.commands import corpus
 from tests.commands.conftest import SMALL
 from tests.commands.workplace import Call, Done, Workplace
@@ -89,7 +87,7 @@ def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(swept: S
 def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(swept: Swept, workplace: Workplace) -> None:
     place, _, words = swept
     arguments = ["tasks=[intent,ner,medqa,triage]", *(word_to_override(word) for word in words[1:-1]), *SMALL.split()]
-    process = workplace.start("jobs.sweep", *arguments)
+    process = workplace.start("sweep", *arguments)
     assert process.stdout is not None
     shown = []
     for line in process.stdout:
@@ -148,7 +146,7 @@ def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
     hub = {"default": {"id": str(workplace.data / "reviews"), "columns": {"text": "text"}}}
     (own / "reviews.yaml").write_text(json.dumps({"kind": "classification", "hub": hub}), "utf-8")
     done = workplace.run(
-        "jobs.sweep",
+        "sweep",
         "tasks=[reviews]",
         "data.source=hub",
         f"conf={own}",
@@ -235,7 +233,7 @@ def ask(swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def ask(task: str, **given: str) -> Done:
         for name in ("TEXT", "ITEM", "FILE"):
             monkeypatch.setenv(name, given.get(name, ""))
-        return call(jobs.predict.main, f"name={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
+        return call("predict", f"name={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
 
     return ask
 
@@ -250,7 +248,7 @@ def ask(swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 def test_a_tracking_store_that_cannot_be_used_is_told_before_there_is_a_sweep(
     workplace: Workplace, call: Call, checkpoints: dict[str, str], uri: str, message: str
 ) -> None:
-    done = call(jobs.sweep.main, "tasks=[ner]", f"checkpoint={checkpoints['bert']}", f"tracking.uri={uri}")
+    done = call("sweep", "tasks=[ner]", f"checkpoint={checkpoints['bert']}", f"tracking.uri={uri}")
     assert done.code == 1
     assert done.err.startswith(f"Failed: {message}") and "RESUME" not in done.out + done.err
     assert workplace.left() == []
@@ -263,7 +261,7 @@ def test_a_gpu_that_is_not_used_is_told(
     told = "The GPU of this machine is not used: cluster.gpus_per_trial=0.25 trains four trials at once on each"
     for is_there in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda is_there=is_there: is_there)
-        done = call(jobs.sweep.main, *words)
+        done = call("sweep", *words)
         assert done.code == 0, done.err
         assert (told in done.out) == is_there
 

@@ -52,7 +52,7 @@ class Place:
         self.place.write({f"intent/{name}.jsonl": part for name, part in parts.items()})
 
     def command(self, name: str, *words: str) -> Done:
-        return self.place.run(f"jobs.{name}", *self.words, *words, environment={"RAY_worker_niceness": "0"})
+        return self.place.run(name, *self.words, *words, environment={"RAY_worker_niceness": "0"})
 
     def verdict(self) -> dict[str, Any]:
         done = self.command("retrain", "engine.epochs=6", "challenger.rate=1", "challenger.replay=0.5")

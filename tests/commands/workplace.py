@@ -12,6 +12,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.config.commands import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 
 Rows = Sequence[Mapping[str, Any] | str] | str
@@ -28,7 +30,7 @@ class Done:
 
 
 Call = Callable[..., Done]
-"""(main of a command, *arguments) -> how it ended."""
+"""(name of a command, *arguments) -> how it ended."""
 
 
 class Workplace:
@@ -53,9 +55,9 @@ class Workplace:
         return sorted(path.name for path in self.cwd.iterdir())
 
     def start(self, *command: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-        """Start `jobs.<command>` with this Python, or any other program by its name, in a process group of its own."""
-        if command[0].startswith("jobs."):
-            command = (sys.executable, "-m", *command)
+        """Start a command of the pipeline with this Python, or another program, in a process group of its own."""
+        if command[0] in COMMANDS:
+            command = (sys.executable, "-m", "jobs", *command)
         return subprocess.Popen(
             command,
             cwd=self.cwd,

@@ -10,6 +10,8 @@ import sys
 from operator import attrgetter
 from typing import Any
 
+from jobs.__main__ import main
+
 
 def cut(when: str, place: str, number: int) -> None:
     """Have this process killed at the place: a function or method that is looked up there at each call."""
@@ -35,7 +37,4 @@ def cut(when: str, place: str, number: int) -> None:
 
 if __name__ == "__main__":
     cut(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    sys.argv = sys.argv[:1] + sys.argv[4:]
-    from jobs.retrain import main
-
-    main()
+    sys.exit(main(["retrain", *sys.argv[4:]]))

@@ -51,16 +51,16 @@ def test_a_killed_and_resumed_sweep_trains_as_an_undisturbed_one_does_whatever_i
     words = ["tasks=[intent,ner,medqa]", f"data.source={formats}", f"checkpoint={checkpoints['bert']}", *SEARCH]
     words += ["engine.batch_size=2", "search.space.method.width={choice:[2,4]}"]
 
-    calm = stage.Running(Workplace(tmp_path / "calm"), "jobs.sweep", *words)
+    calm = stage.Running(Workplace(tmp_path / "calm"), "sweep", *words)
     undisturbed = calm.end()
     assert undisturbed.code == 0, undisturbed.out + undisturbed.err
 
-    killed = stage.Running(Workplace(tmp_path / "killed"), "jobs.sweep", *words)
+    killed = stage.Running(Workplace(tmp_path / "killed"), "sweep", *words)
     killed.read_until("  trial ./4", 4)
     os.killpg(killed.process.pid, signal.SIGKILL)
     assert killed.end().code == -signal.SIGKILL
     before = trained_epochs(killed.place)
-    again = stage.Running(killed.place, "jobs.sweep", f"resume={killed.sweep_id}")
+    again = stage.Running(killed.place, "sweep", f"resume={killed.sweep_id}")
     resumed = again.end()
     assert resumed.code == 0, resumed.out + resumed.err
     stage.assert_recorded_once(f"sqlite:///{again.place.cwd}/mlflow.db", again.sweep_id, jobs=3, trials=12)

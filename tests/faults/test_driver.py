@@ -45,7 +45,7 @@ def ended(sweep: stage.Running) -> Ended:
 
 
 def resume(sweep: stage.Running) -> stage.Running:
-    return stage.Running(sweep.place, "jobs.sweep", f"resume={sweep.sweep_id}")
+    return stage.Running(sweep.place, "sweep", f"resume={sweep.sweep_id}")
 
 
 def snapshots_written(place: Workplace) -> int:
@@ -56,7 +56,7 @@ def snapshots_written(place: Workplace) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    return ended(stage.Running(Workplace(tmp_path_factory.mktemp("undisturbed") / "place"), "jobs.sweep", *words))
+    return ended(stage.Running(Workplace(tmp_path_factory.mktemp("undisturbed") / "place"), "sweep", *words))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def undisturbed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> E
 def test_a_killed_command_is_resumed(
     line: str, times: int, undisturbed: Ended, words: list[str], workplace: Workplace
 ) -> None:
-    sweep = stage.Running(workplace, "jobs.sweep", *words)
+    sweep = stage.Running(workplace, "sweep", *words)
     sweep.read_until(line, times)
     os.kill(sweep.process.pid, signal.SIGKILL)
     assert sweep.end().code == -signal.SIGKILL
@@ -84,7 +84,7 @@ def test_a_killed_command_is_resumed(
 def test_ctrl_c_once_finishes_cleanly_and_twice_stops_now(
     undisturbed: Ended, words: list[str], workplace: Workplace
 ) -> None:
-    sweep = stage.Running(workplace, "jobs.sweep", *words)
+    sweep = stage.Running(workplace, "sweep", *words)
     sweep.read_until("  trial ./4", 2)
     os.killpg(sweep.process.pid, signal.SIGINT)
     done = sweep.end(60)
@@ -106,7 +106,7 @@ def test_ctrl_c_once_finishes_cleanly_and_twice_stops_now(
 
 
 def test_a_stopped_job_ends_like_ctrl_c(undisturbed: Ended, words: list[str], workplace: Workplace) -> None:
-    sweep = stage.Running(workplace, "jobs.sweep", *words)
+    sweep = stage.Running(workplace, "sweep", *words)
     sweep.read_until("  trial ./4", 2)
     os.kill(sweep.process.pid, signal.SIGTERM)
     assert sweep.end(60).code == 130
@@ -116,7 +116,7 @@ def test_a_stopped_job_ends_like_ctrl_c(undisturbed: Ended, words: list[str], wo
 def test_a_damaged_snapshot_falls_back_to_the_one_before(
     undisturbed: Ended, words: list[str], workplace: Workplace
 ) -> None:
-    sweep = stage.Running(workplace, "jobs.sweep", *words)
+    sweep = stage.Running(workplace, "sweep", *words)
     sweep.read_until("  trial ./4", 9)  # only the three winners train on
     os.kill(sweep.process.pid, signal.SIGKILL)
     sweep.end()
@@ -151,7 +151,7 @@ def small_disk(workplace: Workplace) -> Iterator[Path]:
 def test_a_disk_that_cannot_be_written_stops_the_sweep_and_blames_no_trial(
     trouble: str, undisturbed: Ended, words: list[str], workplace: Workplace, small_disk: Path
 ) -> None:
-    sweep = stage.Running(workplace, "jobs.sweep", *words)
+    sweep = stage.Running(workplace, "sweep", *words)
     sweep.read_until("  trial ./4", 4)
     ballast = small_disk / "ballast"
     if trouble == "full":

@@ -137,7 +137,7 @@ def settings(here: Path, server: str) -> list[str]:
 def start(machine: Machine, place: Workplace, *words: str) -> stage.Running:
     """Start a sweep on a machine, on the Ray of all of them."""
     # nsenter changes the directory to that of the machine.
-    python = ["bash", "-c", f'cd {place.cwd} && exec "$@"', "-", sys.executable, "-m", "jobs.sweep"]
+    python = ["bash", "-c", f'cd {place.cwd} && exec "$@"', "-", sys.executable, "-m", "jobs", "sweep"]
     joined = ["cluster=existing", f"cluster.address={machine.address}:6379"]
     return stage.Running(place, *machine.inside, *python, *words, *joined)
 
@@ -150,7 +150,7 @@ def test_trials_of_two_workers_on_different_machines_end_as_on_one(
     spread.read_until(r"1 job, 2 trials, 1 at once")
     alone = [*words, "cluster.num_cpus=2"]
     ends = []
-    for sweep in (spread, stage.Running(Workplace(here / "alone"), "jobs.sweep", *alone)):
+    for sweep in (spread, stage.Running(Workplace(here / "alone"), "sweep", *alone)):
         done = sweep.end()
         assert done.code == 0, done.out + done.err
         stage.assert_recorded_once(server, sweep.sweep_id, jobs=1, trials=2)

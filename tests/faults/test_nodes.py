@@ -59,7 +59,7 @@ class Result:
 
 @pytest.fixture(scope="module")
 def undisturbed(words: list[str], server: str, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    sweep = stage.Running(Workplace(tmp_path_factory.mktemp("undisturbed") / "place"), "jobs.sweep", *words)
+    sweep = stage.Running(Workplace(tmp_path_factory.mktemp("undisturbed") / "place"), "sweep", *words)
     sweep.read_until(r"3 jobs, 12 trials, 3 at once")
     return Result(sweep, server)
 
@@ -67,7 +67,7 @@ def undisturbed(words: list[str], server: str, tmp_path_factory: pytest.TempPath
 def test_two_sweeps_at_once_on_one_cluster_and_one_store_end_as_each_alone(
     undisturbed: Result, words: list[str], server: str, nodes: Cluster, tmp_path: Path
 ) -> None:
-    sweeps = [stage.Running(Workplace(tmp_path / name), "jobs.sweep", *words) for name in ("one", "other")]
+    sweeps = [stage.Running(Workplace(tmp_path / name), "sweep", *words) for name in ("one", "other")]
     for result in [Result(sweep, server) for sweep in sweeps]:
         assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
     assert_nothing_left(nodes)
@@ -91,14 +91,14 @@ def test_a_command_that_was_ended_leaves_nothing_on_the_cluster_and_is_resumed(
     nodes: Cluster,
     tmp_path: Path,
 ) -> None:
-    sweep = stage.Running(Workplace(tmp_path / "place"), "jobs.sweep", *words)
+    sweep = stage.Running(Workplace(tmp_path / "place"), "sweep", *words)
     sweep.read_until(r"  trial \d/4", 3)
     os.kill(sweep.process.pid, number)
     assert sweep.end().code == code
     assert_nothing_left(nodes)
     before = stage.trained(sweep.place)
     assert any(before.values())
-    result = Result(stage.Running(sweep.place, "jobs.sweep", f"resume={sweep.sweep_id}"), server)
+    result = Result(stage.Running(sweep.place, "sweep", f"resume={sweep.sweep_id}"), server)
     assert (result.board, result.weights) == (undisturbed.board, undisturbed.weights)
     stage.assert_went_on(before, sweep.place)
 
@@ -150,7 +150,7 @@ def busy() -> list[str]:
 def test_a_removed_node_and_a_killed_trial_change_nothing(
     undisturbed: Result, words: list[str], server: str, nodes: Cluster, tmp_path: Path
 ) -> None:
-    sweep = stage.Running(Workplace(tmp_path / "place"), "jobs.sweep", *words)
+    sweep = stage.Running(Workplace(tmp_path / "place"), "sweep", *words)
     sweep.read_until(r"  trial \d/4")
     before = stage.trained(sweep.place)
     assert any(before.values())
@@ -166,7 +166,7 @@ def test_a_removed_node_and_a_killed_trial_change_nothing(
 def test_sqlite_is_refused_where_more_than_one_node_takes_part(words: list[str], tmp_path: Path) -> None:
     place = Workplace(tmp_path / "place")
     local = [word for word in words if not word.startswith("tracking.uri")]
-    done = stage.Running(place, "jobs.sweep", *local).end()
+    done = stage.Running(place, "sweep", *local).end()
     assert done.code == 2
     assert "tracking.uri: 'sqlite:///mlflow.db' is a file on this node, and" in done.err
     assert "Set tracking.uri=http://<host>:5000" in done.err

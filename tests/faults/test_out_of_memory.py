@@ -74,7 +74,7 @@ def killed() -> Iterator[list[str]]:
 
 
 def sweep(place: Workplace, prefix: list[str], words: list[str]) -> stage.Running:
-    return stage.Running(place, *prefix, sys.executable, "-m", "jobs.sweep", *words)
+    return stage.Running(place, *prefix, sys.executable, "-m", "jobs", "sweep", *words)
 
 
 def weights(place: Workplace, trial: str) -> str:

@@ -71,7 +71,7 @@ class Place:
         self.words = [f"data.source={self.place.data}", f"checkpoint={checkpoint}", "tasks=[intent]"]
         self.words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
         self.place.write(splits(0, 160))
-        done = self.place.run("jobs.sweep", *self.words, *SWEEP, environment=stage.QUICK)
+        done = self.place.run("sweep", *self.words, *SWEEP, environment=stage.QUICK)
         assert done.code == 0, done.out + done.err
         self.place.write(splits(160, 120))
         shutil.copytree(self.place.cwd, root / "before")
@@ -124,7 +124,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str])
 
 @pytest.fixture(scope="module")
 def undisturbed(place: Place) -> dict[int, Version]:
-    done = place.start("jobs.retrain").end()
+    done = place.start("retrain").end()
     assert done.code == 0, done.out + done.err
     assert place.aliases() == {"champion": 2, "previous": 1}, done.out
     return place.versions()
@@ -141,10 +141,10 @@ def test_a_pass_that_is_killed_leaves_all_whole_and_the_next_one_completes(
     left, aliases = place.versions(), place.aliases()
     assert left.items() <= undisturbed.items()
     assert aliases["champion"] in left
-    answer = place.place.run("jobs.predict", "name=intent", environment={"TEXT": "a good film was fine"})
+    answer = place.place.run("predict", "name=intent", environment={"TEXT": "a good film was fine"})
     assert answer.code == 0 and json.loads(answer.out)["label"] == "positive", answer.out + answer.err
 
-    done = place.start("jobs.retrain").end()
+    done = place.start("retrain").end()
     assert done.code == 0, done.out + done.err
     assert place.versions() == undisturbed
     assert place.aliases() == {"champion": 2, "previous": 1}
@@ -156,7 +156,7 @@ def test_a_pass_that_is_killed_leaves_all_whole_and_the_next_one_completes(
 
 def test_of_two_passes_at_once_one_wins(place: Place, undisturbed: dict[int, Version]) -> None:
     place.reset()
-    both = [place.start("jobs.retrain") for _ in range(2)]
+    both = [place.start("retrain") for _ in range(2)]
     ended = [one.end() for one in both]
     assert [done.code for done in ended] == [0, 0], [done.out + done.err for done in ended]
     found = place.versions()
@@ -184,11 +184,11 @@ def test_of_two_passes_at_once_over_http_one_wins(tmp_path: Path, checkpoints: d
 
         for place in places:
             place.write(splits(0, 160))
-        done = start(places[0], "jobs.sweep", *SWEEP).end()
+        done = start(places[0], "sweep", *SWEEP).end()
         assert done.code == 0, done.out + done.err
         for place in places:
             place.write(splits(160, 120))
-        ended = [one.end() for one in [start(place, "jobs.retrain", *PASS) for place in places]]
+        ended = [one.end() for one in [start(place, "retrain", *PASS) for place in places]]
         assert [done.code for done in ended] == [0, 0], [done.out + done.err for done in ended]
 
         client = MlflowClient(server.uri)

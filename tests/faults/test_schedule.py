@@ -53,7 +53,7 @@ def backdate(place: Workplace) -> None:
 
 
 def listed(place: Workplace) -> str:
-    done = place.run("jobs.schedule", "schedule.action=list")
+    done = place.run("schedule", "schedule.action=list")
     assert done.code == 0, done.err
     return done.out
 
@@ -118,7 +118,7 @@ def crontab() -> str:
 def test_the_crontab_entry_fires_and_list_tells_how_each_pass_ended(spot: Workplace, cron: Cron) -> None:
     cron.start()
     for _ in range(2):
-        done = spot.run("jobs.schedule", EVERY_MINUTE, *HARMLESS)
+        done = spot.run("schedule", EVERY_MINUTE, *HARMLESS)
         assert done.code == 0, done.err
         assert "No cron runs" not in done.out
     assert crontab().startswith(OTHERS)
@@ -132,14 +132,14 @@ def test_the_crontab_entry_fires_and_list_tells_how_each_pass_ended(spot: Workpl
     assert "is there already" in Path(second["log"]).read_text()
     assert "  FAILED, exit code 2  " in listed(spot)
     assert f"\nprobe: {second['log']}\n" in listed(spot)
-    removed = spot.run("jobs.schedule", "schedule.action=remove", "schedule.id=probe")
+    removed = spot.run("schedule", "schedule.action=remove", "schedule.id=probe")
     assert removed.code == 0, removed.err
     assert crontab() == OTHERS
     assert Path(second["log"]).exists()
 
 
 def test_after_a_boot_what_was_missed_is_caught_up_once(spot: Workplace, cron: Cron) -> None:
-    assert spot.run("jobs.schedule", NEW_YEAR, *HARMLESS).code == 0
+    assert spot.run("schedule", NEW_YEAR, *HARMLESS).code == 0
     cron.boot()
     time.sleep(8)
     assert stamp(spot) == {}  # nothing was missed since it was made
@@ -159,14 +159,14 @@ def test_a_scheduled_retrain_promotes_and_one_that_fails_says_so_and_leaves_the_
     words = ["tasks=[intent]", f"data.source={place.data}", f"checkpoint={checkpoints['bert']}"]
     words += ["engine.batch_size=8", "engine.learning_rate=0.01", "gate.min_rows=20", "gate.margin=0.2"]
     words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
-    scheduled = ["jobs.schedule", "schedule.id=weekly", *words, "drift.min_new_rows=10", "engine.epochs=4"]
+    scheduled = ["schedule", "schedule.id=weekly", *words, "drift.min_new_rows=10", "engine.epochs=4"]
 
     def champion() -> int:
         client = MlflowClient(f"sqlite:///{place.cwd}/mlflow.db")
         return int(client.get_registered_model("intent").aliases["champion"])
 
     place.write(splits(0, 160))
-    swept = place.run("jobs.sweep", *words, "search.trials=1", "engine.epochs=8")
+    swept = place.run("sweep", *words, "search.trials=1", "engine.epochs=8")
     assert swept.code == 0, swept.out + swept.err
     place.write(splits(160, 120))
     units = f'schedule.target="{tmp_path / "units"}"'
@@ -192,7 +192,7 @@ def held(place: Workplace) -> int:
 
 
 def test_two_at_once_one_runs_and_the_other_says_why_not(spot: Workplace) -> None:
-    words = ["jobs.schedule", "schedule.action=run", *HARMLESS]
+    words = ["schedule", "schedule.action=run", *HARMLESS]
     first = spot.start(*words)
     process = held(spot)
     second = spot.run(*words)
@@ -207,15 +207,15 @@ def test_two_at_once_one_runs_and_the_other_says_why_not(spot: Workplace) -> Non
 
 def test_a_command_whose_schedule_was_killed_keeps_the_others_out(spot: Workplace) -> None:
     words = ["schedule.action=run", *HARMLESS]
-    first = spot.start("jobs.schedule", *words)
+    first = spot.start("schedule", *words)
     process = held(spot)
     first.kill()
     first.communicate()
-    assert spot.run("jobs.schedule", *words).code == 75
+    assert spot.run("schedule", *words).code == 75
     os.kill(process, signal.SIGCONT)
     until(lambda: not Path(f"/proc/{process}").exists() or _state(process) == "Z", 60)
     shutil.rmtree(spot.cwd / "50% \\% it's $HOME")
-    again = spot.run("jobs.schedule", "schedule.action=catch_up", NEW_YEAR, *HARMLESS)  # a pass that was cut off
+    again = spot.run("schedule", "schedule.action=catch_up", NEW_YEAR, *HARMLESS)  # a pass that was cut off
     assert again.code == 0, again.err
     assert ended(spot)["code"] == 0
 
@@ -235,7 +235,7 @@ def running() -> Iterator[list["subprocess.Popen[str]"]]:
 
 
 def test_the_foreground_fires_and_ends_between_passes(spot: Workplace, running: list["subprocess.Popen[str]"]) -> None:
-    process = spot.start("jobs.schedule", EVERY_MINUTE, "schedule.on=foreground", *HARMLESS)
+    process = spot.start("schedule", EVERY_MINUTE, "schedule.on=foreground", *HARMLESS)
     running.append(process)
     assert until(lambda: ended(spot), 90)["code"] == 0
     assert "foreground" in listed(spot)
@@ -249,7 +249,7 @@ def test_the_foreground_fires_and_ends_between_passes(spot: Workplace, running: 
 def test_the_foreground_is_stopped_with_the_pass_that_runs(
     spot: Workplace, running: list["subprocess.Popen[str]"]
 ) -> None:
-    words = ["jobs.schedule", "schedule.on=foreground", *HARMLESS]
+    words = ["schedule", "schedule.on=foreground", *HARMLESS]
     running.append(spot.start(*words, NEW_YEAR))
     until(lambda: (spot.cwd / "runs" / "schedule" / "probe" / "schedule.json").exists(), 30)
     running[0].send_signal(signal.SIGINT)
@@ -272,7 +272,7 @@ def test_the_foreground_is_stopped_with_the_pass_that_runs(
 def test_what_comes_due_while_a_pass_runs_is_caught_up_once_in_the_foreground(
     spot: Workplace, running: list["subprocess.Popen[str]"]
 ) -> None:
-    process = spot.start("jobs.schedule", EVERY_MINUTE, "schedule.on=foreground", *HARMLESS)
+    process = spot.start("schedule", EVERY_MINUTE, "schedule.on=foreground", *HARMLESS)
     running.append(process)
     until(lambda: stamp(spot), 90)
     first = held(spot)
@@ -291,7 +291,7 @@ def test_units_pass_systemds_own_check(spot: Workplace, tmp_path: Path) -> None:
     target = tmp_path / "units"
     for cron, name in [("0 3 * * 0", "weekly"), ("*/20 0-6/2 1,15 jan-mar *", "often"), ("0 3 1 * mon", "either")]:
         words = [*HARMLESS, f"schedule.id={name}", "schedule.on=systemd", f'schedule.target="{target}"']
-        done = spot.run("jobs.schedule", f'schedule.cron="{cron}"', *words)
+        done = spot.run("schedule", f'schedule.cron="{cron}"', *words)
         assert done.code == 0, done.err
     names = sorted(path.name for path in target.iterdir())
     assert len(names) == 6

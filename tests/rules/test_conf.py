@@ -1,21 +1,24 @@
 """Every YAML file below conf/ is composed as a command would, typed, and counted."""
 
+import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
 
-import pipeline.config
-import pipeline.config.commands
 import pipeline.config.overrides
+from pipeline.config import SweepConfig
+from pipeline.config.commands import COMMANDS
 from pipeline.config.overrides import compose_values
 from pipeline.config.strict import build
 from pipeline.errors import ConfigError, Fault
 
 CONF = pipeline.config.overrides.CONF
+REQUIRED: Mapping[str, Mapping[str, str]] = {"convert": {"source": "here", "target": "there"}}
+"""What a command cannot do without."""
 
 
 @pytest.fixture
@@ -43,8 +46,7 @@ def read(file: Path, conf: Path) -> None:
     elif group == "task":
         assert_holds(compose("sweep")["task"][option], file)
     else:
-        command = next(root.stem for root in sorted(conf.glob("*.yaml")) if group in groups_of(root))
-        assert_holds(compose(command, f"{group}={option}")[group], file)
+        assert_holds(compose("sweep", f"{group}={option}")[group], file)
 
 
 def compose(command: str, *arguments: str) -> dict[str, Any]:
@@ -53,20 +55,27 @@ def compose(command: str, *arguments: str) -> dict[str, Any]:
     values = compose_values(command, list(arguments), faults)
     if faults:
         raise ConfigError(faults)
-    build(config_class(command), values)
+    build(COMMANDS[command].config, {**values, **REQUIRED.get(command, {})})
     return values
 
 
-def config_class(command: str) -> type[Any]:
-    """`conf/sweep.yaml` is a `SweepConfig`."""
-    name = f"{command.capitalize()}Config"
-    return getattr(pipeline.config.commands if hasattr(pipeline.config.commands, name) else pipeline.config, name)  # type: ignore[no-any-return]
+def repeated(values: Mapping[str, Any], cls: Any) -> Iterator[str]:
+    """The keys of a file whose value is the dataclass's own default."""
+    for field in dataclasses.fields(cls):
+        value = values.get(field.name)
+        if isinstance(value, dict) and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+            yield from repeated(value, type(default)) if dataclasses.is_dataclass(default) else ()
+        elif field.name in values and field.name != "name" and value == field.default:
+            yield field.name
 
 
-def groups_of(file: Path) -> list[str]:
-    entries = yaml.safe_load(file.read_text("utf-8")).get("defaults", [])
-    groups = [group for entry in entries if isinstance(entry, dict) for group in entry]
-    return [group for group in groups if not group.startswith("override ")]
+def typed(file: Path) -> Any:
+    """The dataclass that a file below conf/ has values for."""
+    if file.parent.name == "conf":
+        return COMMANDS[file.stem].config
+    hint = get_type_hints(SweepConfig)[file.parent.name]
+    return get_args(hint)[1] if get_args(hint) else hint
 
 
 def assert_holds(values: Mapping[str, Any], file: Path) -> None:
@@ -80,12 +89,17 @@ def test_every_yaml_file_is_composed_typed_and_counted() -> None:
     composed = read_all(CONF)
     on_disk = [path for path in CONF.rglob("*") if path.is_file() and not path.name.startswith("Dockerfile")]
     assert len(composed) == len(set(composed)) == len(on_disk)
-    assert len(composed) > 25
+    assert len(composed) > 20
 
 
-def test_every_group_of_conf_is_chosen_by_a_command() -> None:
-    chosen = {group for file in CONF.glob("*.yaml") for group in groups_of(file)}
-    assert chosen | {"task"} == {path.name for path in CONF.iterdir() if path.is_dir()}
+def test_no_file_repeats_a_default_of_the_dataclasses() -> None:
+    for file in [*CONF.glob("*.yaml"), *CONF.glob("*/*.yaml")]:
+        assert list(repeated(yaml.safe_load(file.read_text("utf-8")), typed(file))) == [], file
+
+
+def test_a_planted_default_is_found(planted: Path) -> None:
+    text = "data:\n  max_train_rows: 5\nsearch:\n  trials: 6\nseeds: 3\n"
+    assert list(repeated(yaml.safe_load(text), typed(planted / "compare.yaml"))) == ["trials", "seeds"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +122,7 @@ def test_every_group_of_conf_is_chosen_by_a_command() -> None:
     ],
 )
 def test_a_planted_bad_yaml_file_is_found(planted: Path, path: str, text: str, fault: str) -> None:
+    (planted / path).parent.mkdir(exist_ok=True)
     (planted / path).write_text(text, "utf-8")
     with pytest.raises(ConfigError) as caught:
         read(planted / path, planted)
@@ -123,14 +138,16 @@ def test_a_folder_of_own_tasks_may_have_any_name(tmp_path: Path) -> None:
 
 def test_a_planted_command_without_a_type_is_found(planted: Path) -> None:
     (planted / "mystery.yaml").write_text("seed: 0\n", "utf-8")
-    with pytest.raises(AttributeError, match="MysteryConfig"):
+    with pytest.raises(KeyError, match="mystery"):
         read(planted / "mystery.yaml", planted)
 
 
 def test_a_planted_file_that_has_no_effect_is_found(planted: Path) -> None:
-    (planted / "sweep.yaml").write_text((planted / "sweep.yaml").read_text("utf-8") + "engine: {epochs: 3}\n")
-    with pytest.raises(AssertionError, match="epochs had no effect"):
-        read(planted / "engine" / "default.yaml", planted)
+    (planted / "sweep.yaml").write_text(
+        (planted / "sweep.yaml").read_text("utf-8") + "  - _self_\nmethod: {width: 3}\n"
+    )
+    with pytest.raises(AssertionError, match="width had no effect"):
+        read(planted / "method" / "houlsby.yaml", planted)
 
 
 def test_a_planted_file_that_no_command_reads_is_counted(planted: Path) -> None:

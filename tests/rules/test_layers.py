@@ -59,7 +59,7 @@ def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
 
 
 def layer_of(parts: tuple[str, ...]) -> str | None:
-    """The layer of `pipeline.config.overrides` is jobs, of `pipeline.core.data.rows` data; None for what is not ours."""
+    """The layer of a dotted name; None for what is not ours."""
     if parts[0] == "pipeline":
         return parts[1].removesuffix(".py") if len(parts) > 1 else None
     return "jobs" if parts[0] == "jobs" else None

@@ -13,12 +13,13 @@ from threading import Timer
 
 import pytest
 
-from jobs.schedule import absolute, id_of, read_own, schedule
+from jobs.schedule import absolute, id_of, main
 from pipeline.clock.passes import LOCKED, STOPPED, Folder, Pass, foreground
 from pipeline.config import SweepConfig
 from pipeline.config.cron import parse
-from pipeline.config.overrides import read_config
+from pipeline.config.overrides import read_command, read_config
 from pipeline.errors import ConfigError
+from pipeline.reports.console import console
 
 OTHERS = "# mine\n0 1 * * * backup 100\\%\n"
 WEEKLY = parse("0 3 * * 0")
@@ -44,6 +45,11 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return program.parent / "table"
+
+
+def schedule(arguments: list[str]) -> None:
+    own, given = read_command("schedule", arguments)
+    main(own, given, console())
 
 
 def install(*arguments: str) -> None:
@@ -94,7 +100,8 @@ def test_one_schedule_is_not_installed_in_two_places(table: Path, tmp_path: Path
 def test_nothing_is_installed_where_the_command_would_refuse(table: Path) -> None:
     for argument, message in [
         ("engine.epoch=2", "engine.epoch: is no config key"),
-        ("schedule.command=nope", "schedule.command: 'nope' is no command of jobs/"),
+        ("schedule.command=nope", "COMMAND: 'nope' is no command that can be scheduled"),
+        ("schedule.command=schedule", "COMMAND: 'schedule' is no command that can be scheduled"),
         ("schedule.keep=0", "schedule.keep: '0' must be between 1 and 10000. Set schedule.keep to a number"),
         ('schedule.cron="61 * * * *"', r"CRON: '61 \* \* \* \*' is no schedule of cron"),
         ("schedule.on=at", "ON: 'at' must be one of cron, systemd, kubernetes, foreground. Set ON=cron"),
@@ -140,7 +147,7 @@ def test_a_retraining_is_what_is_scheduled_where_nothing_else_is_said(table: Pat
 
 
 def test_a_name_is_made_of_the_tasks() -> None:
-    own = read_own([])
+    own = read_command("schedule", [])[0]
     assert id_of(own, ["tasks=[sentiment/*,ner]"]) == "sentiment-ner"
     assert id_of(own, []) == "retrain"
     with pytest.raises(ConfigError, match="Give it one: ID=weekly"):

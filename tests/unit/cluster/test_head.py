@@ -16,6 +16,7 @@ import jobs.submit
 import pipeline.cluster.head as cluster
 from pipeline.cluster.head import Ended, Head, contents, entrypoint, environment, pack
 from pipeline.config.commands import SubmitConfig
+from pipeline.config.overrides import read_command
 from pipeline.errors import ConfigError, PipelineError, UserError
 
 ROOT = Path(__file__).parents[3]
@@ -92,7 +93,7 @@ def test_a_shell_hands_the_arguments_on_as_they_are(tmp_path: Path, runs: str) -
     shown = line.replace("exec python -m", f"exec {shlex.quote('/usr/bin/env')} printf '%s\\n'")
     done = subprocess.run(["/bin/sh", "-c", shown], env={"HOME": "/home/x"}, capture_output=True, text=True, check=True)
     home = runs.replace("~", "/home/x").replace("\\", "\\\\").replace('"', '\\"')
-    assert done.stdout.splitlines() == ["jobs.sweep", *words, f'runs="{home}"']
+    assert done.stdout.splitlines() == ["jobs", "sweep", *words, f'runs="{home}"']
 
 
 def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path, data: Path) -> None:
@@ -145,12 +146,12 @@ def test_mistakes_are_found_before_anything_is_sent(data: Path) -> None:
 
 def test_a_mistake_in_the_submission_itself_is_named_as_it_is_written() -> None:
     with pytest.raises(ConfigError) as caught:
-        jobs.submit.read_own(["submit.command=swep", "submit.address=head:8265", "submit.adress=x"])
+        read_command("submit", ["submit.command=swep", "submit.address=head:8265", "submit.adress=x"])
     text = str(caught.value)
     assert "submit.adress: is no config key. Did you mean submit.address" in text
     assert "Set COMMAND=sweep" in text
     with pytest.raises(ConfigError, match=r"^ADDRESS: 'head:8265' must be the address of a dashboard"):
-        jobs.submit.read_own(["submit.address=head:8265"])
+        read_command("submit", ["submit.address=head:8265"])
 
 
 def test_the_environment_is_that_of_the_constraints_and_another_one_where_they_change(tmp_path: Path) -> None:

@@ -78,3 +78,40 @@ def test_a_comparison_holds_each_method_with_its_own_search() -> None:
     config = read_config("compare", CompareConfig, ["tasks=[sentiment]", "methods=[probe,lora]", "method.layers=all"])
     assert {name: set(one.space) for name, one in config.contenders.items()} == {"probe": {RATE}, "lora": {RATE, WIDTH}}
     assert config.contenders["lora"].method.name == "lora" and config.search.trials == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fixed"),
+    [
+        (["engine.learning_rate=1e-5"], [RATE]),
+        (["engine={learning_rate: 1e-5}"], [RATE]),
+        (["method.width=16", "engine.learning_rate=1e-5"], [RATE, WIDTH]),
+        (["method.width=16", "search=optuna"], [WIDTH]),
+        (["method.dropout=0.1"], []),
+    ],
+)
+def test_a_key_that_the_user_sets_leaves_the_methods_own_space(arguments: list[str], fixed: list[str]) -> None:
+    search = read_config("sweep", SweepConfig, ["tasks=[sentiment]", *arguments]).search
+    assert search.fixed == fixed
+    assert set(search.space) == {RATE, WIDTH} - set(fixed)
+
+
+def test_a_key_of_a_file_of_the_users_own_leaves_it_too(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "slow.yaml").write_text("learning_rate: 0.00001\n", "utf-8")
+    config = read_config("sweep", SweepConfig, ["tasks=[sentiment]", f"conf={tmp_path}", "engine=slow"])
+    assert (config.search.fixed, config.engine.learning_rate) == ([RATE], 0.00001)
+
+
+def test_a_key_that_is_set_both_ways_is_a_fault() -> None:
+    with pytest.raises(
+        ConfigError, match=r"method.width: '16' is one value, and search.space.method.width searches it"
+    ):
+        space("method.width=16", "search.space.method.width={choice:[8,16]}")
+
+
+def test_a_comparison_trains_every_method_with_the_value_that_is_set() -> None:
+    words = ["tasks=[sentiment]", "methods=[probe,lora]", "engine.learning_rate=1e-5"]
+    config = read_config("compare", CompareConfig, words)
+    assert {name: set(one.space) for name, one in config.contenders.items()} == {"probe": set(), "lora": {WIDTH}}
+    assert config.search.fixed == [RATE]

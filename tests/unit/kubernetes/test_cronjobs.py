@@ -8,15 +8,16 @@ import pytest
 import yaml
 
 from jobs import submit
-from jobs.schedule import schedule
+from jobs.schedule import main
 from pipeline.config import SweepConfig
 from pipeline.config.commands import ManifestsConfig
 from pipeline.config.cron import parse
-from pipeline.config.overrides import read_config
+from pipeline.config.overrides import read_command, read_config
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
 from pipeline.kubernetes.manifests import Manifest, cluster_spec
+from pipeline.reports.console import console
 from tests.unit.kubernetes.test_manifests import faults
 
 GIVEN = ["tasks=[sentiment,ner]", "data.source=hub", "cluster.slots=3"]
@@ -69,7 +70,7 @@ def test_the_cronjob_has_the_fields_of_batch_v1_and_forbids_overlap() -> None:
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     (container,) = pod["containers"]
-    assert container["command"] == ["python", "-m", "jobs.submit"]
+    assert container["command"] == ["python", "-m", "jobs", "submit"]
     reference = {"secretKeyRef": {"name": "adapters", "key": "auth_token"}}  # which KubeRay makes
     assert {"name": "RAY_AUTH_TOKEN", "valueFrom": reference} in container["env"]
     assert "timeZone" not in cron()["spec"]
@@ -77,10 +78,10 @@ def test_the_cronjob_has_the_fields_of_batch_v1_and_forbids_overlap() -> None:
 
 def test_what_the_cronjob_submits_is_what_submit_takes_and_it_waits_there() -> None:
     args = cron()["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
-    own = submit.read_own([word for word in args if word.startswith("submit.")])
+    own, given = read_command("submit", args)
     assert own.address == "http://adapters-head-svc:8265"
     assert (own.command, own.environment, own.ship) == ("sweep", "image", False)
-    words, folders, runs = submit.prepare(own, [word for word in args if not word.startswith("submit.")])
+    words, folders, runs = submit.prepare(own, given)
     assert folders == {}
     assert runs == "/data/runs"
     config = read_config("sweep", SweepConfig, words)
@@ -101,15 +102,16 @@ def test_the_raycronjob_runs_the_command_on_a_cluster_of_its_own() -> None:
     place, line = template["entrypoint"].split(" && ")
     assert place == "cd /app"
     words = shlex.split(line)
-    assert words[:4] == ["exec", "python", "-m", "jobs.sweep"]
-    config = read_config("sweep", SweepConfig, words[4:])
+    assert words[:5] == ["exec", "python", "-m", "jobs", "sweep"]
+    config = read_config("sweep", SweepConfig, words[5:])
     assert (config.cluster.name, config.cluster.slots, config.runs) == ("existing", 3, "/data/runs")
     assert config.tasks == ["sentiment", "ner"]
 
 
 def run(target: Path, *arguments: str) -> None:
     words = ["schedule.on=kubernetes", "schedule.command=sweep", f'schedule.target="{target}"', *arguments]
-    schedule([*words, "tasks=[sentiment]"])
+    own, given = read_command("schedule", [*words, "tasks=[sentiment]"])
+    main(own, given, console())
 
 
 def test_the_command_writes_both_and_refuses_what_the_submission_would(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +16,52 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.commands import BenchConfig
-from pipeline.config.overrides import entry
+from jobs.__main__ import run
+from pipeline.config import SweepConfig
+from pipeline.config.commands import overrides_of
+from pipeline.config.overrides import read_config
 from pipeline.errors import ConfigError, Fault, PipelineError
+from pipeline.reports.console import console
+from pipeline.steps.workspace import git_commit
 
 if TYPE_CHECKING:
     from pipeline.core.engine.trials import Job
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "bench"
+SCRIPTS = Path(__file__).resolve().parent
 PEER = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
 OURS, SEQ_BN, FULL = "this engine, pfeiffer", "adapters 1.3.0, seq_bn", "Hugging Face Trainer, full fine-tuning"
 
 
-@entry("bench", BenchConfig)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchConfig(SweepConfig):
+    """`make bench`: training speed on the first of `tasks`, beside other libraries."""
+
+    rounds: int = 3
+    """Measurements of each; they take turns."""
+    seconds: float = 20.0
+    """Least length of one measurement, warm-up aside; ours ends with an epoch."""
+    base_sized: bool | None = None
+    """Measure a BERT of the base size with random weights too. None: where there is a GPU."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        for name in ("rounds", "seconds"):
+            if getattr(self, name) <= 0:
+                remedy = f"Set {name} to a number above 0"
+                yield Fault(where=name, value=str(getattr(self, name)), rule="must be above 0", remedy=remedy)
+
+
+def bench_config(arguments: list[str]) -> BenchConfig:
+    """Pfeiffer adapters of a 16th of the width in every layer, float32: AdapterHub's seq_bn, the same."""
+    preset = ["tasks=[sentiment]", "method=pfeiffer", "method.reduction_factor=16"]
+    preset += ["engine.batch_size=32", "engine.precision=float32"]
+    return read_config("sweep", BenchConfig, [*preset, *arguments])
+
+
 def main(config: BenchConfig, console: Console) -> None:
     import torch
 
     from pipeline.core.adapters.checkpoint import load_tokenizer, open_checkpoint
     from pipeline.steps.prepare import prepare_jobs
-    from pipeline.steps.workspace import git_commit
 
     checkpoint = open_checkpoint(config.checkpoint)
     job = prepare_jobs(config, load_tokenizer(checkpoint))[0]
@@ -133,4 +162,4 @@ def _table(figures: dict[str, list[float]], title: str) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(lambda: main(bench_config(overrides_of("sweep", sys.argv[1:])), console())))

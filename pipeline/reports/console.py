@@ -1,0 +1,37 @@
+"""Where a command shows something, and where the chatter of libraries goes."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+
+
+@contextmanager
+def quiet(log_file: Path) -> Iterator[Console]:
+    """Send everything that libraries print, from Python or C, to `log_file`; yield a console that still shows."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log_file.open("ab") as log, os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as shown:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield console(shown)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console on standard output, or on a file."""
+    made = Console(file=file, highlight=False)
+    if not made.is_terminal:
+        made.width = 140  # a log file or a pipe: nobody's window is narrow
+    return made
