@@ -64,6 +64,8 @@ class MatrixRow:
     """Trained parameters over those of the checkpoint, at the widest of the search."""
     cost: "Cost | None" = None
     """None: not estimated."""
+    fixed: str = ""
+    """What the user has set of the keys that the method's own search would try."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +184,8 @@ def matrix_table(rows: Sequence[MatrixRow]) -> FittingTable:
         Column(title="epochs", cells=[str(row.epochs) for row in rows], right=True),
         Column(title="trained", cells=[words.share(row.share) for row in rows], right=True),
     ]
+    if any(row.fixed for row in rows):
+        columns.append(Column(title="fixed", cells=[row.fixed for row in rows]))
     costs = [row.cost for row in rows if row.cost is not None]
     if costs:
         columns += [

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from rich.console import Console
@@ -130,6 +131,7 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
                 epochs=plan.epochs,
                 share=trained / total,
                 cost=cost,
+                fixed=fixed_settings(config.search.fixed, job.settings),
             )
         )
     console.print(
@@ -165,6 +167,11 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
             "Nothing was trained.",
             soft_wrap=True,
         )
+
+
+def fixed_settings(keys: Sequence[str], settings: Settings) -> str:
+    """Say what the keys are fixed to: `learning_rate 1e-05, width 16`."""
+    return ", ".join(f"{key.rpartition('.')[2]} {attrgetter(key)(settings)}" for key in keys)
 
 
 def widest_trial(config: SweepConfig, job: Job) -> Trial:

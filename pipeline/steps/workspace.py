@@ -42,6 +42,8 @@ _CONFIG = "sweep.json"
 _ALIVE = "alive"
 """A file that is there while the command runs, and locked by it: behind one that was killed it stays, unlocked."""
 _ENDING_S = 3.0  # in which a command that was stopped has let go of its folder
+_LAYOUT = 2
+"""Of what a sweep keeps in its folder. 1, where none is named: what trials keep names modules that have moved."""
 _FREE = ("resume", "runs", "dryrun", "cluster", "task", "contenders")
 """Config keys that may differ when a sweep is resumed; the tasks' descriptions are taken from the stored one."""
 _NAMES = {"tasks": "TASKS", "data.source": "DATA"}
@@ -88,6 +90,10 @@ def resumed(config: C) -> C:
         remedy = nearest(config.resume, known)
         raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
     values = json.loads(file.read_text("utf-8"))
+    if values.get("layout", 1) != _LAYOUT:
+        rule = "was begun by an earlier version of the pipeline, whose files this one cannot go on with"
+        remedy = "Go on with that version, or start a new sweep without RESUME"
+        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
     command, its_own = command_of(config), values.get("command", "sweep")
     if its_own != command:
         rule, remedy = f"is no {command}", f"Go on with: make {its_own} RESUME={config.resume}"
@@ -140,7 +146,7 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
             (folder / _ALIVE).touch()
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    values = {"command": command_of(config), "config": dataclasses.asdict(config), "facts": facts}
+    values = {"layout": _LAYOUT, "command": command_of(config), "config": dataclasses.asdict(config), "facts": facts}
     with _written(config), new_folder(folder) as draft:
         (draft / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)

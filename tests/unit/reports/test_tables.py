@@ -111,3 +111,12 @@ def test_status_shows_score_origin_and_age() -> None:
 
 def test_text_of_a_table_is_no_markup(row: LeaderboardRow) -> None:
     assert "[red]/x" in shown(leaderboard_table([dataclasses.replace(row, job="[red]/x")]))
+
+
+def test_matrix_shows_what_is_fixed_beside_jobs_that_have_nothing_fixed() -> None:
+    row = MatrixRow(
+        job="ner", kind="tagging", num_train=1, num_validation=1, num_test=1, trials=1, epochs=5, share=0.01
+    )
+    assert "fixed" not in shown(matrix_table([row]))
+    text = shown(matrix_table([row, dataclasses.replace(row, fixed="learning_rate 1e-05")]))
+    assert "fixed" in text and "learning_rate 1e-05" in text

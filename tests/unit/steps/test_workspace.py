@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from pipeline.config import SweepConfig
 from pipeline.config.overrides import read_config
 from pipeline.errors import ConfigError
 from pipeline.steps import workspace
-from pipeline.steps.workspace import open_workspace, running
+from pipeline.steps.workspace import open_workspace, resumed, running
 
 
 def config(runs: Path, **given: str) -> SweepConfig:
@@ -32,9 +33,19 @@ def test_a_sweep_that_is_running_is_not_resumed_beside_itself(tmp_path: Path, mo
     monkeypatch.setattr(workspace, "_ENDING_S", 0.1)
     new = config(tmp_path)
     one = open_workspace(new, [], "sha")
-    resumed = config(tmp_path, resume=one.id)
+    again = config(tmp_path, resume=one.id)
     refused = pytest.raises(ConfigError, match=rf"RESUME: '{one.id}' is running: another command is at it\. Wait for")
-    with running(one, new), refused, running(open_workspace(resumed, [], "sha"), resumed):
+    with running(one, new), refused, running(open_workspace(again, [], "sha"), again):
         pass
-    with running(open_workspace(resumed, [], "sha"), resumed):
+    with running(open_workspace(again, [], "sha"), again):
         pass
+
+
+def test_a_sweep_of_before_the_present_layout_is_not_gone_on_with(tmp_path: Path) -> None:
+    one = open_workspace(config(tmp_path), [], "sha")
+    assert resumed(config(tmp_path, resume=one.id)).resume == one.id
+    file = one.folder / "sweep.json"
+    values = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({key: value for key, value in values.items() if key != "layout"}), "utf-8")
+    with pytest.raises(ConfigError, match=rf"RESUME: '{one.id}' was begun by an earlier version .* Go on with that v"):
+        resumed(config(tmp_path, resume=one.id))
