@@ -129,7 +129,7 @@ def length_shift(old: Sequence[int], new: Sequence[int]) -> LengthShift | None:
     """Compare the lengths by the two-sample Kolmogorov-Smirnov test; None where a side has no rows."""
     if not old or not new:
         return None
-    from scipy.stats import ks_2samp  # type: ignore[import-untyped]  # comes with scikit-learn
+    from scipy.stats import ks_2samp  # type: ignore[import-untyped]
 
     # The exact distribution takes long for thousands of rows, and knows no ties.
     found = ks_2samp(old, new, method="asymp")

@@ -33,8 +33,6 @@ _PACKAGES = (
     "hydra-core",
     "datasets",
     "optuna",
-    "scikit-learn",
-    "seqeval",
     "peft",
     "sacrebleu",
 )

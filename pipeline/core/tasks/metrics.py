@@ -1,9 +1,8 @@
 """Metric values, and their bootstrap intervals.
 
-The values come from scikit-learn and seqeval, which are imported when they are called. The intervals need the
-same metric a thousand times over, so each metric is written a second time as a function of sums over rows: a
-row contributes a few counts (its sufficient statistic), a resample of the rows is a weighted sum of them. Where
-scikit-learn and seqeval are not installed, as on a machine that only trains, the values come from the counts too.
+An interval needs its metric a thousand times over, and the gate that of single rows. So each metric is a function of
+sums over rows: a row contributes a few counts (its sufficient statistic), a resample of the rows is a weighted sum of
+them. The tests hold the values against scikit-learn and seqeval, which have no counts a row to give.
 """
 
 import importlib.util
@@ -48,35 +47,36 @@ def interval(counts_NK: Counts, statistic: Statistic) -> tuple[float, float]:
 
 def accuracy(gold: Sequence[str] | Sequence[int], predicted: Sequence[str] | Sequence[int]) -> float:
     """Share of rows whose prediction is the gold one."""
-    try:
-        from sklearn.metrics import accuracy_score
-    except ModuleNotFoundError:
-        return float(mean_of(match_counts(gold, predicted).sum(0)))
-    return float(accuracy_score(gold, predicted))
+    return float(mean_of(match_counts(gold, predicted).sum(0)))
 
 
 def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
     """Mean F1 over the labels that occur, in gold or predicted."""
-    try:
-        from sklearn.metrics import f1_score
-    except ModuleNotFoundError:
-        return float(macro_f1_of(label_counts(gold, predicted).sum(0)))
-    return float(f1_score(gold, predicted, average="macro", zero_division=0))
+    found = Counter(wanted for wanted, said in zip(gold, predicted, strict=True) if wanted == said)
+    occurring, counters = sorted({*gold, *predicted}), (found, Counter(predicted), Counter(gold))
+    return float(macro_f1_of(np.array([counter[label] for label in occurring for counter in counters], np.float64)))
 
 
 def span_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Micro-averaged precision, recall and F1 of entities, counted as by conlleval (seqeval's default)."""
-    try:
-        from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
-    except ModuleNotFoundError:
-        counts_N3 = span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
-        found, said, wanted = counts_N3.sum(0).tolist()
-        f1 = float(f1_of(counts_N3.sum(0)))
-        return {"f1": f1, "precision": found / max(said, 1), "recall": found / max(wanted, 1)}
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        [list(tags) for tags in gold], [list(tags) for tags in predicted], average="micro", zero_division=0
-    )
-    return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+    """Micro-averaged precision, recall and F1 of entities, counted as by conlleval."""
+    return _span_values(span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted]))
+
+
+def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and support (the number of gold ones) of each entity type that occurs."""
+    both = [[spans(tags) for tags in rows] for rows in (gold, predicted)]
+    scores = {}
+    for type_ in sorted({span[0] for rows in both for row in rows for span in row}):
+        counts_N3 = span_counts(*([[span for span in row if span[0] == type_] for row in rows] for rows in both))
+        values = _span_values(counts_N3) | {"support": float(counts_N3[:, 2].sum())}
+        scores[type_] = {name: values[name] for name in ("precision", "recall", "f1", "support")}
+    return scores
+
+
+def _span_values(counts_N3: Counts) -> dict[str, float]:
+    sums = counts_N3.sum(0)
+    found, said, wanted = sums.tolist()
+    return {"f1": float(f1_of(sums)), "precision": found / max(said, 1), "recall": found / max(wanted, 1)}
 
 
 def mean_of(sums: Counts) -> Counts:
@@ -180,18 +180,3 @@ def chrf(answers: Sequence[str], gold: Sequence[str]) -> list[float]:
 
     measure = CHRF()
     return [measure.sentence_score(said, [wanted]).score / 100 for said, wanted in zip(answers, gold, strict=True)]
-
-
-def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and support of each entity type (seqeval's report without its averages)."""
-    from seqeval.metrics import classification_report
-
-    report = classification_report(
-        [list(tags) for tags in gold], [list(tags) for tags in predicted], output_dict=True, zero_division=0
-    )
-    names = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
-    return {
-        entity: {new: float(values[old]) for old, new in names.items()}
-        for entity, values in report.items()
-        if not entity.endswith(" avg")
-    }

@@ -1,13 +1,14 @@
-"""The statistics behind the intervals agree with the libraries, and the intervals with theory."""
+"""The values and the statistics behind the intervals agree with the libraries, and the intervals with theory."""
 
 import math
 import random
-import sys
 
 import numpy as np
 import pytest
-from seqeval.metrics.sequence_labeling import get_entities
-from sklearn.metrics import f1_score
+from seqeval.metrics import classification_report
+from seqeval.metrics import f1_score as f1_of_seqeval
+from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, f1_score
 
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.metrics import spans
@@ -30,18 +31,20 @@ def disturbed(gold: list[list[str]]) -> list[list[str]]:
     return [[tag if rng.random() < 0.7 else "I-per" for tag in row] for row in gold]
 
 
-def test_the_accuracy_statistic_equals_scikit_learn() -> None:
-    gold, predicted = labels(0, 200), labels(1, 200)
-    sums = metrics.match_counts(gold, predicted).sum(0)
-    assert float(metrics.mean_of(sums)) == pytest.approx(metrics.accuracy(gold, predicted))
-    assert 0 < metrics.accuracy(gold, predicted) < 1
-
-
 @pytest.mark.parametrize("predicted_names", ["abcd", "a", "xy"])
-def test_the_macro_f1_statistic_equals_scikit_learn(predicted_names: str) -> None:
+def test_accuracy_and_macro_f1_are_those_of_scikit_learn(predicted_names: str) -> None:
+    """Also where a label is never predicted, or no gold one is."""
     gold, predicted = labels(0, 200), labels(1, 200, predicted_names)
+    assert metrics.accuracy(gold, predicted) == accuracy_score(gold, predicted)
+    assert metrics.macro_f1(gold, predicted) == f1_score(gold, predicted, average="macro", zero_division=0)
     sums = metrics.label_counts(gold, predicted).sum(0)
-    assert float(metrics.macro_f1_of(sums)) == pytest.approx(metrics.macro_f1(gold, predicted))
+    assert float(metrics.macro_f1_of(sums)) == metrics.macro_f1(gold, predicted)
+
+
+def test_accuracy_and_macro_f1_lie_between_0_and_1() -> None:
+    gold, predicted = labels(0, 200), labels(1, 200)
+    assert 0 < metrics.macro_f1(gold, predicted) < 1
+    assert 0 < metrics.accuracy(gold, predicted) < 1
 
 
 def test_the_macro_f1_statistic_equals_scikit_learn_on_a_resample_without_a_label() -> None:
@@ -53,37 +56,34 @@ def test_the_macro_f1_statistic_equals_scikit_learn_on_a_resample_without_a_labe
     assert float(value) == pytest.approx(expected)
 
 
-def test_the_span_statistic_equals_seqeval_with_broken_bio_too() -> None:
+def test_span_scores_are_those_of_seqeval_with_broken_bio_too() -> None:
     gold = tags(0, 200)
     predicted = disturbed(gold)
-    sums = metrics.span_counts([spans(row) for row in gold], [spans(row) for row in predicted]).sum(0)
-    library = metrics.span_scores(gold, predicted)
-    assert float(metrics.f1_of(sums)) == pytest.approx(library["f1"])
-    assert sums[0] / sums[1] == pytest.approx(library["precision"])
-    assert sums[0] / sums[2] == pytest.approx(library["recall"])
-    assert 0.1 < library["f1"] < 0.9
+    precision, recall, f1, _ = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
+    scores = metrics.span_scores(gold, predicted)
+    assert (scores["precision"], scores["recall"]) == (precision, recall)
+    assert scores["f1"] == pytest.approx(f1, rel=1e-15)  # from the counts, not from precision and recall
+    assert 0.1 < f1 < 0.9
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "f1"),
+    [
+        (["B-per", "I-per"], ["I-per", "I-per"], 1.0),  # conlleval opens an entity where strict IOB2 would not
+        (["B-per", "I-per"], ["B-per", "I-loc"], 0.0),  # two entities, neither of them with both ends right
+        (["B-per", "B-per"], ["B-per", "I-per"], 0.0),  # one entity where there are two
+        (["B-per", "O"], ["O", "I-per"], 0.0),
+        (["O", "O"], ["O", "B-per"], 0.0),  # nothing to find
+    ],
+)
+def test_an_entity_counts_where_type_and_both_ends_are_right(gold: list[str], predicted: list[str], f1: float) -> None:
+    assert metrics.span_scores([gold], [predicted])["f1"] == f1 == f1_of_seqeval([gold], [predicted], zero_division=0)
 
 
 def test_span_scores_without_any_entity_are_0_and_warn_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
-    assert metrics.span_scores([["O"]], [["O"]])["f1"] == 0
+    assert metrics.span_scores([["O"]], [["O"]]) == {"f1": 0, "precision": 0, "recall": 0}
     assert float(metrics.f1_of(np.zeros(3))) == 0
     assert not recwarn.list
-
-
-def test_the_values_are_the_same_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    gold, predicted = labels(0, 200), labels(1, 200)
-    gold_tags = tags(0, 100)
-    predicted_tags = disturbed(gold_tags)
-
-    def values() -> list[float]:
-        both = [metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)]
-        return [*both, *metrics.span_scores(gold_tags, predicted_tags).values()]
-
-    with_libraries = values()
-    for name in ("sklearn.metrics", "seqeval.metrics.sequence_labeling"):
-        monkeypatch.setitem(sys.modules, name, None)  # importing it now raises ModuleNotFoundError
-    assert values() == pytest.approx(with_libraries)
-    assert metrics.span_scores([["O"]], [["O"]]) == {"f1": 0, "precision": 0, "recall": 0}
 
 
 def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
@@ -127,3 +127,14 @@ def test_entity_scores_name_each_type_once_and_no_average() -> None:
         "loc": {"precision": 0, "recall": 0, "f1": 0, "support": 1},
         "per": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
     }
+
+
+def test_entity_scores_are_those_of_seqevals_report() -> None:
+    gold = tags(0, 200)
+    predicted = disturbed(gold)
+    report = classification_report(gold, predicted, output_dict=True, zero_division=0)
+    scores = metrics.entity_scores(gold, predicted)
+    assert list(scores) == ["creative-work", "per"] == [name for name in report if not name.endswith(" avg")]
+    for name, values in scores.items():
+        expected = [report[name][key] for key in ("precision", "recall", "f1-score", "support")]
+        assert list(values.values()) == pytest.approx(expected, rel=1e-15)
