@@ -1,10 +1,10 @@
 """How many trials fit side by side on the nodes that there are; a node is a mapping from resource to amount."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 
 from pipeline.config import ClusterConfig
+from pipeline.core.engine.machine import num_cpus
 from pipeline.errors import ConfigError, Fault
 
 Nodes = Sequence[Mapping[str, float]]
@@ -13,7 +13,7 @@ Nodes = Sequence[Mapping[str, float]]
 
 def local_node(cluster: ClusterConfig) -> Mapping[str, float]:
     """Count what a local Ray will have; a container may allow less than is counted here."""
-    resources = {"CPU": float(cluster.num_cpus or len(os.sched_getaffinity(0)))}
+    resources = {"CPU": float(cluster.num_cpus or num_cpus())}
     if cluster.gpus_per_trial:
         import torch
 

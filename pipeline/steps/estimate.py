@@ -9,7 +9,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.batches import training_batches
 from pipeline.core.engine.loop import Training, fit
-from pipeline.core.engine.memory import peak_bytes
+from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.tasks.task import Scores
 

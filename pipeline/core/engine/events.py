@@ -45,7 +45,7 @@ class Evaluated:
     rows_per_s: float
     """Training rows a second."""
     peak_bytes: int
-    """Most memory since the training was opened (`pipeline.core.engine.memory`)."""
+    """Most memory since the training was opened (`pipeline.core.engine.machine`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

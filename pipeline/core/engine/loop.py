@@ -14,7 +14,7 @@ from pipeline.config import EngineConfig
 from pipeline.core.engine.batches import made_ahead, move, ready, training_batches
 from pipeline.core.engine.evaluate import precision
 from pipeline.core.engine.events import Evaluated, Event, Finished, StepDone
-from pipeline.core.engine.memory import peak_bytes, reset_peak
+from pipeline.core.engine.machine import peak_bytes, reset_peak
 from pipeline.core.engine.trials import seed_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel

@@ -1,7 +1,8 @@
-"""The most memory that this process had since a moment: on the GPU that it uses, or else its resident set."""
+"""What a process may use of its machine, and the most memory that it had; as Linux says it, or else as macOS does."""
 
 import ctypes
 import gc
+import os
 import resource
 import sys
 from pathlib import Path
@@ -11,8 +12,13 @@ import torch
 _PROC = Path("/proc/self")
 
 
+def num_cpus() -> int:
+    """Count the cores that this process may run on; where the system does not tell, those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def reset_peak(device: torch.device) -> None:
-    """Give back what is free, and count from now on."""
+    """Give back what is free, and count from now on; on macOS the mark of a CPU stays as high as it ever was."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -21,17 +27,17 @@ def reset_peak(device: torch.device) -> None:
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # else what a trial before this one had is counted
         (_PROC / "clear_refs").write_text("5")  # proc(5): resets the high-water mark VmHWM
-    except (OSError, AttributeError):  # not Linux: the process's mark is never lowered
+    except (OSError, AttributeError):  # not Linux, or not glibc
         return
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Read the mark; of a CPU it holds all of the process, the checkpoint included."""
+    """Read the mark: of the GPU, or of the resident set of the whole process, the checkpoint included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         status = (_PROC / "status").read_text("utf-8")
-    except OSError:
+    except OSError:  # getrusage(2) counts in bytes on macOS, elsewhere in kB
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
