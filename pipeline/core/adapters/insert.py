@@ -38,6 +38,9 @@ class Adapted(nn.Module):
         self.reads: Reads = reads
         self._norm = (norm,)  # in a tuple: the norm stays the layer's own child and is not listed twice
         self._x: Tensor | None = None
+        # x cannot be handed over: the module that puts out h is not the one that is given x (but for DistilBERT), and
+        # the layer that calls both is transformers' own code. The hook keeps x from the one call to the other, and
+        # leaves what it looks at, a norm or a first projection, in its place and its weights under their names.
         self._hook = source.register_forward_pre_hook(self._see, with_kwargs=True) if reads != "output" else None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
