@@ -49,8 +49,8 @@ def hidden(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def put(foreign: Foreign, model: PreTrainedModel) -> None:
-    insert.attach(model, foreign.method, 0)
-    insert.load_adapter_state(model, foreign.adapter)
+    insert.prepare(model, foreign.method, 0)
+    insert.load(model, foreign.adapter)
 
 
 def tensors_of(file: Path) -> dict[str, Tensor]:

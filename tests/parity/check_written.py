@@ -72,8 +72,8 @@ def write_one(
     from pipeline.interop.adapterhub import write as write_adapter
 
     method, shape, naming = MethodConfig(**values), Shape.of(base), NAMINGS[family]
-    insert.attach(base, method, 0)
-    state = insert.adapter_state(base)
+    insert.prepare(base, method, 0)
+    state = insert.state(base)
     for tensor in state.values():
         tensor.normal_(0.0, 0.3)
     linear = LinearHead(shape.hidden_size, NUM_OUTPUTS.get(kind, 2), dropout=0.0)
@@ -95,7 +95,7 @@ def write_one(
         if kind:
             pooled = kind in ("classification", "multiple_choice")
             outputs["logits"] = model.logits(model.pooled(texts) if pooled else model.hidden(texts))
-        insert.detach(base)
+        insert.undo(base)
         outputs["plain"] = base(**inputs).last_hidden_state
     write_adapter(folder, foreign, safetensors=method.name == "parallel")
     tensors = outputs | {f"inputs.{key}": value for key, value in inputs.items()}

@@ -1,8 +1,11 @@
-"""Put bottlenecks into a base model and take them out again, as explicit modules that `print(model)` shows."""
+"""Put bottlenecks into a base model and take them out again, as explicit modules that `print(model)` shows.
+
+`prepare`, `state`, `load` and `undo` are the methods `houlsby`, `pfeiffer` and `parallel` (`pipeline.core.methods`).
+"""
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,13 +85,16 @@ class TrainedNorm(nn.Module):
         return self.norm(hidden)  # type: ignore[no-any-return]
 
 
-def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:
+def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Wrap the sub-blocks of the config's layout and layers; the bottlenecks (and norms) alone have gradients.
 
     Args:
         base: A frozen base model (`pipeline.core.adapters.checkpoint.build_base`) without adapters.
         config: Layout, width and the rest.
         seed: Of the bottlenecks' initial weights.
+
+    Returns:
+        The same base.
 
     Raises:
         ConfigError: A layer number is not one of the model's.
@@ -108,11 +114,12 @@ def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> None:
         for place in layout.places:
             bottleneck = Bottleneck(hidden_size, width, config, generator).to(device)
             _wrap(layer, stack.sub_block(place), bottleneck, layout.reads)
+    return cast(nn.Module, base)
 
 
-def detach(base: PreTrainedModel) -> None:
+def undo(model: nn.Module) -> None:
     """Put the checkpoint's own modules back; without adapters it does nothing."""
-    for layer, _ in layers_of(base):
+    for layer, _ in layers_of(cast(PreTrainedModel, model)):
         for path, module in list(layer.named_modules()):  # listed first, since the tree changes
             if isinstance(module, Adapted):
                 module.unhook()
@@ -121,10 +128,10 @@ def detach(base: PreTrainedModel) -> None:
                 _set(layer, path, module.frozen)
 
 
-def adapter_modules(base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+def adapter_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Name every module that is trained, whatever the family: bottlenecks as `layers.3.feed_forward`, norms as
     `layers.3.feed_forward.norm`."""
-    for number, (layer, stack) in enumerate(layers_of(base)):
+    for number, (layer, stack) in enumerate(layers_of(cast(PreTrainedModel, model))):
         for place in PLACES:
             block = stack.sub_block(place)
             wrapper = layer.get_submodule(block.module)
@@ -135,26 +142,25 @@ def adapter_modules(base: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
                 yield f"layers.{number}.{place}.norm", norm.norm
 
 
-def adapter_state(base: PreTrainedModel) -> dict[str, Tensor]:
+def state(model: nn.Module) -> dict[str, Tensor]:
     """Collect the weights of the adapters: `layers.3.feed_forward.down.weight` -> (R, H)."""
-    return {
-        f"{name}.{key}": value for name, module in adapter_modules(base) for key, value in module.state_dict().items()
-    }
+    modules = adapter_modules(model)
+    return {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
 
 
-def load_adapter_state(base: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
-    """Set the weights of the attached adapters from `adapter_state`'s output.
+def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Set the weights of the attached adapters from what `state` returned.
 
     Raises:
         RuntimeError: The names or shapes differ from those attached.
     """
     used = 0
-    for name, module in adapter_modules(base):
+    for name, module in adapter_modules(model):
         keys = list(module.state_dict())
-        module.load_state_dict({key: state[f"{name}.{key}"] for key in keys if f"{name}.{key}" in state})
+        module.load_state_dict({key: tensors[f"{name}.{key}"] for key in keys if f"{name}.{key}" in tensors})
         used += len(keys)
-    if used != len(state):
-        raise RuntimeError(f"{len(state) - used} of {len(state)} adapter tensors have no place in the model")
+    if used != len(tensors):
+        raise RuntimeError(f"{len(tensors) - used} of {len(tensors)} adapter tensors have no place in the model")
 
 
 def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig, MethodName
-from pipeline.core.methods import bottleneck, full, lora, probe, prompt
+from pipeline.core.adapters import insert
+from pipeline.core.methods import full, lora, probe, prompt
 
 
 class Method(Protocol):
-    """What the engine needs of a method; the modules of this package have it."""
+    """What the engine needs of a method; the modules of this package and `adapters/insert.py` have it."""
 
     def prepare(self, base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
         """Make of the frozen base the model to run, in which what is to be trained has gradients.
@@ -30,9 +31,9 @@ class Method(Protocol):
 
 
 METHODS: Mapping[MethodName, Method] = {
-    "houlsby": bottleneck,
-    "pfeiffer": bottleneck,
-    "parallel": bottleneck,
+    "houlsby": insert,
+    "pfeiffer": insert,
+    "parallel": insert,
     "lora": lora,
     "prompt": prompt,
     "full": full,

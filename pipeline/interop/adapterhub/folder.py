@@ -34,7 +34,7 @@ class Foreign:
     shape: Shape
     method: MethodConfig
     adapter: Mapping[str, Tensor]
-    """As `pipeline.core.adapters.insert.adapter_state` names them."""
+    """As `pipeline.core.adapters.insert.state` names them."""
     head: ForeignHead | None = None
     model_class: str
     """Class, of the library's or of transformers, that it was saved from."""

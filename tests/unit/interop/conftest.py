@@ -15,7 +15,7 @@ def base() -> Base:
     def make(family: str) -> PreTrainedModel:
         if family not in made:
             made[family] = build_base(checkpoint(family), load_tensors(checkpoint(family)))
-        insert.detach(made[family])
+        insert.undo(made[family])
         return made[family]
 
     return make

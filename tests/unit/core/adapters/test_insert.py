@@ -6,19 +6,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig
+from pipeline.core.adapters import insert
 from pipeline.core.adapters.anatomy import ANATOMIES, layers_of
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.checkpoint import fingerprint, num_parameters
-from pipeline.core.adapters.insert import (
-    Adapted,
-    adapter_modules,
-    adapter_state,
-    attach,
-    chosen_layers,
-    detach,
-    load_adapter_state,
-    num_layers_of,
-)
+from pipeline.core.adapters.insert import Adapted, adapter_modules, chosen_layers, num_layers_of
 from pipeline.core.adapters.layouts import LAYOUTS, Place
 from pipeline.errors import CheckpointError, ConfigError
 from tests.families import CONFIGS, inputs, make
@@ -54,7 +46,7 @@ def test_every_family_of_the_table_is_tested() -> None:
 def test_a_zero_initialised_adapter_gives_the_output_of_the_base(family: str, layout: str) -> None:
     model = make(family)
     plain = run(model)
-    attach(model, config(layout, init="zero"), seed=1)
+    insert.prepare(model, config(layout, init="zero"), seed=1)
     assert torch.equal(run(model), plain)
 
 
@@ -63,9 +55,9 @@ def test_a_zero_initialised_adapter_gives_the_output_of_the_base(family: str, la
 def test_an_adapter_changes_the_output_and_detach_brings_the_base_back(family: str, layout: str) -> None:
     model = make(family)
     plain, names = run(model), list(model.state_dict())
-    attach(model, config(layout), seed=1)
+    insert.prepare(model, config(layout), seed=1)
     assert not torch.equal(run(model), plain)
-    detach(model)
+    insert.undo(model)
     assert torch.equal(run(model), plain)
     assert list(model.state_dict()) == names
 
@@ -74,7 +66,7 @@ def test_an_adapter_changes_the_output_and_detach_brings_the_base_back(family: s
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_bottlenecks_get_gradients(family: str, layout: str) -> None:
     model = make(family)
-    attach(model, config(layout, scaling="learned"), seed=1)
+    insert.prepare(model, config(layout, scaling="learned"), seed=1)
     torch.autograd.backward(forward(model).pow(2).sum())
     trained = {id(p) for _, bottleneck in bottlenecks(model) for p in bottleneck.parameters()}
     for parameter in model.parameters():
@@ -90,7 +82,7 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
     if place not in LAYOUTS[layout].places:
         return
     model = make(family)
-    attach(model, config(layout, scaling=2.0), seed=1)
+    insert.prepare(model, config(layout, scaling=2.0), seed=1)
     layer, stack = layers_of(model)[-1]
     block = stack.sub_block(place)
     adapted = layer.get_submodule(block.module)
@@ -128,7 +120,7 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
 def test_norms_are_trained_as_copies(family: str) -> None:
     model = make(family)
     plain = run(model)
-    attach(model, config("pfeiffer", init="zero", norms=True), seed=1)
+    insert.prepare(model, config("pfeiffer", init="zero", norms=True), seed=1)
     assert torch.equal(run(model), plain)
     norms = [(name, module) for name, module in adapter_modules(model) if name.endswith(".norm")]
     expected = 2 * num_layers_of(model) - (family == "modernbert")  # whose first norm is the identity
@@ -141,17 +133,17 @@ def test_norms_are_trained_as_copies(family: str) -> None:
     changed = run(model)
     assert not torch.equal(changed, plain)
     other = make(family)
-    attach(other, config("pfeiffer", init="bert", norms=True), seed=2)
-    load_adapter_state(other, adapter_state(model))
+    insert.prepare(other, config("pfeiffer", init="bert", norms=True), seed=2)
+    insert.load(other, insert.state(model))
     assert torch.equal(run(other), changed)
-    detach(model)
+    insert.undo(model)
     assert torch.equal(run(model), plain)
     assert fingerprint(dict(model.named_parameters())) == before
 
 
 def test_reduction_factors_give_the_widths() -> None:
     model = make("bert")
-    attach(model, config("houlsby", reduction_factor={"1": 4, "default": 2}), seed=1)
+    insert.prepare(model, config("houlsby", reduction_factor={"1": 4, "default": 2}), seed=1)
     widths = {name: bottleneck.down.out_features for name, bottleneck in bottlenecks(model)}
     assert widths["layers.0.attention"] == widths["layers.2.feed_forward"] == 8
     assert widths["layers.1.attention"] == widths["layers.1.feed_forward"] == 4
@@ -160,38 +152,38 @@ def test_reduction_factors_give_the_widths() -> None:
 
 def test_layers_are_counted_from_the_encoder_to_the_decoder() -> None:
     model = make("t5")
-    attach(model, config("pfeiffer", layers="top-1"), seed=1)
+    insert.prepare(model, config("pfeiffer", layers="top-1"), seed=1)
     assert isinstance(model.decoder.block[1].layer[2].DenseReluDense, Adapted)
     assert [name for name, _ in bottlenecks(model)] == ["layers.3.feed_forward"]
 
 
 def test_the_state_travels_to_another_base_bit_for_bit() -> None:
     first, second = make("bert"), make("bert")
-    attach(first, config("houlsby", scaling="learned"), seed=1)
-    attach(second, config("houlsby", scaling="learned"), seed=2)
+    insert.prepare(first, config("houlsby", scaling="learned"), seed=1)
+    insert.prepare(second, config("houlsby", scaling="learned"), seed=2)
     assert not torch.equal(run(first), run(second))
-    load_adapter_state(second, adapter_state(first))
+    insert.load(second, insert.state(first))
     assert torch.equal(run(first), run(second))
-    assert "layers.2.attention.down.weight" in adapter_state(first)
+    assert "layers.2.attention.down.weight" in insert.state(first)
 
 
 def test_a_state_with_tensors_that_have_no_place_is_refused() -> None:
     model = make("bert")
-    attach(model, config("pfeiffer"), seed=1)
-    state = adapter_state(model) | {"layers.9.feed_forward.down.weight": torch.zeros(4, 16)}
+    insert.prepare(model, config("pfeiffer"), seed=1)
+    state = insert.state(model) | {"layers.9.feed_forward.down.weight": torch.zeros(4, 16)}
     with pytest.raises(RuntimeError, match="1 of 13 adapter tensors"):
-        load_adapter_state(model, state)
+        insert.load(model, state)
 
 
 def test_only_the_chosen_layers_carry_adapters() -> None:
     model = make("bert")
-    attach(model, config("pfeiffer", layers="top-2"), seed=1)
+    insert.prepare(model, config("pfeiffer", layers="top-2"), seed=1)
     assert [name for name, _ in bottlenecks(model)] == ["layers.1.feed_forward", "layers.2.feed_forward"]
 
 
 def test_an_adapted_model_shows_its_adapters_and_survives_pickling() -> None:
     model = make("distilbert")
-    attach(model, config("pfeiffer"), seed=1)
+    insert.prepare(model, config("pfeiffer"), seed=1)
     assert "Bottleneck" in repr(model)
     assert torch.equal(run(pickle.loads(pickle.dumps(model))), run(model))
 
@@ -200,8 +192,8 @@ def test_the_seed_decides_the_initial_weights() -> None:
     states = []
     for seed in (1, 1, 2):
         model = make("bert")
-        attach(model, config("pfeiffer"), seed=seed)
-        states.append(adapter_state(model)["layers.0.feed_forward.down.weight"])
+        insert.prepare(model, config("pfeiffer"), seed=seed)
+        states.append(insert.state(model)["layers.0.feed_forward.down.weight"])
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
 
@@ -224,4 +216,4 @@ def test_an_unknown_family_names_the_known_ones() -> None:
     model = make("bert")
     model.config.model_type = "xlnet"
     with pytest.raises(CheckpointError, match=r"xlnet.*bert, roberta.*gemma3_text.*anatomy.py"):
-        attach(model, config("pfeiffer"), seed=1)
+        insert.prepare(model, config("pfeiffer"), seed=1)
