@@ -1,4 +1,4 @@
-"""Where the sub-blocks of each Transformer family are; a new family is a new entry.
+"""What a Transformer family is made of, and where its sub-blocks are; a new family is a new entry.
 
 Every sub-block is told by three of its modules: the one that puts out h, the one that is given x, the residual,
 and the LayerNorm. Post-norm families (BERT) compute LN(h + x); in pre-norm families (GPT-2, T5) the sub-block reads
@@ -52,8 +52,15 @@ class Anatomy:
     kind: Kind
     stacks: tuple[Stack, ...]
     """In the order in which they are computed."""
+    lora: tuple[str, ...] = ()
+    """Where LoRA sits: the query and value projections, by the ends of their paths. Empty: LoRA is refused."""
     positions: bool = False
     """Whether positions are counted from the left edge unless `position_ids` say where each row's text begins."""
+    behind_padding: bool = False
+    """Whether positions are counted from behind the padding id, so that a text may be shorter by that many."""
+    starts_with_padding: bool = False
+    """Where decoding begins if config.json does not say: with the padding, or else with the text's last token (mBART:
+    the language's code)."""
     requires: tuple[str, object] | None = None
     """A config value of the variant that is described, where the family has another that is built otherwise."""
 
@@ -63,8 +70,12 @@ def _pre(module: str, norm: str) -> SubBlock:
     return SubBlock(module=module, source=norm, norm=norm, post_norm=False)
 
 
-def _one(kind: Kind, stack: Stack, **more: object) -> Anatomy:
-    return Anatomy(kind=kind, stacks=(stack,), **more)  # type: ignore[arg-type]
+def _one(kind: Kind, stack: Stack, *lora: str, **more: object) -> Anatomy:
+    return Anatomy(kind=kind, stacks=(stack,), lora=lora, **more)  # type: ignore[arg-type]
+
+
+def _two(encoder: Stack, decoder: Stack, *lora: str, **more: object) -> Anatomy:
+    return Anatomy(kind="encoder-decoder", stacks=(encoder, decoder), lora=lora, **more)  # type: ignore[arg-type]
 
 
 _BERT_LAYER = Stack(
@@ -125,29 +136,30 @@ def _t5_layers(stack: str, feed_forward: str) -> Stack:
     )
 
 
-_T5 = Anatomy(kind="encoder-decoder", stacks=(_t5_layers("encoder", "layer.1"), _t5_layers("decoder", "layer.2")))
-_LLAMA = _one("decoder", _LLAMA_LAYER)
+_T5 = _two(_t5_layers("encoder", "layer.1"), _t5_layers("decoder", "layer.2"), "q", "v", starts_with_padding=True)
+_LLAMA = _one("decoder", _LLAMA_LAYER, "q_proj", "v_proj")
+_ROBERTA = _one("encoder", _BERT_LAYER, "query", "value", behind_padding=True)
 
 ANATOMIES: Mapping[str, Anatomy] = {
-    "bert": _one("encoder", _BERT_LAYER, positions=True),
-    "roberta": _one("encoder", _BERT_LAYER),
-    "xlm-roberta": _one("encoder", _BERT_LAYER),
-    "electra": _one("encoder", _BERT_LAYER, positions=True),
-    "deberta-v2": _one("encoder", _BERT_LAYER, positions=True),
-    "albert": _one("encoder", _ALBERT_LAYER, positions=True),
-    "distilbert": _one("encoder", _DISTILBERT_LAYER, positions=True),
-    "modernbert": _one("encoder", _MODERNBERT_LAYER),
+    "bert": _one("encoder", _BERT_LAYER, "query", "value", positions=True),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "electra": _one("encoder", _BERT_LAYER, "query", "value", positions=True),
+    "deberta-v2": _one("encoder", _BERT_LAYER, "query_proj", "value_proj", positions=True),
+    "albert": _one("encoder", _ALBERT_LAYER, "query", "value", positions=True),
+    "distilbert": _one("encoder", _DISTILBERT_LAYER, "q_lin", "v_lin", positions=True),
+    "modernbert": _one("encoder", _MODERNBERT_LAYER, "Wqkv"),
     "t5": _T5,
     "mt5": _T5,
-    "bart": Anatomy(kind="encoder-decoder", stacks=(_bart_layers("encoder"), _bart_layers("decoder"))),
-    "mbart": Anatomy(kind="encoder-decoder", stacks=(_mbart_layers("encoder"), _mbart_layers("decoder"))),
-    "gpt2": _one("decoder", _GPT2_LAYER, positions=True),
-    "gpt_neox": _one("decoder", _NEOX_LAYER),
-    "opt": _one("decoder", _mbart_layers("decoder"), requires=("do_layer_norm_before", True)),
+    "bart": _two(_bart_layers("encoder"), _bart_layers("decoder"), "q_proj", "v_proj"),
+    "mbart": _two(_mbart_layers("encoder"), _mbart_layers("decoder"), "q_proj", "v_proj"),
+    "gpt2": _one("decoder", _GPT2_LAYER, "c_attn", positions=True),
+    "gpt_neox": _one("decoder", _NEOX_LAYER, "query_key_value"),
+    "opt": _one("decoder", _mbart_layers("decoder"), "q_proj", "v_proj", requires=("do_layer_norm_before", True)),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma3_text": _one("decoder", _GEMMA3_LAYER),
+    "gemma3_text": _one("decoder", _GEMMA3_LAYER, "q_proj", "v_proj"),
 }
 """`config.model_type` -> anatomy."""
 

@@ -116,8 +116,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     config = checkpoint.architecture
     # Many tokenizers are saved without a limit of their own. T5 has none: its positions are relative.
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    # RoBERTa counts positions from behind the padding id.
-    offset = config.pad_token_id + 1 if checkpoint.model_type in ("roberta", "xlm-roberta") else 0
+    offset = config.pad_token_id + 1 if ANATOMIES[checkpoint.model_type].behind_padding else 0
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions - offset)
     return tokenizer
 

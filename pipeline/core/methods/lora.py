@@ -10,26 +10,24 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.config import MethodConfig
-from pipeline.core.adapters.anatomy import layers_of
+from pipeline.core.adapters.anatomy import anatomy_of, layers_of
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.methods import full
+from pipeline.errors import ConfigError, Fault
 from pipeline.files import new_folder
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
 _ADAPTER = "default"
-_TARGETS = {
-    "distilbert": ["q_lin", "v_lin"],
-    "albert": ["query", "value"],
-    "modernbert": ["Wqkv"],
-    "mbart": ["q_proj", "v_proj"],
-}
-"""Query and value projections of families that peft has no default for."""
 
 
 def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
-    """Put a low-rank update beside the query and value projections of the chosen layers."""
+    """Put a low-rank update beside the query and value projections of the chosen layers.
+
+    Raises:
+        ConfigError: The family's entry in the table of anatomies does not say which these are, or none has them.
+    """
     import peft
 
     with torch.random.fork_rng(devices=[]):
@@ -86,10 +84,8 @@ def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Map
 
 def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":
     from peft import LoraConfig
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
 
-    family = base.config.model_type
-    targets = tuple(f".{name}" for name in _TARGETS.get(family) or DEFAULTS[family])
+    targets = tuple(f".{name}" for name in anatomy_of(base.config).lora)
     layers = layers_of(base)
     chosen = {id(layers[number][0]) for number in chosen_layers(config.layers, len(layers))}
     paths = [path for path, module in base.named_modules() if id(module) in chosen]
@@ -98,6 +94,13 @@ def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":
         for path, module in base.named_modules()
         if path.endswith(targets) and any(path.startswith(f"{layer}.") for layer in paths)
     }
+    if not found:
+        rule = f"has no place in {base.config.model_type}, the family of the checkpoint {base.name_or_path}: "
+        rule += (
+            f"no module of its layers ends in {' or '.join(targets)}" if targets else "no projections are named for it"
+        )
+        remedy = "Name its query and value projections in pipeline/core/adapters/anatomy.py, or choose another method"
+        raise ConfigError(Fault(where="method", value=config.name, rule=rule, remedy=remedy))
     return LoraConfig(
         r=config.width,
         lora_alpha=cast(int, config.scaling) * config.width,  # a fraction is fine with peft

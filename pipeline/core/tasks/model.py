@@ -139,9 +139,9 @@ def left_aligned(ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
 def starts(config: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """The token that each text's decoding begins with, (B, 1); the texts are padded on the right."""
     start = getattr(config, "decoder_start_token_id", None)
-    if start is None and config.model_type == "t5":
-        start = config.pad_token_id  # which its config need not repeat
-    if start is None:  # mBART: the language's code, which is the last token of the text
+    if start is None and anatomy_of(config).starts_with_padding:
+        start = config.pad_token_id
+    if start is None:
         return ids_BT.gather(1, mask_BT.sum(1, keepdim=True) - 1)
     return torch.full_like(ids_BT[:, :1], start)
 

@@ -1,5 +1,6 @@
 """The contract of a method, kept by each of the seven on every family."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM
 
 from pipeline.config import MethodConfig
+from pipeline.core.adapters import anatomy
 from pipeline.core.adapters.checkpoint import fingerprint
 from pipeline.core.methods import METHODS, lora, virtual_tokens
 from pipeline.core.tasks.model import TaskModel
+from pipeline.errors import ConfigError
 from tests.families import CONFIGS, inputs, make
 
 WIDE = {"width": 4}
@@ -120,6 +123,30 @@ def test_lora_takes_the_chosen_layers() -> None:
         f"decoder.layers.1.{attention}.{projection}"
         for attention in ("self_attn", "encoder_attn")
         for projection in ("q_proj", "v_proj")
+    }
+
+
+@pytest.mark.parametrize("named", [(), ("query_of_another_family",)])
+def test_lora_is_refused_where_it_has_no_place(named: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = dataclasses.replace(anatomy.ANATOMIES["albert"], lora=named)  # peft knows no ALBERT
+    monkeypatch.setattr(anatomy, "ANATOMIES", {**anatomy.ANATOMIES, "albert": entry})
+    base = make("albert")
+    base.name_or_path = "some/albert"
+    with pytest.raises(ConfigError) as caught:
+        METHODS["lora"].prepare(base, config("lora"), 1)
+    message = str(caught.value)
+    assert message.startswith("method: 'lora' has no place in albert, the family of the checkpoint some/albert: ")
+    assert message.endswith("in pipeline/core/adapters/anatomy.py, or choose another method.")
+    assert not any(parameter.requires_grad for parameter in base.parameters())
+
+
+def test_lora_sits_where_peft_puts_it() -> None:
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as THEIRS
+
+    ours = {family: list(entry.lora) for family, entry in anatomy.ANATOMIES.items()}
+    assert all(ours.values())
+    assert {family: ends for family, ends in ours.items() if family in THEIRS} == {
+        family: ends for family, ends in THEIRS.items() if family in ours
     }
 
 
