@@ -10,12 +10,12 @@ from pipeline.config.retrain import ChallengerConfig, HookConfig, RetrainConfig
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.sweep import ClusterConfig, CompareConfig, Contender, SweepConfig, TrackingConfig
 from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
-from pipeline.config.training import SETTINGS, Activation, CheckpointConfig, EngineConfig, MethodConfig, MethodName
+from pipeline.config.training import METHOD_TRAITS, Activation, CheckpointConfig, EngineConfig, MethodConfig, MethodName
 
 __all__ = [
     "FIELDS",
+    "METHOD_TRAITS",
     "METRICS",
-    "SETTINGS",
     "Activation",
     "ChallengerConfig",
     "CheckpointConfig",

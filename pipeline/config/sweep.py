@@ -8,7 +8,7 @@ from pipeline.config.faults import above, between, fault
 from pipeline.config.gate import GateConfig
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
-from pipeline.config.training import SETTINGS, CheckpointConfig, EngineConfig, MethodConfig
+from pipeline.config.training import METHOD_TRAITS, CheckpointConfig, EngineConfig, MethodConfig
 from pipeline.errors import Fault
 
 
@@ -125,7 +125,7 @@ class SweepConfig:
 class CompareConfig(SweepConfig):
     """`make compare`: the same jobs for several methods; `search.space` adds to what each of them searches."""
 
-    methods: list[str] = field(default_factory=lambda: list(SETTINGS))
+    methods: list[str] = field(default_factory=lambda: list(METHOD_TRAITS))
     """Files of `conf/method`, or of the folder `method` in the user's CONF."""
     contenders: Mapping[str, Contender]
     """Method -> its settings; filled from `conf/method`."""

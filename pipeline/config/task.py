@@ -101,15 +101,20 @@ class TaskConfig:
         return self.metric or METRICS[self.kind][0]
 
     @property
+    def types(self) -> Mapping[str, type]:
+        """Canonical field -> what it holds, for every field that the kind knows."""
+        return FIELDS[self.kind]
+
+    @property
     def columns(self) -> Mapping[str, str]:
         """Canonical field -> name in the user's files, for every field that a row of this task must have."""
         if self.kind == "generation":
             mentioned = {*placeholders(self.prompt), *placeholders(self.completion)}
             if "answer" in mentioned:
                 mentioned.add("options")  # which it is a position in
-            names = [name for name in FIELDS[self.kind] if name in mentioned]
+            names = [name for name in self.types if name in mentioned]
         else:
-            names = [name for name in FIELDS[self.kind] if name != "text_pair" or name in self.fields]
+            names = [name for name in self.types if name != "text_pair" or name in self.fields]
         return {name: self.fields.get(name, name) for name in names}
 
     @property
@@ -117,18 +122,17 @@ class TaskConfig:
         """The canonical field that is predicted."""
         if self.kind == "generation":
             return placeholders(self.completion)[0]
-        return list(FIELDS[self.kind])[-1]
+        return list(self.types)[-1]
 
     def faults(self, where: str) -> Iterator[Fault]:
         allowed = METRICS[self.kind]
         if self.primary not in allowed:
             rule = f"is no metric of {self.kind}"
             yield fault(f"{where}.metric", self.primary, rule, f"Use one of: {', '.join(allowed)}")
-        known = FIELDS[self.kind]
         for name in self.fields:
-            if name not in known:
+            if name not in self.types:
                 rule = f"is no field of {self.kind}"
-                yield fault(f"{where}.fields.{name}", name, rule, f"Map only: {', '.join(known)}")
+                yield fault(f"{where}.fields.{name}", name, rule, f"Map only: {', '.join(self.types)}")
         if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
             yield fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
         yield from between(f"{where}.max_length", self.max_length, 8, 100_000)
@@ -155,7 +159,7 @@ class TaskConfig:
                     yield fault(f"{where}.{name}", given, f"means nothing in a task of {self.kind}", remedy)
 
     def _template_faults(self, where: str) -> Iterator[Fault]:
-        known = FIELDS["generation"]
+        known = self.types
         found: dict[str, list[str]] = {}
         for name, template in (("prompt", self.prompt), ("completion", self.completion)):
             remedy = f"Write fields in braces, each one of {', '.join(known)}, and other braces twice: {{{{ }}}}"

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.faults import above, between, fault
+from pipeline.config.task import Kind
 from pipeline.errors import Fault
 
 
@@ -49,17 +50,38 @@ Activation = Literal[
 
 MethodName = Literal["houlsby", "pfeiffer", "parallel", "lora", "prompt", "full", "probe"]
 
-_BOTTLENECK = ("width", "reduction_factor", "activation", "dropout", "scaling", "init", "layers", "norms")
-SETTINGS: Mapping[MethodName, tuple[str, ...]] = {
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodTraits:
+    """What is asked of a method before it is loaded; what it does is in `pipeline.core.methods`."""
+
+    settings: tuple[str, ...] = ()
+    """The settings of `MethodConfig` that it has."""
+    takes_positions: bool = False
+    """Whether its width is a number of positions that the model reads before the text."""
+    cannot: Mapping[Kind, str] = field(default_factory=dict)
+    """Kinds of tasks that it cannot train, and why."""
+
+
+_BOTTLENECK = MethodTraits(
+    settings=("width", "reduction_factor", "activation", "dropout", "scaling", "init", "layers", "norms")
+)
+METHOD_TRAITS: Mapping[MethodName, MethodTraits] = {
     "houlsby": _BOTTLENECK,
     "pfeiffer": _BOTTLENECK,
     "parallel": _BOTTLENECK,
-    "lora": ("width", "dropout", "scaling", "layers"),
-    "prompt": ("width",),
-    "full": (),
-    "probe": (),
+    "lora": MethodTraits(settings=("width", "dropout", "scaling", "layers")),
+    "prompt": MethodTraits(
+        settings=("width",),
+        takes_positions=True,
+        cannot={"generation": "its virtual tokens stand before the body of the model, without the language-model head"},
+    ),
+    "full": MethodTraits(),
+    "probe": MethodTraits(
+        cannot={"generation": "the language-model head stays frozen, so that nothing would be trained"}
+    ),
 }
-"""The settings of `MethodConfig` that each method has."""
+"""`MethodConfig.name` -> traits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,11 +111,11 @@ class MethodConfig:
     """Train copies of the LayerNorms of these layers too, as Houlsby et al. 2019 did (section 2.1)."""
 
     def faults(self, where: str) -> Iterator[Fault]:
+        settings = METHOD_TRAITS[self.name].settings
         for setting in dataclasses.fields(self):
-            if setting.name in ("name", *SETTINGS[self.name]) or getattr(self, setting.name) == setting.default:
+            if setting.name in ("name", *settings) or getattr(self, setting.name) == setting.default:
                 continue
-            has = ", ".join(SETTINGS[self.name]) or "none"
-            rule = f"is no setting of {self.name} (it has: {has})"
+            rule = f"is no setting of {self.name} (it has: {', '.join(settings) or 'none'})"
             remedy = f"Leave out {where}.{setting.name}, or choose another method"
             yield fault(f"{where}.{setting.name}", getattr(self, setting.name), rule, remedy)
         yield from above(f"{where}.width", self.width)
@@ -117,7 +139,12 @@ class MethodConfig:
     @property
     def shown_width(self) -> int | None:
         """The width, where the method has one for all layers."""
-        return self.width if "width" in SETTINGS[self.name] and self.reduction_factor is None else None
+        return self.width if "width" in METHOD_TRAITS[self.name].settings and self.reduction_factor is None else None
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The positions that the method takes from the text."""
+        return self.width if METHOD_TRAITS[self.name].takes_positions else 0
 
     def width_in(self, layer: int, hidden_size: int) -> int:
         """The bottleneck size in one layer of a model that is `hidden_size` wide."""

@@ -12,13 +12,11 @@ from pipeline.core.adapters.checkpoint import Checkpoint, empty_base, num_parame
 from pipeline.core.engine.assemble import fresh_model, release, trained
 from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.methods import METHODS
-from pipeline.core.tasks.kinds import POOLED, TASK_KINDS, restore
+from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Task
 from pipeline.errors import BundleError, ConfigError, Fault
 from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
 from pipeline.interop.files import raise_faults
-
-_WITH_LABELS = ("classification", "tagging")
 
 
 def shape_of(checkpoint: Checkpoint) -> Shape:
@@ -49,7 +47,7 @@ def bundle_of(
     """
     head, engine = foreign.head, EngineConfig()
     restored = _restored(head, task) if head is not None else _untrained(task)
-    if head is not None and head.kind in POOLED:
+    if head is not None and restore(task).pooled:
         pooling = NAMINGS[foreign.shape.model_type].pooling
         checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, pooling=pooling))
     if head is not None and head.dropout is not None:
@@ -106,7 +104,7 @@ def foreign_of(
     if with_head:
         raise_faults(_head_faults(bundle, checkpoint, num_choices))
     labels = record.labels
-    if record.task.kind == "multiple_choice":
+    if "options" in record.task.columns:
         labels = [f"LABEL_{number}" for number in range(num_choices or 0)]
     head = ForeignHead(
         kind=record.task.kind,
@@ -133,8 +131,8 @@ def _restored(head: ForeignHead, config: TaskConfig) -> Task:
     if config.kind != head.kind:
         remedy = "Choose another task with job=<name>, or leave the head out with head=false"
         raise BundleError(fault(where, config.kind, f"is another kind than the head, which is for {head.kind}", remedy))
-    if config.kind not in _WITH_LABELS:
-        return restore(config, [])
+    if not restore(config).has_labels:
+        return restore(config)
     labels = list(head.labels)
     unnamed = all(label == f"LABEL_{number}" for number, label in enumerate(labels))
     listed = None if config.labels is None else list(_untrained(config).labels)
@@ -153,11 +151,14 @@ def _restored(head: ForeignHead, config: TaskConfig) -> Task:
 
 def _untrained(config: TaskConfig) -> Task:
     """The task with the labels of its config."""
-    if config.kind in _WITH_LABELS and config.labels is None:
+    bare = restore(config)
+    if not bare.has_labels:
+        return bare
+    if config.labels is None:
         rule = "are missing: a new head needs them"
         where = f"task.{config.name}.labels"
         raise ConfigError(fault(where, "", rule, "List them in the task's file"))
-    return TASK_KINDS[config.kind].from_rows(config, []) if config.kind in _WITH_LABELS else restore(config, [])
+    return bare.from_rows(config, [])
 
 
 def _head_faults(bundle: Bundle, checkpoint: Checkpoint, num_choices: int | None) -> Iterator[Fault]:
@@ -168,11 +169,11 @@ def _head_faults(bundle: Bundle, checkpoint: Checkpoint, num_choices: int | None
     if task.kind not in naming.heads:
         rule = f"has no head in AdapterHub that reads the same of {checkpoint.model_type}"
         yield fault(f"{where}: task.kind", task.kind, rule, remedy)
-    elif task.kind == "multiple_choice" and task.scoring == "dual":
+    elif "options" in task.columns and task.scoring == "dual":
         yield fault(f"{where}: task.scoring", task.scoring, "has no head in AdapterHub", remedy)
-    elif task.kind in POOLED and checkpoint.pooling != naming.pooling:
+    elif restore(task).pooled and checkpoint.pooling != naming.pooling:
         rule = f"is not what AdapterHub's heads read of {checkpoint.model_type}, which is {naming.pooling}"
         yield fault(f"{where}: checkpoint.pooling", checkpoint.pooling, rule, remedy)
-    elif task.kind == "multiple_choice" and num_choices is None:
+    elif "options" in task.columns and num_choices is None:
         rule = "is missing: AdapterHub's heads have a fixed number of options"
         yield fault("num_choices", "", rule, "Set num_choices, or write the adapter alone with head=false")

@@ -12,7 +12,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, empty_base
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
 from pipeline.core.engine.bundle import Bundle
-from pipeline.core.tasks.kinds import POOLED
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import BundleError, Fault
 from pipeline.files import new_folder
 from pipeline.interop import edge_runtime
@@ -50,7 +50,7 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         "task": record.job,
         "kind": record.task.kind,
         "labels": record.labels,
-        "pooling": checkpoint.pooling if record.task.kind in POOLED else None,
+        "pooling": checkpoint.pooling if restore(record.task).pooled else None,
         "activation": "leaky_relu" if method.activation == "leakyrelu" else method.activation,
         "scaling": method.scaling,
         "reads": LAYOUTS[method.name].reads,

@@ -4,11 +4,12 @@ Colours are those of Okabe and Ito (2008), which colour-blind readers can tell a
 differs in marker too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite, nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.tasks import figures
 from pipeline.reports import words
 from pipeline.reports.results import TrialResult
 from pipeline.reports.tables import LeaderboardRow
@@ -104,60 +105,58 @@ def curves_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
     return figure
 
 
-def confusion_figure(gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str], job: str) -> "Figure":
-    """Rows a pair of labels, shaded by the share of the true label's rows.
+def answers_figure(shown: figures.Figure, *, job: str) -> "Figure":
+    """Draw what a kind of task has to show of its answers."""
+    if isinstance(shown, figures.Confusion):
+        return confusion_figure(shown, job=job)
+    assert isinstance(shown, figures.Entities), f"{shown.name} cannot be drawn yet"
+    return entities_figure(shown, job=job)
 
-    Args:
-        gold: True labels of the test rows.
-        predicted: Answers to them.
-        labels: All labels in order.
-        job: For the title.
-    """
+
+def confusion_figure(shown: figures.Confusion, *, job: str) -> "Figure":
+    """Rows a pair of labels, shaded by the share of the true label's rows."""
     from collections import Counter
 
-    counts, totals = Counter(zip(gold, predicted, strict=True)), Counter(gold)
-    shown = sorted(sorted(labels, key=lambda label: -totals[label])[:_MAX_LABELS], key=list(labels).index)
-    side = max(3.6, 1.6 + 0.5 * len(shown))
+    gold, labels = shown.gold, shown.labels
+    counts, totals = Counter(zip(gold, shown.said, strict=True)), Counter(gold)
+    names = sorted(sorted(labels, key=lambda label: -totals[label])[:_MAX_LABELS], key=list(labels).index)
+    side = max(3.6, 1.6 + 0.5 * len(names))
     figure, axes = _canvas(side + 0.8, side)
-    shares = [[counts[true, said] / max(totals[true], 1) for said in shown] for true in shown]
+    shares = [[counts[true, said] / max(totals[true], 1) for said in names] for true in names]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, true in enumerate(shown):
-        for column, said in enumerate(shown):
+    for row, true in enumerate(names):
+        for column, said in enumerate(names):
             colour = "white" if shares[row][column] > 0.5 else "black"
             text = str(counts[true, said]) if counts[true, said] else ""
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    slanted = any(len(label) > 8 for label in shown) or len(shown) > 6
-    axes.set_xticks(range(len(shown)), shown, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-    axes.set_yticks(range(len(shown)), shown)
+    slanted = any(len(label) > 8 for label in names) or len(names) > 6
+    axes.set_xticks(range(len(names)), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False)
     axes.set_xlabel("answer")
     axes.set_ylabel("true label")
-    axes.set_title(f"{job}: {len(gold)} test rows" + _left_out(labels, shown))
+    axes.set_title(f"{job}: {len(gold)} test rows" + _left_out(labels, names))
     figure.colorbar(image, ax=axes, label="share of the true label", fraction=0.046)
     return figure
 
 
-def entities_figure(scores: Mapping[str, Mapping[str, float]], *, job: str) -> "Figure":
-    """Precision, recall and F1 of each entity type, with its number of entities.
-
-    Args:
-        scores: Entity type -> precision, recall, f1, support.
-        job: For the title.
-    """
-    shown = sorted(scores, key=lambda name: -scores[name]["support"])[:_MAX_LABELS]
-    figure, axes = _canvas(6.4, 1.4 + 0.55 * max(len(shown), 2))
-    places = range(len(shown))
+def entities_figure(shown: figures.Entities, *, job: str) -> "Figure":
+    """Precision, recall and F1 of each entity type, with its number of entities."""
+    scores = shown.scores
+    names = sorted(scores, key=lambda name: -scores[name]["support"])[:_MAX_LABELS]
+    figure, axes = _canvas(6.4, 1.4 + 0.55 * max(len(names), 2))
+    places = range(len(names))
     for number, measure in enumerate(("precision", "recall", "f1")):
-        values = [scores[name][measure] for name in shown]
+        values = [scores[name][measure] for name in names]
         offset = (number - 1) * 0.26
         label = measure.upper() if measure == "f1" else measure
         axes.barh([place + offset for place in places], values, height=0.24, color=_COLOURS[number], label=label)
-    axes.set_yticks(places, [f"{name} ({scores[name]['support']:.0f})" for name in shown])
+    axes.set_yticks(places, [f"{name} ({scores[name]['support']:.0f})" for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("score on the test rows")
-    axes.set_title(f"{job}: entity types (number)" + _left_out(list(scores), shown))
+    axes.set_title(f"{job}: entity types (number)" + _left_out(list(scores), names))
     _legend_beside(axes)
     return figure
 

@@ -17,9 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import DriftConfig, TaskConfig
+from pipeline.config import DriftConfig
 from pipeline.core.data.rows import Row
-from pipeline.core.tasks.metrics import spans
 from pipeline.rules.shifts import (
     EmbeddingShift,
     LabelShift,
@@ -39,7 +38,7 @@ class Sample:
     """One side of the comparison: old rows or new ones."""
 
     labels: Sequence[Sequence[str]]
-    """Of each row, `labels_of`; none where the kind has no labels."""
+    """Of each row, `Task.labels_of`; none where the kind has no labels."""
     lengths: Sequence[int]
     """Of each row's text, in words or sub-tokens; the same on both sides."""
     vectors: Vectors | None = None
@@ -204,17 +203,6 @@ def measure(old: Sample, new: Sample, config: DriftConfig) -> Drift:
 def choose(rows: Sequence[Row], limit: int) -> list[Row]:
     """At most `limit` rows, those with the lowest digests: the same ones whatever order the rows are in."""
     return sorted(rows, key=lambda row: row.digest)[:limit]
-
-
-def labels_of(task: TaskConfig, row: Row) -> tuple[str, ...]:
-    """The labels of a row's target: its label, the types of its entities, the position of its answer.
-
-    None of a span or a free text; a task of generation has those of the field that its completion writes.
-    """
-    target = row.fields[task.target]
-    if task.target == "tags":
-        return tuple(type_ for type_, _, _ in spans(target))
-    return (str(target),) if task.target in ("label", "answer") else ()
 
 
 def _labels_in_words(shift: LabelShift) -> str:

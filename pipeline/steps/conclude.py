@@ -1,9 +1,8 @@
 """What is made of a sweep's results: registered versions, figures on the runs, the leaderboard."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,7 +10,6 @@ from pipeline.config import GateConfig, TrackingConfig
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
-from pipeline.core.tasks.metrics import entity_scores
 from pipeline.reports import plots
 from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import (
@@ -26,9 +24,6 @@ from pipeline.steps.prepare import Prepared
 from pipeline.tracking.recorder import SweepRecorder
 from pipeline.tracking.registry import Registered, register
 from pipeline.tracking.store import Store
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +45,16 @@ def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepReco
     rows = []
     for winner in ending.winners:
         job = ending.job_of(winner)
-        for name, figure in job_figures(job, ending.results, winner):
-            recorder.figure(job.name, name, figure)
-        if job.task.config.kind == "tagging":
-            _record_entities(recorder, winner)
+        trials, metric, index = ending.results.of(job.name), job.task.config.primary, winner.trial.index
+        search = plots.search_figure(trials, job=job.name, metric=metric, winner=index)
+        recorder.figure(job.name, "search.png", search)
+        curves = plots.curves_figure(trials, job=job.name, metric=metric, winner=index)
+        recorder.figure(job.name, "curves.png", curves)
+        gold = [row[job.task.target] for row in winner.predictions]
+        for shown in job.task.figures(gold, [row["predicted"] for row in winner.predictions]):
+            recorder.figure(job.name, f"{shown.name}.png", plots.answers_figure(shown, job=job.name))
+            if records := shown.records():
+                recorder.table(job.name, f"{shown.name}.json", records)
         judge = Judge(
             scorer=Scorer(ending.prepared.checkpoint, ending.prepared.base, job.task),
             gate=gate,
@@ -105,25 +106,6 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     console.print(f"  {_predict_command(ending, example)}{where}", markup=False, soft_wrap=True)
 
 
-def job_figures(job: Job, results: SweepResults, winner: JobTested) -> "Iterator[tuple[str, Figure]]":
-    """Draw the search, the learning curves, and what the winner gets right and wrong on the test rows."""
-    trials, metric, index = results.of(job.name), job.task.config.primary, winner.trial.index
-    yield "search.png", plots.search_figure(trials, job=job.name, metric=metric, winner=index)
-    yield "curves.png", plots.curves_figure(trials, job=job.name, metric=metric, winner=index)
-    if job.task.config.kind == "classification":
-        gold = [row["label"] for row in winner.predictions]
-        said = [row["predicted"]["label"] for row in winner.predictions]
-        yield "confusion.png", plots.confusion_figure(gold, said, labels=job.task.labels, job=job.name)
-
-
-def _record_entities(recorder: SweepRecorder, winner: JobTested) -> None:
-    """Record how well each entity type was found, as a table and as a picture."""
-    job, tags = winner.trial.job, [row["tags"] for row in winner.predictions]
-    scores = entity_scores(tags, [row["predicted"]["tags"] for row in winner.predictions])
-    recorder.table(job, "entities.json", [{"type": type_, **values} for type_, values in scores.items()])
-    recorder.figure(job, "entities.png", plots.entities_figure(scores, job=job))
-
-
 def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) -> LeaderboardRow:
     bundle, settings = read_bundle(winner.bundle), winner.trial.settings
     return LeaderboardRow(
@@ -151,15 +133,11 @@ def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
     """A call of `make predict` that works as it is, on a row of the test split."""
     winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
     job = ending.job_of(winner)
-    shortest = min((row.fields for row in job.dataset.test.rows), key=lambda fields: len(str(fields)))
-    given = [name for name in job.task.config.columns if name != job.task.target]
-    name = row.name.replace(".", "/")
-    if given == ["text"]:
-        return f"make predict TASK={name} TEXT={_quoted(shortest['text'])}"
-    if given == ["tokens"]:
-        return f"make predict TASK={name} TEXT={_quoted(' '.join(shortest['tokens']))}"
-    item = json.dumps({job.task.config.columns[key]: shortest[key] for key in given}, ensure_ascii=False)
-    return f"make predict TASK={name} ITEM={_quoted(item)}"
+    item = job.task.example(min(job.dataset.test.rows, key=lambda one: len(str(one.fields))))
+    given = (
+        f"TEXT={_quoted(item)}" if isinstance(item, str) else f"ITEM={_quoted(json.dumps(item, ensure_ascii=False))}"
+    )
+    return f"make predict TASK={row.name.replace('.', '/')} {given}"
 
 
 def _arguments(tracking: TrackingConfig) -> str:

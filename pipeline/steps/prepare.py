@@ -1,7 +1,7 @@
 """What happens before a sweep trains anything: everything is read, checked, counted and shown."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -11,14 +11,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pipeline.cluster import connection
-from pipeline.config import DataConfig, MethodConfig, MethodName, SearchConfig, SweepConfig, TaskConfig
+from pipeline.config import METHOD_TRAITS, DataConfig, MethodConfig, SearchConfig, SweepConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.adapters.insert import chosen_layers, num_layers_of
 from pipeline.core.data.load import job_name, load, registered_name, resolve
 from pipeline.core.data.rows import Dataset
 from pipeline.core.engine.trials import Job, Settings, Trial, trial_of
-from pipeline.core.methods import METHODS, virtual_tokens
-from pipeline.core.tasks import metrics
 from pipeline.core.tasks.kinds import task_for
 from pipeline.core.tasks.task import Encoded, Task
 from pipeline.errors import ConfigError, Fault, Faults
@@ -180,17 +178,10 @@ def widest_trial(config: SweepConfig, job: Job) -> Trial:
 
 
 def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Say how many rows are longer than the model reads; of extractive QA that can be the question alone."""
-    limit = job.task.limit(tokenizer)
+    """Say how many rows are longer than the model reads, and what becomes of them."""
     cut = {name: split.num_truncated for name, split in job.encoded.items() if split.num_truncated}
     counts = ", ".join(f"{number} of {name}" for name, number in cut.items())
-    if job.task.config.kind == "extractive_qa":
-        return [f"questions truncated to a quarter of {limit} sub-tokens: {counts} rows"] if cut else []
-    if job.task.config.kind == "generation":
-        longest = job.task.config.max_new_tokens
-        note = f"truncated to {limit - longest} sub-tokens of prompt and {longest} of completion: {counts} rows"
-        return [note] if cut else []
-    return [f"truncated to {limit} sub-tokens: {counts} rows"] if cut else []
+    return [f"{job.task.truncation(tokenizer)}: {counts} rows"] if cut else []
 
 
 def prepare_jobs(config: SweepConfig, tokenizer: PreTrainedTokenizerBase) -> list[Job]:
@@ -212,33 +203,18 @@ def check_fit(jobs: Sequence[Job], checkpoint: Checkpoint, method: MethodConfig)
     """Check that the checkpoint and the method can do what the jobs ask.
 
     Raises:
-        ConfigError: A task is to write text, and the checkpoint or the method cannot, or its metric is not installed.
+        ConfigError: The checkpoint lacks what a task needs, the method cannot train it, or its metric is not installed.
     """
     faults: list[Fault] = []
-    for config in {job.task.config.name: job.task.config for job in jobs}.values():
-        if config.kind != "generation":
-            continue
-        where = f"task.{config.name}"
-        if not checkpoint.has_lm_head:
-            rule = f"is a task of generation, and {checkpoint.config.name} ({checkpoint.model_type}) cannot write"
-            remedy = "Use a checkpoint that was saved with its language-model head, such as a T5, BART or GPT"
-            faults.append(Fault(where=where, value="", rule=rule, remedy=remedy))
-        if method.name in _WITHOUT_GENERATION:
-            rule = f"cannot be used for {where}, a task of generation: {_WITHOUT_GENERATION[method.name]}"
-            others = ", ".join(name for name in METHODS if name not in _WITHOUT_GENERATION)
+    for task in {job.task.config.name: job.task for job in jobs}.values():
+        faults += task.unfit(checkpoint)
+        kind = task.config.kind
+        if reason := METHOD_TRAITS[method.name].cannot.get(kind):
+            rule = f"cannot be used for task.{task.config.name}, a task of {kind}: {reason}"
+            others = ", ".join(name for name, traits in METHOD_TRAITS.items() if kind not in traits.cannot)
             faults.append(Fault(where="method", value=method.name, rule=rule, remedy=f"Use one of {others}"))
-        if config.primary == "chrf" and not metrics.has_chrf():
-            remedy = f"Install it, or set {where}.metric=exact_match"
-            faults.append(Fault(where=f"{where}.metric", value="chrf", rule="needs sacrebleu", remedy=remedy))
     if faults:
         raise ConfigError(faults)
-
-
-_WITHOUT_GENERATION: Mapping[MethodName, str] = {
-    "probe": "the language-model head stays frozen, so that nothing would be trained",
-    "prompt": "its virtual tokens stand before the body of the model, without the language-model head",
-}
-"""Methods that cannot train a task of generation, and why."""
 
 
 def widest(search: SearchConfig, method: MethodConfig) -> int:
@@ -249,7 +225,7 @@ def widest(search: SearchConfig, method: MethodConfig) -> int:
 
 def most_virtual_tokens(search: SearchConfig, method: MethodConfig) -> int:
     """The positions that the method takes from the text, at the widest that the search may propose."""
-    return virtual_tokens(dataclasses.replace(method, width=widest(search, method)))
+    return dataclasses.replace(method, width=widest(search, method)).virtual_tokens
 
 
 def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Encoded]:

@@ -14,12 +14,12 @@ from pipeline.core.data.load import job_name, load, registered_name
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
-from pipeline.core.engine.embed import embeddings, text_of
+from pipeline.core.engine.embed import embeddings
 from pipeline.core.engine.trials import Job, Settings, Start
-from pipeline.core.methods import virtual_tokens
 from pipeline.core.tasks.kinds import restore, task_for
+from pipeline.core.tasks.task import Task
 from pipeline.errors import ConfigError, DataError, Fault, PipelineError
-from pipeline.rules.drift import Drift, Sample, choose, labels_of, measure, retrain_reason
+from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.judge import Scorer, task_change
 from pipeline.rules.news import News, news, replayed
 from pipeline.steps.prepare import Resident, encode
@@ -93,12 +93,13 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         if one.news == here.attempt and one.replaces == champion.version:
             reason = f"these rows and settings were judged before, as version {one.version} ({one.alias}): {one.reason}"
             return dataclasses.replace(here, outcome="judged before", reason=reason)
-    drift = _drift(config, task, here, resident)
+    now = restore(task, bundle.record.labels)
+    drift = _drift(config, now, here, resident)
     decision = retrain_reason(drift, found.count, config.drift)
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
     if not decision.retrain:
         return dataclasses.replace(here, outcome="no drift")
-    job, num_replayed = _job(config, task, here, dataset, resident)
+    job, num_replayed = _job(config, now, here, dataset, resident)
     return dataclasses.replace(here, outcome="trains", job=job, num_replayed=num_replayed)
 
 
@@ -141,9 +142,9 @@ def _readable(one: Past, task: TaskConfig) -> Ledger:
         return Ledger(trained=())  # of a version that was made by hand, or before ledgers
 
 
-def _drift(config: RetrainConfig, task: TaskConfig, here: Survey, resident: Resident) -> Drift:
+def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) -> Drift:
     record = here.bundle.record
-    known = restore(record.task, record.labels, virtual_tokens(record.method))
+    known = restore(record.task, record.labels, record.method.virtual_tokens)
     scorer = Scorer(resident.checkpoint, resident.base, known)
     new = [*here.news.train, *here.news.validation]
     last = here.ledger.history[-1].scores if here.ledger.history else {}
@@ -156,8 +157,8 @@ def _drift(config: RetrainConfig, task: TaskConfig, here: Survey, resident: Resi
         chosen = choose(rows, config.drift.max_rows)
         sides.append(
             Sample(
-                labels=[labels_of(task, row) for row in rows],
-                lengths=[len(text_of(task, row).split()) for row in rows],
+                labels=[task.labels_of(row) for row in rows],
+                lengths=[len(task.text_of(row).split()) for row in rows],
                 vectors=embeddings(resident.base, known, chosen, resident.tokenizer, config.engine),
                 score=score,
             )
@@ -165,13 +166,11 @@ def _drift(config: RetrainConfig, task: TaskConfig, here: Survey, resident: Resi
     return measure(sides[0], sides[1], config.drift)
 
 
-def _job(
-    config: RetrainConfig, task: TaskConfig, here: Survey, dataset: Dataset, resident: Resident
-) -> tuple[Job, int]:
+def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resident: Resident) -> tuple[Job, int]:
     """The challenger's job, and how many of its rows are old ones."""
     record, ledger, found = here.bundle.record, here.ledger, here.news
     old = unedited(ledger.trained, found.train)
-    labels = {row.digest: labels_of(task, row) for row in old}
+    labels = {row.digest: task.labels_of(row) for row in old}
     replay = replayed(old, config.challenger.replay, labels)
     validation = [*found.validation, *choose(ledger.chosen, len(found.validation) or len(ledger.chosen))]
     test = list(found.evaluation) or [row for one in ledger.slices[-1:] for row in one.rows]
@@ -184,11 +183,11 @@ def _job(
     combined = dataclasses.replace(
         dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(),)
     )
-    grown = dataclasses.replace(task, labels=_labels(task, record.labels, found.train))
+    grown = dataclasses.replace(task.config, labels=task.grown(found.train))
     warm = config.challenger.start == "warm"
     known = {label for row in old for label in labels[row.digest]} if warm else set()
     built = task_for(grown, combined, known)
-    built.reserved = virtual_tokens(record.method)
+    built.reserved = record.method.virtual_tokens
     rate, learning_rate = rates(record, config.challenger, built.labels)
     job = Job(
         name=here.name,
@@ -221,16 +220,6 @@ def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence
     if challenger.start == "warm":
         rate = challenger.rate if set(labels) <= set(champion.labels) else challenger.new_label_rate
     return rate, champion.engine.learning_rate / champion.rate * rate
-
-
-def _labels(task: TaskConfig, before: Sequence[str], rows: Sequence[Row]) -> list[str] | None:
-    """The champion's labels in their order, and behind them those that appear for the first time."""
-    if task.labels is not None or task.kind not in ("classification", "tagging"):
-        return task.labels
-    tagged = task.kind == "tagging"
-    old = list(dict.fromkeys(label[2:] if tagged else label for label in before if label != "O" or not tagged))
-    seen = {label for row in rows for label in labels_of(task, row)}
-    return [*old, *sorted(seen - set(old))]
 
 
 def _space(config: RetrainConfig, width: int, learning_rate: float) -> Mapping[str, Range]:

@@ -65,7 +65,7 @@ def main(config: BenchConfig, console: Console) -> None:
 
     checkpoint = open_checkpoint(config.checkpoint)
     job = prepare_jobs(config, load_tokenizer(checkpoint))[0]
-    if job.task.config.kind != "classification" or "text_pair" in job.task.config.columns:
+    if not job.task.has_labels or set(job.task.config.columns) != {"text", "label"}:
         rule, remedy = "is no classification of single texts, which is what is measured", "Give sentiment, for instance"
         raise ConfigError(Fault(where="TASKS", value=job.name, rule=rule, remedy=remedy))
     with tempfile.TemporaryDirectory() as folder:

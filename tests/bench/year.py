@@ -27,8 +27,7 @@ from pipeline.config import DataConfig, RetrainConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
 from pipeline.core.data.load import load, resolve
-from pipeline.core.tasks.kinds import task_for
-from pipeline.rules.drift import labels_of
+from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.rules.judge import Scorer
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
@@ -217,7 +216,7 @@ def scores(name: str, cwd: Path, alone: Sequence[Path]) -> list[float]:
     config = read_config("retrain", RetrainConfig, [f"tasks=[{name}]"])
     ((task, domain),) = resolve(config.tasks, config.task, sources[0])
     sets = [load(task, domain, source) for source in sources]
-    seen = sorted({label for one in sets for row in one.train.rows for label in labels_of(task, row)})
+    seen = sorted({label for one in sets for row in one.train.rows for label in restore(task).labels_of(row)})
     grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
     checkpoint = open_checkpoint(config.checkpoint)
     base = build_base(checkpoint, load_tensors(checkpoint))

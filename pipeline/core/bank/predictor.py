@@ -11,7 +11,6 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import bundle_model, release
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.evaluate import answer
-from pipeline.core.methods import virtual_tokens
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Answer
 
@@ -41,7 +40,7 @@ class Predictor:
             BundleError: The bundle is damaged or belongs to another checkpoint.
         """
         record = read_bundle(folder).record
-        task = restore(record.task, record.labels, virtual_tokens(record.method))
+        task = restore(record.task, record.labels, record.method.virtual_tokens)
         names = where or ["ITEM"] * len(items)
         return self.answer(folder, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)])
 

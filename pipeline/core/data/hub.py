@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import FIELDS, HubConfig, TaskConfig
+from pipeline.config import HubConfig, TaskConfig
 from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
 from pipeline.errors import DataError, Fault
 
@@ -142,7 +142,7 @@ def _canonical(part: "datasets.Dataset", config: HubConfig, task: TaskConfig) ->
     for values in part:
         record: dict[str, Any] = {"id": values.get("id")}
         for name, column in columns.items():
-            value, wanted, known = _pick(values, column), FIELDS[task.kind][name], names[name]
+            value, wanted, known = _pick(values, column), task.types[name], names[name]
             if wanted is str:
                 record[name] = _named(value, known) if known else _joined(value)
             elif wanted is list:

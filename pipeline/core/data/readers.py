@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import FIELDS, TaskConfig
+from pipeline.config import TaskConfig
 from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
 from pipeline.errors import DataError, Fault
 
@@ -164,9 +164,9 @@ def _parse_cells(cells: dict[str, str], task: TaskConfig, where: str) -> tuple[V
     faults = []
     for name, column in task.columns.items():
         cell = cells[column].strip()
-        if FIELDS[task.kind][name] is str:
+        if task.types[name] is str:
             continue
-        if task.kind == "tagging" and not cell.startswith(('["', "[]")):
+        if name in ("tokens", "tags") and not cell.startswith(('["', "[]")):
             values[column] = cell.split()
             continue
         try:
@@ -196,7 +196,7 @@ def _read_parquet(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] |
 
 def _read_conll(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | Fault]:
     """One token a line, token first and tag last; a blank line ends the sentence."""
-    if task.kind != "tagging":
+    if "tags" not in task.columns:
         rule = f"is a .conll file, which holds tagging; {task.name} is {task.kind}"
         raise _stop(str(path), rule, "Give the split as jsonl, csv or parquet")
     tokens: list[str] = []

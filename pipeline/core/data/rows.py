@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import FIELDS, TaskConfig
+from pipeline.config import TaskConfig
 from pipeline.errors import Fault
 
 SPLITS = ("train", "validation", "test")
@@ -101,7 +101,7 @@ def make_row(
         value = values[name]
         if name == "label" and type(value) is int:
             value = str(value)
-        wanted = FIELDS[task.kind][name]
+        wanted = task.types[name]
         if wrong := _wrong(name, value, wanted):
             faults.append(Fault(where=origin, value=_shown(value), rule=wrong, remedy=REMEDIES[wanted]))
         elif wanted is dict:

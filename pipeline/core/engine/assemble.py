@@ -10,7 +10,7 @@ from pipeline.config import EngineConfig, MethodConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.trials import Start, seed_of
-from pipeline.core.methods import METHODS, virtual_tokens
+from pipeline.core.methods import METHODS
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
@@ -55,7 +55,7 @@ def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) 
         rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
         remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location})"
         raise BundleError(Fault(where=str(bundle.folder), value="", rule=rule, remedy=remedy))
-    task = restore(record.task, record.labels, virtual_tokens(record.method))
+    task = restore(record.task, record.labels, record.method.virtual_tokens)
     model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
     load_trained(model, record.method, bundle.tensors())
     return model.eval(), task

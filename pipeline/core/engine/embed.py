@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.config import EngineConfig, TaskConfig
+from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.batches import evaluation_batches, move
 from pipeline.core.engine.evaluate import precision
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Task, pad_inputs, pieces
+from pipeline.core.tasks.task import Task
+from pipeline.core.tasks.tensors import pad_inputs, pieces
 
 
 def embeddings(
@@ -25,8 +26,8 @@ def embeddings(
 ) -> NDArray[np.float32]:
     """The mean of the last layer's hidden states over the sub-tokens of each row's text.
 
-    Whatever the kind, a row is one text, `text_of`, cut at the task's longest input: one forward pass a row, also where
-    the task itself reads options one by one, or a context in windows.
+    Whatever the kind, a row is one text, `Task.text_of`, cut at the task's longest input: one forward pass a row, also
+    where the task itself reads options one by one, or a context in windows.
 
     Args:
         base: As `build_base` makes it, without an adapter; on any device.
@@ -39,7 +40,7 @@ def embeddings(
         (N, H), in the order of the rows.
     """
     assert tokenizer.pad_token_id is not None
-    texts = [text_of(task.config, row) for row in rows]
+    texts = [task.text_of(row) for row in rows]
     encoded = tokenizer(texts, truncation=True, max_length=task.limit(tokenizer), verbose=False)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     model = TaskModel(base, nn.Identity(), pooling="mean")
@@ -49,17 +50,3 @@ def embeddings(
             batch = pad_inputs([pieces(encoded, i) for i in indices], tokenizer.pad_token_id)
             vectors_NH[indices] = model.pooled(move(batch, model.device)).float().cpu().numpy()
     return vectors_NH
-
-
-def text_of(task: TaskConfig, row: Row) -> str:
-    """What is read of a row, its target left out: all its texts, a line each, tokens with blanks between them."""
-    parts: list[str] = []
-    for name in task.columns:
-        if name == task.target:
-            continue
-        value = row.fields[name]
-        if name == "tokens":
-            parts.append(" ".join(value))
-        else:
-            parts += value if isinstance(value, list) else [str(value)]
-    return "\n".join(parts)

@@ -40,8 +40,3 @@ METHODS: Mapping[MethodName, Method] = {
     "probe": probe,
 }
 """`MethodConfig.name` -> method."""
-
-
-def virtual_tokens(config: MethodConfig) -> int:
-    """Count the positions that the method takes from the text."""
-    return config.width if config.name == "prompt" else 0

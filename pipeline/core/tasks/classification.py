@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -12,33 +12,20 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
+from pipeline.core.tasks.faults import empty_faults, fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import (
-    Answer,
-    Batch,
-    Encoded,
-    Example,
-    Output,
-    Scores,
-    Task,
-    empty_faults,
-    fault,
-    is_truncated,
-    pad_inputs,
-    pieces,
-    row_numbers,
-    shares_of,
-    softmax,
-    to_arrays,
-    unlisted_faults,
-    unseen_faults,
-)
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
+from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
 from pipeline.errors import Fault
 
 
 @final
 class Classification(Task):
     """Softmax over the labels from the pooled text; a pair of texts is one input with a separator between."""
+
+    pooled = True
+    has_labels = True
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
@@ -131,6 +118,9 @@ class Classification(Task):
             return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline)
         counts, baseline = metrics.match_counts(gold, predicted), metrics.accuracy(gold, majority)
         return self.scores(values, counts, metrics.mean_of, baseline=baseline)
+
+    def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
+        yield Confusion(gold=gold, said=[answer["label"] for answer in answers], labels=self.labels)
 
 
 def _first_rows(split: Split) -> dict[str, Row]:

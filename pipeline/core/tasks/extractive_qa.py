@@ -13,24 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
+from pipeline.core.tasks.faults import empty_faults, fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import (
-    Answer,
-    Batch,
-    Encoded,
-    Example,
-    Output,
-    Scores,
-    Task,
-    empty_faults,
-    fault,
-    is_truncated,
-    pad_inputs,
-    pieces,
-    row_numbers,
-    shorten,
-    to_arrays,
-)
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
+from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
 from pipeline.errors import Fault
 
 
@@ -89,6 +75,10 @@ class ExtractiveQA(Task):
                 example["span"] = _target(rows[row].fields["answers"], offsets_C2, example["first"])
             examples.append(example)
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+
+    def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Of questions alone: contexts are read in windows."""
+        return f"questions truncated to a quarter of {self.limit(tokenizer)} sub-tokens"
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Besides the inputs: `allowed`, (B, T), true at first token and context, and `labels`, (B, 2)."""

@@ -15,25 +15,13 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from pipeline.config import FIELDS, TaskConfig
-from pipeline.core.adapters.anatomy import anatomy_of
+from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
+from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
 from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
-from pipeline.core.tasks.task import (
-    Answer,
-    Batch,
-    Encoded,
-    Example,
-    Output,
-    Scores,
-    Task,
-    answer_faults,
-    empty_faults,
-    option_faults,
-    pad,
-    row_numbers,
-    to_arrays,
-)
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
+from pipeline.core.tasks.tensors import pad, row_numbers, to_arrays
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError
 
 _IGNORED = -100
@@ -67,6 +55,21 @@ class Generation(Task):
     def target_faults(cls, row: Row) -> Iterator[Fault]:
         """Nothing that was not judged above."""
         yield from ()
+
+    def unfit(self, checkpoint: Checkpoint) -> Iterator[Fault]:
+        """It needs a language-model head, and its metric may not be installed."""
+        where = f"task.{self.config.name}"
+        if not checkpoint.has_lm_head:
+            rule = f"is a task of generation, and {checkpoint.config.name} ({checkpoint.model_type}) cannot write"
+            remedy = "Use a checkpoint that was saved with its language-model head, such as a T5, BART or GPT"
+            yield Fault(where=where, value="", rule=rule, remedy=remedy)
+        if self.config.primary == "chrf" and not metrics.has_chrf():
+            remedy = f"Install it, or set {where}.metric=exact_match"
+            yield Fault(where=f"{where}.metric", value="chrf", rule="needs sacrebleu", remedy=remedy)
+
+    def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        longest = self.config.max_new_tokens
+        return f"truncated to {self.limit(tokenizer) - longest} sub-tokens of prompt and {longest} of completion"
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise prompts and completions; of a long prompt the beginning is cut, of a long completion the end.
@@ -156,7 +159,7 @@ class Generation(Task):
             "use_cache": True,
         }
         num_before = ids_BP.shape[1]
-        if _has_encoder(model):
+        if model.anatomy.kind == "encoder-decoder":
             ids_BP, mask_BP = left_aligned(ids_BP, mask_BP)
             settings["decoder_start_token_id"] = starts(model.base.config, ids_BP, mask_BP)[:, 0].tolist()
             num_before = 1
@@ -220,7 +223,7 @@ def target_logits(model: TaskModel, batch: Batch) -> Tensor:
     ids_BP, mask_BP = batch["prompt_ids"], batch["prompt_mask"]
     ids_BS, mask_BS = batch["target_ids"], batch["target_mask"]
     arguments: dict[str, Any]
-    if _has_encoder(model):
+    if model.anatomy.kind == "encoder-decoder":
         ids_BP, mask_BP = left_aligned(ids_BP, mask_BP)
         start_B1 = starts(model.base.config, ids_BP, mask_BP)
         arguments = {"input_ids": ids_BP, "attention_mask": mask_BP}
@@ -229,15 +232,11 @@ def target_logits(model: TaskModel, batch: Batch) -> Tensor:
         return cast(Tensor, model.base(**arguments, use_cache=False).logits)
     mask_BT = torch.cat([mask_BP, mask_BS], dim=1)
     arguments = {"input_ids": torch.cat([ids_BP, ids_BS], dim=1), "attention_mask": mask_BT}
-    if anatomy_of(model.base.config).positions:
+    if model.anatomy.positions:
         arguments["position_ids"] = positions(mask_BT)
     # Only where a target's sub-token is next: a vocabulary of 50,000 is most of the work and of the memory.
     logits_BSV = model.base(**arguments, use_cache=False, logits_to_keep=ids_BS.shape[1] + 1).logits
     return cast(Tensor, logits_BSV[:, :-1])
-
-
-def _has_encoder(model: TaskModel) -> bool:
-    return anatomy_of(model.base.config).kind == "encoder-decoder"
 
 
 def _commonest(counts: Mapping[str, float]) -> str:

@@ -20,10 +20,6 @@ TASK_KINDS: Mapping[Kind, type[Task]] = {
 }
 
 
-POOLED: tuple[Kind, ...] = ("classification", "multiple_choice")
-"""Kinds whose head reads one vector of a text; the others' reads each token's."""
-
-
 def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Task:
     """Check the data of a job and build its task.
 
@@ -40,7 +36,7 @@ def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) 
     return kind.from_rows(config, dataset.train.rows)
 
 
-def restore(config: TaskConfig, labels: Sequence[str], reserved: int = 0) -> Task:
+def restore(config: TaskConfig, labels: Sequence[str] = (), reserved: int = 0) -> Task:
     """Build the task of a bundle.
 
     Args:

@@ -33,14 +33,14 @@ class TaskModel(nn.Module):
         self.base: Any = base
         self.head = head
         self.pooling = pooling
-        self._anatomy = anatomy_of(self.base.config)
+        self.anatomy = anatomy_of(self.base.config)
         self._reads_segments = int(getattr(self.base.config, "type_vocab_size", 0) or 0) > 1
         self.train(False)
 
     @property
     def reads_ahead(self) -> bool:
         """Whether a token's hidden state knows what follows it: not in a decoder."""
-        return self._anatomy.kind != "decoder"
+        return self.anatomy.kind != "decoder"
 
     @property
     def device(self) -> torch.device:
@@ -72,15 +72,15 @@ class TaskModel(nn.Module):
         """
         ids_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
         body = body_of(self.base) if isinstance(self.base, PreTrainedModel) else self.base
-        if self._anatomy.kind == "encoder-decoder":
+        if self.anatomy.kind == "encoder-decoder":
             return _decoded(body, ids_BT, mask_BT)
         arguments: dict[str, Any] = {"input_ids": ids_BT, "attention_mask": mask_BT}
         if isinstance(self.base, PreTrainedModel):  # behind virtual tokens peft counts positions itself, in one segment
             if self._reads_segments and "token_type_ids" in inputs:
                 arguments["token_type_ids"] = inputs["token_type_ids"]
-            if self._anatomy.positions:
+            if self.anatomy.positions:
                 arguments["position_ids"] = positions(mask_BT)
-        if self._anatomy.kind == "decoder":
+        if self.anatomy.kind == "decoder":
             arguments["use_cache"] = False
         hidden_BTH = body(**arguments).last_hidden_state
         return cast(Tensor, hidden_BTH[:, -ids_BT.shape[1] :])  # without the virtual tokens of a prompt

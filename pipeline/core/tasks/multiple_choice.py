@@ -12,25 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
+from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import (
-    Answer,
-    Batch,
-    Encoded,
-    Example,
-    Output,
-    Scores,
-    Task,
-    answer_faults,
-    empty_faults,
-    is_truncated,
-    option_faults,
-    pad_inputs,
-    pieces,
-    row_numbers,
-    softmax,
-    to_arrays,
-)
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
+from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
 from pipeline.errors import Fault
 
 _ASKED = "asked_"
@@ -45,6 +30,8 @@ class MultipleChoice(Task):
     (B, most options), to sort them back. `scoring: joint` reads question and option as one input, and scores
     it (BertForMultipleChoice); `scoring: dual` encodes them apart, the question once, and compares them.
     """
+
+    pooled = True
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:

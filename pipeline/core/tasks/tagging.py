@@ -15,26 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
+from pipeline.core.tasks.faults import fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import (
-    Answer,
-    Batch,
-    Encoded,
-    Example,
-    Output,
-    Scores,
-    Task,
-    fault,
-    is_truncated,
-    pad_inputs,
-    pieces,
-    row_numbers,
-    shares_of,
-    to_arrays,
-    unlisted_faults,
-    unseen_faults,
-)
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
+from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
 from pipeline.errors import Fault
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -50,6 +36,8 @@ class Tagging(Task):
     likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
     see, because it lies behind the truncation or has no sub-token, is predicted O.
     """
+
+    has_labels = True
 
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
@@ -103,6 +91,21 @@ class Tagging(Task):
         for split in (dataset.validation, dataset.test):
             yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="entity type")
 
+    def text_of(self, row: Row) -> str:
+        """The tokens with blanks between them, which is how they are read."""
+        return " ".join(row.fields["tokens"])
+
+    def labels_of(self, row: Row) -> tuple[str, ...]:
+        """The types of its entities."""
+        return tuple(type_ for type_, _, _ in spans(row.fields["tags"]))
+
+    def names(self) -> list[str]:
+        """The types that its tags are of."""
+        return list(dict.fromkeys(tag[2:] for tag in self.labels if tag != "O"))
+
+    def example(self, row: Row) -> str:
+        return self.text_of(row)
+
     def parse_field(self, name: str, value: Any) -> Any:
         """Split a text into words and punctuation marks; a list of tokens stays as it is."""
         return _WORD.findall(value) if isinstance(value, str) else value
@@ -113,7 +116,7 @@ class Tagging(Task):
         As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's
         and GPT's tokenizers would take each for the middle of one.
         """
-        sentences = [" ".join(row.fields["tokens"]) for row in rows]
+        sentences = [self.text_of(row) for row in rows]
         limit = self.limit(tokenizer)
         encoded = tokenizer(sentences, truncation="longest_first", max_length=limit)
         encodings = encoded.encodings or []
@@ -187,6 +190,9 @@ class Tagging(Task):
         predicted = [answer["tags"] for answer in answers]
         counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
         return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
+
+    def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
+        yield Entities(scores=metrics.entity_scores(gold, [answer["tags"] for answer in answers]))
 
 
 def _logits(model: TaskModel, batch: Batch) -> Tensor:

@@ -10,17 +10,19 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.rows import Dataset, Row, Split, make_row
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.data.rows import Dataset, Row, make_row
 from pipeline.core.tasks import metrics
+from pipeline.core.tasks.faults import raise_faults, shorten
+from pipeline.core.tasks.figures import Figure
 from pipeline.core.tasks.metrics import Counts, Statistic
 from pipeline.core.tasks.model import TaskModel
 from pipeline.errors import DataError, Fault
@@ -65,7 +67,7 @@ class Scores:
 
 
 class Task(ABC):
-    """One kind of task, as configured. Holds config and labels only, so that it pickles small.
+    """One kind of task, as configured: whatever depends on the kind. Holds config and labels only, so it pickles small.
 
     Args:
         config: The task.
@@ -74,6 +76,10 @@ class Task(ABC):
             was restored from a bundle, which trains no more.
     """
 
+    pooled: ClassVar[bool] = False
+    """Whether the head reads one vector of a text; else each token's."""
+    has_labels: ClassVar[bool] = False
+    """Whether the head's outputs stand for labels, which the config lists or the training rows have."""
     target: str
     """The canonical field that is predicted."""
     reserved: int = 0
@@ -159,6 +165,40 @@ class Task(ABC):
         """Convert what a user may write for a field into its canonical form."""
         return value
 
+    # Rows: what they say
+
+    def text_of(self, row: Row) -> str:
+        """What is read of a row, its target left out: all its texts, a line each."""
+        read = [row.fields[name] for name in self.config.columns if name != self.target]
+        return "\n".join(text for value in read for text in (value if isinstance(value, list) else [str(value)]))
+
+    def labels_of(self, row: Row) -> tuple[str, ...]:
+        """The labels of a row's target, whichever field that is: its label, the position of its answer, or none."""
+        return (str(row.fields[self.target]),) if self.target in ("label", "answer") else ()
+
+    def names(self) -> list[str]:
+        """The labels as a config lists them."""
+        return list(self.labels)
+
+    def grown(self, rows: Sequence[Row]) -> list[str] | None:
+        """What the config's `labels` are when rows come in: as they were, or where they are read from rows, those of
+        this task in their order and behind them those that appear for the first time."""
+        if self.config.labels is not None or not self.has_labels:
+            return self.config.labels
+        known = self.names()
+        return [*known, *sorted({label for row in rows for label in self.labels_of(row)} - set(known))]
+
+    def example(self, row: Row) -> str | dict[str, Any]:
+        """The row as an item that `parse_item` takes: its text where it has nothing else, or its fields by column."""
+        given = {name: column for name, column in self.config.columns.items() if name != self.target}
+        if list(given) == ["text"]:
+            return str(row.fields["text"])
+        return {column: row.fields[name] for name, column in given.items()}
+
+    def unfit(self, checkpoint: Checkpoint) -> Iterator[Fault]:
+        """Why this task cannot be trained on a checkpoint, or not here."""
+        yield from ()
+
     # Rows -> examples -> batches
 
     @abstractmethod
@@ -172,6 +212,10 @@ class Task(ABC):
     def limit(self, tokenizer: PreTrainedTokenizerBase) -> int:
         """The longest input in sub-tokens that config and model both allow."""
         return min(self.config.max_length, int(tokenizer.model_max_length) - self.reserved)
+
+    def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """What becomes of rows that are longer than the model reads, in words."""
+        return f"truncated to {self.limit(tokenizer)} sub-tokens"
 
     # Batches -> loss and outputs
 
@@ -201,25 +245,16 @@ class Task(ABC):
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Compare answers with the rows' targets."""
 
-    def scores(
-        self,
-        values: Mapping[str, float],
-        counts: metrics.Counts,
-        statistic: metrics.Statistic,
-        *,
-        baseline: float,
-    ) -> Scores:
+    def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
+        """What is worth a picture in the answers to rows whose targets are `gold`, beside their score."""
+        yield from ()
+
+    def scores(self, values: Mapping[str, float], counts: Counts, statistic: Statistic, *, baseline: float) -> Scores:
         """Put together what `score` returns; counts and statistic are the primary metric's."""
         low, high = metrics.interval(counts, statistic)
-        primary = values[self.config.primary]
+        primary, found = values[self.config.primary], dict(values)
         return Scores(
-            primary=primary,
-            metrics=dict(values),
-            low=low,
-            high=high,
-            baseline=baseline,
-            counts=counts,
-            statistic=statistic,
+            primary=primary, metrics=found, low=low, high=high, baseline=baseline, counts=counts, statistic=statistic
         )
 
 
@@ -227,122 +262,6 @@ def shares_of(targets: Iterable[str]) -> dict[str, float]:
     """Label -> its share of the targets, sorted by label."""
     counts = Counter(targets)
     return {label: count / counts.total() for label, count in sorted(counts.items())}
-
-
-def raise_faults(faults: Sequence[Fault]) -> None:
-    """Raise a DataError with `faults`, if there are any."""
-    if faults:
-        raise DataError(faults)
-
-
-def fault(row: Row, value: object, rule: str, remedy: str) -> Fault:
-    """A fault of one row, located by file and line."""
-    return Fault(where=row.origin, value=shorten(value), rule=rule, remedy=remedy)
-
-
-def shorten(value: object, limit: int = 60) -> str:
-    """A value as it is shown in a message."""
-    text = str(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
-    """One fault for each of the named texts that is empty or blank."""
-    for name in names:
-        if not row.fields[name].strip():
-            yield fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row")
-
-
-def option_faults(row: Row) -> Iterator[Fault]:
-    """What is wrong with the options of a question."""
-    options = row.fields["options"]
-    if len(options) < 2:
-        yield fault(row, options, "has fewer than 2 options", "Give at least two options")
-    for i, option in enumerate(options):
-        if not option.strip():
-            rule = f"has an empty option at position {i}, from 0"
-            yield fault(row, options, rule, "Write the option, or remove it")
-
-
-def answer_faults(row: Row) -> Iterator[Fault]:
-    """Whether the answer is a position in the options."""
-    answer, last = row.fields["answer"], len(row.fields["options"]) - 1
-    if not 0 <= answer <= last:
-        rule = f"is out of range: the answer is a position in options, from 0 to {last}"
-        yield fault(row, answer, rule, "Count the options from 0")
-
-
-def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
-    """One fault for each label or entity type of a split that the training rows lack.
-
-    Args:
-        split: The validation or test split.
-        seen: What the training rows have, or a warm start has learnt.
-        found: Label -> the first row of the split with it.
-        what: `label` or `entity type`.
-    """
-    for label in sorted(set(found) - set(seen)):
-        if split.cut_from:
-            rule = f"is a {what} that only the rows have which were cut off train for {split.name}"
-            remedy = f"Add rows with it, remove them, or give a {split.name} file"
-        else:
-            rule = f"is no {what} of train, but stands in {split.name}: it cannot be learned"
-            remedy = f"Add training rows with it, or remove it from {split.name}"
-        yield fault(found[label], label, rule, remedy)
-
-
-def unlisted_faults(config: TaskConfig, found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
-    """One fault for each label or entity type of the training rows that the config's list does not have."""
-    if config.labels is None:
-        return
-    for label in sorted(set(found) - set(config.labels)):
-        rule = f"is no {what} of task {config.name}, which lists {', '.join(config.labels)}"
-        yield fault(found[label], label, rule, f"Mend the row, or add it to labels of task.{config.name}")
-
-
-def is_truncated(encoding: Any) -> bool:
-    """Whether the tokenizer left something of this one input out."""
-    return bool(encoding.overflowing)
-
-
-def pieces(encoded: BatchEncoding, index: int) -> Example:
-    """What the model reads of one tokenised input: `input_ids`, and `token_type_ids` if there are any."""
-    names = ("input_ids", "token_type_ids")
-    return {name: encoded[name][index] for name in names if name in encoded}
-
-
-def pad(sequences: Sequence[Sequence[Any]], value: int | bool) -> Tensor:
-    """Stack sequences into (len(sequences), longest), filled up with `value`."""
-    longest = max(map(len, sequences))
-    return torch.tensor([[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences])
-
-
-def pad_inputs(inputs: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad `input_ids` and `token_type_ids`, and make the attention mask."""
-    batch = {
-        "input_ids": pad([one["input_ids"] for one in inputs], pad_token_id),
-        "attention_mask": pad([[1] * len(one["input_ids"]) for one in inputs], 0),
-    }
-    if "token_type_ids" in inputs[0]:
-        batch["token_type_ids"] = pad([one["token_type_ids"] for one in inputs], 0)
-    return batch
-
-
-def row_numbers(examples: Sequence[Example]) -> Tensor:
-    """Which row each example belongs to, (B,)."""
-    return torch.tensor([example["row"] for example in examples])
-
-
-def to_arrays(logits: Tensor, sizes: Sequence[int]) -> list[Output]:
-    """Cut logits, (sum(sizes), ...), into one float32 array on the CPU for each example."""
-    parts = torch.split(logits.float().cpu(), list(sizes))
-    return [part.numpy() for part in parts]
-
-
-def softmax(logits: Output) -> NDArray[np.float64]:
-    """Probabilities over the last axis, in double precision."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
 
 def _named(item: Any, inputs: Mapping[str, str], where: str) -> dict[str, Any]:

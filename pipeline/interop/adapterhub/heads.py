@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.config import Kind
 from pipeline.config.faults import fault
-from pipeline.core.tasks.kinds import POOLED
+from pipeline.core.tasks.kinds import TASK_KINDS
 from pipeline.errors import BundleError, Fault
 from pipeline.interop.adapterhub.names import NAMINGS, Shape
 from pipeline.interop.files import raise_faults, read_json, read_tensors
@@ -92,7 +92,7 @@ def head_settings(head: ForeignHead) -> dict[str, Any]:
         "label2id": {label: number for number, label in enumerate(labels)},
         "layers": 1,
     }
-    if head.kind in POOLED:
+    if TASK_KINDS[head.kind].pooled:
         settings["use_pooler"] = False
     if head_type == "classification":
         settings["bias"] = True

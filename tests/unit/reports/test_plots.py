@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.tasks.figures import Confusion, Entities
 from pipeline.reports import plots
 from pipeline.reports.tables import LeaderboardRow
 
@@ -57,7 +58,9 @@ def test_curves_mark_winner_and_pruned(trials: Any) -> None:
 
 
 def test_confusion_counts_answers_by_true_label() -> None:
-    figure: Any = plots.confusion_figure(["a", "a", "b"], ["a", "b", "b"], labels=["a", "b"], job="j")
+    figure: Any = plots.answers_figure(
+        Confusion(gold=["a", "a", "b"], said=["a", "b", "b"], labels=["a", "b"]), job="j"
+    )
     assert figure.axes[0].images[0].get_array().tolist() == [[0.5, 0.5], [0.0, 1.0]]
     assert "j: 3 test rows" in texts(figure)
     assert rendered(figure) > 3000
@@ -65,7 +68,9 @@ def test_confusion_counts_answers_by_true_label() -> None:
 
 def test_confusion_of_many_labels_keeps_the_most_frequent_and_says_so() -> None:
     labels = [f"l{number}" for number in range(40)]
-    figure: Any = plots.confusion_figure([*labels, "l39"], [*labels, "l39"], labels=labels, job="j")
+    figure: Any = plots.confusion_figure(
+        Confusion(gold=[*labels, "l39"], said=[*labels, "l39"], labels=labels), job="j"
+    )
     shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(shown) == 30
     assert shown[-1] == "l39"
@@ -73,7 +78,7 @@ def test_confusion_of_many_labels_keeps_the_most_frequent_and_says_so() -> None:
 
 
 def test_label_without_rows_is_an_empty_row() -> None:
-    figure: Any = plots.confusion_figure(["a"], ["a"], labels=["a", "b"], job="j")
+    figure: Any = plots.confusion_figure(Confusion(gold=["a"], said=["a"], labels=["a", "b"]), job="j")
     assert figure.axes[0].images[0].get_array().tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
@@ -82,7 +87,7 @@ def test_entities_are_ordered_by_number() -> None:
         "PER": {"precision": 0.5, "recall": 0.4, "f1": 0.45, "support": 3},
         "LOC": {"precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 30},
     }
-    figure: Any = plots.entities_figure(scores, job="ner/news")
+    figure: Any = plots.answers_figure(Entities(scores=scores), job="ner/news")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["LOC (30)", "PER (3)"]
     assert [round(bar.get_width(), 2) for bar in figure.axes[0].patches] == [0.9, 0.5, 0.8, 0.4, 0.85, 0.45]
     assert rendered(figure) > 3000

@@ -12,9 +12,10 @@ import pytest
 from pipeline.config import DriftConfig, TaskConfig
 from pipeline.config.strict import build
 from pipeline.core.data.rows import Row, make_row
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import ConfigError
 from pipeline.rules import drift as module
-from pipeline.rules.drift import Drift, Sample, choose, findings, labels_of, retrain_reason
+from pipeline.rules.drift import Drift, Sample, choose, findings, retrain_reason
 from pipeline.rules.shifts import embedding_shift, label_shift, length_shift
 
 CONFIG = DriftConfig(policy="drift")
@@ -298,19 +299,19 @@ def row(task: TaskConfig, **fields: Any) -> Row:
 
 def test_labels_of_a_row_by_kind() -> None:
     task = TaskConfig(name="t", kind="classification")
-    assert labels_of(task, row(task, text="x", label="good")) == ("good",)
+    assert restore(task).labels_of(row(task, text="x", label="good")) == ("good",)
     task = TaskConfig(name="t", kind="tagging")
     tags = ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
-    assert labels_of(task, row(task, tokens=list("abcde"), tags=tags)) == ("PER", "PER", "LOC")
+    assert restore(task).labels_of(row(task, tokens=list("abcde"), tags=tags)) == ("PER", "PER", "LOC")
     task = TaskConfig(name="t", kind="multiple_choice")
-    assert labels_of(task, row(task, question="x", options=["a", "b"], answer=1)) == ("1",)
+    assert restore(task).labels_of(row(task, question="x", options=["a", "b"], answer=1)) == ("1",)
     task = TaskConfig(name="t", kind="extractive_qa")
     answers = {"text": ["x"], "answer_start": [0]}
-    assert labels_of(task, row(task, question="x", context="x", answers=answers)) == ()
+    assert restore(task).labels_of(row(task, question="x", context="x", answers=answers)) == ()
     task = TaskConfig(name="t", kind="generation")
-    assert labels_of(task, row(task, text="x", target="y")) == ()
+    assert restore(task).labels_of(row(task, text="x", target="y")) == ()
     task = TaskConfig(name="t", kind="generation", completion="{label}")
-    assert labels_of(task, row(task, text="x", label="good")) == ("good",)
+    assert restore(task).labels_of(row(task, text="x", label="good")) == ("good",)
 
 
 def test_rows_are_chosen_whatever_their_order() -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipeline.config import CheckpointConfig, EngineConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.data.rows import Row, make_row
-from pipeline.core.engine.embed import embeddings, text_of
+from pipeline.core.engine.embed import embeddings
 from pipeline.core.tasks.kinds import TASK_KINDS
 from pipeline.core.tasks.task import Task
 from tests import writers
@@ -121,8 +121,8 @@ def test_the_text_of_a_row_is_all_but_its_target(
     kind: str, values: dict[str, Any], settings: dict[str, Any], text: str
 ) -> None:
     task, row = task_and_row(kind, values, **settings)
-    assert text_of(task.config, row) == text
-    assert text_of(task.config, task.parse_item(values)) == text
+    assert task.text_of(row) == text
+    assert task.text_of(task.parse_item(values)) == text
 
 
 @pytest.mark.parametrize("family", writers.FAMILIES)

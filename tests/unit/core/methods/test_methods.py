@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from pipeline.config import MethodConfig
 from pipeline.core.adapters import anatomy
 from pipeline.core.adapters.checkpoint import fingerprint
-from pipeline.core.methods import METHODS, lora, virtual_tokens
+from pipeline.core.methods import METHODS, lora
 from pipeline.core.tasks.model import TaskModel
 from pipeline.errors import ConfigError
 from tests.families import CONFIGS, inputs, make
@@ -171,7 +171,7 @@ def test_a_prompt_begins_as_words_and_takes_positions() -> None:
     assert prompt.shape == (3, 8)  # the width of ALBERT's embeddings, not of its hidden states
     words = base.embeddings.word_embeddings.weight
     assert all(any(torch.equal(row, word) for word in words) for row in prompt)
-    assert [virtual_tokens(config(name)) for name in METHODS] == [4 * (name == "prompt") for name in METHODS]
+    assert [config(name).virtual_tokens for name in METHODS] == [4 * (name == "prompt") for name in METHODS]
 
 
 @pytest.mark.parametrize("name", ["pfeiffer", "lora", "prompt"])

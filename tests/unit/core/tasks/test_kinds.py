@@ -1,13 +1,19 @@
-"""The table of kinds against the config."""
+"""The table of kinds against the config, and what is asked of a task whatever its kind."""
 
 from __future__ import annotations
 
-from typing import get_args
+import dataclasses
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from pipeline.config import FIELDS, METRICS, Kind, TaskConfig
+from pipeline.core.tasks.figures import Confusion, Entities
 from pipeline.core.tasks.kinds import TASK_KINDS, restore
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyBert
+    from tests.unit.core.tasks.conftest import MakeRows
 
 
 def test_every_kind_of_the_config_has_a_class() -> None:
@@ -26,3 +32,88 @@ def test_a_restored_task_has_the_labels_of_its_bundle(kind: Kind) -> None:
     task = restore(config, ["O", "B-x", "I-x"])
     assert type(task) is TASK_KINDS[kind]
     assert (task.config, task.labels) == (config, ("O", "B-x", "I-x"))
+
+
+EXAMPLES: list[tuple[Kind, dict[str, Any], dict[str, Any], Any]] = [
+    ("classification", {}, {"text": "w1 w2", "label": "a"}, "w1 w2"),
+    (
+        "classification",
+        {"fields": {"text": "premise", "text_pair": "hypothesis"}},
+        {"text": "w1", "text_pair": "w2", "label": "a"},
+        {"premise": "w1", "hypothesis": "w2"},
+    ),
+    ("tagging", {}, {"tokens": ["w1", "w2"], "tags": ["O", "B-x"]}, "w1 w2"),
+    (
+        "multiple_choice",
+        {"fields": {"options": "choices"}},
+        {"question": "w1", "options": ["w2", "w3"], "answer": 0},
+        {"question": "w1", "choices": ["w2", "w3"]},
+    ),
+    (
+        "extractive_qa",
+        {},
+        {"question": "w1", "context": "w2 w3", "answers": {"text": ["w3"], "answer_start": [3]}},
+        {"question": "w1", "context": "w2 w3"},
+    ),
+    ("generation", {}, {"text": "w1", "target": "w2"}, "w1"),
+    ("generation", {"prompt": "{question}"}, {"question": "w1", "target": "w2"}, {"question": "w1"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "values", "item"), EXAMPLES)
+def test_the_example_of_a_row_is_an_item_that_is_read_as_that_row(
+    kind: Kind, settings: dict[str, Any], values: dict[str, Any], item: Any, make_rows: MakeRows
+) -> None:
+    task = restore(TaskConfig(name="any", kind=kind, **settings))
+    (row,) = make_rows(task.config, [values])
+    assert task.example(row) == item
+    assert task.parse_item(item).fields == {name: value for name, value in row.fields.items() if name != task.target}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "labels", "grown"),
+    [
+        ("classification", {"text": "w1", "label": "new"}, ["b", "a"], ["b", "a", "new"]),
+        ("tagging", {"tokens": ["w1"], "tags": ["B-new"]}, ["O", "B-b", "I-b", "B-a", "I-a"], ["b", "a", "new"]),
+        ("multiple_choice", {"question": "w1", "options": ["w2", "w3"], "answer": 1}, [], None),
+        ("generation", {"text": "w1", "target": "new"}, [], None),
+    ],
+)
+def test_labels_grow_behind_those_that_are_known(
+    kind: Kind, values: dict[str, Any], labels: list[str], grown: list[str] | None, make_rows: MakeRows
+) -> None:
+    config = TaskConfig(name="any", kind=kind)
+    rows = make_rows(config, [values])
+    assert restore(config, labels).grown(rows) == grown
+    listed = dataclasses.replace(config, labels=["fixed"])
+    assert restore(listed, labels).grown(rows) == ["fixed"]
+
+
+TRUNCATIONS: dict[Kind, str] = {
+    "classification": "truncated to 24 sub-tokens",
+    "tagging": "truncated to 24 sub-tokens",
+    "multiple_choice": "truncated to 24 sub-tokens",
+    "extractive_qa": "questions truncated to a quarter of 24 sub-tokens",
+    "generation": "truncated to 16 sub-tokens of prompt and 8 of completion",
+}
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_what_becomes_of_long_rows_is_said_by_kind(kind: Kind, tiny_bert: TinyBert) -> None:
+    _, tokenizer = tiny_bert()
+    task = restore(TaskConfig(name="any", kind=kind, max_length=24, max_new_tokens=8))
+    assert task.truncation(tokenizer) == TRUNCATIONS[kind]
+
+
+def test_what_is_shown_of_the_answers_goes_by_kind() -> None:
+    task = restore(TaskConfig(name="any", kind="classification"), ["a", "b"])
+    (confusion,) = task.figures(["a", "b"], [{"label": "b", "score": 1.0}, {"label": "b", "score": 1.0}])
+    assert confusion == Confusion(gold=["a", "b"], said=["b", "b"], labels=("a", "b"))
+    assert (confusion.name, confusion.records()) == ("confusion", [])
+    task = restore(TaskConfig(name="any", kind="tagging"), ["O", "B-x", "I-x"])
+    (entities,) = task.figures([["B-x", "O"]], [{"tags": ["B-x", "B-x"], "entities": []}])
+    assert isinstance(entities, Entities) and entities.name == "entities"
+    (record,) = entities.records()
+    assert record == {"type": "x", "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "support": 1.0}
+    others: list[Kind] = ["multiple_choice", "extractive_qa", "generation"]
+    assert [list(restore(TaskConfig(name="any", kind=kind)).figures([], [])) for kind in others] == [[], [], []]
