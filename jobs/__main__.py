@@ -39,10 +39,9 @@ def overview() -> str:
 
 def explain(name: str) -> None:
     """List a command's settings."""
-    from pipeline.reports.settings import settings_table
-
     from pipeline.config.overrides import settings_of
     from pipeline.reports.console import console
+    from pipeline.reports.settings import settings_table
 
     command = command_of(name)
     shown = console()

@@ -1,15 +1,67 @@
-"""What watches the clock on this machine: the user's crontab, and timers of systemd."""
+"""The user's crontab: the lines of a schedule as text, and `crontab`, which reads and replaces the whole table."""
 
-import os
+import shlex
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.clock.schedule import Schedule, crontab_block, installed, merged, unit_names, units
+from pipeline.clock.schedule import OTHERS, Schedule, begin, refused, text_of
 from pipeline.errors import ConfigError, Fault
 
+LONGEST_LINE = 998
+"""Characters of a command that Debian's cron takes."""
 _COMM = Path("/proc")
-_OTHERS = "or say ON=foreground and leave it running"
+
+
+def crontab_block(schedule: Schedule) -> str:
+    """Write the lines of a crontab: at the times of the schedule, and once after a boot if one was missed.
+
+    Raises:
+        ConfigError: cron would not take them.
+    """
+    where = f"cd {shlex.quote(schedule.cwd)} && PYTHONPATH={shlex.quote(schedule.path)}"
+    commands = [_escaped(f"{where} {shlex.join(words)}") for words in (schedule.words, schedule.missed)]
+    for command in commands:
+        rule = "has a line break, which a crontab cannot hold" if "\n" in command else None
+        if len(command) > LONGEST_LINE:
+            rule = f"is longer than the {LONGEST_LINE} characters that cron takes ({len(command)})"
+        if rule is not None:
+            remedy = "Put settings into files of a CONF folder, or say ON=systemd"
+            raise ConfigError(Fault(where="schedule", value=schedule.id, rule=rule, remedy=remedy))
+    at_times, after_a_boot = commands
+    return f"{schedule.head}{schedule.cron} {at_times}\n@reboot {after_a_boot}\n{_end(schedule.id)}\n"
+
+
+def _end(name: str) -> str:
+    return f"# adapters: end of {name}"
+
+
+def _escaped(command: str) -> str:
+    # cron takes % for the end of the line and \% for a percent sign, wherever they are; of a quoted backslash before
+    # a percent sign it would leave the sign alone, so that the quotes are closed and opened in between.
+    return command.replace("\\%", "\\''%").replace("%", "\\%")
+
+
+def merged(table: str, name: str, block: str) -> str:
+    """Put the lines of a schedule into a crontab, in their old place if they were in it; all others stay as they are.
+
+    Args:
+        table: The crontab.
+        name: Id of the schedule.
+        block: Its lines; nothing takes them out.
+
+    Raises:
+        ConfigError: Somebody has cut the old lines in two.
+    """
+    lines = table.splitlines(keepends=True)
+    begins = [number for number, line in enumerate(lines) if line.rstrip("\n") == begin(name)]
+    ends = [number for number, line in enumerate(lines) if line.rstrip("\n") == _end(name)]
+    if not begins and not ends:
+        return table + ("\n" if block and table and not table.endswith("\n") else "") + block
+    if len(begins) != 1 or len(ends) != 1 or begins > ends:
+        rule = f"has lines of the schedule {name} without their first or last one"
+        remedy = "Take them out with `crontab -e`, and try again"
+        raise ConfigError(Fault(where="crontab", value="", rule=rule, remedy=remedy))
+    return "".join([*lines[: begins[0]], block, *lines[ends[0] + 1 :]])
 
 
 def read_crontab() -> str:
@@ -19,8 +71,8 @@ def read_crontab() -> str:
     except FileNotFoundError:
         return ""
     if done.returncode and b"no crontab" not in done.stderr:
-        raise _refused("crontab", done.stderr)
-    return "" if done.returncode else _text(done.stdout)
+        raise refused("crontab", done.stderr)
+    return "" if done.returncode else text_of(done.stdout)
 
 
 def write_crontab(table: str) -> None:
@@ -33,112 +85,28 @@ def write_crontab(table: str) -> None:
     try:
         done = subprocess.run(words, input=table.encode("utf-8", "surrogateescape"), capture_output=True, check=False)
     except FileNotFoundError as error:
-        rule, remedy = "is not there", f"Install cron (apt-get install cron), say ON=systemd, {_OTHERS}"
+        rule, remedy = "is not there", f"Install cron (apt-get install cron), say ON=systemd, {OTHERS}"
         raise ConfigError(Fault(where="crontab", value="", rule=rule, remedy=remedy)) from error
     if done.returncode:
-        raise _refused("crontab", done.stderr)
+        raise refused("crontab", done.stderr)
 
 
 def add_to_crontab(schedule: Schedule) -> list[str]:
     """Put a schedule into the crontab; return what is to be said about it."""
-    before = read_crontab()
-    table = merged(before, schedule.id, crontab_block(schedule))
-    if table != before:
-        write_crontab(table)
+    _change(schedule.id, crontab_block(schedule))
     said = ["The user's crontab has it (crontab -l); what a failed pass says, cron mails to the user."]
     return said if _runs("cron", "crond") else [*said, "No cron runs on this machine: start it (service cron start)."]
 
 
-def remove_from_crontab(name: str) -> bool:
-    """Take a schedule out of the crontab; False where it was not in it."""
+def remove_from_crontab(name: str) -> None:
+    """Take a schedule out of the crontab, if it is in it."""
+    _change(name, "")
+
+
+def _change(name: str, block: str) -> None:
     before = read_crontab()
-    table = merged(before, name, "")
-    if table != before:
+    if (table := merged(before, name, block)) != before:
         write_crontab(table)
-    return table != before
-
-
-def unit_folder(scope: str) -> Path:
-    """Where systemd looks for units: the system's, or the user's."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    return Path("/etc/systemd/system") if scope == "system" else home / "systemd" / "user"
-
-
-def scope_of(chosen: str) -> str:
-    """`system` or `user`."""
-    return chosen if chosen != "auto" else "system" if os.geteuid() == 0 else "user"
-
-
-def add_units(schedule: Schedule, scope: str) -> list[str]:
-    """Install and start a timer; return what is to be said about it."""
-    if not Path("/run/systemd/system").is_dir():
-        rule = "does not run this machine"
-        remedy = f"Set schedule.target=<folder> to write the units alone, say ON=cron, {_OTHERS}"
-        raise ConfigError(Fault(where="systemd", value="", rule=rule, remedy=remedy))
-    folder = unit_folder(scope)
-    write_units(schedule, folder)
-    service, timer = unit_names(schedule.id)
-    _systemctl(scope, "daemon-reload")
-    _systemctl(scope, "enable", timer)
-    _systemctl(scope, "restart", timer)
-    flag = "--user " if scope == "user" else ""
-    said = [f"systemctl {flag}list-timers {timer};  systemctl {flag}status {service};  journalctl {flag}-u {service}"]
-    linger = "A user's timers stop when the user logs out, unless: loginctl enable-linger"
-    return said if scope == "system" else [*said, linger]
-
-
-def write_units(schedule: Schedule, folder: Path) -> None:
-    """Write the service and the timer.
-
-    Raises:
-        ConfigError: They cannot be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in units(schedule).items():
-            (folder / name).write_text(text, "utf-8", errors="surrogateescape")
-    except OSError as error:
-        rule, remedy = f"cannot be written ({error.strerror})", "Set schedule.systemd=user, or schedule.target=<folder>"
-        raise ConfigError(Fault(where="systemd", value=str(folder), rule=rule, remedy=remedy)) from error
-
-
-def remove_units(name: str) -> bool:
-    """Stop and remove a timer, of either kind; False where there was none."""
-    found = False
-    for scope in ("system", "user"):
-        files = [file for one in unit_names(name) if (file := unit_folder(scope) / one).exists()]
-        if files and Path("/run/systemd/system").is_dir():
-            _systemctl(scope, "disable", "--now", unit_names(name)[1])
-        for file in files:
-            file.unlink()
-            found = True
-        if files and Path("/run/systemd/system").is_dir():
-            _systemctl(scope, "daemon-reload")
-    return found
-
-
-def all_installed() -> dict[str, Mapping[str, str]]:
-    """`cron` and `systemd` -> id -> folder, of what is installed."""
-    timers: dict[str, str] = {}
-    for scope in ("system", "user"):
-        for file in sorted(unit_folder(scope).glob("adapters-*.timer")):
-            timers |= installed(file.read_text("utf-8", errors="surrogateescape"))
-    return {"cron": installed(read_crontab()), "systemd": timers}
-
-
-def _systemctl(scope: str, *words: str) -> None:
-    done = subprocess.run(["systemctl", f"--{scope}", *words], capture_output=True, check=False)
-    if done.returncode:
-        raise _refused("systemd", done.stderr)
-
-
-def _refused(where: str, stderr: bytes) -> ConfigError:
-    rule = f"does not take it ({' '.join(_text(stderr).split())})"
-    return ConfigError(Fault(where=where, value="", rule=rule, remedy="See that this user may use it, and try again"))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def _runs(*names: str) -> bool:

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -11,18 +10,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from threading import RLock
+from threading import Event, RLock, Thread
 from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES
-from apscheduler.schedulers.blocking import BlockingScheduler
-from apscheduler.triggers.base import BaseTrigger
 from tzlocal import get_localzone
 
-from pipeline.clock.schedule import Stamp, superfluous
+from pipeline.clock.schedule import Stamp
 from pipeline.config.cron import Cron
 from pipeline.errors import PipelineError
 
@@ -32,6 +28,8 @@ STOPPED = 130
 _LOOK_S = 0.2
 _STARTS_S = 1.0  # in which a Python that has just been started may lose a Ctrl-C
 _TAIL = 12  # lines of the log of a failed pass that are shown
+_PIECE_S = 60.0  # after which the foreground looks at the clock again: it may have been set, or have slept
+_SET_BACK = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,20 +208,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def superfluous(logs: Sequence[str], keep: int) -> list[str]:
+    """The logs that go: all but the newest `keep`, whose names are their times."""
+    return sorted(logs)[: max(len(logs) - keep, 0)]
+
+
 def zone_of(name: str | None) -> tzinfo:
-    """The time zone of a name, or the machine's."""
+    """The time zone of a name, or the machine's: that of `datetime.astimezone` is wrong once the clocks change."""
     return ZoneInfo(name) if name else get_localzone()
-
-
-class _Trigger(BaseTrigger):  # type: ignore[misc]
-    """The times of cron: APScheduler's own trigger counts weekdays from Monday, and wants both day and weekday."""
-
-    def __init__(self, cron: Cron) -> None:
-        self._cron = cron
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """The first time after the last one."""
-        return self._cron.next(max(previous_fire_time or now, now))
 
 
 def foreground(one: Pass, cron: Cron, zone: tzinfo) -> int:
@@ -232,50 +224,56 @@ def foreground(one: Pass, cron: Cron, zone: tzinfo) -> int:
     Returns:
         Exit code: 0, 1 if the last pass had failed, 130 if one was stopped.
     """
-    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # what it would say is said here
-    scheduler = BlockingScheduler(timezone=zone)
-    codes = [0]
+    code, ended = 0, Event()
+    running: Thread | None = None
 
     def work() -> None:
-        while not one.stopped:
-            try:
-                code = one.run()
-            except PipelineError as error:
-                say(f"Failed: {error}")
-                code = 1
-            if code not in (LOCKED, STOPPED) or one.stopped:
-                codes.append(code)
-            if code == 0:
-                say(f"{one.name}: the pass is done. Next: {cron.next(datetime.now(zone)):%Y-%m-%d %H:%M %Z}")
-            if code == LOCKED or not one.folder.due(cron, zone):  # those missed meanwhile are one
-                return
+        nonlocal code
+        own = 1
+        try:
+            own = one.run()
+        except PipelineError as error:
+            say(f"Failed: {error}")
+        finally:
+            if own not in (LOCKED, STOPPED) or one.stopped:
+                code = own
+            ended.set()
+        if own == 0:
+            say(f"{one.name}: the pass is done. Next: {cron.next(datetime.now(zone)):%Y-%m-%d %H:%M %Z}")
 
     def stop(number: int, frame: object) -> None:
         first = not one.stopped
         one.stop()
         if first:
-            raise KeyboardInterrupt
-
-    def late(event: object) -> None:
-        say(f"{one.name}: due, but the last pass still runs; it is caught up once afterwards.")
+            raise KeyboardInterrupt  # which ends a wait; an Event that a signal sets may wait for its own lock
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        now = datetime.now(zone)
+        seen = datetime.now(UTC)  # in UTC, which has no hour twice
         due = one.folder.due(cron, zone)
-        first_time = now if due else cron.next(now)
-        scheduler.add_listener(late, EVENT_JOB_MAX_INSTANCES)
-        scheduler.add_job(
-            work, _Trigger(cron), next_run_time=first_time, max_instances=1, coalesce=True, misfire_grace_time=None
-        )
-        say(f"{one.name}: {cron}, {'one was missed, so now' if due else f'next {first_time:%Y-%m-%d %H:%M %Z}'}")
-        scheduler.start()
+        next_time = f"next {cron.next(seen.astimezone(zone)):%Y-%m-%d %H:%M %Z}"
+        say(f"{one.name}: {cron}, {'one was missed, so now' if due else next_time}")
+        while True:
+            if due and running is None:
+                due, running = False, Thread(target=work)
+                running.start()
+            now = datetime.now(UTC)
+            ahead = cron.next(max(now, seen).astimezone(zone)) - now
+            if ended.wait(min(ahead.total_seconds(), _PIECE_S)) and running is not None:
+                running.join()
+                running = None
+                ended.clear()
+            now = datetime.now(UTC)
+            if cron.due(seen, now.astimezone(zone)):
+                due = True  # once, however many have come
+                if running is not None:
+                    say(f"{one.name}: due, but the last pass still runs; it is caught up once afterwards.")
+            # A clock that is set back by an hour at most brings no time again; by more, it was wrong before.
+            seen = max(now, min(seen, now + _SET_BACK))
     except KeyboardInterrupt:
-        if scheduler.running:
-            scheduler.shutdown(wait=True)
+        if running is not None and running.is_alive():
+            running.join()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if codes[-1] == STOPPED:
-        return STOPPED
-    return 1 if codes[-1] else 0
+    return code if code == STOPPED else min(code, 1)

@@ -5,7 +5,7 @@ The settings of the small commands stand here; those of a sweep are in `pipeline
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.config import (
@@ -118,8 +118,8 @@ class ConvertConfig:
 class SubmitConfig:
     """`make submit`: a command on the head node of a Ray cluster. Each key is written `submit.<key>`."""
 
-    command: Literal["sweep", "compare", "retrain", "status"] = "sweep"
-    """What is run there."""
+    command: str = "sweep"
+    """What is run there: sweep, compare, retrain or status. All keys that do not begin with `submit.` are its own."""
     address: str = "http://127.0.0.1:8265"
     """Of the head node's dashboard."""
     environment: Literal["constraints", "image"] = "constraints"
@@ -145,6 +145,18 @@ class ManifestsConfig(KubernetesConfig):
 
     target: str = "manifests"
     """Folder that is written; must not be there yet."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from KubernetesConfig.faults(self, where)
+        name, *words = self.command or [""]
+        if name not in (known := commands_from("kubernetes")):
+            rule, remedy = f"must begin with {' or '.join(known)}", "Set command=[sweep,'TASKS=sentiment,ner']"
+            yield Fault(where="command", value=" ".join(self.command), rule=rule, remedy=f"{remedy}, for instance")
+            return
+        try:
+            overrides_of(name, [word for word in words if not word.startswith("ARGS=")])
+        except ConfigError as error:
+            yield from (replace(fault, where=f"command: {fault.where}") for fault in error.faults)
 
 
 Place = Literal["submit", "schedule", "kubernetes"]
@@ -300,7 +312,7 @@ COMMANDS: Mapping[str, Command] = {
 """Name -> command: the one list of them. Each is the file of its name in `jobs/`, and a target of the Makefile."""
 
 
-def commands_from(place: Place) -> list[str]:
+def commands_from(place: str) -> list[str]:
     """The commands that may be run from somewhere."""
     return [name for name, command in COMMANDS.items() if place in command.called_from]
 
@@ -314,13 +326,12 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
             nothing else was said; `key=value`.
 
     Raises:
-        ConfigError: There is no such variable, or the command does not take it.
+        ConfigError: There is no such variable, or the command does not take it; or it cannot run the one that it wraps.
     """
     command = COMMANDS[name]
     keys = {variable: f"{name}.{key}" if command.wraps else key for variable, key in command.keys().items()}
     if command.wraps:
-        inner = COMMANDS.get(_wrapped(name, command, words))
-        keys = (inner.keys() if inner else {}) | keys
+        keys = _wrapped(name, words) | keys
     written, faults, said = [], [], {match[1] for word in words if (match := re.match(r"([A-Z]+)=", word))}
     for word in words:
         match = re.match(r"([A-Z]+)(\??)=(.*)", word, re.S)
@@ -346,11 +357,24 @@ def environment_of(words: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in given if name in VARIABLES and VARIABLES[name].form == "free" and value}
 
 
-def _wrapped(name: str, command: Command, words: Sequence[str]) -> str:
-    """The command that another one is told to run."""
-    found = [word.partition("=")[2] for word in words if word.startswith(("COMMAND=", f"{name}.command="))]
-    default = command.config.__dataclass_fields__["command"].default
-    return str([default, *found][-1]).strip("\"'")
+def _wrapped(name: str, words: Sequence[str]) -> dict[str, str]:
+    """The variables of the command that another one is told to run, and the keys that they set.
+
+    Raises:
+        ConfigError: It cannot be run from there.
+    """
+    said = {
+        key.removesuffix("?").removeprefix(f"{name}.").lower(): value.strip("\"'")
+        for key, _, value in (word.partition("=") for word in words)
+        if key.isupper() or key.startswith(f"{name}.")
+    }
+    if said.get("action") in ("list", "remove"):
+        return {}
+    inner = said.get("command") or str(COMMANDS[name].config.__dataclass_fields__["command"].default)
+    if inner not in (known := commands_from(name)):
+        rule, remedy = f"is no command that `{name}` runs", nearest(inner, known)
+        raise ConfigError(Fault(where="COMMAND", value=inner, rule=rule, remedy=remedy))
+    return COMMANDS[inner].keys()
 
 
 def _override(form: Form, key: str, value: str) -> list[str]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pipeline.config.faults import above, between, fault
 from pipeline.errors import Fault
 
-COMMANDS = ("sweep", "compare")
-"""What a RayJob may run: the commands that take CLUSTER."""
 _LONGEST_NAME = 39  # KubeRay allows 47 characters for a RayJob, which is called <name>-<command>
 _UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -196,8 +194,6 @@ def _named(where: str, name: str, allowed: bool = True) -> Iterator[Fault]:
 
 def _command(command: list[str]) -> Iterator[Fault]:
     example = "Set command=[sweep,'TASKS=sentiment,ner'], for instance"
-    if not command or command[0] not in COMMANDS:
-        yield fault("command", " ".join(command), f"must begin with {' or '.join(COMMANDS)}", example)
     for word in command[1:]:
         variable = re.match(r"([A-Z]+)=", word)
         if not variable:

@@ -187,6 +187,15 @@ def _options(group: str, own: Path | None) -> list[str]:
     return sorted({file.stem for root in (CONF, own) if root for file in (root / group).glob("*.yaml")})
 
 
+def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """The key and the value, as text, of each override.
+
+    Raises:
+        ConfigError: Some are none.
+    """
+    return [(override.key_or_group, str(override.value())) for override in _parse(list(arguments))]
+
+
 def _parse(arguments: list[str]) -> list[Override]:
     faults, overrides = [], []
     for argument in arguments:

@@ -27,7 +27,8 @@ class ScheduleConfig:
     id: str = ""
     """Name of the schedule. Empty: made of the tasks, or of the command."""
     command: str = "retrain"
-    """What is run: a command of `jobs/`. All keys that do not begin with `schedule.` are its own."""
+    """What is run: sweep, compare, retrain, status or manifests. All keys that do not begin with `schedule.` are its
+    own."""
     timezone: str | None = None
     """As in Europe/Berlin. None: the machine's; on Kubernetes UTC. cron knows no other than the machine's."""
     systemd: Literal["auto", "system", "user"] = "auto"
@@ -50,14 +51,15 @@ class ScheduleConfig:
         if self.id and not re.fullmatch(rf"[a-z]([-a-z0-9]{{0,{LONGEST_ID - 2}}}[a-z0-9])?", self.id):
             rule = f"must be lower-case letters, digits and dashes, {LONGEST_ID} at most, a letter first"
             yield fault("id", self.id, rule, "Set id=weekly, for instance")
-        if not re.fullmatch(r"[a-z_]+", self.command):
-            yield fault("command", self.command, "must be a command of jobs/", "Set command=retrain")
         if self.timezone is not None and not _known(self.timezone):
             rule, remedy = "is no time zone that is known here", "Set timezone=Europe/Berlin, for instance"
             yield fault("timezone", self.timezone, rule, remedy)
         if self.timezone is not None and self.on == "cron":
             rule = "is more than cron knows, which goes by the machine's time zone"
             yield fault("timezone", self.timezone, rule, "Leave it out, or set on=systemd")
+        if self.target is not None and self.on in ("cron", "foreground"):
+            rule = f"is not used: {self.on} is given no files"
+            yield fault("target", self.target, rule, "Leave it out, or set on=systemd")
         yield from between("keep", self.keep, 1, 10_000)
         yield from between("starting_deadline_s", self.starting_deadline_s, 10, 86_400 * 7)
 

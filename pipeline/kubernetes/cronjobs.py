@@ -4,7 +4,6 @@ Pure functions from the config. Nothing here was applied to a Kubernetes. Both l
 command: a RayCronJob has no rule against overlapping passes, and a CronJob only one against its own.
 """
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,9 @@ from pipeline.config.cron import Cron
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.kubernetes.manifests import (
-    APP,
     DASHBOARD,
     Manifest,
+    command_line,
     job_spec,
     kubernetes_object,
     overrides,
@@ -86,8 +85,7 @@ def ray_cron_job(
     ray_version: str,
 ) -> Manifest:
     """Make the RayCronJob, by which each pass has a cluster of its own; arguments as of `cron_job`."""
-    words = ["python", "-m", "jobs", schedule.command, "cluster=existing", *overrides(config), *arguments]
-    line = f"cd {APP} && exec {shlex.join(words)}"
+    line = command_line(schedule.command, ["cluster=existing", *overrides(config), *arguments])
     spec = {"schedule": str(cron), "jobTemplate": job_spec(config, ray_version, line)}
     return kubernetes_object(config, "ray.io/v1", "RayCronJob", f"{config.name}-{name}", spec | _zone(schedule))
 

@@ -90,20 +90,28 @@ def job_spec(config: KubernetesConfig, ray_version: str, line: str) -> Manifest:
 
 def entrypoint(config: KubernetesConfig) -> str:
     """Write the line that the head's shell runs."""
-    return shlex.join(["make", "-C", APP, config.command[0], "CLUSTER=existing", *_variables(config)])
+    variables, own = _given(config)
+    return command_line(config.command[0], ["CLUSTER=existing", *variables, *overrides(config), *own])
+
+
+def command_line(command: str, words: Sequence[str]) -> str:
+    """Write a line of the head's shell that runs a command of the checkout in the image."""
+    return f"cd {APP} && exec {shlex.join(['python', '-m', 'jobs', command, *words])}"
 
 
 def submit_line(config: KubernetesConfig) -> str:
     """Write the line that has the same run on the cluster that stands, where its dashboard's port is forwarded to."""
+    variables, own = _given(config)
     to = [f"COMMAND={config.command[0]}", f"ADDRESS=http://127.0.0.1:{DASHBOARD}"]
-    return shlex.join(["make", "submit", *to, *_variables(config, "submit.environment=image")])
+    args = ["submit.environment=image", *overrides(config), *own]
+    return shlex.join(["make", "submit", *to, *variables, f"ARGS={shlex.join(args)}"])
 
 
-def _variables(config: KubernetesConfig, *more: str) -> list[str]:
-    """The variables that make is given."""
-    own = [word.removeprefix("ARGS=") for word in config.command[1:] if word.startswith("ARGS=")]
-    others = [word for word in config.command[1:] if not word.startswith("ARGS=")]
-    return [*others, "ARGS=" + " ".join([*more, *overrides(config), *own])]  # the user's last, so that they win
+def _given(config: KubernetesConfig) -> tuple[list[str], list[str]]:
+    """The variables of the command, and the settings of its ARGS, which come last, so that they win."""
+    words = config.command[1:]
+    own = [one for word in words if word.startswith("ARGS=") for one in shlex.split(word.removeprefix("ARGS="))]
+    return [word for word in words if not word.startswith("ARGS=")], own
 
 
 def overrides(config: KubernetesConfig) -> list[str]:

@@ -24,7 +24,6 @@ BLOCKED = (
     "sklearn",
     "seqeval",
     "sacrebleu",
-    "apscheduler",
     "cronsim",
     "rich",
     "optuna",

@@ -1,157 +1,23 @@
-"""`make schedule` with a crontab that is a file, and passes that end well, badly, or not at all."""
+"""Passes that end well, badly, or not at all; and the foreground, whose clock is set and sleeps."""
 
 import json
 import os
-import re
-import shlex
 import signal
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from threading import Timer
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.schedule import absolute, id_of, main
-from pipeline.clock.passes import LOCKED, STOPPED, Folder, Pass, foreground
-from pipeline.config import SweepConfig
-from pipeline.config.cron import parse
-from pipeline.config.overrides import read_command, read_config
-from pipeline.errors import ConfigError
-from pipeline.reports.console import console
+from pipeline.clock import passes
+from pipeline.clock.passes import LOCKED, STOPPED, Folder, Pass, foreground, superfluous
+from pipeline.config.cron import Cron, parse
 
-OTHERS = "# mine\n0 1 * * * backup 100\\%\n"
 WEEKLY = parse("0 3 * * 0")
-CRONTAB = """#!/bin/sh
-file="$(dirname "$0")/table"
-case "$1" in
-    -l) cat "$file" 2>/dev/null || { echo "no crontab for me" >&2; exit 1; } ;;
-    -r) rm "$file" ;;
-    -) cat > "$file" ;;
-esac
-"""
-
-
-@pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The crontab; the working directory is beside it."""
-    program = tmp_path / "bin" / "crontab"
-    program.parent.mkdir()
-    program.write_text(CRONTAB)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return program.parent / "table"
-
-
-def schedule(arguments: list[str]) -> None:
-    own, given = read_command("schedule", arguments)
-    main(own, given, console())
-
-
-def install(*arguments: str) -> None:
-    schedule(["schedule.command=sweep", 'schedule.cron="0 3 * * sun"', "tasks=[sentiment,ner]", *arguments])
-
-
-def test_install_list_and_remove(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    schedule(["schedule.action=list"])
-    assert "No schedule is installed" in capsys.readouterr().out
-    table.write_text(OTHERS)
-    install()
-    install("engine.epochs=2")
-    written = table.read_text()
-    assert written.startswith(OTHERS)
-    assert written.count("\n0 3 * * 0 cd ") == written.count("\n@reboot cd ") == 1
-    assert "engine.epochs=2" in written
-    assert f"sqlite:///{table.parents[1]}/work/mlflow.db" in written
-    assert "sentiment-ner: 0 3 * * 0, next Sunday" in capsys.readouterr().out
-    schedule(["schedule.action=list"])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sentiment-ner")]
-    assert re.search(r"cron +0 3 \* \* 0 +sweep +never +\d{4}-\d\d-\d\d 03:00$", line.rstrip())
-    schedule(["schedule.action=remove", "tasks=[sentiment,ner]"])
-    assert table.read_text() == OTHERS
-    schedule(["schedule.action=list"])
-    assert "No schedule is installed" in capsys.readouterr().out.splitlines()[-1]
-    with pytest.raises(ConfigError, match=r"ID: 'weekly' is no schedule that is installed\. Known: none"):
-        schedule(["schedule.action=remove", "schedule.id=weekly"])
-
-
-def test_a_crontab_that_was_not_there_is_gone_after_the_last_schedule(table: Path) -> None:
-    install("schedule.id=weekly")
-    assert table.exists()
-    schedule(["schedule.action=remove", "schedule.id=weekly"])
-    assert not table.exists()
-
-
-def test_one_schedule_is_not_installed_in_two_places(table: Path, tmp_path: Path) -> None:
-    units = tmp_path / "config" / "systemd" / "user"
-    install("schedule.on=systemd", f'schedule.target="{units}"')  # where systemd looks for a user's units
-    assert sorted(path.name for path in units.iterdir()) == [
-        "adapters-sentiment-ner.service", "adapters-sentiment-ner.timer",
-    ]  # fmt: skip
-    with pytest.raises(ConfigError, match=r"is installed for systemd already\. Run: make schedule ACTION=remove ID="):
-        install()
-    assert not table.exists()
-
-
-def test_nothing_is_installed_where_the_command_would_refuse(table: Path) -> None:
-    for argument, message in [
-        ("engine.epoch=2", "engine.epoch: is no config key"),
-        ("schedule.command=nope", "COMMAND: 'nope' is no command that can be scheduled"),
-        ("schedule.command=schedule", "COMMAND: 'schedule' is no command that can be scheduled"),
-        ("schedule.keep=0", "schedule.keep: '0' must be between 1 and 10000. Set schedule.keep to a number"),
-        ('schedule.cron="61 * * * *"', r"CRON: '61 \* \* \* \*' is no schedule of cron"),
-        ("schedule.on=at", "ON: 'at' must be one of cron, systemd, kubernetes, foreground. Set ON=cron"),
-        ("schedule.id=Weekly", "ID: 'Weekly' must be lower-case letters.*Set ID=weekly"),
-        ("schedule.timezone=Mars/Olympus", "schedule.timezone: 'Mars/Olympus' is no time zone"),
-    ]:
-        with pytest.raises(ConfigError, match=message):
-            install(argument)
-    assert not table.exists()
-    assert list(Path.cwd().iterdir()) == []
-
-
-def test_without_cron_the_remedy_names_the_other_ways(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ConfigError, match=r"crontab: is not there\. Install cron .* say ON=systemd, or say ON=foregr"):
-        install()
-
-
-def test_places_are_absolute_and_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own").mkdir()
-    given = ["tasks=[sentiment]", "data.source=data", "conf=own", "tracking.uri=sqlite:///m.db"]
-    words = absolute(read_config("sweep", SweepConfig, given), given)
-    assert f'conf="{tmp_path}/own"' in words
-    config = read_config("sweep", SweepConfig, words)
-    assert config.data.source == f"{tmp_path}/data"
-    assert config.tracking.uri == f"sqlite:///{tmp_path}/m.db"
-    assert config.tracking.artifacts == f"{tmp_path}/mlartifacts"
-    assert config.runs == f"{tmp_path}/runs"
-    away = ["tasks=[sentiment]", "data=hub", "tracking.uri=http://lab:5000"]
-    assert absolute(read_config("sweep", SweepConfig, away), away)[2:] == [
-        'tracking.uri="http://lab:5000"', f'runs="{tmp_path}/runs"',
-    ]  # fmt: skip
-
-
-def test_a_retraining_is_what_is_scheduled_where_nothing_else_is_said(table: Path) -> None:
-    schedule(['schedule.cron="0 3 * * 0"', "tasks=[ner]", "challenger.replay=0.5", "gate.margin=0.01"])
-    (line,) = [line for line in table.read_text().splitlines() if line.startswith("0 3 * * 0 ")]
-    words = shlex.split(line)
-    assert "challenger.replay=0.5" in words and "gate.margin=0.01" in words
-    with pytest.raises(ConfigError, match=r"challenger\.replay: '2\.0' must"):
-        schedule(['schedule.cron="0 3 * * 0"', "tasks=[ner]", "challenger.replay=2"])
-
-
-def test_a_name_is_made_of_the_tasks() -> None:
-    own = read_command("schedule", [])[0]
-    assert id_of(own, ["tasks=[sentiment/*,ner]"]) == "sentiment-ner"
-    assert id_of(own, []) == "retrain"
-    with pytest.raises(ConfigError, match="Give it one: ID=weekly"):
-        id_of(own, ["tasks=[sentiment/movies,sentiment/books,ner]"])
 
 
 def one(folder: Path, code: str, keep: int = 20) -> Pass:
@@ -242,3 +108,133 @@ def test_the_foreground_runs_what_was_missed_at_once(tmp_path: Path, capsys: pyt
     assert (tmp_path / "count").read_text() == "x"
     said = capsys.readouterr().err
     assert "one was missed, so now" in said and "the pass is done. Next: " in said
+
+
+class Clock:
+    """A clock that can be set, in the place of `datetime`."""
+
+    fromisoformat = staticmethod(datetime.fromisoformat)
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self, zone: tzinfo | None = None) -> datetime:
+        return (datetime.now(UTC) + self.ahead).astimezone(zone)
+
+    def set(self, time_of_2026: str) -> None:
+        """Set it to a time in UTC, and let the foreground look at it."""
+        self.ahead = datetime.fromisoformat(f"2026-{time_of_2026}+00:00") - datetime.now(UTC)
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which the foreground goes, which looks at it 50 times a second."""
+    made = Clock()
+    monkeypatch.setattr(passes, "datetime", made)
+    monkeypatch.setattr(passes, "_PIECE_S", 0.02)
+    made.set("10-24T22:00")  # a Saturday; clocks change in the night that follows
+    return made
+
+
+def left(one: Pass, cron: Cron, zone: tzinfo, meanwhile: Callable[[], None]) -> int:
+    """Let something happen beside the foreground, which then is stopped; how it ended."""
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            meanwhile()
+        except BaseException as error:
+            failed.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = Timer(0.1, work)
+    timer.start()
+    code = foreground(one, cron, zone)
+    timer.join()
+    assert failed == []
+    return code
+
+
+def expect(runs: Pass, count: int) -> None:
+    """Wait until so many passes have ended, and see that no other one begins."""
+    until = time.monotonic() + 20
+    file = runs.folder.path / "count"
+    while (len(file.read_text()) if file.exists() else 0) < count or runs.folder.busy:
+        assert time.monotonic() < until, f"no pass {count}"
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert (len(file.read_text()) if file.exists() else 0) == count
+
+
+def counting(folder: Path, then: str = "") -> Pass:
+    return one(folder, f"open({str(folder / 'count')!r}, 'a').write('x')\n{then}")
+
+
+def test_the_foreground_notices_a_time_however_late_and_those_that_it_slept_through_are_one(
+    tmp_path: Path, clock: Clock
+) -> None:
+    runs = counting(tmp_path)
+
+    def sleep() -> None:
+        expect(runs, 0)
+        clock.set("11-30T12:00")  # six Sundays later
+        expect(runs, 1)
+        clock.set("11-30T12:30")
+        expect(runs, 1)
+
+    assert left(runs, WEEKLY, UTC, sleep) == 0
+
+
+def test_a_clock_that_is_set_back_by_an_hour_brings_no_time_twice_and_by_more_does(
+    tmp_path: Path, clock: Clock
+) -> None:
+    runs = counting(tmp_path)
+
+    def set_back() -> None:
+        for time_of_2026, count in [("10-25T03:10", 1), ("10-25T02:20", 1), ("10-25T03:20", 1), ("10-17T23:00", 1)]:
+            clock.set(time_of_2026)
+            expect(runs, count)
+        clock.set("10-18T03:30")
+        expect(runs, 2)
+
+    assert left(runs, WEEKLY, UTC, set_back) == 0
+
+
+def test_the_hour_that_comes_twice_in_autumn_is_waited_through(tmp_path: Path, clock: Clock) -> None:
+    runs = counting(tmp_path)
+
+    def through() -> None:
+        clock.set("10-25T00:30")  # half past two in Berlin, and an hour later again
+        clock.set("10-25T01:30")
+        expect(runs, 0)
+        clock.set("10-25T02:01")
+        expect(runs, 1)
+
+    assert left(runs, WEEKLY, ZoneInfo("Europe/Berlin"), through) == 0
+
+
+def test_what_comes_due_while_a_pass_runs_is_said_and_caught_up_once(
+    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go = tmp_path / "go"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)\nraise SystemExit(3)"
+    runs = counting(tmp_path, wait)
+
+    def work() -> None:
+        clock.set("10-25T03:01")
+        while not (tmp_path / "count").exists():
+            time.sleep(0.02)
+        clock.set("11-01T03:01")
+        clock.set("11-08T03:01")
+        assert (tmp_path / "count").read_text() == "x"
+        go.touch()
+        expect(runs, 2)
+
+    assert left(runs, WEEKLY, UTC, work) == 1  # as the last pass failed
+    assert capsys.readouterr().err.count("due, but the last pass still runs; it is caught up once afterwards.") == 2
+
+
+def test_the_oldest_logs_go() -> None:
+    assert superfluous(["20261125T0.log", "20261123T0.log", "20261124T0.log"], 2) == ["20261123T0.log"]
+    assert superfluous(["a.log"], 2) == []

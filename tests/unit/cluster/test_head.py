@@ -1,4 +1,4 @@
-"""What is shipped, how the command is written for the head node, and how its log is followed; no Ray is started."""
+"""What is shipped, and how the log of the command is followed; no Ray is started."""
 
 import json
 import os
@@ -12,15 +12,11 @@ from typing import Any
 
 import pytest
 
-import jobs.submit
 import pipeline.cluster.head as cluster
 from pipeline.cluster.head import Ended, Head, contents, entrypoint, environment, pack
-from pipeline.config.commands import SubmitConfig
-from pipeline.config.overrides import read_command
-from pipeline.errors import ConfigError, PipelineError, UserError
+from pipeline.errors import ConfigError, PipelineError
 
 ROOT = Path(__file__).parents[3]
-SERVER = "tracking.uri=http://tracking:5000"
 
 
 @pytest.fixture
@@ -36,12 +32,6 @@ def data(tmp_path: Path) -> Path:
 def write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, "utf-8")
-
-
-def faults(own: SubmitConfig, *given: str) -> list[str]:
-    with pytest.raises(UserError) as caught:
-        jobs.submit.prepare(own, given)
-    return [fault.where for fault in caught.value.faults]
 
 
 def test_all_that_a_command_reads_is_shipped_and_nothing_that_python_wrote() -> None:
@@ -94,64 +84,6 @@ def test_a_shell_hands_the_arguments_on_as_they_are(tmp_path: Path, runs: str) -
     done = subprocess.run(["/bin/sh", "-c", shown], env={"HOME": "/home/x"}, capture_output=True, text=True, check=True)
     home = runs.replace("~", "/home/x").replace("\\", "\\\\").replace('"', '\\"')
     assert done.stdout.splitlines() == ["jobs", "sweep", *words, f'runs="{home}"']
-
-
-def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path, data: Path) -> None:
-    write(tmp_path / "own" / "triage.yaml", "kind: classification\n")
-    (tmp_path / "ck").mkdir()
-    given = ["tasks=[sentiment]", f'data.source="{data}"', f'checkpoint="{tmp_path}/ck"', f'conf="{tmp_path}/own"']
-    words, folders, runs = jobs.submit.prepare(SubmitConfig(), [*given, "seed=3", SERVER])
-    assert str(tmp_path) not in " ".join(words)
-    assert folders == {
-        "shipped/data": data,
-        "shipped/checkpoint": tmp_path / "ck",
-        "shipped/conf": tmp_path / "own",
-    }
-    assert words == [
-        "tasks=[sentiment]",
-        'conf="shipped/conf"',
-        "seed=3",
-        SERVER,
-        "cluster=existing",
-        'data.source="shipped/data"',
-        'checkpoint.name="ck"',
-        'checkpoint.source="path"',
-        'checkpoint.location="shipped/checkpoint"',
-        "checkpoint.revision=null",
-        "checkpoint.sha256=null",
-        'checkpoint.pooling="mean"',
-    ]
-    assert runs == "~/adapter-runs"
-
-
-def test_nothing_is_rewritten_where_the_head_has_the_folders() -> None:
-    given = ["tasks=[sentiment]", 'data.source="/there"', "cluster=local", SERVER, "runs=/srv/runs"]
-    words, folders, runs = jobs.submit.prepare(SubmitConfig(ship=False), given)
-    assert (words, folders, runs) == ([*given[:-1]], {}, "/srv/runs")
-
-
-def test_the_starter_corpus_and_a_known_checkpoint_need_no_rewriting() -> None:
-    words, folders, _ = jobs.submit.prepare(SubmitConfig(), ["tasks=[ner]", "checkpoint=bert_base", SERVER])
-    assert (words, folders) == (["tasks=[ner]", "checkpoint=bert_base", SERVER, "cluster=existing"], {})
-
-
-def test_mistakes_are_found_before_anything_is_sent(data: Path) -> None:
-    assert faults(SubmitConfig(), "tasks=[sentimnt]") == ["tracking.uri", "TASKS"]
-    assert faults(SubmitConfig(), "tasks=[ner]", SERVER, f"data.source={data}") == ["DATA"]
-    assert faults(SubmitConfig(), "tasks=[ner]", SERVER, "seeed=1") == ["seeed"]
-    assert faults(SubmitConfig(command="status")) == ["tracking.uri"]
-    assert faults(SubmitConfig(), "tasks=[ner]", SERVER, "runs=here") == ["submit.runs"]
-    jobs.submit.prepare(SubmitConfig(), ["tasks=[ner]", "dryrun=true"])  # records nothing
-
-
-def test_a_mistake_in_the_submission_itself_is_named_as_it_is_written() -> None:
-    with pytest.raises(ConfigError) as caught:
-        read_command("submit", ["submit.command=swep", "submit.address=head:8265", "submit.adress=x"])
-    text = str(caught.value)
-    assert "submit.adress: is no config key. Did you mean submit.address" in text
-    assert "Set COMMAND=sweep" in text
-    with pytest.raises(ConfigError, match=r"^ADDRESS: 'head:8265' must be the address of a dashboard"):
-        read_command("submit", ["submit.address=head:8265"])
 
 
 def test_the_environment_is_that_of_the_constraints_and_another_one_where_they_change(tmp_path: Path) -> None:

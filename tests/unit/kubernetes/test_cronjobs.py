@@ -7,24 +7,17 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import submit
-from jobs.schedule import main
-from pipeline.config import SweepConfig
-from pipeline.config.commands import ManifestsConfig
 from pipeline.config.cron import parse
 from pipeline.config.overrides import read_command, read_config
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
 from pipeline.kubernetes.manifests import Manifest, cluster_spec
-from pipeline.reports.console import console
-from tests.unit.kubernetes.test_manifests import faults
+from pipeline.steps.ship import prepare
+from tests.unit.kubernetes.test_manifests import configured, faults
+from tests.unit.steps.test_schedule import schedule
 
 GIVEN = ["tasks=[sentiment,ner]", "data.source=hub", "cluster.slots=3"]
-
-
-def configured(*arguments: str) -> ManifestsConfig:
-    return read_config("manifests", ManifestsConfig, list(arguments))
 
 
 def settings(*arguments: str) -> ScheduleConfig:
@@ -81,10 +74,10 @@ def test_what_the_cronjob_submits_is_what_submit_takes_and_it_waits_there() -> N
     own, given = read_command("submit", args)
     assert own.address == "http://adapters-head-svc:8265"
     assert (own.command, own.environment, own.ship) == ("sweep", "image", False)
-    words, folders, runs = submit.prepare(own, given)
+    words, folders, runs = prepare(own, given)
     assert folders == {}
     assert runs == "/data/runs"
-    config = read_config("sweep", SweepConfig, words)
+    (config,) = read_command("sweep", words)
     assert (config.cluster.name, config.cluster.slots) == ("existing", 3)  # what the user says comes last
     assert config.tracking.uri == "http://adapters-mlflow:5000"
 
@@ -103,15 +96,14 @@ def test_the_raycronjob_runs_the_command_on_a_cluster_of_its_own() -> None:
     assert place == "cd /app"
     words = shlex.split(line)
     assert words[:5] == ["exec", "python", "-m", "jobs", "sweep"]
-    config = read_config("sweep", SweepConfig, words[5:])
+    (config,) = read_command("sweep", words[5:])
     assert (config.cluster.name, config.cluster.slots, config.runs) == ("existing", 3, "/data/runs")
     assert config.tasks == ["sentiment", "ner"]
 
 
 def run(target: Path, *arguments: str) -> None:
     words = ["schedule.on=kubernetes", "schedule.command=sweep", f'schedule.target="{target}"', *arguments]
-    own, given = read_command("schedule", [*words, "tasks=[sentiment]"])
-    main(own, given, console())
+    schedule(*words, "tasks=[sentiment]")
 
 
 def test_the_command_writes_both_and_refuses_what_the_submission_would(tmp_path: Path) -> None:

@@ -12,16 +12,14 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-import jobs.manifests
-from jobs import submit
 from jobs.__main__ import main
-from jobs.manifests import text
-from pipeline.config import SweepConfig
-from pipeline.config.commands import ManifestsConfig
-from pipeline.config.kubernetes import COMMANDS, in_bytes
-from pipeline.config.overrides import read_command, read_config
+from pipeline.config.commands import ManifestsConfig, commands_from
+from pipeline.config.kubernetes import in_bytes
+from pipeline.config.overrides import read_command
 from pipeline.errors import ConfigError
+from pipeline.kubernetes.files import following, text
 from pipeline.kubernetes.manifests import Manifest, entrypoint, render
+from pipeline.steps.ship import prepare
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = ROOT.parent / "shared" / "schemas" / "kuberay-1.7.0"
@@ -29,7 +27,9 @@ SECRET_NAMES = re.compile(r"PASSWORD|KEY|TOKEN|SECRET|CREDENTIAL")
 
 
 def configured(*arguments: str) -> ManifestsConfig:
-    return read_config("manifests", ManifestsConfig, list(arguments))
+    (config,) = read_command("manifests", arguments)
+    assert isinstance(config, ManifestsConfig)
+    return config
 
 
 def rendered(*arguments: str) -> dict[str, list[Manifest]]:
@@ -134,7 +134,7 @@ def test_no_manifest_holds_a_secret_and_each_that_is_named_is_one_that_the_user_
         "POSTGRES_PASSWORD", "PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN",
     }  # fmt: skip
     assert [entry for entry in secret if "value" in entry] == []
-    known = "\n".join(jobs.manifests.following(config))
+    known = "\n".join(following(config, Path("manifests")))
     for entry in secret:
         reference = entry["valueFrom"]["secretKeyRef"]
         assert re.search(rf"secret generic {reference['name']} .*--from-literal={reference['key']}=", known)
@@ -241,34 +241,33 @@ def test_names_and_selectors_are_unique() -> None:
 
 def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
     line = entrypoint(configured("command=[sweep,'TASKS=sentiment,ner','ARGS=search=optuna runs=/data/mine']"))
+    place, line = line.split(" && ")
+    assert place == "cd /app"
     words = shlex.split(line)
-    assert words[:3] == ["make", "-C", "/app"]
-    assert words[3:-1] == ["sweep", "CLUSTER=existing", "TASKS=sentiment,ner"]
-    overrides = shlex.split(words[-1].removeprefix("ARGS="))
-    config = read_config("sweep", SweepConfig, ["tasks=[sentiment,ner]", "cluster=existing", *overrides])
+    assert words[:7] == ["exec", "python", "-m", "jobs", "sweep", "CLUSTER=existing", "TASKS=sentiment,ner"]
+    (config,) = read_command("sweep", words[5:])
+    assert config.tasks == ["sentiment", "ner"]
     assert config.tracking.uri == "http://adapters-mlflow:5000"
     assert config.runs == "/data/mine"  # what the user says comes last
     cluster = config.cluster
-    assert (cluster.slots, cluster.gpus_per_trial, cluster.cpus_per_trial) == (8, 0.5, 2)
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    assert set(COMMANDS) <= set(re.findall(r"^COMMANDS := (.*)", makefile, re.M)[0].split())
+    assert (cluster.name, cluster.slots, cluster.gpus_per_trial, cluster.cpus_per_trial) == ("existing", 8, 0.5, 2)
+    assert all((ROOT / "jobs" / f"{command}.py").is_file() for command in commands_from("kubernetes"))
 
 
 def test_what_the_command_tells_to_submit_is_what_submit_takes_with_its_files_on_the_volume() -> None:
-    *_, forwarded, token, line = jobs.manifests.following(
-        configured("command=[sweep,'TASKS=ner','ARGS=search=optuna']")
-    )
+    config = configured("command=[sweep,'TASKS=ner','ARGS=search=optuna']")
+    *_, forwarded, token, line = following(config, Path("manifests"))
     assert forwarded == "kubectl -n adapters port-forward service/adapters-head-svc 8265 &"
     assert "get secret adapters -o 'jsonpath={.data.auth_token}'" in token
     *words, arguments = shlex.split(line)
     assert words == ["make", "submit", "COMMAND=sweep", "ADDRESS=http://127.0.0.1:8265", "TASKS=ner"]
     given = shlex.split(arguments.removeprefix("ARGS="))
-    own, others = read_command("submit", given)
+    own, theirs = read_command("submit", [*words[2:], *given])
     assert own.environment == "image"
-    rest, _, runs = submit.prepare(own, ["tasks=[ner]", *others])
+    rest, _, runs = prepare(own, theirs)
     assert runs == "/data/runs"
-    config = read_config("sweep", SweepConfig, rest)
-    assert (config.tracking.uri, config.search.algorithm) == ("http://adapters-mlflow:5000", "optuna")
+    (swept,) = read_command("sweep", rest)
+    assert (swept.tracking.uri, swept.search.algorithm) == ("http://adapters-mlflow:5000", "optuna")
 
 
 @pytest.mark.parametrize(("share", "cpus", "slots"), [(1.0, 1, 3), (0.25, 1, 12), (0.25, 2, 6), (0.5, 4, 3)])
@@ -303,7 +302,8 @@ def test_yaml_round_trips_without_anchors() -> None:
         (f"name={'a' * 40}", "must begin with a letter and have 39 characters at most"),
         ("namespace=a.b", "namespace: 'a.b' must be a name of Kubernetes"),
         ("secrets.postgres=''", "secrets.postgres: must be a name of Kubernetes"),
-        ("command=[serve]", "command: 'serve' must begin with sweep or compare"),
+        ("command=[serve]", "command: 'serve' must begin with sweep or compare or retrain"),
+        ("command=[sweep,'TASKS=ner','METHODS=lora']", "command: METHODS: 'lora' is not used by `sweep`"),
         ("command=[sweep]", "command: 'sweep' names no TASKS"),
         ("command=[sweep,'TASKS=ner',x]", "command: 'x' must be a variable of make with its value"),
         ("command=[sweep,'TASKS=ner','CLUSTER=local']", "command: 'CLUSTER=local' is set here"),
@@ -322,13 +322,11 @@ def test_images_that_stay_what_they_are_are_taken(image: str) -> None:
     assert configured(f"image='{image}'").image == image
 
 
-def run(*arguments: str) -> int:
-    return main(["manifests", *arguments])
+def run(*words: str) -> int:
+    return main(["manifests", *words])
 
 
-def test_the_command_writes_a_folder_once_and_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_a_folder_once_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "k8s"
     assert run(f"target={target}") == 0
     shown = capsys.readouterr().out

@@ -1,0 +1,84 @@
+"""A command line rewritten for another machine: checked as the command would itself, its folders shipped."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import SweepConfig
+from pipeline.config.commands import COMMANDS, SubmitConfig, quoted
+from pipeline.config.overrides import pairs, read_command
+from pipeline.core.data.load import resolve
+from pipeline.errors import ConfigError, Fault, Faults
+
+
+def prepare(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[str, Path], str | None]:
+    """Check what the command is given as it would itself, and rewrite it for the head node.
+
+    Returns:
+        Its overrides there; name in the shipped folder -> folder here; the folder for the sweep's own files.
+
+    Raises:
+        UserError: Something that the command would refuse, or that does not work from afar.
+    """
+    arguments = list(given)
+    if "CLUSTER" in COMMANDS[own.command].variables and not names(arguments, "cluster"):
+        arguments.append("cluster=existing")
+    (config,) = read_command(own.command, arguments)
+    sweep = config if isinstance(config, SweepConfig) else None
+    runs = own.runs if sweep is not None else None
+    faults = Faults()
+    with faults.gathered():
+        if sweep is None or not sweep.dryrun:
+            check_tracking(config.tracking.uri)
+    with faults.gathered():
+        if own.ship and sweep is not None and (sweep.tasks or sweep.resume is None):
+            resolve(sweep.tasks, sweep.task, sweep.data)
+    with faults.gathered():
+        if sweep is not None and names(arguments, "runs"):  # as `Go on with: ...` says on the head
+            runs = read_command("submit", [f"submit.runs={quoted(sweep.runs)}"])[0].runs
+    faults.raise_any()
+    words, folders = shipped(sweep, arguments, own.ship)
+    return words, folders, runs
+
+
+def shipped(config: SweepConfig | None, given: Sequence[str], ship: bool) -> tuple[list[str], dict[str, Path]]:
+    """Rewrite the overrides that name folders here to their places in the shipped folder; `runs` goes its own way."""
+    words, folders = [], {}
+    read = pairs(given)
+    last = dict(read)
+    dropped = {"runs"}
+    replaced: list[str] = []
+    if ship and config is not None and config.data.source not in ("starter", "hub"):
+        folders["shipped/data"] = Path(config.data.source).expanduser().resolve()
+        dropped |= {"data.source"} | ({"data"} if Path(last.get("data", "")).expanduser().is_dir() else set())
+        replaced.append(f"data.source={quoted('shipped/data')}")
+    if ship and config is not None and config.checkpoint.source == "path":
+        folders["shipped/checkpoint"] = Path(config.checkpoint.location).expanduser().resolve()
+        dropped |= {"checkpoint"} if Path(last.get("checkpoint", "")).expanduser().is_dir() else set()
+        values = dataclasses.asdict(config.checkpoint) | {"location": "shipped/checkpoint"}
+        replaced += [f"checkpoint.{key}={'null' if one is None else quoted(one)}" for key, one in values.items()]
+        dropped |= {f"checkpoint.{key}" for key in values}
+    for argument, (key, value) in zip(given, read, strict=True):
+        if key == "conf" and ship:
+            folders["shipped/conf"] = Path(value).expanduser().resolve()
+            words.append(f"conf={quoted('shipped/conf')}")
+        elif key not in dropped:
+            words.append(argument)
+    return [*words, *replaced], folders
+
+
+def check_tracking(uri: str) -> None:
+    """Refuse a store that would go with the job.
+
+    Raises:
+        ConfigError: It is a file.
+    """
+    if uri.startswith("sqlite:"):
+        rule = "is a file, which from here would be one of a folder on the head node that goes with the job"
+        remedy = "Record on a server that the cluster reaches: ARGS='tracking.uri=http://<server>:5000'"
+        raise ConfigError(Fault(where="tracking.uri", value=uri, rule=rule, remedy=remedy))
+
+
+def names(arguments: Sequence[str], key: str) -> bool:
+    """Whether an override of the key is among the arguments, parsable or not."""
+    return any(argument.partition("=")[0].lstrip("+") == key for argument in arguments)

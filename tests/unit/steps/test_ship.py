@@ -1,0 +1,90 @@
+"""How a command is written for the head node, and what is refused before anything is sent."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.commands import SubmitConfig
+from pipeline.config.overrides import read_command
+from pipeline.errors import ConfigError, UserError
+from pipeline.steps.ship import prepare
+
+SERVER = "tracking.uri=http://tracking:5000"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Data of one task."""
+    folder = tmp_path / "build"
+    (folder / "sentiment").mkdir(parents=True)
+    (folder / "sentiment" / "train.jsonl").write_text('{"text": "fine", "label": "positive"}\n', "utf-8")
+    return folder
+
+
+def faults(own: SubmitConfig, *given: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        prepare(own, given)
+    return [fault.where for fault in caught.value.faults]
+
+
+def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "triage.yaml").write_text("kind: classification\n", "utf-8")
+    (tmp_path / "ck").mkdir()
+    given = ["tasks=[sentiment]", f'data.source="{data}"', f'checkpoint="{tmp_path}/ck"', f'conf="{tmp_path}/own"']
+    words, folders, runs = prepare(SubmitConfig(), [*given, "seed=3", SERVER])
+    assert str(tmp_path) not in " ".join(words)
+    assert folders == {
+        "shipped/data": data,
+        "shipped/checkpoint": tmp_path / "ck",
+        "shipped/conf": tmp_path / "own",
+    }
+    assert words == [
+        "tasks=[sentiment]",
+        'conf="shipped/conf"',
+        "seed=3",
+        SERVER,
+        "cluster=existing",
+        'data.source="shipped/data"',
+        'checkpoint.name="ck"',
+        'checkpoint.source="path"',
+        'checkpoint.location="shipped/checkpoint"',
+        "checkpoint.revision=null",
+        "checkpoint.sha256=null",
+        'checkpoint.pooling="mean"',
+    ]
+    assert runs == "~/adapter-runs"
+
+
+def test_nothing_is_rewritten_where_the_head_has_the_folders() -> None:
+    given = ["tasks=[sentiment]", 'data.source="/there"', "cluster=local", SERVER, "runs=/srv/runs"]
+    words, folders, runs = prepare(SubmitConfig(ship=False), given)
+    assert (words, folders, runs) == ([*given[:-1]], {}, "/srv/runs")
+
+
+def test_the_starter_corpus_and_a_known_checkpoint_need_no_rewriting() -> None:
+    words, folders, _ = prepare(SubmitConfig(), ["tasks=[ner]", "checkpoint=bert_base", SERVER])
+    assert (words, folders) == (["tasks=[ner]", "checkpoint=bert_base", SERVER, "cluster=existing"], {})
+
+
+def test_mistakes_are_found_before_anything_is_sent(data: Path) -> None:
+    assert faults(SubmitConfig(), "tasks=[sentimnt]") == ["tracking.uri", "TASKS"]
+    assert faults(SubmitConfig(), "tasks=[ner]", SERVER, f"data.source={data}") == ["DATA"]
+    assert faults(SubmitConfig(), "tasks=[ner]", SERVER, "seeed=1") == ["seeed"]
+    assert faults(SubmitConfig(command="status")) == ["tracking.uri"]
+    assert faults(SubmitConfig(), "tasks=[ner]", SERVER, "runs=here") == ["submit.runs"]
+    prepare(SubmitConfig(), ["tasks=[ner]", "dryrun=true"])  # records nothing
+
+
+def test_a_mistake_in_the_submission_itself_is_named_as_it_is_written() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_command("submit", ["submit.address=head:8265", "submit.adress=x"])
+    text = str(caught.value)
+    assert "submit.adress: is no config key. Did you mean submit.address" in text
+    assert "ADDRESS: 'head:8265'" in text
+    with pytest.raises(ConfigError, match=r"^COMMAND: 'swep' is no command that `submit` runs. Did you mean sweep"):
+        read_command("submit", ["submit.command=swep"])
+    with pytest.raises(ConfigError, match=r"^COMMAND: 'submit' is no command that `submit` runs"):
+        read_command("submit", ["COMMAND=submit", "TASKS=ner"])
+    with pytest.raises(ConfigError, match=r"^ADDRESS: 'head:8265' must be the address of a dashboard"):
+        read_command("submit", ["submit.address=head:8265"])
