@@ -91,7 +91,7 @@ def news(
     kept = [[row for row in rows if input_key(row, target) not in held] for rows in (train, validation)]
     ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
     edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
-    everything = [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
+    everything = [row for split in dataset.splits for row in split.rows]
     now = {row.digest for row in everything}
     # Those that are known are counted too: equal rows leak no less.
     own = {row.digest for row in (*ledger.trained, *ledger.chosen)}

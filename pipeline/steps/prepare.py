@@ -230,8 +230,7 @@ def most_virtual_tokens(search: SearchConfig, method: MethodConfig) -> int:
 
 def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Encoded]:
     """Tokenise every split: train, validation, test -> examples."""
-    splits = (dataset.train, dataset.validation, dataset.test)
-    return {split.name: task.encode(split.rows, tokenizer) for split in splits}
+    return {split.name: task.encode(split.rows, tokenizer) for split in dataset.splits}
 
 
 def _prepare(

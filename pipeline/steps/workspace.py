@@ -131,7 +131,7 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
         ConfigError: The folder cannot be written.
         DataError: The rows or the checkpoint are not those that the resumed sweep began with.
     """
-    facts = {"checkpoint": checkpoint_sha256} | {job.name: data_fingerprints(job) for job in jobs}
+    facts = {"checkpoint": checkpoint_sha256} | {job.name: job.dataset.fingerprints for job in jobs}
     if config.resume is not None:
         folder = Path(config.runs) / config.resume
         stored = json.loads((folder / _CONFIG).read_text("utf-8"))["facts"]
@@ -210,12 +210,6 @@ def passes_cut_off(config: RetrainConfig) -> Iterator[list[str]]:
     yield [alive.parent.name for alive in found]
     for alive in found:
         alive.unlink(missing_ok=True)
-
-
-def data_fingerprints(job: Job) -> dict[str, str]:
-    """Name the rows of each split by their fingerprint."""
-    data = job.dataset
-    return {split.name: split.fingerprint for split in (data.train, data.validation, data.test)}
 
 
 def git_commit() -> str | None:

@@ -80,8 +80,7 @@ def trial_name(trial: Trial) -> str:
 
 def data_fingerprint(job: Job) -> str:
     """Fingerprints of train, validation and test."""
-    data = job.dataset
-    return "-".join(split.fingerprint for split in (data.train, data.validation, data.test))
+    return "-".join(job.dataset.fingerprints.values())
 
 
 def sweep_params(config: Mapping[str, Any]) -> dict[str, Any]:

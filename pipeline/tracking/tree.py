@@ -165,8 +165,7 @@ class RunTree:
 
     def _log_data(self, run: Run, job: Job) -> None:
         data = job.dataset
-        all_splits = (data.train, data.validation, data.test)
-        splits = {split.name: (split.fingerprint, len(split.rows)) for split in all_splits}
+        splits = {split.name: (split.fingerprint, len(split.rows)) for split in data.splits}
         run.datasets(job.name, data.source, splits)
 
     def _common(self) -> dict[str, str]:

@@ -92,13 +92,12 @@ for name, (values, item) in asked.items():
     config = TaskConfig(name=name, default_domain="d", **values)
     dataset = load(config, "d", DataConfig(source=str(folder / "data")))
     task = task_for(config, dataset)
-    splits = (dataset.train, dataset.validation, dataset.test)
     job = Job(
         name=f"{name}/d",
         registered_name=name,
         task=task,
         dataset=dataset,
-        encoded={split.name: task.encode(split.rows, tokenizer) for split in splits},
+        encoded={split.name: task.encode(split.rows, tokenizer) for split in dataset.splits},
         settings=Settings(method=MethodConfig(name="pfeiffer", width=4), engine=EngineConfig(epochs=1)),
         seed=0,
     )

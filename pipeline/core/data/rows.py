@@ -51,6 +51,16 @@ class Dataset:
     notes: tuple[str, ...]
     """Sentences for the user: what was cut, dropped, not read."""
 
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Train, validation and test."""
+        return self.train, self.validation, self.test
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Name the rows of each split: train, validation, test -> fingerprint."""
+        return {split.name: split.fingerprint for split in self.splits}
+
     def manifest(self) -> dict[str, Any]:
         """Describe the rows by their digests, as plain JSON: enough to tell later which rows are new."""
         splits = {
@@ -59,7 +69,7 @@ class Dataset:
                 "rows": [row.digest for row in split.rows],
                 "cut_from": split.cut_from,
             }
-            for split in (self.train, self.validation, self.test)
+            for split in self.splits
         }
         return {
             "task": self.task,

@@ -113,8 +113,7 @@ class Task(ABC):
         Raises:
             DataError: With every fault of every bad row; where the rows are good, of the splits.
         """
-        splits = (dataset.train, dataset.validation, dataset.test)
-        faults = [fault for split in splits for row in split.rows for fault in cls.row_faults(row)]
+        faults = [fault for split in dataset.splits for row in split.rows for fault in cls.row_faults(row)]
         raise_faults(faults or list(cls.split_faults(config, dataset, known)))
 
     @classmethod

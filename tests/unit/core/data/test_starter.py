@@ -27,7 +27,7 @@ def starter(task: TaskConfig, domain: str) -> Dataset:
 
 
 def rows_of(dataset: Dataset) -> list[Row]:
-    return [row for split in (dataset.train, dataset.validation, dataset.test) for row in split.rows]
+    return [row for split in dataset.splits for row in split.rows]
 
 
 def trigrams(row: Row) -> set[tuple[str, ...]]:
@@ -50,7 +50,7 @@ def test_rows_are_good_and_stand_in_one_split_only(task: TaskConfig, domain: str
 @pytest.mark.parametrize(("task", "domain"), CORPORA)
 def test_no_two_rows_of_different_splits_share_half_of_their_trigrams(task: TaskConfig, domain: str) -> None:
     dataset = starter(task, domain)
-    splits = [[trigrams(row) for row in split.rows] for split in (dataset.train, dataset.validation, dataset.test)]
+    splits = [[trigrams(row) for row in split.rows] for split in dataset.splits]
     worst = max(
         len(a & b) / len(a | b) for first, second in combinations(splits, 2) for a in first for b in second if a & b
     )

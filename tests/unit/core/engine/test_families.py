@@ -63,8 +63,7 @@ def logits(model: Any, batch: dict[str, Tensor], arithmetic: Precision) -> Tenso
 
 def job_for(job: Job, tokenizer: PreTrainedTokenizerBase, arithmetic: Precision) -> Job:
     """The laboratory's job, tokenised again and cut short."""
-    splits = (job.dataset.train, job.dataset.validation, job.dataset.test)
-    encoded = {split.name: job.task.encode(split.rows, tokenizer) for split in splits}
+    encoded = {split.name: job.task.encode(split.rows, tokenizer) for split in job.dataset.splits}
     engine = EngineConfig(epochs=1, batch_size=8, learning_rate=5e-3, precision=arithmetic)
     return replace(job, encoded=encoded, settings=Settings(method=MethodConfig(name="houlsby", width=4), engine=engine))
 
