@@ -1,4 +1,4 @@
-"""A folder that is there whole, or not at all."""
+"""A file or folder that is there whole, or not at all: filled beside its place, and renamed into it."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists():
         remedy = "Give another folder, or remove this one"
         raise BundleError(Fault(where=str(folder), value="", rule="is there already", remedy=remedy))
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    draft = _draft(folder)
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
@@ -27,3 +27,22 @@ def new_folder(folder: Path) -> Iterator[Path]:
         os.replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[Path]:
+    """Yield a path to be written to, beside `file`, which it replaces when the block has ended well.
+
+    What is written is not forced to the disk: it survives the death of the process, not a power cut.
+    """
+    draft = _draft(file)
+    try:
+        yield draft
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft(place: Path) -> Path:
+    """Hidden, so that nobody who lists the folder takes it for the thing itself."""
+    return place.with_name(f".{place.name}.{os.getpid()}")

@@ -4,7 +4,6 @@ They lie on the node of the command. A process there works in them directly; one
 folder of its own, fetches what is there when it takes a trial up, and sends back what has changed.
 """
 
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, Self, cast, final
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.files import new_file
 
 Files = Mapping[str, bytes]
 """Path relative to a trial's folder -> contents."""
@@ -126,12 +127,8 @@ def write_files(folder: Path, files: Files) -> None:
     for name in sorted(files):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        with new_file(target) as draft:
             draft.write_bytes(files[name])
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def _signatures(folder: Path) -> dict[str, tuple[int, int]]:

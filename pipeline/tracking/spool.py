@@ -7,7 +7,6 @@ import base64
 import dataclasses
 import json
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from pipeline.core.engine.events import (
     TrialStarted,
 )
 from pipeline.core.engine.trials import Settings, Trial
+from pipeline.files import new_file
 
 _EVENTS = {cls.__name__: cls for cls in (TrialStarted, TrialPaused, TrialReported, TrialEnded, JobTested)}
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Spool:
         """Open the folder, or make it; what is in it comes first."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        for draft in folder.glob("*.draft"):
+        for draft in folder.glob(".*"):
             draft.unlink()
         self._files = deque(sorted(folder.glob("*.json")))
         self._last = int(self._files[-1].stem) if self._files else 0
@@ -97,10 +97,8 @@ class Spool:
         """
         with self._lock:
             file = self.folder / f"{self._last + 1:09d}.json"
-            draft = file.with_suffix(".draft")
-            # Not forced to the disk: what a power cut takes, the trials' folders tell again on RESUME.
-            draft.write_text(encode(record), "utf-8")
-            os.replace(draft, file)
+            with new_file(file) as draft:  # what a power cut takes, the trials' folders tell again on RESUME
+                draft.write_text(encode(record), "utf-8")
             self._last += 1
             self._files.append(file)
 

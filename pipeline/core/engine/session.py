@@ -9,7 +9,6 @@ the one before is taken.
 import hashlib
 import io
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.trials import Job, Trial, seed_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.task import Scores
+from pipeline.files import new_file
 
 log = logging.getLogger(__name__)
 
@@ -131,13 +131,8 @@ class Session:
             "losses": self._losses,
         }
         number = max(self._snapshots(), default=0) + 1
-        file = self.folder / f"snapshot-{number}.pt"
-        draft = self.folder / f".{file.name}.{os.getpid()}"
-        try:
+        with new_file(self.folder / f"snapshot-{number}.pt") as draft:
             write_snapshot(draft, state)
-            os.replace(draft, file)
-        finally:
-            draft.unlink(missing_ok=True)
         self._best_epochs[number] = self.training.best_epoch
         for old, before in sorted(self._snapshots().items())[:-_SNAPSHOTS]:
             before.unlink()
@@ -177,7 +172,7 @@ class Session:
             self.save()
 
     def _write_bundle(self, evaluated: Evaluated) -> None:
-        settings, splits = self.trial.settings, self.job.dataset
+        settings = self.trial.settings
         record = BundleRecord(
             job=self.job.name,
             task=self.job.task.config,
@@ -190,7 +185,7 @@ class Session:
             seed=self.trial.seed,
             epoch=evaluated.epoch,
             validation=evaluated.metrics,
-            data={split.name: split.fingerprint for split in (splits.train, splits.validation, splits.test)},
+            data=self.job.dataset.fingerprints,
             num_trained=sum(p.numel() for p in self.training.parameters),
             num_checkpoint=num_parameters(self.base),
         )

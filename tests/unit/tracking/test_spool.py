@@ -60,8 +60,10 @@ def test_records_come_out_in_the_order_in_which_they_were_put_in_and_stay_until_
 def test_what_a_killed_process_left_comes_before_what_is_new(tmp_path: Path) -> None:
     for word in ("first", "second"):
         Spool(tmp_path / "spool").put(Described(job=None, markdown=word))
-    (tmp_path / "spool" / "000000003.draft").write_text('{"kind": "desc')
+    cut_off = tmp_path / "spool" / ".000000003.json.7"
+    cut_off.write_text('{"kind": "desc')
     spool = Spool(tmp_path / "spool")
+    assert not cut_off.exists()
     spool.put(Described(job=None, markdown="third"))
     assert texts(spool) == ["first", "second", "third"]
 
