@@ -157,14 +157,11 @@ def leaderboard_markdown(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def markdown(columns: Sequence[Column]) -> str:
-    """A table in Markdown, all its columns."""
-    lines = [
-        "| " + " | ".join(column.title for column in columns) + " |",
-        "| " + " | ".join("---:" if column.right else "---" for column in columns) + " |",
-    ]
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    """A table in Markdown, all its columns; bars and line breaks in a cell do not end it."""
+    titles, rules = [column.title for column in columns], ["---:" if column.right else "---" for column in columns]
+    cells = zip(*(column.cells for column in columns), strict=True)
+    shown = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in (titles, *cells)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (shown[0], rules, *shown[1:]))
 
 
 def leaderboard_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from rich import box
-from rich.table import Table
-
 from pipeline.reports import words
+from pipeline.reports.tables import Column, FittingTable, markdown
 
 
 class Shown(Protocol):
-    """What was measured of a drift (`lifecycle.drift.Drift`)."""
+    """What was measured of a drift (`pipeline.rules.drift.Drift`)."""
 
     def lines(self) -> list[str]:
         """One line a comparison."""
@@ -50,35 +48,35 @@ def survey_lines(job: str, version: int, news: str, drift: Shown | None, reason:
         yield f"  {reason}"
 
 
-def passes_table(rows: Sequence[PassRow]) -> Table:
+def passes_table(rows: Sequence[PassRow]) -> FittingTable:
     """One row a task."""
-    table = Table(title="Verdicts", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("job", "champion", "new rows", "replayed", "past before", "after", "new before", "after", "time", ""):
-        table.add_column(name, justify="left" if name in ("job", "") else "right")
-    for row in rows:
-        before, after = row.on_new or (None, None)
-        table.add_row(
-            row.job,
-            f"v{row.champion}",
-            str(row.new),
-            str(row.replayed),
-            words.score(row.before),
-            words.score(row.after),
-            words.score(before),
-            words.score(after),
-            "-" if row.seconds is None else words.duration(row.seconds),
-            row.decision if row.version is None else f"{row.decision} v{row.version}",
-        )
-    return table
+    new = [row.on_new or (None, None) for row in rows]
+    times = ["-" if row.seconds is None else words.duration(row.seconds) for row in rows]
+    columns = [
+        Column(title="job", cells=[row.job for row in rows]),
+        Column(title="champion", cells=[f"v{row.champion}" for row in rows], right=True),
+        Column(title="new rows", cells=[str(row.new) for row in rows], right=True),
+        Column(title="replayed", cells=[str(row.replayed) for row in rows], right=True, rank=2),
+        Column(title="past before", cells=[words.score(row.before) for row in rows], right=True),
+        Column(title="after", cells=[words.score(row.after) for row in rows], right=True),
+        Column(title="new before", cells=[words.score(before) for before, _ in new], right=True),
+        Column(title="after", cells=[words.score(after) for _, after in new], right=True),
+        Column(title="time", cells=times, right=True, rank=1),
+        Column(title="", cells=[_verdict(row) for row in rows]),
+    ]
+    return FittingTable(columns, title="Verdicts")
 
 
 def passes_markdown(rows: Sequence[PassRow]) -> str:
     """The rows as the MLflow UI shows them above the run."""
-    lines = ["| job | champion | new rows | verdict | why |", "| --- | --- | ---: | --- | --- |"]
-    for row in rows:
-        verdict = row.decision if row.version is None else f"{row.decision} v{row.version}"
-        lines.append(f"| {row.job} | v{row.champion} | {row.new} | {verdict} | {row.reason} |")
-    return "\n".join(lines) + "\n"
+    columns = [
+        Column(title="job", cells=[row.job for row in rows]),
+        Column(title="champion", cells=[f"v{row.champion}" for row in rows]),
+        Column(title="new rows", cells=[str(row.new) for row in rows], right=True),
+        Column(title="verdict", cells=[_verdict(row) for row in rows]),
+        Column(title="why", cells=[row.reason for row in rows]),
+    ]
+    return markdown(columns)
 
 
 def pass_records(rows: Sequence[PassRow]) -> list[dict[str, Any]]:
@@ -92,6 +90,14 @@ def verdict_markdown(row: PassRow, drift: Shown | None, checks: Sequence[dict[st
     if drift is not None:
         lines += ["", *(f"* {line}" for line in drift.lines())]
     if checks:
-        lines += ["", "| check | passed | found |", "| --- | --- | --- |"]
-        lines += [f"| {one['name']} | {'yes' if one['passed'] else '**no**'} | {one['reason']} |" for one in checks]
+        columns = [
+            Column(title="check", cells=[one["name"] for one in checks]),
+            Column(title="passed", cells=["yes" if one["passed"] else "**no**" for one in checks]),
+            Column(title="found", cells=[one["reason"] for one in checks]),
+        ]
+        lines += ["", markdown(columns).removesuffix("\n")]
     return "\n".join(lines) + "\n"
+
+
+def _verdict(row: PassRow) -> str:
+    return row.decision if row.version is None else f"{row.decision} v{row.version}"
