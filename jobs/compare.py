@@ -6,7 +6,8 @@ from rich.console import Console
 
 from pipeline.config import CompareConfig
 from pipeline.steps.compare import contests_of, run_comparison
-from pipeline.steps.prepare import announce, prepare
+from pipeline.steps.estimate import announce
+from pipeline.steps.prepare import prepare
 from pipeline.steps.workspace import open_workspace, resumed, running
 from pipeline.tracking.store import require_store
 

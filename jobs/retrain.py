@@ -3,7 +3,6 @@
 from rich.console import Console
 
 from pipeline.config import RetrainConfig
-from pipeline.core.data.load import resolve
 from pipeline.errors import Faults
 from pipeline.reports.verdicts import survey_lines
 from pipeline.steps.prepare import open_resident
@@ -15,16 +14,16 @@ from pipeline.tracking.store import open_store
 
 
 def main(config: RetrainConfig, console: Console) -> None:
-    resident, slots = open_resident(config)
+    prepared = open_resident(config)
     store = open_store(config.tracking, create=False)
     with passes_cut_off(config) as cut_off:
         for id in cut_off:
             console.print(f"Pass {id} was killed: its runs are ended now", markup=False, soft_wrap=True)
             end_runs(store, id)
     faults, surveys = Faults(), []
-    for task, domain in resolve(config.tasks, config.task, config.data):
+    for task, domain in prepared.wanted:
         with faults.gathered():
-            found = survey(config, task, domain, store, resident)
+            found = survey(config, task, domain, store, prepared)
             for line in survey_lines(found.name, found.champion.version, found.news.line(), found.drift, found.reason):
                 console.print(line, markup=False, soft_wrap=True)
             surveys.append(found)
@@ -32,7 +31,7 @@ def main(config: RetrainConfig, console: Console) -> None:
     if config.dryrun:
         return
     jobs = [found.job for found in surveys if found.job is not None]
-    workspace = open_workspace(config, jobs, resident.checkpoint.sha256)
+    workspace = open_workspace(config, jobs, prepared.checkpoint.sha256)
     console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
     with running(workspace, config) as shown:
-        run_pass(config, surveys, resident, slots, store, workspace, shown)
+        run_pass(config, surveys, prepared, store, workspace, shown)

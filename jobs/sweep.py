@@ -7,7 +7,8 @@ from rich.console import Console
 from pipeline.config import SweepConfig
 from pipeline.errors import SweepError
 from pipeline.reports.results import SweepResults
-from pipeline.steps.prepare import Prepared, announce, prepare
+from pipeline.steps.estimate import announce
+from pipeline.steps.prepare import Prepared, prepare
 from pipeline.steps.workspace import Workspace, open_workspace, resumed, running
 from pipeline.tracking.store import open_store, require_store
 

@@ -24,7 +24,7 @@ from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
 from pipeline.cluster.searcher import Candidates
 from pipeline.cluster.trainable import Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
-from pipeline.core.adapters.checkpoint import Checkpoint, load_tensors, load_tokenizer
+from pipeline.core.adapters.checkpoint import Resident, tensors_of
 from pipeline.core.engine.events import JobTested, Sink
 from pipeline.core.engine.trials import Job, trial_of
 from pipeline.rules import search as searching
@@ -43,7 +43,7 @@ class Outcome:
 
 def run(
     jobs: Sequence[Job],
-    checkpoint: Checkpoint,
+    resident: Resident,
     *,
     search: SearchConfig,
     cluster: ClusterConfig,
@@ -57,26 +57,23 @@ def run(
 
     Args:
         jobs: The matrix.
-        checkpoint: What all adapters sit on.
-        search: Which candidates, and which of them go on.
-        cluster: Where they run.
+        resident: What all adapters sit on. Its tensors are put into Ray's store, from which the trials map them.
+        search: Which candidates, and which of them go on; what it may propose was checked (`search.check`).
+        cluster: Where they run; has room for a trial (`slots.check`).
         folder: The sweep's own; each trial has a folder below `trials`.
         sink: Is told every event, in this process.
 
     Raises:
-        ConfigError: The search names unknown settings or bad values, or no node can run a trial.
+        ConfigError: There is no Ray at the address.
         SweepError: The checkpoint was changed, or nothing can be written to `folder`.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the sink is told nothing more.
     """
-    for job in jobs:
-        searching.check(searching.search_of(search, job), job.settings)
-    tensors = load_tensors(checkpoint)
+    tensors = tensors_of(resident.base)
     with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
-        room.check(cluster, connection.nodes())
         shared = weights.share(tensors)
-        pad_token_id = load_tokenizer(checkpoint).pad_token_id
         device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
-        bench = functools.partial(weights.SharedBase, checkpoint, shared, pad_token_id, device)
+        pad_token_id = resident.tokenizer.pad_token_id
+        bench = functools.partial(weights.SharedBase, resident.checkpoint, shared, pad_token_id, device)
         try:
             return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
         finally:

@@ -11,13 +11,12 @@ from pipeline.config import CompareConfig
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job, Settings
-from pipeline.errors import Faults, SweepError
+from pipeline.errors import SweepError
 from pipeline.reports import plots
 from pipeline.reports.comparison import ComparisonRow, comparison_markdown, comparison_records, comparison_table, costs
 from pipeline.reports.results import SweepResults
-from pipeline.rules.search import check as check_search
 from pipeline.rules.search import search_of
-from pipeline.steps.prepare import Prepared, check_fit, encode, most_virtual_tokens
+from pipeline.steps.prepare import Prepared, encode, most_virtual_tokens
 from pipeline.steps.train import open_recorder, run_search
 from pipeline.steps.workspace import Workspace
 from pipeline.tracking.store import open_store
@@ -37,25 +36,14 @@ class Contest:
 
 
 def contests_of(config: CompareConfig, prepared: Prepared) -> list[Contest]:
-    """Make the matrix of jobs and methods.
-
-    Raises:
-        ConfigError: A method's settings do not fit the checkpoint, or its search is none.
-    """
-
+    """Make the matrix of jobs and methods, which `prepare` has checked."""
     contests = []
-    faults = Faults()
     for job in prepared.jobs:
         for name in config.methods:
             contender = config.contenders[name]
             settings = Settings(method=contender.method, engine=config.engine)
             searched = dataclasses.replace(job, name=f"{job.name}/{name}", settings=settings, space=contender.space)
-            own = search_of(config.search, searched)
-            with faults.gathered():
-                check_search(own, settings)
-            with faults.gathered():
-                check_fit([job], prepared.checkpoint, contender.method)
-            reserved = most_virtual_tokens(own, contender.method)
+            reserved = most_virtual_tokens(search_of(config.search, searched), contender.method)
             if reserved:
                 task = copy.copy(job.task)
                 task.reserved = reserved
@@ -66,7 +54,6 @@ def contests_of(config: CompareConfig, prepared: Prepared) -> list[Contest]:
                 for seed in range(config.seed + 1, config.seed + config.seeds)
             ]
             contests.append(Contest(job=job.name, method=name, search=searched, repeats=repeats))
-    faults.raise_any()
     return contests
 
 

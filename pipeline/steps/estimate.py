@@ -1,63 +1,137 @@
-"""What a job would cost, measured by a few real training steps on this machine."""
+"""What a sweep is going to do, before it does it: counted, in a dry run measured by a few real steps, and shown."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from operator import attrgetter
 
-from transformers import PreTrainedModel
+import torch
+from rich.console import Console
+from transformers import PreTrainedTokenizerBase
 
-from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
+from pipeline.config import SweepConfig
+from pipeline.core.adapters.checkpoint import Resident, num_parameters
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.batches import training_batches
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
-from pipeline.core.engine.trials import Job, Trial
+from pipeline.core.engine.trials import Job, Settings, Trial, trial_of
 from pipeline.core.tasks.task import Scores
+from pipeline.reports.tables import Cost, MatrixRow, matrix_table
+from pipeline.reports.words import duration
+from pipeline.rules.search import plan_of, search_of
+from pipeline.steps.prepare import Prepared, widest
 
+LARGE_SHARE = 0.05
+"""Above this an adapter is no longer small, and the user is warned."""
+FEW_ROWS = 20
+"""With fewer validation rows a winner is a matter of luck, and the user is warned."""
 _STEPS = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """What one trial of a job needs."""
+def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
+    """Show the matrix, what was noticed in the data, and in a dry run what it would cost."""
+    checkpoint, jobs = prepared.checkpoint, prepared.jobs
+    rows = [_row(config, prepared, job) for job in jobs]
+    methods = ", ".join(dict.fromkeys(job.settings.method.name for job in jobs))
+    console.print(
+        f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
+        f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
+    )
+    if config.cluster.name == "local" and not config.cluster.gpus_per_trial and torch.cuda.is_available():
+        remedy = "cluster.gpus_per_trial=0.25 trains four trials at once on each"
+        console.print(f"The GPU of this machine is not used: {remedy}", markup=False, soft_wrap=True)
+    if config.search.scheduler == "asha":
+        rule = "another run, or this one resumed, may prune other trials"
+        console.print(f"search.scheduler=asha prunes by order of arrival: {rule}", markup=False, soft_wrap=True)
+    console.print(matrix_table(rows))
+    notes = [
+        f"{job.dataset.task}/{job.dataset.domain}: {note}"
+        for job in jobs
+        for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]
+    ]
+    for note in dict.fromkeys(notes):  # the same of each method that is compared
+        console.print(note, markup=False, soft_wrap=True)
+    for row, job in zip(rows, jobs, strict=True):
+        if row.share > LARGE_SHARE and job.settings.method.shown_width is not None:
+            text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
+            console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
+        if row.num_validation < FEW_ROWS:
+            text = f"{row.job}: chooses its winner on {row.num_validation} validation rows, which say little"
+            console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    if config.dryrun:
+        needed = duration(sum(row.cost.seconds for row in rows if row.cost))
+        room_for = "1 slot" if prepared.slots == 1 else f"{prepared.slots} slots"
+        console.print(
+            f"About {needed} of training on {room_for} of this machine; starting, testing and recording come on top. "
+            "Nothing was trained.",
+            soft_wrap=True,
+        )
 
-    epoch_s: float
-    """Seconds of one epoch on one slot, validation included."""
-    memory_bytes: int
-    """Most memory that this process had, checkpoint included, while it took the steps."""
-    num_trained: int
-    """Parameters of adapter and head."""
-    num_checkpoint: int
 
-    @property
-    def share(self) -> float:
-        """Trained parameters over those of the checkpoint."""
-        return self.num_trained / self.num_checkpoint
+def _row(config: SweepConfig, prepared: Prepared, job: Job) -> MatrixRow:
+    searched = search_of(config.search, job)
+    plan = plan_of(searched, config.engine.epochs)
+    trial = trial_of(job, 0, {"method.width": widest(searched, job.settings.method)})
+    cost = None
+    if config.dryrun:
+        torch.set_num_threads(config.cluster.cpus_per_trial)  # as a trial will have
+        epoch_s, memory = measure(prepared, job, trial)
+        cost = Cost(seconds=epoch_s * plan.epochs / prepared.slots, memory_bytes=memory * prepared.slots)
+    num_train, num_validation, num_test = (len(split.rows) for split in job.dataset.splits)
+    return MatrixRow(
+        job=job.name,
+        kind=job.task.config.kind,
+        num_train=num_train,
+        num_validation=num_validation,
+        num_test=num_test,
+        trials=plan.trials,
+        epochs=plan.epochs,
+        share=trained_share(prepared, job, trial),
+        cost=cost,
+        fixed=fixed_settings(config.search.fixed, job.settings),
+    )
 
 
-def trained_share(base: PreTrainedModel, checkpoint: Checkpoint, job: Job, trial: Trial) -> tuple[int, int]:
-    """Count what a trial trains, adapter and head, and what the checkpoint has."""
+def fixed_settings(keys: Sequence[str], settings: Settings) -> str:
+    """Say what the keys are fixed to: `learning_rate 1e-05, width 16`."""
+    return ", ".join(f"{key.rpartition('.')[2]} {attrgetter(key)(settings)}" for key in keys)
+
+
+def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Say how many rows are longer than the model reads, and what becomes of them."""
+    cut = {name: split.num_truncated for name, split in job.encoded.items() if split.num_truncated}
+    counts = ", ".join(f"{number} of {name}" for name, number in cut.items())
+    return [f"{job.task.truncation(tokenizer)}: {counts} rows"] if cut else []
+
+
+def trained_share(resident: Resident, job: Job, trial: Trial) -> float:
+    """Count what a trial trains, adapter and head, over the checkpoint's parameters."""
     settings = trial.settings
-    model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+    model = fresh_model(resident.base, resident.checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
-        return sum(p.numel() for p in model.parameters() if p.requires_grad), num_parameters(base)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return trained / num_parameters(resident.base)
     finally:
         release(model, settings.method)
 
 
-def estimate(base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial) -> Estimate:
+def measure(resident: Resident, job: Job, trial: Trial) -> tuple[float, int]:
     """Take a few training steps of a trial and extrapolate by sub-tokens.
 
     Evaluation is counted as a third of the cost of training a sub-token: one pass forward instead of one
     forward and one back through the activations and into the bottlenecks.
+
+    Returns:
+        Seconds of one epoch on one slot, validation included; and the most memory in bytes that this process had,
+        checkpoint included, while it took the steps.
     """
     settings, train = trial.settings, job.encoded["train"]
-    num_trained, num_checkpoint = trained_share(base, checkpoint, job, trial)
-    model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+    model = fresh_model(resident.base, resident.checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
         training = Training(model, len(train.examples), settings.engine, trial.seed)
         lengths = [example["length"] for example in train.examples]
         batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)[: _STEPS + 1]
-        events = fit(training, job.task, train, pad_token_id, _never)
+        events = fit(training, job.task, train, resident.tokenizer.pad_token_id, _never)
         next(events)  # the first step pays for allocations
         start = time.perf_counter()
         for _ in batches[1:]:
@@ -67,14 +141,8 @@ def estimate(base: PreTrainedModel, checkpoint: Checkpoint, pad_token_id: int, j
     finally:
         release(model, settings.method)
     measured = sum(lengths[i] for batch in batches[1:] for i in batch) or sum(lengths)
-    per_token = seconds / measured
     validation = sum(example["length"] for example in job.encoded["validation"].examples)
-    return Estimate(
-        epoch_s=per_token * (sum(lengths) + validation / 3),
-        memory_bytes=memory,
-        num_trained=num_trained,
-        num_checkpoint=num_checkpoint,
-    )
+    return seconds / measured * (sum(lengths) + validation / 3), memory
 
 
 def _never() -> Scores:

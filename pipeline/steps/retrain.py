@@ -10,7 +10,7 @@ from pipeline.errors import SweepError
 from pipeline.reports.hook import tell_hook
 from pipeline.reports.results import SweepResults
 from pipeline.reports.verdicts import passes_table
-from pipeline.steps.prepare import Prepared, Resident
+from pipeline.steps.prepare import Prepared
 from pipeline.steps.survey import Survey
 from pipeline.steps.train import open_recorder, run_search
 from pipeline.steps.verdict import record_pass, settle_pass, untrained
@@ -21,18 +21,14 @@ from pipeline.tracking.store import Store
 def run_pass(
     config: RetrainConfig,
     surveys: list[Survey],
-    resident: Resident,
-    slots: int,
+    prepared: Prepared,
     store: Store,
     workspace: Workspace,
     console: Console,
 ) -> None:
     """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do."""
-
     jobs = [found.job for found in surveys if found.job is not None]
-    prepared = Prepared(
-        checkpoint=resident.checkpoint, tokenizer=resident.tokenizer, base=resident.base, jobs=jobs, slots=slots
-    )
+    prepared = dataclasses.replace(prepared, jobs=jobs)
     results = SweepResults()
     search = dataclasses.replace(config.search, trials=config.challenger.trials, space={})
     with open_recorder(config, prepared, jobs, workspace, store, console) as recorder:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config import ChallengerConfig, Range, RetrainConfig, TaskConfig
-from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.data.ledger import Ledger, read_ledger, unedited
 from pipeline.core.data.load import job_name, load, registered_name
 from pipeline.core.data.rows import Dataset, Row, Split
@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, DataError, Fault, PipelineError
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.judge import Scorer, task_change
 from pipeline.rules.news import News, news, replayed
-from pipeline.steps.prepare import Resident, encode
+from pipeline.steps.prepare import encode
 from pipeline.tracking.registry import Champion, Past, champion_of, past_of
 from pipeline.tracking.store import Store
 

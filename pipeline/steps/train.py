@@ -72,4 +72,4 @@ def run_search(
             progress(event)
             recorder(event)
 
-        return run(prepared.jobs, prepared.checkpoint, search=search, cluster=config.cluster, folder=folder, sink=sink)
+        return run(prepared.jobs, prepared, search=search, cluster=config.cluster, folder=folder, sink=sink)

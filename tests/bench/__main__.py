@@ -60,11 +60,10 @@ def bench_config(arguments: list[str]) -> BenchConfig:
 def main(config: BenchConfig, console: Console) -> None:
     import torch
 
-    from pipeline.core.adapters.checkpoint import load_tokenizer, open_checkpoint
-    from pipeline.steps.prepare import prepare_jobs
+    from pipeline.steps.prepare import prepare
 
-    checkpoint = open_checkpoint(config.checkpoint)
-    job = prepare_jobs(config, load_tokenizer(checkpoint))[0]
+    prepared = prepare(config)
+    checkpoint, job = prepared.checkpoint, prepared.jobs[0]
     if not job.task.has_labels or set(job.task.config.columns) != {"text", "label"}:
         rule, remedy = "is no classification of single texts, which is what is measured", "Give sentiment, for instance"
         raise ConfigError(Fault(where="TASKS", value=job.name, rule=rule, remedy=remedy))

@@ -18,10 +18,10 @@ from rich.table import Table
 from pipeline.cluster import connection, weights
 from pipeline.config import ClusterConfig, SweepConfig
 from pipeline.config.overrides import read_config
-from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, tensors_of
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, trial_of
-from pipeline.steps.prepare import prepare_jobs
+from pipeline.steps.prepare import prepare
 
 MB = 1e6
 COUNTS = (1, 2, 4)
@@ -96,10 +96,9 @@ class Node:
 
     def __init__(self, overrides: list[str]) -> None:
         config = read_config("sweep", SweepConfig, overrides)
-        self.checkpoint = open_checkpoint(config.checkpoint)
-        tokenizer = load_tokenizer(self.checkpoint)
-        (self.job,) = prepare_jobs(config, tokenizer)
-        self.tensors, self.pad_token_id = load_tensors(self.checkpoint), tokenizer.pad_token_id
+        prepared = prepare(config)
+        (self.job,), self.checkpoint = prepared.jobs, prepared.checkpoint
+        self.tensors, self.pad_token_id = tensors_of(prepared.base), prepared.tokenizer.pad_token_id
         self.size = sum(tensor.nbytes for tensor in self.tensors.values())
 
     def measure(self, count: int, own: bool) -> Memory:

@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 import transformers
 
-from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.engine.events import StepDone
 from pipeline.core.engine.loop import fit
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import trial_of
 from pipeline.core.tasks.metrics import mean_of, value_counts
 from pipeline.core.tasks.task import Scores
-from pipeline.steps.prepare import prepare_jobs
+from pipeline.steps.prepare import prepare
 from tests.bench.__main__ import bench_config
 
 WARM_UP_STEPS = 5
@@ -25,10 +24,9 @@ WARM_UP_STEPS = 5
 def main() -> None:
     seconds, arguments = float(sys.argv[1]), sys.argv[2:]
     config = bench_config(arguments)
-    checkpoint = open_checkpoint(config.checkpoint)
-    tokenizer = load_tokenizer(checkpoint)
-    job = prepare_jobs(config, tokenizer)[0]
-    base = build_base(checkpoint, load_tensors(checkpoint)).to("cuda" if torch.cuda.is_available() else "cpu")
+    prepared = prepare(config)
+    checkpoint, tokenizer, job = prepared.checkpoint, prepared.tokenizer, prepared.jobs[0]
+    base = prepared.base.to("cuda" if torch.cuda.is_available() else "cpu")
     trial = trial_of(job, 0, {"engine.epochs": 1000})
     train = job.encoded["train"]
     assert tokenizer.pad_token_id is not None

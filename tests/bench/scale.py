@@ -32,13 +32,13 @@ from pipeline.cluster import experiment as sweep
 from pipeline.cluster.trainable import Losses
 from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
 from pipeline.config.overrides import read_config
-from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.adapters.checkpoint import tensors_of
 from pipeline.core.engine.bundle import BundleRecord, write_bundle
 from pipeline.core.engine.events import Evaluated, Finished, JobTested, SweepEvent
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.engine.workers import ALONE, Workers
-from pipeline.steps.prepare import prepare_jobs
+from pipeline.steps.prepare import prepare
 from pipeline.tracking.recorder import SweepFacts, SweepRecorder
 from pipeline.tracking.store import open_store
 
@@ -85,11 +85,9 @@ def main() -> None:
     num_jobs, num_trials = (int(word) for word in [*sys.argv[1:], "10", "100"][:2])
     cloudpickle.register_pickle_by_value(sys.modules["__main__"])
     config = read_config("sweep", SweepConfig, ["tasks=[sentiment]", "engine.epochs=1"])
-    checkpoint = open_checkpoint(config.checkpoint)
-    tokenizer = load_tokenizer(checkpoint)
-    (job,) = prepare_jobs(config, tokenizer)
-    tensors = load_tensors(checkpoint)
-    base = build_base(checkpoint, tensors)
+    prepared = prepare(config)
+    (job,), checkpoint, base = prepared.jobs, prepared.checkpoint, prepared.base
+    tensors = tensors_of(base)
     jobs = [
         dataclasses.replace(job, name=f"sentiment/d{i}", registered_name=f"sentiment.d{i}") for i in range(num_jobs)
     ]
@@ -143,7 +141,7 @@ def main() -> None:
             }
         size = (folder / "mlflow.db").stat().st_size
         files = sum(1 for file in folder.rglob("*") if file.is_file())
-        session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial_of(job, 0, {}), folder / "one")
+        session = Session(base, checkpoint, prepared.tokenizer.pad_token_id, job, trial_of(job, 0, {}), folder / "one")
         travels["home from another node, each epoch"] = sent_home(session)
     trials = num_jobs * num_trials
     table = Table(title=f"{num_jobs} jobs x {num_trials} trials that train nothing, 2 slots")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,15 @@ from pipeline.config import (
     SearchConfig,
     TaskConfig,
 )
-from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.adapters.checkpoint import (
+    Checkpoint,
+    Resident,
+    build_base,
+    load_checkpoint,
+    load_tensors,
+    load_tokenizer,
+    open_checkpoint,
+)
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
@@ -56,6 +65,11 @@ def checkpoint(tiny_bert: TinyBert, tmp_path: Path) -> Checkpoint:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return open_checkpoint(CheckpointConfig(name="tiny", source="path", location=str(folder)))
+
+
+@pytest.fixture
+def resident(checkpoint: Checkpoint) -> Resident:
+    return load_checkpoint(checkpoint)
 
 
 @pytest.fixture
@@ -118,10 +132,10 @@ def outcome(told: list[SweepEvent]) -> dict[str, tuple[Any, ...]]:
 @pytest.mark.faults
 @TWO_OF_EACH
 def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
-    two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+    two_slots: ClusterConfig, jobs: list[Job], resident: Resident, tmp_path: Path
 ) -> None:
     whole: list[SweepEvent] = []
-    ended = run(jobs, checkpoint, search=SEARCH, cluster=two_slots, folder=tmp_path / "whole", sink=whole.append)
+    ended = run(jobs, resident, search=SEARCH, cluster=two_slots, folder=tmp_path / "whole", sink=whole.append)
     winners = ended.winners
     assert not ray.is_initialized()
     assert [won.trial.job for won in winners] == ["films/d", "books/d"]
@@ -141,16 +155,16 @@ def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
 
     folder, one_slot = tmp_path / "cut", dataclasses.replace(two_slots, num_cpus=1)
     with pytest.raises(KeyboardInterrupt):
-        run(jobs, checkpoint, search=SEARCH, cluster=one_slot, folder=folder, sink=interrupting)
+        run(jobs, resident, search=SEARCH, cluster=one_slot, folder=folder, sink=interrupting)
     assert not ray.is_initialized()
     resumed: list[SweepEvent] = []
-    run(jobs, checkpoint, search=SEARCH, cluster=one_slot, folder=folder, sink=resumed.append)
+    run(jobs, resident, search=SEARCH, cluster=one_slot, folder=folder, sink=resumed.append)
     assert outcome(resumed) == outcome(whole)
 
 
 @TWO_OF_EACH
 def test_two_workers_train_what_one_trains(
-    two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+    two_slots: ClusterConfig, jobs: list[Job], resident: Resident, tmp_path: Path
 ) -> None:
     """At the same global batch and without dropout, which each worker draws for itself.
 
@@ -165,7 +179,7 @@ def test_two_workers_train_what_one_trains(
         whole[num_workers] = []
         cluster = dataclasses.replace(two_slots, num_workers=num_workers)
         folder = tmp_path / str(num_workers)
-        run([job, books], checkpoint, search=SEARCH, cluster=cluster, folder=folder, sink=whole[num_workers].append)
+        run([job, books], resident, search=SEARCH, cluster=cluster, folder=folder, sink=whole[num_workers].append)
     one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
     assert one.keys() == two.keys() and len(one) > 50
     for name, tensor in one.items():
@@ -177,11 +191,11 @@ def test_two_workers_train_what_one_trains(
 @pytest.mark.faults
 @TWO_OF_EACH
 def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_not(
-    two_slots: ClusterConfig, jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path
+    two_slots: ClusterConfig, jobs: list[Job], resident: Resident, tmp_path: Path
 ) -> None:
     cluster = dataclasses.replace(two_slots, num_workers=2)
     whole: list[SweepEvent] = []
-    run(jobs[:1], checkpoint, search=SEARCH, cluster=cluster, folder=tmp_path / "whole", sink=whole.append)
+    run(jobs[:1], resident, search=SEARCH, cluster=cluster, folder=tmp_path / "whole", sink=whole.append)
     cut: list[SweepEvent] = []
 
     def interrupting(event: SweepEvent) -> None:
@@ -191,22 +205,24 @@ def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_no
 
     folder = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        run(jobs[:1], checkpoint, search=SEARCH, cluster=cluster, folder=folder, sink=interrupting)
+        run(jobs[:1], resident, search=SEARCH, cluster=cluster, folder=folder, sink=interrupting)
     resumed: list[SweepEvent] = []
-    run(jobs[:1], checkpoint, search=SEARCH, cluster=cluster, folder=folder, sink=resumed.append)
+    run(jobs[:1], resident, search=SEARCH, cluster=cluster, folder=folder, sink=resumed.append)
     assert outcome(resumed) == outcome(whole)
 
 
-def test_a_checkpoint_that_was_changed_fails_the_sweep(
-    jobs: list[Job], checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_checkpoint_that_was_changed_fails_the_sweep_which_reads_it_no_second_time(
+    jobs: list[Job], resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.rmtree(resident.checkpoint.folder)  # what the trials and the end of the sweep need is in memory
+
     def another(tensors: Mapping[str, Tensor]) -> SharedWeights:
         return dataclasses.replace(share(tensors), sha256="0" * 64)
 
     monkeypatch.setattr(weights, "share", another)
     search, told = dataclasses.replace(SEARCH, trials=1), list[SweepEvent]()
     with pytest.raises(SweepError, match="The shared checkpoint was changed while the trials ran"):
-        run(jobs[:1], checkpoint, search=search, cluster=TWO_SLOTS, folder=tmp_path / "sweep", sink=told.append)
+        run(jobs[:1], resident, search=search, cluster=TWO_SLOTS, folder=tmp_path / "sweep", sink=told.append)
 
 
 @pytest.mark.parametrize(

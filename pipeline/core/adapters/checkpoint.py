@@ -70,6 +70,26 @@ class Checkpoint:
         return "mean" if ANATOMIES[self.model_type].kind == "encoder" else "last"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resident:
+    """A checkpoint in this process, where it is read from the disk once."""
+
+    checkpoint: Checkpoint
+    tokenizer: PreTrainedTokenizerBase
+    base: PreTrainedModel
+    """Frozen, on the CPU, without adapters; whoever attaches some takes them off again."""
+
+
+def load_checkpoint(checkpoint: Checkpoint) -> Resident:
+    """Read the checkpoint's tokenizer and weights into this process.
+
+    Raises:
+        CheckpointError: Either cannot be read.
+    """
+    tokenizer, tensors = load_tokenizer(checkpoint), load_tensors(checkpoint)
+    return Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=build_base(checkpoint, tensors))
+
+
 def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     """Find the checkpoint and verify its weights.
 
@@ -141,6 +161,11 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         rule = f"lacks {len(missing)} weights of its {checkpoint.model_type} model, {missing[0]} among them"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy))
     _drop_pooler(base)
+    return tensors_of(base)
+
+
+def tensors_of(base: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights and buffers of a base model without adapters, in its own memory; tied ones once."""
     tensors = {**dict(base.named_parameters()), **dict(base.named_buffers(remove_duplicate=False))}
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 

@@ -1,12 +1,25 @@
-"""Whether checkpoint and method can do what the jobs ask."""
+"""What is read and checked before a sweep: once, and whether checkpoint and method can do what the jobs ask."""
+
+import dataclasses
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from rich.console import Console
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.config import EngineConfig, MethodConfig, MethodName, TaskConfig
+from pipeline.config import CompareConfig, EngineConfig, MethodConfig, MethodName, SweepConfig, TaskConfig
+from pipeline.config.overrides import read_config
+from pipeline.core.adapters import checkpoint as checkpoints
+from pipeline.core.adapters.checkpoint import tensors_of
 from pipeline.core.engine.trials import Job
 from pipeline.core.tasks import metrics
 from pipeline.errors import ConfigError
-from pipeline.steps.prepare import check_fit
+from pipeline.steps import prepare as prepare_module
+from pipeline.steps.estimate import announce
+from pipeline.steps.prepare import check_fit, prepare
 from tests import writers
 
 ROW = {"text": "a b", "target": "b"}
@@ -44,3 +57,56 @@ def test_a_metric_that_is_not_installed_is_refused_before_the_training(monkeypat
     monkeypatch.setattr(metrics, "has_chrf", lambda: False)
     with pytest.raises(ConfigError, match=r"task.say.metric: 'chrf' needs sacrebleu. Install it, or set"):
         check_fit([chosen], writers.make_checkpoint("t5"), HOULSBY)
+
+
+TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+
+
+@pytest.fixture
+def folder(tiny_bert: TinyBert, tmp_path: Path) -> Path:
+    """Of a tiny checkpoint."""
+    for part in tiny_bert():
+        part.save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_the_checkpoint_and_the_list_of_tasks_are_read_once_for_all_that_follows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(place: object, name: str) -> None:
+        plain = getattr(place, name)
+
+        def call(*given: object, **named: object) -> object:
+            calls.append(name)
+            return plain(*given, **named)
+
+        monkeypatch.setattr(place, name, call)
+
+    counted(AutoModel, "from_pretrained")
+    counted(checkpoints, "_hash_files")
+    counted(prepare_module, "resolve")
+    words = ["tasks=[sentiment]", f"checkpoint={folder}", "dryrun=true", "data.max_train_rows=16"]
+    config = read_config("sweep", SweepConfig, words)
+    prepared = prepare(config)
+    assert sorted(calls) == ["_hash_files", "from_pretrained", "resolve"]
+    shutil.rmtree(folder)
+    console = Console(file=io.StringIO(), width=200)
+    announce(config, prepared, console)
+    assert "Nothing was trained" in console.file.getvalue()  # type: ignore[attr-defined]
+    names = set(tensors_of(prepared.base))
+    assert names == set(dict(prepared.base.named_parameters())) | set(dict(prepared.base.named_buffers()))
+
+
+def test_each_method_of_a_comparison_is_checked_with_its_own_search(folder: Path) -> None:
+    words = ["tasks=[sentiment]", f"checkpoint={folder}", "methods=[pfeiffer,houlsby]", "method.layers=top-9"]
+    config = read_config("compare", CompareConfig, [*words, "search.space.method.dropout.choice=[0.1,2.0]"])
+    with pytest.raises(ConfigError, match=r"search.space.method.dropout: '2.0' must be"):
+        prepare(config)
+    with pytest.raises(ConfigError, match=r"method.layers: 'top-9'"):
+        prepare(
+            dataclasses.replace(
+                config, contenders={name: dataclasses.replace(one, space={}) for name, one in config.contenders.items()}
+            )
+        )
