@@ -183,6 +183,14 @@ class TaskConfig:
             yield fault(f"{where}.prompt", self.prompt, rule, "Take it out of the prompt")
 
 
+def task_change(before: TaskConfig, now: TaskConfig) -> tuple[str, str] | None:
+    """Say what a task was and what it is now, where rows and answers of the two cannot be compared."""
+    if (before.kind, set(before.columns)) == (now.kind, set(now.columns)):
+        return None
+    was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
+    return was, is_
+
+
 def placeholders(template: str) -> list[str]:
     """The fields that a template names in braces, in order.
 

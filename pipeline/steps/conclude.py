@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from pipeline.config import GateConfig, TrackingConfig
-from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.bank.predictor import Scorer
+from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.reports import plots
@@ -18,11 +19,13 @@ from pipeline.reports.tables import (
     leaderboard_records,
     leaderboard_table,
 )
-from pipeline.rules.judge import Judge, Scorer
+from pipeline.rules.judge import Case
 from pipeline.rules.news import unseen
+from pipeline.rules.versions import Registered
 from pipeline.steps.prepare import Prepared
+from pipeline.steps.verdict import settle_winner
 from pipeline.tracking.recorder import SweepRecorder
-from pipeline.tracking.registry import Registered, register
+from pipeline.tracking.registry import registered_before
 from pipeline.tracking.store import Store
 
 
@@ -35,16 +38,12 @@ class Ending:
     results: SweepResults
     winners: Sequence[JobTested]
 
-    def job_of(self, winner: JobTested) -> Job:
-        """The job that was won."""
-        return next(job for job in self.prepared.jobs if job.name == winner.trial.job)
-
 
 def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepRecorder) -> list[LeaderboardRow]:
     """Register the winners, record the figures and the leaderboard."""
     rows = []
     for winner in ending.winners:
-        job = ending.job_of(winner)
+        job = ending.prepared.job_of(winner)
         trials, metric, index = ending.results.of(job.name), job.task.config.primary, winner.trial.index
         search = plots.search_figure(trials, job=job.name, metric=metric, winner=index)
         recorder.figure(job.name, "search.png", search)
@@ -55,33 +54,28 @@ def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepReco
             recorder.figure(job.name, f"{shown.name}.png", plots.answers_figure(shown, job=job.name))
             if records := shown.records():
                 recorder.table(job.name, f"{shown.name}.json", records)
-        judge = Judge(
-            scorer=Scorer(ending.prepared.checkpoint, ending.prepared.base, job.task),
-            gate=gate,
-            period=ending.sweep_id,
-            bundle=winner.bundle,
-            target=job.task.target,
-            trained=job.dataset.train.rows,
-            chosen=job.dataset.validation.rows,
-            evaluation=unseen(job.dataset, job.task.target),
-            answers=winner.answers,
-        )
-        registered = register(store, ending.sweep_id, job, winner, recorder.run_id(job.name), judge)
-        record_judgement(recorder, job.name, judge)
-        rows.append(_row(job, winner, registered, ending.results.seconds(job.name)))
+        bundle = read_bundle(winner.bundle)
+        # Judged once, also where the sweep was cut off after that.
+        registered = registered_before(store, ending.sweep_id, job)
+        if registered is None:
+            case = Case(
+                score=Scorer(ending.prepared.checkpoint, ending.prepared.base, job.task),
+                gate=gate,
+                period=ending.sweep_id,
+                bundle=bundle,
+                target=job.task.target,
+                trained=job.dataset.train.rows,
+                chosen=job.dataset.validation.rows,
+                evaluation=unseen(job.dataset, job.task.target),
+                answers=winner.answers,
+            )
+            registered, _ = settle_winner(case, job, winner, store, recorder)
+        rows.append(_row(job, winner, bundle, registered, ending.results.seconds(job.name)))
     recorder.table(None, "leaderboard.json", leaderboard_records(rows))
     recorder.text(None, "leaderboard.md", leaderboard_markdown(rows))
     recorder.figure(None, "leaderboard.png", plots.leaderboard_figure(rows))
     recorder.describe(None, leaderboard_markdown(rows))
     return rows
-
-
-def record_judgement(recorder: SweepRecorder, job: str, judge: Judge) -> None:
-    """Keep what the gate saw and said; nothing where it was asked in an earlier run of the sweep."""
-    if judge.decision is not None:
-        recorder.table(job, "gate/checks.json", judge.check_records())
-        recorder.table(job, "gate/rows.json", judge.row_records())
-        recorder.text(job, "gate/decision.txt", f"{judge.decision.decided_by}: {judge.decision.reason}\n")
 
 
 def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: Console) -> None:
@@ -106,8 +100,8 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     console.print(f"  {_predict_command(ending, example)}{where}", markup=False, soft_wrap=True)
 
 
-def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) -> LeaderboardRow:
-    bundle, settings = read_bundle(winner.bundle), winner.trial.settings
+def _row(job: Job, winner: JobTested, bundle: Bundle, registered: Registered, seconds: float) -> LeaderboardRow:
+    settings = winner.trial.settings
     return LeaderboardRow(
         job=job.name,
         method=settings.method.name,
@@ -132,7 +126,7 @@ def _row(job: Job, winner: JobTested, registered: Registered, seconds: float) ->
 def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
     """A call of `make predict` that works as it is, on a row of the test split."""
     winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
-    job = ending.job_of(winner)
+    job = ending.prepared.job_of(winner)
     item = job.task.example(min(job.dataset.test.rows, key=lambda one: len(str(one.fields))))
     given = (
         f"TEXT={_quoted(item)}" if isinstance(item, str) else f"ITEM={_quoted(json.dumps(item, ensure_ascii=False))}"

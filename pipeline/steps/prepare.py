@@ -13,6 +13,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpo
 from pipeline.core.adapters.insert import chosen_layers, num_layers_of
 from pipeline.core.data.load import job_name, load, registered_name, resolve
 from pipeline.core.data.rows import Dataset
+from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import task_for
 from pipeline.core.tasks.task import Encoded, Task
@@ -30,6 +31,10 @@ class Prepared(Resident):
     """Trials that run side by side."""
     jobs: Sequence[Job] = ()
     """What is trained; nothing yet in a pass, which first sees what is new."""
+
+    def job_of(self, winner: JobTested) -> Job:
+        """The job that was won."""
+        return next(job for job in self.jobs if job.name == winner.trial.job)
 
 
 def prepare(config: SweepConfig) -> Prepared:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config import ChallengerConfig, Range, RetrainConfig, TaskConfig
+from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
+from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, unedited
 from pipeline.core.data.load import job_name, load, registered_name
 from pipeline.core.data.rows import Dataset, Row, Split
@@ -20,10 +22,10 @@ from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
 from pipeline.errors import ConfigError, DataError, Fault, PipelineError
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
-from pipeline.rules.judge import Scorer, task_change
 from pipeline.rules.news import News, news, replayed
+from pipeline.rules.versions import Champion, Past
 from pipeline.steps.prepare import encode
-from pipeline.tracking.registry import Champion, Past, champion_of, past_of
+from pipeline.tracking.registry import champion_of, past_of
 from pipeline.tracking.store import Store
 
 Outcome = Literal["nothing new", "waits", "judged before", "no drift", "trains"]
@@ -61,9 +63,9 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     if champion is None:
         remedy = f"Train the first one with `make sweep TASKS={name}`"
         raise ConfigError(Fault(where=name, value="", rule="has no champion to retrain", remedy=remedy))
-    bundle = read_bundle(champion.bundle)
+    bundle = read_bundle(champion.files.bundle)
     _check(name, task, bundle, resident.checkpoint)
-    ledger = read_ledger(champion.ledger, task)
+    ledger = read_ledger(champion.files.ledger, task)
     dataset = load(task, domain, config.data)
     past = past_of(store, registered, champion.version)
     found = news(
@@ -152,7 +154,7 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
     sides = []
     for rows, score in (
         (list(here.ledger.trained), own),
-        (new, scorer(here.champion.bundle, choose(new, config.drift.max_rows)).primary),
+        (new, scorer(here.bundle, choose(new, config.drift.max_rows)).primary),
     ):
         chosen = choose(rows, config.drift.max_rows)
         sides.append(

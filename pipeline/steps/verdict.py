@@ -1,4 +1,4 @@
-"""The end of a pass: the challenger is judged and registered, and everything about it recorded."""
+"""A winner is judged beside the champion, registered, and everything about it recorded."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,65 @@ from statistics import fmean
 import numpy as np
 
 from pipeline.config import RetrainConfig
-from pipeline.core.data.ledger import Ledger
+from pipeline.config.task import TaskConfig, task_change
+from pipeline.core.bank.predictor import Scorer
+from pipeline.core.data.ledger import Ledger, read_ledger
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
+from pipeline.errors import PipelineError
 from pipeline.reports import plots
 from pipeline.reports.verdicts import PassRow, pass_records, passes_markdown, verdict_markdown
-from pipeline.rules.judge import Judge, Scorer
+from pipeline.rules.judge import Case, Judgement, Opponent, judge
 from pipeline.rules.transfer import continual_metrics, continual_records, flat
-from pipeline.steps.conclude import record_judgement
+from pipeline.rules.versions import Champion, Registered
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.survey import Survey
 from pipeline.tracking.recorder import SweepRecorder
-from pipeline.tracking.registry import register
+from pipeline.tracking.registry import champion_of, register
 from pipeline.tracking.store import Store
+
+
+def settle_winner(
+    case: Case, job: Job, winner: JobTested, store: Store, recorder: SweepRecorder
+) -> tuple[Registered, Judgement]:
+    """Judge the winner of a job beside its champion, register it, and record what the gate saw and said.
+
+    The store is asked before and after, not meanwhile: while it is away nothing is scored again.
+    """
+    champion = champion_of(store, job.registered_name)
+    judgement = judge(case, None if champion is None else opponent_of(champion, job.task.config))
+    record_judgement(recorder, job.name, judgement)  # first: of what is registered it is there
+    registered = register(
+        store,
+        case.period,
+        job,
+        winner,
+        case.bundle,
+        recorder.run_id(job.name),
+        judgement.verdict,
+        replaces=None if champion is None else champion.version,
+    )
+    return registered, judgement
+
+
+def record_judgement(recorder: SweepRecorder, job: str, judgement: Judgement) -> None:
+    """Keep what the gate saw and said."""
+    recorder.table(job, "gate/checks.json", judgement.check_records())
+    recorder.table(job, "gate/rows.json", judgement.row_records())
+    decision = judgement.decision
+    recorder.text(job, "gate/decision.txt", f"{decision.decided_by}: {decision.reason}\n")
+
+
+def opponent_of(champion: Champion, task: TaskConfig) -> Opponent:
+    """Read a champion, which may have been trained on another task than it is now, or have lost its files."""
+    try:
+        bundle = read_bundle(champion.files.bundle)
+        if changed := task_change(bundle.record.task, task):
+            raise PipelineError("the task was {} and is {} now".format(*changed))
+        return Opponent(version=champion.version, read=(bundle, read_ledger(champion.files.ledger, task)))
+    except PipelineError as error:
+        return Opponent(version=champion.version, read=error)
 
 
 def settle_pass(
@@ -33,13 +79,12 @@ def settle_pass(
     seconds: float,
 ) -> PassRow:
     """Judge a challenger, register it, and record why it was promoted or not."""
-    job = found.job
-    assert job is not None
-    judge = Judge(
-        scorer=Scorer(prepared.checkpoint, prepared.base, job.task),
+    job = prepared.job_of(winner)
+    case = Case(
+        score=Scorer(prepared.checkpoint, prepared.base, job.task),
         gate=config.gate,
         period=period,
-        bundle=winner.bundle,
+        bundle=read_bundle(winner.bundle),
         target=job.task.target,
         trained=found.news.train,
         chosen=found.news.validation,
@@ -48,10 +93,11 @@ def settle_pass(
         news=found.attempt,
         answers=winner.answers,
     )
-    registered = register(store, period, job, winner, recorder.run_id(job.name), judge)
+    registered, judgement = settle_winner(case, job, winner, store, recorder)
     promoted = registered.alias == "champion"
-    past = [judge.scores[one.name] for one in found.ledger.slices if one.name in judge.scores]
-    both = judge.scores.get(period, {})
+    scores = judgement.scores
+    past = [scores[one.name] for one in found.ledger.slices if "champion" in scores.get(one.name, {})]
+    both = scores.get(period, {})
     row = dataclasses.replace(
         untrained(found),
         decision="promoted" if promoted else "rejected",
@@ -62,17 +108,16 @@ def settle_pass(
         on_new=(both["champion"], both["challenger"]) if "champion" in both else None,
         seconds=seconds,
     )
-    record_judgement(recorder, job.name, judge)
     recorder.json(job.name, "news.json", found.news.counts())
     tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason}
     metrics = dict(found.drift.metrics()) if found.drift is not None else {}
     # The longer one: a version that could not be compared has a ledger of its own alone.
-    ledger = max(found.ledger, judge.ledger or found.ledger, key=lambda one: len(one.history))
-    metrics |= _record_matrix(recorder, job, ledger, judge.baselines, "" if promoted else period)
+    ledger = max(found.ledger, judgement.verdict.ledger, key=lambda one: len(one.history))
+    metrics |= _record_matrix(recorder, job, ledger, judgement.baselines, "" if promoted else period)
     recorder.measure(job.name, metrics, tags)
     if found.drift is not None:
         recorder.table(job.name, "drift.json", found.drift.records())
-    recorder.describe(job.name, verdict_markdown(row, found.drift, judge.check_records()))
+    recorder.describe(job.name, verdict_markdown(row, found.drift, judgement.check_records()))
     return row
 
 

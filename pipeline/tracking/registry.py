@@ -3,11 +3,10 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlflow.artifacts
 import mlflow.pyfunc
@@ -18,119 +17,72 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline.config.strict import nearest
-from pipeline.core.data.ledger import Ledger, write_ledger
-from pipeline.core.engine.bundle import BundleRecord, read_bundle
+from pipeline.core.data.ledger import write_ledger
+from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, Fault, PipelineError, TrackingError
+from pipeline.pyfunc import BUNDLE, LEDGER
+from pipeline.rules.versions import Champion, Files, Past, Registered, Verdict, Version
 from pipeline.tracking import promotion
-from pipeline.tracking.bundle_model import BUNDLE, LEDGER
 from pipeline.tracking.fields import data_fingerprint
 from pipeline.tracking.outage import is_outage, patiently
 from pipeline.tracking.store import Store, every, store_errors
 
-Alias = Literal["champion", "challenger"]
-
-_LOADER = "pipeline.tracking.bundle_model"
+_LOADER = "pipeline.pyfunc"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Champion:
-    """The version that a new one is judged against."""
-
-    version: int
-    bundle: Path
-    ledger: Path
-    """Folder of what it has seen, for `read_ledger`."""
-    test: float
-    """Its score on its own test rows."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What a new version is called, why, and what it has seen."""
-
-    alias: Alias
-    reason: str
-    ledger: Ledger
-    news: str = ""
-    """Names the new rows that it was trained for."""
-
-
-Judge = Callable[[Champion | None, str | None], Verdict]
-"""(present champion, why it could not be read) -> verdict on the new version."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Registered:
-    """A winner in the registry."""
-
-    name: str
-    version: int
-    alias: Alias
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
-    """A registered version that an alias points to."""
-
-    name: str
-    version: int
-    alias: str
-    job: str
-    metric: str
-    validation: float
-    test: float
-    low: float
-    high: float
-    """95 % interval of `test`."""
-    baseline: float
-    checkpoint: str
-    checkpoint_sha256: str
-    method: str
-    source: str
-    """Of the data."""
-    created: datetime
-    sweep_id: str
-    run_id: str
-    """Of the job that it won."""
-    reason: str
-    """Why it has its alias."""
-
-
-def register(store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, judge: Judge) -> Registered:
+def register(
+    store: Store,
+    sweep_id: str,
+    job: Job,
+    winner: JobTested,
+    bundle: Bundle,
+    run_id: str,
+    verdict: Verdict,
+    *,
+    replaces: int | None,
+) -> Registered:
     """Register a job's winner and give it its alias.
 
     Done before for the same sweep and job, it only completes what was left undone. While the store is away it is
-    tried again for `tracking.patience_s`.
+    tried again for `tracking.patience_s`. A winner that was judged beside a champion which is champion no more does
+    not take the place of the next one: it becomes a challenger, and its reason says so.
 
     Args:
         store: The tracking store.
         sweep_id: The sweep that it won in.
         job: The job that it won.
         winner: What the job ended with.
+        bundle: The winner's.
         run_id: The job's run.
-        judge: Compares it with the champion.
+        verdict: What it is to be called, and why.
+        replaces: The champion that it was judged beside.
 
     Raises:
         TrackingError: The store refused something.
     """
 
     def step() -> Registered:
-        name = job.registered_name
         _ensure_name(store.client, job)
-        promotion.settle(store, name)
-        version = _find(store.client, name, sweep_id, job.name)
-        if version is None:
-            replaces = store.client.get_registered_model(name).aliases.get("champion")
-            present, missing = _champion(store, name, replaces)
-            verdict = judge(present, missing)
-            version = _create(store, sweep_id, job, winner, run_id, verdict, replaces or "")
-        promotion.settle(store, name)
-        tags = store.client.get_model_version(name, version.version).tags
-        return Registered(name=name, version=int(version.version), alias=tags["verdict"], reason=tags["reason"])
+        version = _find(store, sweep_id, job)
+        return _settled(store, version or _create(store, sweep_id, job, winner, bundle, run_id, verdict, replaces))
+
+    with store_errors(store.uri):
+        return patiently(step, store.config.patience_s)
+
+
+def registered_before(store: Store, sweep_id: str, job: Job) -> Registered | None:
+    """Fetch what a sweep that was cut off has registered for a job, and complete what was left undone.
+
+    Raises:
+        TrackingError: The store refused something.
+    """
+
+    def step() -> Registered | None:
+        version = _find(store, sweep_id, job)
+        return None if version is None else _settled(store, version)
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
@@ -148,33 +100,24 @@ def registered_as(store: Store, name: str) -> str:
 
 
 def champion_of(store: Store, name: str) -> Champion | None:
-    """Fetch the champion of a registered name, if there is one.
+    """Find the champion of a registered name, if there is one, and fetch its files.
 
     Raises:
-        TrackingError: It cannot be read.
+        TrackingError: The store refused something.
     """
-    with store_errors(store.uri):
+
+    def step() -> Champion | None:
         if not store.client.search_registered_models(f"name = '{name}'"):
             return None
         promotion.settle(store, name)
-        present = store.client.get_registered_model(name).aliases.get("champion")
-        return None if present is None else _fetched(store, name, present)
+        number = store.client.get_registered_model(name).aliases.get("champion")
+        if number is None:
+            return None
+        version = store.client.get_model_version(name, number)
+        return Champion(version=int(number), test=float(version.tags["test"]), found=_files(store, version))
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Past:
-    """A version that is not champion, and what a new pass has to know of it."""
-
-    version: int
-    alias: str
-    """`challenger`, or `rolled back`."""
-    quarantined: bool
-    """Whether the rows that were new to it are left out."""
-    news: str
-    replaces: int | None
-    """The champion that it was judged against."""
-    reason: str
-    ledger: Path
+    with store_errors(store.uri):
+        return patiently(step, store.config.patience_s)
 
 
 def past_of(store: Store, name: str, champion: int) -> list[Past]:
@@ -253,23 +196,15 @@ def _named(name: str, models: Sequence[RegisteredModel], alias: str = "champion"
     raise ConfigError(Fault(where="TASK", value=name, rule=f"has no {alias} yet", remedy=remedy))
 
 
-def _champion(store: Store, name: str, present: str | None) -> tuple[Champion | None, str | None]:
-    """The present champion, or why it cannot be read: nothing takes its place that was not compared with it."""
-    if present is None:
-        return None, None
+def _files(store: Store, version: ModelVersion) -> Files | TrackingError:
     try:
-        return _fetched(store, name, present), None
+        bundle = _bundle_folder(store, version)
     except (PipelineError, MlflowException, OSError) as error:
         if is_outage(error):
             raise
-        _log.warning("%s: version %s could not be read: %s", name, present, error)
-        return None, f"version {present} could not be scored again: {error}"
-
-
-def _fetched(store: Store, name: str, number: str) -> Champion:
-    version = store.client.get_model_version(name, number)
-    bundle = _bundle_folder(store, version)
-    return Champion(version=int(number), bundle=bundle, ledger=bundle.parent / LEDGER, test=float(version.tags["test"]))
+        _log.warning("%s: version %s could not be read: %s", version.name, version.version, error)
+        return TrackingError(str(error))
+    return Files(bundle=bundle, ledger=bundle.parent / LEDGER)
 
 
 def _ensure_name(client: MlflowClient, job: Job) -> None:
@@ -281,23 +216,36 @@ def _ensure_name(client: MlflowClient, job: Job) -> None:
             raise
 
 
-def _find(client: MlflowClient, name: str, sweep_id: str, job: str) -> ModelVersion | None:
-    for version in every(client.search_model_versions, f"name = '{name}'"):
-        if version.tags.get("sweep_id") == sweep_id and version.tags.get("job") == job:
+def _find(store: Store, sweep_id: str, job: Job) -> ModelVersion | None:
+    for version in every(store.client.search_model_versions, f"name = '{job.registered_name}'"):
+        if version.tags.get("sweep_id") == sweep_id and version.tags.get("job") == job.name:
             return version
     return None
 
 
+def _settled(store: Store, version: ModelVersion) -> Registered:
+    promotion.settle(store, version.name)
+    number = int(version.version)
+    tags = store.client.get_model_version(version.name, str(number)).tags
+    return Registered(name=version.name, version=number, alias=tags["verdict"], reason=tags["reason"])
+
+
 def _create(
-    store: Store, sweep_id: str, job: Job, winner: JobTested, run_id: str, verdict: Verdict, replaces: str
+    store: Store,
+    sweep_id: str,
+    job: Job,
+    winner: JobTested,
+    bundle: Bundle,
+    run_id: str,
+    verdict: Verdict,
+    replaces: int | None,
 ) -> ModelVersion:
-    record = read_bundle(winner.bundle).record
-    tags = _tags(sweep_id, job, winner, record)
+    tags = _tags(sweep_id, job, winner, bundle.record)
     # With the version itself, so that whoever finds it knows what is to be done with it.
     judged = {
         promotion.VERDICT: verdict.alias,
         promotion.REASON: verdict.reason,
-        promotion.REPLACES: replaces,
+        promotion.REPLACES: str(replaces or ""),
         "news": verdict.news,
     }
     client, name = store.client, job.registered_name
@@ -308,10 +256,10 @@ def _create(
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         folder = Path(temporary)
         data = folder / "data"
-        shutil.copytree(winner.bundle, data / BUNDLE)
+        shutil.copytree(bundle.folder, data / BUNDLE)
         write_ledger(data / LEDGER, verdict.ledger)
         # Given, since MLflow would load the model in another process to find out.
-        requirements = [f"{package}=={version}" for package, version in record.versions.items()]
+        requirements = [f"{package}=={version}" for package, version in bundle.record.versions.items()]
         mlflow.pyfunc.save_model(
             folder / "model",
             loader_module=_LOADER,

@@ -26,9 +26,10 @@ from rich.console import Console
 from pipeline.config import DataConfig, RetrainConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
+from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.load import load, resolve
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.tasks.kinds import restore, task_for
-from pipeline.rules.judge import Scorer
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
 from tests.commands.workplace import Workplace
@@ -221,7 +222,7 @@ def scores(name: str, cwd: Path, alone: Sequence[Path]) -> list[float]:
     checkpoint = open_checkpoint(config.checkpoint)
     base = build_base(checkpoint, load_tensors(checkpoint))
     tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{cwd}/mlflow.db")
-    bundle = fetch(open_store(tracking, create=False), name)
+    bundle = read_bundle(fetch(open_store(tracking, create=False), name))
     return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
 
 

@@ -69,6 +69,7 @@ from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tok
 from pipeline.core.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig, DataConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.core.data.load import load
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.session import Session, test
 from pipeline.core.engine.trials import Job, Settings, trial_of
 from pipeline.core.tasks.kinds import task_for
@@ -107,7 +108,7 @@ for name, (values, item) in asked.items():
     bundle = session.bundle
     session.close()
     tested = test(base, checkpoint, tokenizer.pad_token_id, job, trial, bundle)
-    (answer,) = Predictor(checkpoint).predict(bundle, [item])
+    (answer,) = Predictor(checkpoint).predict(read_bundle(bundle), [item])
     print(name, evaluated.metrics, tested.scores, answer)
 
 there = sorted({name.split(".")[0] for name in sys.modules} & BLOCKED)

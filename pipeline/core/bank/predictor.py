@@ -1,18 +1,18 @@
 """Answer items with bundles that share one resident checkpoint."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, final
 
 from transformers import PreTrainedModel
 
-from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import bundle_model, release
-from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.tasks.kinds import restore
-from pipeline.core.tasks.task import Answer
+from pipeline.core.tasks.task import Answer, Scores, Task
 
 
 class Predictor:
@@ -24,11 +24,11 @@ class Predictor:
         self.tokenizer = load_tokenizer(checkpoint)
         self.base = base if base is not None else build_base(checkpoint, load_tensors(checkpoint))
 
-    def predict(self, folder: Path, items: Sequence[Any], where: Sequence[str] = ()) -> list[Answer]:
+    def predict(self, bundle: Bundle, items: Sequence[Any], where: Sequence[str] = ()) -> list[Answer]:
         """Answer items as a user writes them.
 
         Args:
-            folder: The bundle.
+            bundle: What answers.
             items: Texts, or mappings with the fields of the task.
             where: What to call each item in messages; `ITEM` if left out.
 
@@ -37,19 +37,44 @@ class Predictor:
 
         Raises:
             DataError: An item lacks a field, or is empty.
-            BundleError: The bundle is damaged or belongs to another checkpoint.
+            BundleError: The bundle belongs to another checkpoint.
         """
-        record = read_bundle(folder).record
+        record = bundle.record
         task = restore(record.task, record.labels, record.method.virtual_tokens)
         names = where or ["ITEM"] * len(items)
-        return self.answer(folder, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)])
+        return self.answer(bundle, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)])
 
-    def answer(self, folder: Path, rows: Sequence[Row]) -> list[Answer]:
+    def answer(self, bundle: Bundle, rows: Sequence[Row]) -> list[Answer]:
         """Answer rows; their targets, if any, are not looked at."""
-        bundle = read_bundle(folder)
         model, task = bundle_model(self.base, self.checkpoint, bundle)
         try:
             encoded = task.encode(rows, self.tokenizer)
             return answer(model, task, rows, encoded, bundle.record.engine, self.tokenizer.pad_token_id)
         finally:
             release(model, bundle.record.method)
+
+
+@final
+class Scorer:
+    """Scores bundles on rows, by the task as it is now, on the checkpoint that is resident."""
+
+    def __init__(self, checkpoint: Checkpoint, base: PreTrainedModel, task: Task) -> None:
+        self._task = task
+        self._predictors = {checkpoint.sha256: Predictor(checkpoint, base)}
+
+    def __call__(
+        self, bundle: Bundle, rows: Sequence[Row], answers: Mapping[str, Any] = MappingProxyType({})
+    ) -> Scores:
+        """Answer the rows and compare.
+
+        Args:
+            bundle: What answers.
+            rows: The rows.
+            answers: What it is known to answer, by the digest of the row; it is asked unless all rows are there.
+        """
+        if all(row.digest in answers for row in rows):
+            return self._task.score(rows, [answers[row.digest] for row in rows])
+        record = bundle.record
+        if record.checkpoint_sha256 not in self._predictors:  # a champion on another checkpoint
+            self._predictors[record.checkpoint_sha256] = Predictor(open_checkpoint(record.checkpoint))
+        return self._task.score(rows, self._predictors[record.checkpoint_sha256].answer(bundle, rows))

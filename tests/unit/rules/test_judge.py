@@ -12,15 +12,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig, EngineConfig, GateConfig, MethodConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
-from pipeline.core.bank.predictor import Predictor
-from pipeline.core.data.ledger import Entry, Ledger, Slice, write_ledger
+from pipeline.core.bank.predictor import Predictor, Scorer
+from pipeline.core.data.ledger import Entry, Ledger, Slice
 from pipeline.core.data.rows import Row, make_row
 from pipeline.core.engine.assemble import fresh_model, release
+from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.metrics import accuracy, macro_f1
-from pipeline.errors import PipelineError
-from pipeline.rules.judge import Judge, Scorer
-from pipeline.tracking.registry import Champion
+from pipeline.errors import DataError, Fault, PipelineError, TrackingError
+from pipeline.rules.judge import Case, Judgement, Opponent, judge
 from tests import bundles
 
 TASK = TaskConfig(name="mood", kind="classification")
@@ -59,24 +59,25 @@ class Court:
     def scorer(self, task: TaskConfig = TASK) -> Scorer:
         return Scorer(self.checkpoint, self.base, restore(task, ["bad", "good"]))
 
-    def champion(self, bundle: str, ledger: Ledger = LEDGER) -> Champion:
-        folder = self.folder / "ledgers" / bundle
-        write_ledger(folder, ledger)
-        return Champion(version=3, bundle=self.folder / bundle, ledger=folder, test=0.5)
+    def bundle(self, name: str) -> Bundle:
+        return read_bundle(self.folder / name)
 
-    def judge(self, bundle: str, **changes: Any) -> Judge:
+    def champion(self, bundle: str, ledger: Ledger = LEDGER) -> Opponent:
+        return Opponent(version=3, read=(self.bundle(bundle), ledger))
+
+    def judge(self, bundle: str, champion: Opponent | None, **changes: Any) -> Judgement:
         values: dict[str, Any] = {
-            "scorer": self.scorer(),
+            "score": self.scorer(),
             "gate": GATE,
             "period": "june",
-            "bundle": self.folder / bundle,
+            "bundle": self.bundle(bundle),
             "target": "label",
             "trained": [row("fresh film", "good")],
             "chosen": [row("fresh song", "bad")],
             "evaluation": NEW,
             "follows": 3,
         }
-        return Judge(**{**values, **changes})
+        return judge(Case(**{**values, **changes}), champion)
 
 
 @pytest.fixture
@@ -120,24 +121,24 @@ def fields(some: Sequence[Row]) -> list[Any]:
 def test_both_are_scored_by_the_metric_of_the_task_as_it_is_now(
     court: Court, metric: str, function: Callable[[list[str], list[str]], float]
 ) -> None:
-    judge = court.judge("new", scorer=court.scorer(dataclasses.replace(TASK, metric=metric)))
-    judge(court.champion("old"), None)
+    scorer = court.scorer(dataclasses.replace(TASK, metric=metric))
+    judged = court.judge("new", court.champion("old"), score=scorer)
     predictor = Predictor(court.checkpoint, court.base)
     for name, some in (("may", PAST), ("june", NEW)):
         gold = [one.fields["label"] for one in some]
         for side, bundle in (("challenger", "new"), ("champion", "old")):
-            answers = predictor.predict(court.folder / bundle, [one.fields["text"] for one in some])
-            assert judge.scores[name][side] == function(gold, [answer["label"] for answer in answers])
+            answers = predictor.predict(court.bundle(bundle), [one.fields["text"] for one in some])
+            assert judged.scores[name][side] == function(gold, [answer["label"] for answer in answers])
 
 
 def test_the_first_version_is_champion(court: Court) -> None:
-    judge = court.judge("bad", follows=None)
-    verdict = judge(None, None)
+    judged = court.judge("bad", None, follows=None)
+    verdict = judged.verdict
     assert [verdict.alias, verdict.reason] == [
         "champion",
         "the first champion: 0.200 on 40 rows, and nothing to compare",
     ]
-    assert [judge.scores, judge.baselines] == [{"june": {"challenger": 0.2}}, {"june": 0.8}]
+    assert [judged.scores, judged.baselines] == [{"june": {"challenger": 0.2}}, {"june": 0.8}]
     assert verdict.ledger.slices == (Slice(name="june", rows=NEW),)
     assert verdict.ledger.history == (Entry(name="june", scores={"june": 0.2}),)
     assert fields(verdict.ledger.trained) == [{"text": "fresh film", "label": "good"}]
@@ -145,41 +146,38 @@ def test_the_first_version_is_champion(court: Court) -> None:
 
 
 def test_beside_a_champion_that_cannot_be_read_it_is_a_challenger_for_that_reason(court: Court) -> None:
-    verdict = court.judge("good")(None, "version 3 could not be scored again: its files are gone")
+    verdict = court.judge("good", Opponent(version=3, read=TrackingError("its files are gone"))).verdict
     assert verdict.alias == "challenger"
     assert verdict.reason.startswith("version 3 could not be scored again: its files are gone")
     assert verdict.ledger.slices == (Slice(name="june", rows=NEW),)
 
 
 def test_a_challenger_that_is_worse_is_rejected_with_the_gates_reason(court: Court) -> None:
-    judge = court.judge("bad", news="0123")
-    verdict = judge(court.champion("good"), None)
-    assert judge.decision is not None and not judge.decision.promote
+    judged = court.judge("bad", court.champion("good"), news="0123")
+    verdict = judged.verdict
+    assert not judged.decision.promote
     assert verdict.alias == "challenger"
-    assert verdict.reason == f"{judge.decision.reason} (beside v3)"
+    assert verdict.reason == f"{judged.decision.reason} (beside v3)"
     assert verdict.reason.startswith("slice may: worse by 50 points")
     assert verdict.news == "0123"
-    assert judge.scores == {
+    assert judged.scores == {
         "may": {"challenger": 0.25, "champion": 0.75},
         "june": {"challenger": 0.2, "champion": 0.8},
     }
 
 
 def test_a_challenger_that_is_better_takes_the_champions_place(court: Court) -> None:
-    judge = court.judge("good")
-    verdict = judge(court.champion("bad"), None)
+    judged = court.judge("good", court.champion("bad"))
+    verdict = judged.verdict
     assert verdict.alias == "champion"
     assert verdict.reason.startswith("slice of the past: better by 50 points")
-    assert {check["name"]: check["passed"] for check in judge.check_records()} == {
+    assert {check["name"]: check["passed"] for check in judged.check_records()} == {
         name: True for name in ("slice may", "past", "new", "learnt")
     }
 
 
 def test_what_both_got_on_every_row_is_told(court: Court) -> None:
-    judge = court.judge("bad")
-    assert judge.row_records() == judge.check_records() == []
-    judge(court.champion("good"), None)
-    records = judge.row_records()
+    records = court.judge("bad", court.champion("good")).row_records()
     assert [(one["slice"], one["row"]) for one in records] == [
         *(("may", number) for number in range(60)),
         *(("june", number) for number in range(40)),
@@ -190,30 +188,17 @@ def test_what_both_got_on_every_row_is_told(court: Court) -> None:
         assert one["champion" if is_good else "challenger"] == records[0]["champion"]
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        TaskConfig(name="mood", kind="tagging"),
-        TaskConfig(name="mood", kind="classification", fields={"text_pair": "context"}),
-    ],
-)
-def test_beside_a_champion_of_another_kind_or_with_other_fields_it_is_a_challenger(
-    court: Court, task: TaskConfig
-) -> None:
-    scorer = Scorer(court.checkpoint, court.base, restore(task, ["O"]))
-    wrong = f"the task was classification of text, label and is {task.kind} of {', '.join(task.columns)} now"
-    with pytest.raises(PipelineError, match=wrong):
-        scorer.ledger_of(court.champion("good"))
-    judge = court.judge("good", scorer=scorer, evaluation=())
-    verdict = judge(Champion(version=3, bundle=court.folder / "good", ledger=Path("nowhere"), test=0.5), None)
+def test_beside_a_champion_of_another_task_it_is_a_challenger(court: Court) -> None:
+    changed = "the task was classification of text, label and is tagging of tokens, tags now"
+    verdict = court.judge("good", Opponent(version=3, read=PipelineError(changed)), evaluation=()).verdict
     assert verdict.alias == "challenger"
-    assert verdict.reason.startswith(f"version 3 could not be scored again: {wrong}")
+    assert verdict.reason.startswith(f"version 3 could not be scored again: {changed}")
     assert verdict.reason.endswith(" (beside v3)")
 
 
 def test_beside_a_champion_without_a_ledger_it_is_a_challenger(court: Court) -> None:
-    champion = dataclasses.replace(court.champion("bad"), ledger=court.folder / "nowhere")
-    verdict = court.judge("good")(champion, None)
+    fault = Fault(where="nowhere", value="", rule="has no ledger of what it has seen", remedy="Register anew")
+    verdict = court.judge("good", Opponent(version=3, read=DataError(fault))).verdict
     assert verdict.alias == "challenger"
     assert verdict.reason.startswith("version 3 could not be scored again: ")
     assert "has no ledger of what it has seen" in verdict.reason
@@ -221,7 +206,7 @@ def test_beside_a_champion_without_a_ledger_it_is_a_challenger(court: Court) -> 
 
 
 def test_beside_a_champion_whose_checkpoint_is_gone_it_is_a_challenger(court: Court) -> None:
-    verdict = court.judge("good")(court.champion("away"), None)
+    verdict = court.judge("good", court.champion("away")).verdict
     assert verdict.alias == "challenger"
     assert verdict.reason.startswith("version 3 could not be scored again: ")
     assert str(court.folder / "away") in verdict.reason
@@ -230,34 +215,33 @@ def test_beside_a_champion_whose_checkpoint_is_gone_it_is_a_challenger(court: Co
 
 def test_rows_that_the_challenger_was_trained_on_are_left_out_of_the_past(court: Court) -> None:
     trained, chosen = row(PAST[0].fields["text"].upper(), "bad"), row(f" {PAST[1].fields['text']}", "good")
-    judge = court.judge("good", trained=[trained], chosen=[chosen])
-    judge(court.champion("bad"), None)
-    assert judge.evidence is not None
-    assert [len(one.challenger) for one in judge.evidence.past] == [58]
-    assert judge.scores["may"] == {"challenger": 43 / 58, "champion": 15 / 58}
-    assert judge.ledger is not None and len(judge.ledger.slices[0].rows) == 60
+    judged = court.judge("good", court.champion("bad"), trained=[trained], chosen=[chosen])
+    assert [len(one.challenger) for one in judged.evidence.past] == [58]
+    assert judged.scores["may"] == {"challenger": 43 / 58, "champion": 15 / 58}
+    assert len(judged.verdict.ledger.slices[0].rows) == 60
 
 
 def test_a_slice_that_the_challenger_was_trained_on_as_a_whole_stops_it(court: Court) -> None:
-    verdict = court.judge("good", trained=PAST)(court.champion("bad"), None)
+    verdict = court.judge("good", court.champion("bad"), trained=PAST).verdict
     assert verdict.alias == "challenger"
     assert verdict.reason.startswith("slice may: one of the two was trained on all of its rows")
 
 
 def test_what_the_winner_answered_in_its_test_is_not_asked_again(court: Court) -> None:
     tested = {one.digest: {"label": "good"} for one in NEW}
-    champion, judge = court.champion("good"), court.judge("bad", answers=tested)
-    judge(champion, None)
-    assert judge.scores == {"may": {"challenger": 0.25, "champion": 0.75}, "june": {"challenger": 0.8, "champion": 0.8}}
+    judged = court.judge("bad", court.champion("good"), answers=tested)
+    assert judged.scores == {
+        "may": {"challenger": 0.25, "champion": 0.75},
+        "june": {"challenger": 0.8, "champion": 0.8},
+    }
     del tested[NEW[0].digest]
-    judge = court.judge("bad", answers=tested)
-    judge(champion, None)
-    assert judge.scores["june"] == {"challenger": 0.2, "champion": 0.8}
+    judged = court.judge("bad", court.champion("good"), answers=tested)
+    assert judged.scores["june"] == {"challenger": 0.2, "champion": 0.8}
 
 
 @pytest.mark.parametrize("bundle", ["good", "bad"])
 def test_the_ledger_has_slices_and_history_whatever_the_verdict(court: Court, bundle: str) -> None:
-    ledger = court.judge(bundle)(court.champion("good" if bundle == "bad" else "bad"), None).ledger
+    ledger = court.judge(bundle, court.champion("good" if bundle == "bad" else "bad")).verdict.ledger
     scores = {"may": 0.75, "june": 0.8}, {"may": 0.25, "june": 0.2}
     ours, theirs = scores if bundle == "good" else scores[::-1]
     assert [(one.name, fields(one.rows)) for one in ledger.slices] == [("may", fields(PAST)), ("june", fields(NEW))]
@@ -269,30 +253,30 @@ def test_the_ledger_has_slices_and_history_whatever_the_verdict(court: Court, bu
 
 
 def test_evaluation_rows_that_are_a_slice_already_are_no_new_one(court: Court) -> None:
-    judge = court.judge("good", evaluation=PAST[::-1])
-    verdict = judge(court.champion("bad"), None)
-    assert judge.evidence is not None and judge.evidence.new is None
+    judged = court.judge("good", court.champion("bad"), evaluation=PAST[::-1])
+    verdict = judged.verdict
+    assert judged.evidence.new is None
     assert verdict.alias == "champion"
     assert [one.name for one in verdict.ledger.slices] == ["may"]
     assert verdict.ledger.history[-1] == Entry(name="june", scores={"may": 0.75})
 
 
 def test_a_version_whose_champion_was_replaced_meanwhile_is_stopped(court: Court) -> None:
-    verdict = court.judge("good", follows=2)(court.champion("bad"), None)
+    verdict = court.judge("good", court.champion("bad"), follows=2).verdict
     assert verdict.alias == "challenger"
     assert verdict.reason == "it goes on from version 2, and version 3 has become champion since (beside v3)"
-    gone = court.judge("good", follows=2)(None, None)
+    gone = court.judge("good", None, follows=2).verdict
     assert (gone.alias, gone.reason) == ("challenger", "it goes on from version 2, and there is no champion since")
 
 
 def test_a_version_that_goes_on_has_seen_what_the_champion_has(court: Court) -> None:
-    ledger = court.judge("good", follows=3)(court.champion("bad"), None).ledger
+    ledger = court.judge("good", court.champion("bad"), follows=3).verdict.ledger
     assert fields(ledger.trained) == [*fields(OLD), {"text": "fresh film", "label": "good"}]
     assert fields(ledger.chosen) == [*fields(CHOSEN), {"text": "fresh song", "label": "bad"}]
 
 
 def test_a_version_that_begins_anew_has_seen_its_own_rows_alone(court: Court) -> None:
-    ledger = court.judge("good", follows=None)(court.champion("bad"), None).ledger
+    ledger = court.judge("good", court.champion("bad"), follows=None).verdict.ledger
     assert fields(ledger.trained) == [{"text": "fresh film", "label": "good"}]
     assert fields(ledger.chosen) == [{"text": "fresh song", "label": "bad"}]
     assert [one.name for one in ledger.slices] == ["may", "june"]

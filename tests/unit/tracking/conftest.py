@@ -14,12 +14,14 @@ from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskCo
 from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.data.ledger import Ledger
 from pipeline.core.data.rows import Dataset, Row, Split, make_row
-from pipeline.core.engine.bundle import BundleRecord, write_bundle
+from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
 from pipeline.core.engine.events import Evaluated, JobTested, TrialEnded, TrialReported
 from pipeline.core.engine.trials import Job, Settings, Trial, trial_of
 from pipeline.core.tasks.classification import Classification
+from pipeline.rules.versions import Alias, Registered, Verdict
 from pipeline.tracking.recorder import SweepFacts, SweepRecorder
-from pipeline.tracking.registry import Alias, Champion, Judge, Verdict
+from pipeline.tracking.registry import champion_of, register
+from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store, open_store
 
 CHECKPOINT = CheckpointConfig(name="tiny", source="path", location="tiny", sha256="c0ffee")
@@ -106,13 +108,27 @@ def recording(store: Store, facts: SweepFacts, tell: Callable[[str], None] | Non
     return SweepRecorder(store, facts, facts.checkpoint.folder / facts.id, tell=tell)
 
 
-def deciding(alias: Alias, reason: str = "the test says so", ledger: Ledger | None = None, *, news: str = "") -> Judge:
-    """A judge whose mind is made up."""
+def verdict(alias: Alias, reason: str = "the test says so", ledger: Ledger | None = None, *, news: str = "") -> Verdict:
+    """What a judge may say."""
+    return Verdict(alias=alias, reason=reason, ledger=ledger or Ledger(trained=()), news=news)
 
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        return Verdict(alias=alias, reason=reason, ledger=ledger or Ledger(trained=()), news=news)
 
-    return judge
+def enrol(
+    store: Store, sweep: str, winner: JobTested, said: Verdict, *, job: Job | None = None, run_id: str | None = None
+) -> Registered:
+    """Register the winner of a sweep, as judged beside the champion that there is."""
+    job = job or make_job()
+    champion = champion_of(store, job.registered_name)
+    return register(
+        store,
+        sweep,
+        job,
+        winner,
+        read_bundle(winner.bundle),
+        run_id or create_run(store, "job", {"kind": "job", "sweep_id": sweep}).id,
+        said,
+        replaces=None if champion is None else champion.version,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from pipeline.config import TrackingConfig
-from pipeline.core.data.ledger import Ledger
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.tracking.lock import exclusive
 from pipeline.tracking.promotion import rollback, settle
-from pipeline.tracking.registry import Champion, Verdict, register
+from pipeline.tracking.registry import champion_of, register
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import Story, make_job
+from tests.unit.tracking.conftest import Story, enrol, make_job, verdict
 
 NAME = "sentiment"
 WRITES = ("set_", "delete_", "create_")
@@ -177,24 +177,18 @@ def enter(uri: str, folder: Path, sweep: str, both: Barrier, ends: "Queue[tuple[
     """Register a version in a process of its own, judged when the other one is too."""
     store = open_store(TrackingConfig(uri=uri, artifacts=str(folder / "mlartifacts")))
     story = Story(job=make_job(), folder=folder / sweep)
-
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        assert present is not None
-        assert present.version == 1
-        both.wait(90)
-        return Verdict(alias="champion", reason="better", ledger=Ledger(trained=()))
-
+    present = champion_of(store, NAME)
+    assert present is not None
+    assert present.version == 1
+    both.wait(90)
     run = create_run(store, "job", {"kind": "job", "sweep_id": sweep})
-    found = register(store, sweep, story.job, story.tested(), run.id, judge)
+    bundle, said = read_bundle(story.bundle()), verdict("champion", "better")
+    found = register(store, sweep, story.job, story.tested(), bundle, run.id, said, replaces=present.version)
     ends.put((found.alias, found.version, found.reason))
 
 
 def test_of_two_processes_that_promote_at_once_one_wins(store: Store, story: Story, tmp_path: Path) -> None:
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        return Verdict(alias="champion", reason="the first", ledger=Ledger(trained=()))
-
-    run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
-    register(store, "one", story.job, story.tested(), run.id, judge)
+    enrol(store, "one", story.tested(), verdict("champion", "the first"))
     spawn = multiprocessing.get_context("spawn")
     both, ends = spawn.Barrier(2), spawn.Queue()
     processes = [

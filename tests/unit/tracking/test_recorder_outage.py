@@ -15,9 +15,8 @@ from pipeline.config import TrackingConfig
 from pipeline.core.engine.events import SweepEvent, TrialStarted
 from pipeline.errors import TrackingError
 from pipeline.tracking.recorder import SPOOL, SweepFacts
-from pipeline.tracking.registry import register
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import Story, deciding, make_facts, make_job, recording
+from tests.unit.tracking.conftest import Story, enrol, make_facts, make_job, recording, verdict
 from tests.unit.tracking.server import LATE_S, Fate, Row, Server, losing, serving
 
 pytestmark = pytest.mark.server
@@ -192,7 +191,7 @@ def test_winner_is_registered_once_though_replies_are_lost(
 
     with losing(server, fate) as (uri, asked):
         proxied = open_store(TrackingConfig(uri=uri))
-        registered = register(proxied, "winner", story.job, story.tested(), run_id, deciding("champion"))
+        registered = enrol(proxied, "winner", story.tested(), verdict("champion"), run_id=run_id)
         assert all(asked[endpoint] >= 1 for endpoint in lost), asked
     assert (registered.version, registered.alias) == (1, "champion")
     assert len(remote.client.search_model_versions("name = 'sentiment'")) == 1

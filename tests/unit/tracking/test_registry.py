@@ -8,27 +8,20 @@ from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, TrackingError
+from pipeline.rules.versions import Alias, Registered, Verdict
 from pipeline.tracking.promotion import rollback
 from pipeline.tracking.registry import (
-    Alias,
-    Champion,
-    Judge,
-    Registered,
-    Verdict,
     champion_of,
     champions,
     fetch,
     past_of,
     register,
     registered_as,
+    registered_before,
 )
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store
-from tests.unit.tracking.conftest import TASK, a_row, deciding
-
-
-def never(present: Champion | None, missing: str | None) -> Verdict:
-    raise AssertionError("it was judged before")
+from tests.unit.tracking.conftest import TASK, a_row, enrol, verdict
 
 
 def enter(
@@ -38,11 +31,10 @@ def enter(
     alias: Alias = "champion",
     *,
     job: Job | None = None,
-    judge: Judge | None = None,
+    said: Verdict | None = None,
 ) -> Registered:
-    """Register trial 0 as the winner of a sweep; without a judge it gets `alias`."""
-    run = create_run(store, "job", {"kind": "job", "sweep_id": sweep})
-    return register(store, sweep, job or story.job, story.tested(), run.id, judge or deciding(alias))
+    """Register trial 0 as the winner of a sweep; where nothing else is said it gets `alias`."""
+    return enrol(store, sweep, story.tested(), said or verdict(alias), job=job)
 
 
 def aliases(store: Store) -> dict[str, int]:
@@ -50,14 +42,8 @@ def aliases(store: Store) -> dict[str, int]:
 
 
 def test_first_winner_of_a_name_is_judged_beside_nothing(store: Store, story: Any) -> None:
-    asked = []
-
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        asked.append((present, missing))
-        return Verdict(alias="champion", reason="the first", ledger=Ledger(trained=()))
-
-    registered = enter(store, story, "one", judge=judge)
-    assert asked == [(None, None)]
+    assert champion_of(store, "sentiment") is None
+    registered = enter(store, story, "one", said=verdict("champion", "the first"))
     assert registered == Registered(name="sentiment", version=1, alias="champion", reason="the first")
     assert aliases(store) == {"champion": 1}
 
@@ -70,53 +56,58 @@ def test_better_winner_becomes_champion(store: Store, story: Any) -> None:
 
 def test_winner_that_is_no_better_is_challenger_and_the_champion_stays(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    registered = enter(store, story, "two", judge=deciding("challenger", "it is worse"))
+    registered = enter(store, story, "two", said=verdict("challenger", "it is worse"))
     assert (registered.alias, registered.reason) == ("challenger", "it is worse")
     assert aliases(store) == {"champion": 1, "challenger": 2}
 
 
-def test_judge_gets_the_champion_and_what_it_has_seen(store: Store, story: Any, job: Job) -> None:
+def test_champion_is_found_with_what_it_has_seen(store: Store, story: Any, job: Job) -> None:
     seen = Ledger(trained=job.dataset.train.rows)
-    enter(store, story, "one", judge=deciding("champion", ledger=seen))
-    asked = []
-
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        assert present is not None
-        asked.append((present.version, present.test, missing))
-        assert read_bundle(present.bundle).record == read_bundle(story.bundle()).record
-        assert [row.fields for row in read_ledger(present.ledger, TASK).trained] == [row.fields for row in seen.trained]
-        return Verdict(alias="challenger", reason="", ledger=Ledger(trained=()))
-
-    enter(store, story, "two", judge=judge)
-    assert asked == [(1, 0.7, None)]
+    enter(store, story, "one", said=verdict("champion", ledger=seen))
+    present = champion_of(store, "sentiment")
+    assert present is not None
+    assert (present.version, present.test) == (1, 0.7)
+    assert read_bundle(present.files.bundle).record == read_bundle(story.bundle()).record
+    known = read_ledger(present.files.ledger, TASK).trained
+    assert [row.fields for row in known] == [row.fields for row in seen.trained]
 
 
 def test_rows_with_odd_line_ends_stay_one_line(store: Store, story: Any) -> None:
     row = a_row("a\u2028b\x85c\nd")
-    enter(store, story, "one", judge=deciding("champion", ledger=Ledger(trained=(row,))))
+    enter(store, story, "one", said=verdict("champion", ledger=Ledger(trained=(row,))))
     ledger = read_ledger(fetch(store, "sentiment").parent / "ledger", TASK)
     assert [row.fields["text"] for row in ledger.trained] == ["a\u2028b\x85c\nd"]
 
 
-def test_champion_that_cannot_be_read_is_told_to_the_judge(store: Store, story: Any) -> None:
+def test_champion_that_cannot_be_read_is_told_with_its_version(store: Store, story: Any) -> None:
     enter(store, story, "one")
     folder = fetch(store, "sentiment")
     folder.rename(folder.with_name("elsewhere"))
-    asked = []
-
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        asked.append(present)
-        return Verdict(alias="challenger", reason=missing or "", ledger=Ledger(trained=()))
-
-    registered = enter(store, story, "two", judge=judge)
-    assert asked == [None]
-    assert "version 1 could not be scored again: sentiment version 1: there is no bundle" in registered.reason
+    present = champion_of(store, "sentiment")
+    assert present is not None and present.version == 1
+    with pytest.raises(TrackingError, match=r"^sentiment version 1: there is no bundle"):
+        present.files  # noqa: B018
+    enter(store, story, "two", "challenger")
     assert aliases(store) == {"champion": 1, "challenger": 2}
 
 
+def test_winner_judged_beside_a_champion_that_is_none_any_more_is_challenger(store: Store, story: Any) -> None:
+    enter(store, story, "one")
+    enter(store, story, "two")
+    run = create_run(store, "job", {"kind": "job", "sweep_id": "three"})
+    said = verdict("champion", "better")
+    bundle = read_bundle(story.bundle())
+    late = register(store, "three", story.job, story.tested(), bundle, run.id, said, replaces=1)
+    reason = "it was judged beside version 1, and version 2 has become champion since"
+    assert (late.alias, late.reason) == ("challenger", reason)
+    assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
+
+
 def test_resumed_sweep_registers_nothing_twice(store: Store, story: Any) -> None:
+    assert registered_before(store, "one", story.job) is None
     first = enter(store, story, "one")
-    assert enter(store, story, "one", judge=never) == first
+    assert registered_before(store, "one", story.job) == first
+    assert enter(store, story, "one", "challenger") == first
     assert len(store.client.search_model_versions("name = 'sentiment'")) == 1
 
 
@@ -125,22 +116,22 @@ def test_alias_that_was_not_set_before_a_kill_is_set_on_resume(store: Store, sto
     second = enter(store, story, "two")
     store.client.set_registered_model_alias("sentiment", "champion", "1")  # as if killed just before
     store.client.delete_model_version_tag("sentiment", "2", "moved")
-    assert enter(store, story, "two", judge=never) == second
+    assert registered_before(store, "two", story.job) == second
     assert aliases(store)["champion"] == 2
 
 
 def test_resumed_sweep_does_not_take_the_place_of_a_later_champion(store: Store, story: Any) -> None:
     enter(store, story, "one")
     enter(store, story, "two")
-    enter(store, story, "one", judge=never)
+    registered_before(store, "one", story.job)
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
 def test_past_is_what_was_rejected_since_the_champion_and_what_was_rolled_back(store: Store, story: Any) -> None:
     verdicts: list[Alias] = ["champion", "challenger", "champion", "champion", "challenger"]
     for number, alias in enumerate(verdicts, start=1):
-        judge = deciding(alias, f"reason {number}", Ledger(trained=(), added=(str(number),)), news=f"news {number}")
-        enter(store, story, str(number), judge=judge)
+        said = verdict(alias, f"reason {number}", Ledger(trained=(), added=(str(number),)), news=f"news {number}")
+        enter(store, story, str(number), said=said)
     assert [(one.version, one.alias) for one in past_of(store, "sentiment", champion=4)] == [(5, "challenger")]
     rollback(store, "sentiment", "it answers badly")
     past = sorted(past_of(store, "sentiment", champion=3), key=lambda one: one.version)
@@ -158,7 +149,7 @@ def test_champion_of_a_name_that_is_not_there_or_has_none(store: Store, story: A
     enter(store, story, "two")
     found = champion_of(store, "sentiment")
     assert found is not None
-    assert (found.version, found.bundle, found.test) == (2, fetch(store, "sentiment"), 0.7)
+    assert (found.version, found.files.bundle, found.test) == (2, fetch(store, "sentiment"), 0.7)
 
 
 @pytest.mark.parametrize("name", ["sentiment", "sentiment/films", "sentiment.films"])
@@ -180,7 +171,7 @@ def test_other_jobs_of_other_names_are_untouched(store: Store, story: Any, job: 
 
 
 def test_version_is_tagged_with_what_it_stands_for(store: Store, story: Any) -> None:
-    enter(store, story, "one", judge=deciding("champion", "better", news="those of May"))
+    enter(store, story, "one", said=verdict("champion", "better", news="those of May"))
     tags = store.client.get_model_version("sentiment", "1").tags
     expected = {
         "sweep_id": "one",
@@ -215,7 +206,7 @@ def test_status_lists_champion_then_challenger(store: Store, story: Any) -> None
 
 def test_model_belongs_to_the_run_of_its_job(store: Store, story: Any) -> None:
     run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
-    register(store, "one", story.job, story.tested(), run.id, deciding("champion"))
+    enrol(store, "one", story.tested(), verdict("champion"), run_id=run.id)
     assert store.client.get_model_version("sentiment", "1").run_id == run.id
     assert len(store.client.get_run(run.id).outputs.model_outputs) == 1
 

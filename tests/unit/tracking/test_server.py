@@ -11,9 +11,9 @@ from pipeline.config import TrackingConfig
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.tracking.recorder import SweepFacts
-from pipeline.tracking.registry import Champion, Verdict, champions, fetch, register
+from pipeline.tracking.registry import champion_of, champions, fetch
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import TASK, recording
+from tests.unit.tracking.conftest import TASK, enrol, recording, verdict
 from tests.unit.tracking.server import serving
 
 pytestmark = pytest.mark.server
@@ -52,25 +52,19 @@ def test_sweep_is_recorded_and_resumed_over_http(remote: Store, facts: SweepFact
 
 
 def test_champion_travels_through_the_server(remote: Store, facts: SweepFacts, story: Any) -> None:
-    asked: list[int | None] = []
     seen = Ledger(trained=(story.job.dataset.train.rows[0],))
 
-    def judge(present: Champion | None, missing: str | None) -> Verdict:
-        asked.append(None if present is None else present.version)
-        assert missing is None
+    for sweep, number in (("one", None), ("two", 1)):
+        present = champion_of(remote, "sentiment")
+        assert (None if present is None else present.version) == number
         if present is not None:
-            [row] = read_ledger(present.ledger, TASK).trained
+            [row] = read_ledger(present.files.ledger, TASK).trained
             assert row.fields == seen.trained[0].fields
-        return Verdict(alias="champion", reason="the test says so", ledger=seen)
-
-    for sweep in ("one", "two"):
-        run = remote.client.create_run(remote.experiment_id)
-        registered = register(remote, sweep, story.job, story.tested(), run.info.run_id, judge)
+        registered = enrol(remote, sweep, story.tested(), verdict("champion", ledger=seen))
     assert (registered.version, registered.alias) == (2, "champion")
     folder = fetch(remote, "sentiment")
     assert read_bundle(folder).record == read_bundle(story.bundle()).record
     assert (folder.parent / "ledger" / "ledger.json").is_file()
-    assert asked == [None, 1]
     assert [(version.name, version.version) for version in champions(remote)] == [("sentiment", 2)]
 
 

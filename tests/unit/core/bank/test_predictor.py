@@ -9,6 +9,7 @@ from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskCo
 from pipeline.core.adapters.checkpoint import load_tokenizer, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import DataError
 from tests import bundles
@@ -47,31 +48,33 @@ def predictor(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizer
 
 def test_bundles_of_different_widths_take_turns_on_one_base(predictor: Predictor, tmp_path: Path) -> None:
     texts = ["the film was good", "anna went to oslo", "cold water"]
-    alone = {name: predictor.predict(tmp_path / name, texts) for name in LABELS}
+    alone = {name: predictor.predict(read_bundle(tmp_path / name), texts) for name in LABELS}
     assert {answer["label"] for answer in alone["mood"]} <= set(LABELS["mood"])
     for name in ("place", "mood", "place"):
-        assert predictor.predict(tmp_path / name, texts) == alone[name]
+        assert predictor.predict(read_bundle(tmp_path / name), texts) == alone[name]
 
 
 def test_a_fresh_predictor_gives_the_same_answers(predictor: Predictor, tmp_path: Path) -> None:
     texts = ["the film was good", "anna went to oslo"]
     fresh = Predictor(predictor.checkpoint)
     assert fresh.base is not predictor.base
-    assert fresh.predict(tmp_path / "mood", texts) == predictor.predict(tmp_path / "mood", texts)
+    assert fresh.predict(read_bundle(tmp_path / "mood"), texts) == predictor.predict(
+        read_bundle(tmp_path / "mood"), texts
+    )
 
 
 def test_answers_hardly_depend_on_what_else_is_in_the_batch(predictor: Predictor, tmp_path: Path) -> None:
     """Padding changes the order of sums, so not bit for bit: 1e-5 in float32."""
     texts = ["good", "the the the the the the the film was awful and dull and cold"]
-    together = predictor.predict(tmp_path / "mood", texts)
+    together = predictor.predict(read_bundle(tmp_path / "mood"), texts)
     for text, answer in zip(texts, together, strict=True):
-        (alone,) = predictor.predict(tmp_path / "mood", [text])
+        (alone,) = predictor.predict(read_bundle(tmp_path / "mood"), [text])
         assert alone["scores"] == pytest.approx(answer["scores"], abs=1e-5)
 
 
 def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"FILE:2: has an empty text"):
-        predictor.predict(tmp_path / "mood", ["fine", " "], where=["FILE:1", "FILE:2"])
+        predictor.predict(read_bundle(tmp_path / "mood"), ["fine", " "], where=["FILE:1", "FILE:2"])
 
 
 def test_the_tokenizer_is_the_checkpoints_own(predictor: Predictor) -> None:

@@ -14,11 +14,10 @@ from pipeline.core.adapters.checkpoint import open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release, trained
 from pipeline.core.engine.bundle import read_bundle, write_bundle
-from pipeline.tracking.bundle_model import items_of
-from pipeline.tracking.registry import fetch, register
-from pipeline.tracking.run import create_run
+from pipeline.pyfunc import items_of
+from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import Store
-from tests.unit.tracking.conftest import deciding
+from tests.unit.tracking.conftest import enrol, verdict
 
 
 @pytest.fixture
@@ -38,15 +37,15 @@ def champion(store: Store, story: Any, tiny_bert: Any, tmp_path: Path, monkeypat
     write_bundle(tmp_path / "real", record, trained(model, settings.method))
     release(model, settings.method)
     winner = dataclasses.replace(story.tested(), bundle=tmp_path / "real")
-    run = create_run(store, "job", {"kind": "job", "sweep_id": "one"})
-    register(store, "one", story.job, winner, run.id, deciding("champion"))
+    enrol(store, "one", winner, verdict("champion"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     return fetch(store, "sentiment")
 
 
 def test_champion_loads_by_name_and_answers_like_the_predictor(champion: Path) -> None:
     asked = ["good film, 'great' \"plot\" $5 [x]\nnew", "awful book"]
-    expected = Predictor(open_checkpoint(read_bundle(champion).record.checkpoint)).predict(champion, asked)
+    bundle = read_bundle(champion)
+    expected = Predictor(open_checkpoint(bundle.record.checkpoint)).predict(bundle, asked)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = mlflow.pyfunc.load_model("models:/sentiment@champion")
@@ -71,3 +70,7 @@ def test_champion_loads_by_name_and_answers_like_the_predictor(champion: Path) -
 )
 def test_every_usual_input_becomes_a_list_of_items(model_input: Any, items: list[Any]) -> None:
     assert items_of(model_input) == items
+
+
+def test_a_version_names_the_module_that_never_moves(champion: Path) -> None:
+    assert "loader_module: pipeline.pyfunc\n" in (champion.parents[2] / "MLmodel").read_text("utf-8")

@@ -1,0 +1,107 @@
+"""What is said of a registered version, whoever keeps it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pipeline.core.data.ledger import Ledger
+from pipeline.errors import TrackingError
+
+Alias = Literal["champion", "challenger"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """Where the files of a version lie on this machine."""
+
+    bundle: Path
+    ledger: Path
+    """Folder of what it has seen, for `read_ledger`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Champion:
+    """The version that a new one is judged against."""
+
+    version: int
+    test: float
+    """Its score on its own test rows."""
+    found: Files | TrackingError
+    """Its files, or why they are not where the registry says."""
+
+    @property
+    def files(self) -> Files:
+        """Its files.
+
+        Raises:
+            TrackingError: They are not where the registry says.
+        """
+        if isinstance(self.found, TrackingError):
+            raise self.found
+        return self.found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What a new version is called, why, and what it has seen."""
+
+    alias: Alias
+    reason: str
+    ledger: Ledger
+    news: str = ""
+    """Names the new rows that it was trained for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registered:
+    """A winner in the registry."""
+
+    name: str
+    version: int
+    alias: Alias
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A registered version that an alias points to."""
+
+    name: str
+    version: int
+    alias: str
+    job: str
+    metric: str
+    validation: float
+    test: float
+    low: float
+    high: float
+    """95 % interval of `test`."""
+    baseline: float
+    checkpoint: str
+    checkpoint_sha256: str
+    method: str
+    source: str
+    """Of the data."""
+    created: datetime
+    sweep_id: str
+    run_id: str
+    """Of the job that it won."""
+    reason: str
+    """Why it has its alias."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A version that is not champion, and what a new pass has to know of it."""
+
+    version: int
+    alias: str
+    """`challenger`, or `rolled back`."""
+    quarantined: bool
+    """Whether the rows that were new to it are left out."""
+    news: str
+    replaces: int | None
+    """The champion that it was judged against."""
+    reason: str
+    ledger: Path
