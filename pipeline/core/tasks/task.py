@@ -1,4 +1,4 @@
-"""The contract of a task kind, and what all kinds share: checking rows, reading items, padding batches.
+"""The contract of a task kind, and what all kinds share: checking rows, reading items, putting scores together.
 
 A task knows rows, tokens, logits and answers, and nothing of adapters, optimisers or where rows come from:
 
