@@ -21,6 +21,7 @@ from tzlocal import get_localzone
 from pipeline.clock.schedule import Stamp
 from pipeline.config.cron import Cron
 from pipeline.errors import PipelineError
+from pipeline.files import new_file
 
 LOCKED = 75
 """Exit code of a pass that was not started, since another one runs: EX_TEMPFAIL of sysexits.h."""
@@ -99,9 +100,8 @@ class Folder:
         return bool(since) and cron.due(max(since), datetime.now(zone)) is not None
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        draft = self.path / f".{name}.{os.getpid()}"
-        draft.write_text(json.dumps(values, indent=1), "utf-8")
-        os.replace(draft, self.path / name)
+        with new_file(self.path / name) as draft:
+            draft.write_text(json.dumps(values, indent=1), "utf-8")
 
 
 class Pass:
