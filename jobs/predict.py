@@ -19,7 +19,7 @@ def main(config: PredictConfig, console: Console) -> None:
     from pipeline.tracking.store import open_store
 
     transformers_logging.set_verbosity_error()
-    bundle = read_bundle(fetch(open_store(config.tracking, create=False), config.name))
+    bundle = read_bundle(fetch(open_store(config.tracking, create=False), config.job))
     predictor = Predictor(open_checkpoint(bundle.record.checkpoint))
     for answer in predictor.predict(bundle, [item for _, item in asked], where=[origin for origin, _ in asked]):
         print(json.dumps(answer, ensure_ascii=False))

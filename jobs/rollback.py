@@ -20,7 +20,7 @@ def main(config: RollbackConfig, console: Console) -> None:
     from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking, create=False)
-    done = rollback(store, registered_as(store, config.name), reason, quarantine=config.quarantine)
+    done = rollback(store, registered_as(store, config.job), reason, quarantine=config.quarantine)
     text = f"{done.name}: version {done.champion} is champion again; version {done.withdrawn} was withdrawn: {reason}"
     console.print(text, markup=False, soft_wrap=True)
     if config.quarantine:

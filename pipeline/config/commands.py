@@ -28,11 +28,11 @@ class PredictConfig:
     """`make predict`: the champion of a task answers."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    name: str = ""
+    job: str = ""
     """Task, or task/domain, whose champion answers."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        yield from _named(self.name, "make predict TASK=sentiment TEXT='...'")
+        yield from _named(self.job, "make predict TASK=sentiment TEXT='...'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,17 +48,17 @@ class RollbackConfig:
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hook: HookConfig = field(default_factory=HookConfig)
-    name: str = ""
+    job: str = ""
     """Task, or task/domain, whose champion is withdrawn."""
     quarantine: bool = True
     """Leave the rows that were new to it out of later passes."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        yield from _named(self.name, "make rollback TASK=sentiment REASON='...'")
+        yield from _named(self.job, "make rollback TASK=sentiment REASON='...'")
 
 
-def _named(name: str, example: str) -> Iterator[Fault]:
-    if not name:
+def _named(job: str, example: str) -> Iterator[Fault]:
+    if not job:
         remedy = f"Name a task that has a champion (`make status` lists them): {example}"
         yield Fault(where="TASK", value="", rule="is missing", remedy=remedy)
 
@@ -181,7 +181,7 @@ def _variable(key: str, form: Form, says: str) -> Variable:
 
 VARIABLES: Mapping[str, Variable] = {
     "TASKS": _variable("tasks", "list", "sentiment,ner,medqa  sentiment/movies  'sentiment/*'"),
-    "TASK": _variable("name", "text", "one task, or task/domain"),
+    "TASK": _variable("job", "text", "one task, or task/domain"),
     "TEXT": _variable("", "free", "a text that is answered"),
     "ITEM": _variable("", "free", "an item that is answered, as JSON"),
     "FILE": _variable("", "free", "a file of texts and items, one a line; or standard input"),
@@ -225,7 +225,7 @@ class Command:
     """Its settings."""
     says: str
     variables: Sequence[str]
-    """Those of `VARIABLES` that it takes; `TASK:job` sets another key than usual."""
+    """Those of `VARIABLES` that it takes."""
     wraps: bool = False
     """Whether it takes another command's settings too, and tells its own by a prefix: its name and a dot."""
     called_from: Sequence[Place] = ()
@@ -235,8 +235,7 @@ class Command:
 
     def keys(self) -> dict[str, str]:
         """Variable -> key that it sets here."""
-        named = (word.partition(":") for word in self.variables)
-        return {name: key or VARIABLES[name].key for name, _, key in named}
+        return {name: VARIABLES[name].key for name in self.variables}
 
 
 _MATRIX = ("TASKS", "DATA", "CONF", "CHECKPOINT", "EPOCHS", "SEED", "CLUSTER", "DRYRUN")
@@ -288,7 +287,7 @@ COMMANDS: Mapping[str, Command] = {
     "convert": Command(
         config=ConvertConfig,
         says="An adapter of another program becomes a bundle, or SOURCE an adapter of another program",
-        variables=("SOURCE", "TARGET", "TO", "TASK:job", "CHECKPOINT", "CONF"),
+        variables=("SOURCE", "TARGET", "TO", "TASK", "CHECKPOINT", "CONF"),
     ),
     "submit": Command(
         config=SubmitConfig,

@@ -302,12 +302,12 @@ def test_process_ends_with_code_2_and_without_traceback(workplace: Workplace) ->
 
 PREDICT = [
     ("TASK that is missing", [], {"TEXT": "x"}, "TASK: is missing. Name a task that has a champion"),
-    ("nothing recorded", ["name=ner"], {"TEXT": "x"}, "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run"),
-    ("two at once", ["name=ner"], {"TEXT": "x", "ITEM": "{}"}, "TEXT and ITEM: exclude each other. Give only one"),
-    ("three", ["name=ner"], {"TEXT": "x", "ITEM": "{}", "FILE": "x"}, "TEXT and ITEM and FILE: exclude each other."),
-    ("invalid item", ["name=ner"], {"ITEM": '{"a": '}, "ITEM: '{\"a\": ' is not valid JSON (Expecting value"),
-    ("no such file", ["name=ner"], {"FILE": "x.jsonl"}, "FILE: 'x.jsonl' cannot be read (No such file or directory)"),
-    ("unknown key", ["name=ner", "nane=x"], {"TEXT": "x"}, "nane: is no config key. Did you mean name."),
+    ("nothing recorded", ["job=ner"], {"TEXT": "x"}, "tracking.uri: 'sqlite:///mlflow.db' holds nothing yet. Run"),
+    ("two at once", ["job=ner"], {"TEXT": "x", "ITEM": "{}"}, "TEXT and ITEM: exclude each other. Give only one"),
+    ("three", ["job=ner"], {"TEXT": "x", "ITEM": "{}", "FILE": "x"}, "TEXT and ITEM and FILE: exclude each other."),
+    ("invalid item", ["job=ner"], {"ITEM": '{"a": '}, "ITEM: '{\"a\": ' is not valid JSON (Expecting value"),
+    ("no such file", ["job=ner"], {"FILE": "x.jsonl"}, "FILE: 'x.jsonl' cannot be read (No such file or directory)"),
+    ("unknown key", ["job=ner", "jib=x"], {"TEXT": "x"}, "jib: is no config key. Did you mean job."),
 ]
 
 
@@ -342,7 +342,7 @@ def test_predict_names_the_bad_line_of_standard_input(
     workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch, given: bytes, message: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-    done = call("predict", "name=sentiment")
+    done = call("predict", "job=sentiment")
     assert done.code == 2
     assert message in done.err
     assert workplace.left() == []

@@ -78,8 +78,8 @@ def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
     assert board["colour/default"]["alias"] == board["french/default"]["alias"] == "champion"
 
     monkeypatch.setenv("TEXT", "the green book in rome")
-    assert json.loads(call("predict", "name=colour").out)["label"] in COLOURS
-    written = call("predict", "name=french")
+    assert json.loads(call("predict", "job=colour").out)["label"] in COLOURS
+    written = call("predict", "job=french")
     assert isinstance(json.loads(written.out)["text"], str), written.err
 
     probed = workplace.make("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, f"ARGS={SMALL}")

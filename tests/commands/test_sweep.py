@@ -233,7 +233,7 @@ def ask(swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def ask(task: str, **given: str) -> Done:
         for name in ("TEXT", "ITEM", "FILE"):
             monkeypatch.setenv(name, given.get(name, ""))
-        return call("predict", f"name={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
+        return call("predict", f"job={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
 
     return ask
 

@@ -141,7 +141,7 @@ def test_a_pass_that_is_killed_leaves_all_whole_and_the_next_one_completes(
     left, aliases = place.versions(), place.aliases()
     assert left.items() <= undisturbed.items()
     assert aliases["champion"] in left
-    answer = place.place.run("predict", "name=intent", environment={"TEXT": "a good film was fine"})
+    answer = place.place.run("predict", "job=intent", environment={"TEXT": "a good film was fine"})
     assert answer.code == 0 and json.loads(answer.out)["label"] == "positive", answer.out + answer.err
 
     done = place.start("retrain").end()
