@@ -49,7 +49,7 @@ def hidden(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def put(foreign: Foreign, model: PreTrainedModel) -> None:
-    insert.prepare(model, foreign.method, 0)
+    insert.attach(model, foreign.method, 0)
     insert.load(model, foreign.adapter)
 
 

@@ -193,14 +193,14 @@ def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[
     """Write the files for kubectl, of which one is to be applied."""
     from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
     from pipeline.kubernetes.files import write
-    from pipeline.steps.ship import prepare  # here: it reads data, and loads torch for that
+    from pipeline.steps.ship import rewrite  # here: it reads data, and loads torch for that
 
     settings = [word.removeprefix(_CLUSTER) for word in given if word.startswith(_CLUSTER)]
     given = [word for word in given if not word.startswith(_CLUSTER)]
     config = read_config("manifests", ManifestsConfig, settings)
     faults = Faults()
     with faults.gathered():
-        prepare(*read_command("submit", submission(config, own.command, given)))
+        rewrite(*read_command("submit", submission(config, own.command, given)))
     faults.raise_any()
     target = Path(own.target or f"schedule-{name}")
     files = {

@@ -11,7 +11,7 @@ from pipeline.core.data.load import resolve
 from pipeline.errors import ConfigError, Fault, Faults
 
 
-def prepare(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[str, Path], str | None]:
+def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[str, Path], str | None]:
     """Check what the command is given as it would itself, and rewrite it for the head node.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.commands import SubmitConfig
 from pipeline.config.overrides import CONF
-from pipeline.steps.ship import prepare
+from pipeline.steps.ship import rewrite
 
 if TYPE_CHECKING:
     from pipeline.cluster.head import Head
@@ -22,7 +22,7 @@ ROOT = CONF.parent
 
 def submit(own: SubmitConfig, given: Sequence[str]) -> None:
     """Check, ship, submit and follow; leave with the exit code of the command."""
-    words, folders, runs = prepare(own, given)
+    words, folders, runs = rewrite(own, given)
 
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         # Ray reads it when it is imported, and sends no token without it.

@@ -72,7 +72,7 @@ def write_one(
     from pipeline.interop.adapterhub import write as write_adapter
 
     method, shape, naming = MethodConfig(**values), Shape.of(base), NAMINGS[family]
-    insert.prepare(base, method, 0)
+    insert.attach(base, method, 0)
     state = insert.state(base)
     for tensor in state.values():
         tensor.normal_(0.0, 0.3)

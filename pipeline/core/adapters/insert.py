@@ -1,6 +1,6 @@
 """Put bottlenecks into a base model and take them out again, as explicit modules that `print(model)` shows.
 
-`prepare`, `state`, `load` and `undo` are the methods `houlsby`, `pfeiffer` and `parallel` (`pipeline.core.methods`).
+`attach`, `state`, `load` and `undo` are the methods `houlsby`, `pfeiffer` and `parallel` (`pipeline.core.methods`).
 """
 
 import copy
@@ -85,7 +85,7 @@ class TrainedNorm(nn.Module):
         return self.norm(hidden)  # type: ignore[no-any-return]
 
 
-def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Wrap the sub-blocks of the config's layout and layers; the bottlenecks (and norms) alone have gradients.
 
     Args:

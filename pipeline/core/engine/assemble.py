@@ -37,7 +37,7 @@ def fresh_model(
         engine: Dropout before the head.
         seed: Of all initial weights.
     """
-    model = METHODS[method.name].prepare(base, method, seed_of(seed, "adapter"))
+    model = METHODS[method.name].attach(base, method, seed_of(seed, "adapter"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
         head = task.head(base.config.hidden_size, engine.head_dropout)

@@ -14,7 +14,7 @@ from pipeline.core.methods import full, lora, probe, prompt
 class Method(Protocol):
     """What the engine needs of a method; the modules of this package and `adapters/insert.py` have it."""
 
-    def prepare(self, base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+    def attach(self, base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
         """Make of the frozen base the model to run, in which what is to be trained has gradients.
 
         That is the base itself, changed; a wrapper around it; or a copy.
@@ -27,7 +27,7 @@ class Method(Protocol):
         """Set the trained weights from what `state` returned."""
 
     def undo(self, model: nn.Module) -> None:
-        """Make the base what it was before `prepare`."""
+        """Make the base what it was before `attach`."""
 
 
 METHODS: Mapping[MethodName, Method] = {

@@ -12,7 +12,7 @@ from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import body_of
 
 
-def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Copy the base; a language-model head of its own, not tied to the embeddings, stays frozen."""
     model = copy.deepcopy(base)
     body_of(model).requires_grad_(True)

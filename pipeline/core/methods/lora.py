@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ADAPTER = "default"
 
 
-def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Put a low-rank update beside the query and value projections of the chosen layers.
 
     Raises:

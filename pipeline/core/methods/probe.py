@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 from pipeline.config import MethodConfig
 from pipeline.core.methods.full import load, state, undo
 
-__all__ = ["load", "prepare", "state", "undo"]
+__all__ = ["attach", "load", "state", "undo"]
 
 
-def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Leave the base as it is."""
     return cast(nn.Module, base)

@@ -12,7 +12,7 @@ from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, body_of
 
 
-def prepare(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Wrap the body, or in place its encoder where it has one; it then puts out the virtual positions too.
 
     The virtual tokens begin as embeddings of words that are drawn from the vocabulary (section 3.2). This is peft's

@@ -13,7 +13,7 @@ from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
 from pipeline.kubernetes.manifests import Manifest, cluster_spec
-from pipeline.steps.ship import prepare
+from pipeline.steps.ship import rewrite
 from tests.unit.kubernetes.test_manifests import configured, faults
 from tests.unit.steps.test_schedule import schedule
 
@@ -74,7 +74,7 @@ def test_what_the_cronjob_submits_is_what_submit_takes_and_it_waits_there() -> N
     own, given = read_command("submit", args)
     assert own.address == "http://adapters-head-svc:8265"
     assert (own.command, own.environment, own.ship) == ("sweep", "image", False)
-    words, folders, runs = prepare(own, given)
+    words, folders, runs = rewrite(own, given)
     assert folders == {}
     assert runs == "/data/runs"
     (config,) = read_command("sweep", words)

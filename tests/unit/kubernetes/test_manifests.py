@@ -19,7 +19,7 @@ from pipeline.config.overrides import read_command
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.files import following, text
 from pipeline.kubernetes.manifests import Manifest, entrypoint, render
-from pipeline.steps.ship import prepare
+from pipeline.steps.ship import rewrite
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = ROOT.parent / "shared" / "schemas" / "kuberay-1.7.0"
@@ -264,7 +264,7 @@ def test_what_the_command_tells_to_submit_is_what_submit_takes_with_its_files_on
     given = shlex.split(arguments.removeprefix("ARGS="))
     own, theirs = read_command("submit", [*words[2:], *given])
     assert own.environment == "image"
-    rest, _, runs = prepare(own, theirs)
+    rest, _, runs = rewrite(own, theirs)
     assert runs == "/data/runs"
     (swept,) = read_command("sweep", rest)
     assert (swept.tracking.uri, swept.search.algorithm) == ("http://adapters-mlflow:5000", "optuna")

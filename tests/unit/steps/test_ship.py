@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.commands import SubmitConfig
 from pipeline.config.overrides import read_command
 from pipeline.errors import ConfigError, UserError
-from pipeline.steps.ship import prepare
+from pipeline.steps.ship import rewrite
 
 SERVER = "tracking.uri=http://tracking:5000"
 
@@ -23,7 +23,7 @@ def data(tmp_path: Path) -> Path:
 
 def faults(own: SubmitConfig, *given: str) -> list[str]:
     with pytest.raises(UserError) as caught:
-        prepare(own, given)
+        rewrite(own, given)
     return [fault.where for fault in caught.value.faults]
 
 
@@ -32,7 +32,7 @@ def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path
     (tmp_path / "own" / "triage.yaml").write_text("kind: classification\n", "utf-8")
     (tmp_path / "ck").mkdir()
     given = ["tasks=[sentiment]", f'data.source="{data}"', f'checkpoint="{tmp_path}/ck"', f'conf="{tmp_path}/own"']
-    words, folders, runs = prepare(SubmitConfig(), [*given, "seed=3", SERVER])
+    words, folders, runs = rewrite(SubmitConfig(), [*given, "seed=3", SERVER])
     assert str(tmp_path) not in " ".join(words)
     assert folders == {
         "shipped/data": data,
@@ -58,12 +58,12 @@ def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path
 
 def test_nothing_is_rewritten_where_the_head_has_the_folders() -> None:
     given = ["tasks=[sentiment]", 'data.source="/there"', "cluster=local", SERVER, "runs=/srv/runs"]
-    words, folders, runs = prepare(SubmitConfig(ship=False), given)
+    words, folders, runs = rewrite(SubmitConfig(ship=False), given)
     assert (words, folders, runs) == ([*given[:-1]], {}, "/srv/runs")
 
 
 def test_the_starter_corpus_and_a_known_checkpoint_need_no_rewriting() -> None:
-    words, folders, _ = prepare(SubmitConfig(), ["tasks=[ner]", "checkpoint=bert_base", SERVER])
+    words, folders, _ = rewrite(SubmitConfig(), ["tasks=[ner]", "checkpoint=bert_base", SERVER])
     assert (words, folders) == (["tasks=[ner]", "checkpoint=bert_base", SERVER, "cluster=existing"], {})
 
 
@@ -73,7 +73,7 @@ def test_mistakes_are_found_before_anything_is_sent(data: Path) -> None:
     assert faults(SubmitConfig(), "tasks=[ner]", SERVER, "seeed=1") == ["seeed"]
     assert faults(SubmitConfig(command="status")) == ["tracking.uri"]
     assert faults(SubmitConfig(), "tasks=[ner]", SERVER, "runs=here") == ["submit.runs"]
-    prepare(SubmitConfig(), ["tasks=[ner]", "dryrun=true"])  # records nothing
+    rewrite(SubmitConfig(), ["tasks=[ner]", "dryrun=true"])  # records nothing
 
 
 def test_a_mistake_in_the_submission_itself_is_named_as_it_is_written() -> None:

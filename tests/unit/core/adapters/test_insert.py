@@ -46,7 +46,7 @@ def test_every_family_of_the_table_is_tested() -> None:
 def test_a_zero_initialised_adapter_gives_the_output_of_the_base(family: str, layout: str) -> None:
     model = make(family)
     plain = run(model)
-    insert.prepare(model, config(layout, init="zero"), seed=1)
+    insert.attach(model, config(layout, init="zero"), seed=1)
     assert torch.equal(run(model), plain)
 
 
@@ -55,7 +55,7 @@ def test_a_zero_initialised_adapter_gives_the_output_of_the_base(family: str, la
 def test_an_adapter_changes_the_output_and_detach_brings_the_base_back(family: str, layout: str) -> None:
     model = make(family)
     plain, names = run(model), list(model.state_dict())
-    insert.prepare(model, config(layout), seed=1)
+    insert.attach(model, config(layout), seed=1)
     assert not torch.equal(run(model), plain)
     insert.undo(model)
     assert torch.equal(run(model), plain)
@@ -66,7 +66,7 @@ def test_an_adapter_changes_the_output_and_detach_brings_the_base_back(family: s
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_bottlenecks_get_gradients(family: str, layout: str) -> None:
     model = make(family)
-    insert.prepare(model, config(layout, scaling="learned"), seed=1)
+    insert.attach(model, config(layout, scaling="learned"), seed=1)
     torch.autograd.backward(forward(model).pow(2).sum())
     trained = {id(p) for _, bottleneck in bottlenecks(model) for p in bottleneck.parameters()}
     for parameter in model.parameters():
@@ -82,7 +82,7 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
     if place not in LAYOUTS[layout].places:
         return
     model = make(family)
-    insert.prepare(model, config(layout, scaling=2.0), seed=1)
+    insert.attach(model, config(layout, scaling=2.0), seed=1)
     layer, stack = layers_of(model)[-1]
     block = stack.sub_block(place)
     adapted = layer.get_submodule(block.module)
@@ -120,7 +120,7 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
 def test_norms_are_trained_as_copies(family: str) -> None:
     model = make(family)
     plain = run(model)
-    insert.prepare(model, config("pfeiffer", init="zero", norms=True), seed=1)
+    insert.attach(model, config("pfeiffer", init="zero", norms=True), seed=1)
     assert torch.equal(run(model), plain)
     norms = [(name, module) for name, module in adapter_modules(model) if name.endswith(".norm")]
     expected = 2 * num_layers_of(model) - (family == "modernbert")  # whose first norm is the identity
@@ -133,7 +133,7 @@ def test_norms_are_trained_as_copies(family: str) -> None:
     changed = run(model)
     assert not torch.equal(changed, plain)
     other = make(family)
-    insert.prepare(other, config("pfeiffer", init="bert", norms=True), seed=2)
+    insert.attach(other, config("pfeiffer", init="bert", norms=True), seed=2)
     insert.load(other, insert.state(model))
     assert torch.equal(run(other), changed)
     insert.undo(model)
@@ -143,7 +143,7 @@ def test_norms_are_trained_as_copies(family: str) -> None:
 
 def test_reduction_factors_give_the_widths() -> None:
     model = make("bert")
-    insert.prepare(model, config("houlsby", reduction_factor={"1": 4, "default": 2}), seed=1)
+    insert.attach(model, config("houlsby", reduction_factor={"1": 4, "default": 2}), seed=1)
     widths = {name: bottleneck.down.out_features for name, bottleneck in bottlenecks(model)}
     assert widths["layers.0.attention"] == widths["layers.2.feed_forward"] == 8
     assert widths["layers.1.attention"] == widths["layers.1.feed_forward"] == 4
@@ -152,15 +152,15 @@ def test_reduction_factors_give_the_widths() -> None:
 
 def test_layers_are_counted_from_the_encoder_to_the_decoder() -> None:
     model = make("t5")
-    insert.prepare(model, config("pfeiffer", layers="top-1"), seed=1)
+    insert.attach(model, config("pfeiffer", layers="top-1"), seed=1)
     assert isinstance(model.decoder.block[1].layer[2].DenseReluDense, Adapted)
     assert [name for name, _ in bottlenecks(model)] == ["layers.3.feed_forward"]
 
 
 def test_the_state_travels_to_another_base_bit_for_bit() -> None:
     first, second = make("bert"), make("bert")
-    insert.prepare(first, config("houlsby", scaling="learned"), seed=1)
-    insert.prepare(second, config("houlsby", scaling="learned"), seed=2)
+    insert.attach(first, config("houlsby", scaling="learned"), seed=1)
+    insert.attach(second, config("houlsby", scaling="learned"), seed=2)
     assert not torch.equal(run(first), run(second))
     insert.load(second, insert.state(first))
     assert torch.equal(run(first), run(second))
@@ -169,7 +169,7 @@ def test_the_state_travels_to_another_base_bit_for_bit() -> None:
 
 def test_a_state_with_tensors_that_have_no_place_is_refused() -> None:
     model = make("bert")
-    insert.prepare(model, config("pfeiffer"), seed=1)
+    insert.attach(model, config("pfeiffer"), seed=1)
     state = insert.state(model) | {"layers.9.feed_forward.down.weight": torch.zeros(4, 16)}
     with pytest.raises(RuntimeError, match="1 of 13 adapter tensors"):
         insert.load(model, state)
@@ -177,13 +177,13 @@ def test_a_state_with_tensors_that_have_no_place_is_refused() -> None:
 
 def test_only_the_chosen_layers_carry_adapters() -> None:
     model = make("bert")
-    insert.prepare(model, config("pfeiffer", layers="top-2"), seed=1)
+    insert.attach(model, config("pfeiffer", layers="top-2"), seed=1)
     assert [name for name, _ in bottlenecks(model)] == ["layers.1.feed_forward", "layers.2.feed_forward"]
 
 
 def test_an_adapted_model_shows_its_adapters_and_survives_pickling() -> None:
     model = make("distilbert")
-    insert.prepare(model, config("pfeiffer"), seed=1)
+    insert.attach(model, config("pfeiffer"), seed=1)
     assert "Bottleneck" in repr(model)
     assert torch.equal(run(pickle.loads(pickle.dumps(model))), run(model))
 
@@ -192,7 +192,7 @@ def test_the_seed_decides_the_initial_weights() -> None:
     states = []
     for seed in (1, 1, 2):
         model = make("bert")
-        insert.prepare(model, config("pfeiffer"), seed=seed)
+        insert.attach(model, config("pfeiffer"), seed=seed)
         states.append(insert.state(model)["layers.0.feed_forward.down.weight"])
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
@@ -216,4 +216,4 @@ def test_an_unknown_family_names_the_known_ones() -> None:
     model = make("bert")
     model.config.model_type = "xlnet"
     with pytest.raises(CheckpointError, match=r"xlnet.*bert, roberta.*gemma3_text.*anatomy.py"):
-        insert.prepare(model, config("pfeiffer"), seed=1)
+        insert.attach(model, config("pfeiffer"), seed=1)

@@ -41,7 +41,7 @@ def test_it_prepares_trains_saves_and_leaves_the_base_as_it_was(name: str, famil
         plain = hidden(base, family)
     method, settings = METHODS[name], config(name)  # type: ignore[index]
 
-    model = method.prepare(base, settings, 1)
+    model = method.attach(base, settings, 1)
     out = hidden(model, family)
     assert out.shape == plain.shape
     if name in UNCHANGED:
@@ -67,7 +67,7 @@ def test_it_prepares_trains_saves_and_leaves_the_base_as_it_was(name: str, famil
     assert (list(base.state_dict()), fingerprint(base.state_dict())) == (names, before)
     assert not any(p.requires_grad for p in base.parameters())
 
-    again = method.prepare(base, settings, 2)
+    again = method.attach(base, settings, 2)
     method.load(again, kept)
     with torch.no_grad():
         assert torch.equal(hidden(again, family), changed)
@@ -77,7 +77,7 @@ def test_it_prepares_trains_saves_and_leaves_the_base_as_it_was(name: str, famil
 
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_that_have_no_place_are_refused(name: str) -> None:
-    model = METHODS[name].prepare(make("bert"), config(name), 1)  # type: ignore[index]
+    model = METHODS[name].attach(make("bert"), config(name), 1)  # type: ignore[index]
     with pytest.raises(RuntimeError):
         METHODS[name].load(model, METHODS[name].state(model) | {"surplus": torch.zeros(1)})  # type: ignore[index]
 
@@ -85,7 +85,7 @@ def test_weights_that_have_no_place_are_refused(name: str) -> None:
 @pytest.mark.parametrize(("name", "dropped"), [("full", True), ("lora", True), ("probe", False), ("pfeiffer", False)])
 def test_dropout_is_on_where_it_is_trained(name: str, dropped: bool) -> None:
     settings = config(name, dropout=0.5) if name == "lora" else config(name)
-    model = METHODS[name].prepare(make("bert"), settings, 1)  # type: ignore[index]
+    model = METHODS[name].attach(make("bert"), settings, 1)  # type: ignore[index]
     if name == "lora":
         lora.load(model, {key: tensor + 0.1 for key, tensor in lora.state(model).items()})
     task_model = TaskModel(model, nn.Identity(), pooling="mean").train()
@@ -97,14 +97,14 @@ def test_dropout_is_on_where_it_is_trained(name: str, dropped: bool) -> None:
 
 def test_a_private_copy_shares_no_memory_with_the_checkpoint() -> None:
     base = make("t5")
-    model = METHODS["full"].prepare(base, config("full"), 1)
+    model = METHODS["full"].attach(base, config("full"), 1)
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in base.parameters()}
 
 
 def test_lora_computes_its_formula_on_query_and_value() -> None:
     base = make("bert")
     query = base.encoder.layer[0].attention.self.query
-    METHODS["lora"].prepare(base, config("lora", scaling=2.0), 1)
+    METHODS["lora"].attach(base, config("lora", scaling=2.0), 1)
     lora.load(base, {key: tensor + 0.1 for key, tensor in lora.state(base).items()})
     state = lora.state(base)
     a, b = (state[f"encoder.layer.0.attention.self.query.lora_{part}.weight"] for part in "AB")
@@ -117,7 +117,7 @@ def test_lora_computes_its_formula_on_query_and_value() -> None:
 
 def test_lora_takes_the_chosen_layers() -> None:
     base = make("bart")
-    METHODS["lora"].prepare(base, config("lora", layers="top-1"), 1)
+    METHODS["lora"].attach(base, config("lora", layers="top-1"), 1)
     paths = {key.rpartition(".lora_")[0] for key in lora.state(base)}
     assert paths == {
         f"decoder.layers.1.{attention}.{projection}"
@@ -133,7 +133,7 @@ def test_lora_is_refused_where_it_has_no_place(named: tuple[str, ...], monkeypat
     base = make("albert")
     base.name_or_path = "some/albert"
     with pytest.raises(ConfigError) as caught:
-        METHODS["lora"].prepare(base, config("lora"), 1)
+        METHODS["lora"].attach(base, config("lora"), 1)
     message = str(caught.value)
     assert message.startswith("method: 'lora' has no place in albert, the family of the checkpoint some/albert: ")
     assert message.endswith("in pipeline/core/adapters/anatomy.py, or choose another method.")
@@ -155,7 +155,7 @@ def test_peft_reads_what_lora_writes(model_class: Any, tmp_path: Path) -> None:
     from peft import PeftModel
 
     base, settings = make("llama", model_class), config("lora", scaling=2.0)
-    METHODS["lora"].prepare(base, settings, 1)
+    METHODS["lora"].attach(base, settings, 1)
     lora.load(base, {key: tensor + 0.1 for key, tensor in lora.state(base).items()})
     expected, state = hidden(base, "llama"), lora.state(base)
     lora.undo(base)
@@ -166,7 +166,7 @@ def test_peft_reads_what_lora_writes(model_class: Any, tmp_path: Path) -> None:
 
 def test_a_prompt_begins_as_words_and_takes_positions() -> None:
     base = make("albert")
-    model = METHODS["prompt"].prepare(base, config("prompt", width=3), 1)
+    model = METHODS["prompt"].attach(base, config("prompt", width=3), 1)
     (prompt,) = METHODS["prompt"].state(model).values()
     assert prompt.shape == (3, 8)  # the width of ALBERT's embeddings, not of its hidden states
     words = base.embeddings.word_embeddings.weight
@@ -177,7 +177,7 @@ def test_a_prompt_begins_as_words_and_takes_positions() -> None:
 @pytest.mark.parametrize("name", ["pfeiffer", "lora", "prompt"])
 def test_the_seed_decides_the_initial_weights(name: str) -> None:
     def first(seed: int) -> Tensor:
-        model = METHODS[name].prepare(make("bert"), config(name), seed)  # type: ignore[index]
+        model = METHODS[name].attach(make("bert"), config(name), seed)  # type: ignore[index]
         return next(iter(METHODS[name].state(model).values()))  # type: ignore[index]
 
     assert torch.equal(first(1), first(1))

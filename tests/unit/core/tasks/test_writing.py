@@ -17,7 +17,7 @@ from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig
 from pipeline.core.adapters.anatomy import ANATOMIES
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
-from pipeline.core.adapters.insert import adapter_modules, prepare
+from pipeline.core.adapters.insert import adapter_modules, attach
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.tasks.generation import Generation
 from pipeline.core.tasks.model import TaskModel
@@ -46,7 +46,7 @@ def make(family: str, rows: Any, **changes: Any) -> tuple[Generation, TaskModel,
     if family != "gpt2":  # with tied embeddings a random model repeats itself
         weights = torch.randn(len(tokenizer), 32, generator=torch.Generator().manual_seed(3))
         base.get_output_embeddings().weight = torch.nn.Parameter(weights, requires_grad=False)
-    prepare(base, MethodConfig(name="houlsby", width=4, init="bert"), seed=1)
+    attach(base, MethodConfig(name="houlsby", width=4, init="bert"), seed=1)
     for _, bottleneck in adapter_modules(base):
         assert isinstance(bottleneck, Bottleneck)
         bottleneck.up.weight.data.mul_(30)
