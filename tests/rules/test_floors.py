@@ -44,8 +44,9 @@ HOMES = {
 }
 """Where each framework may be imported, in whatever way: inside functions and for type checking too."""
 
-MOST_LINES = 400
-MOST_LINES_OF = {"pipeline/core/engine/loop.py": 250}
+MOST_LINES, MOST_LINES_OF_A_COMMAND = 400, 60
+MOST_LINES_OF = {"pipeline/core/engine/loop.py": 250, "jobs/__main__.py": 400}
+"""The door is no command."""
 NAMELESS = ("utils", "util", "helpers", "helper", "common", "misc")
 
 FILES = ("os", "io", "shutil", "subprocess", "tempfile", "socket", "sqlite3", "glob", "urllib", "pipeline.files")
@@ -178,7 +179,8 @@ def size_faults(root: Path) -> Iterator[str]:
     for file in sources(root):
         path = file.relative_to(root)
         count = len(file.read_text("utf-8").splitlines())
-        most = MOST_LINES_OF.get(path.as_posix(), MOST_LINES)
+        usual = MOST_LINES_OF_A_COMMAND if path.parts[0] == "jobs" else MOST_LINES
+        most = MOST_LINES_OF.get(path.as_posix(), usual)
         if count > most:
             yield f"{path}: has {count} lines, more than {most}"
 
@@ -197,7 +199,7 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-@pytest.mark.parametrize("rule", ["circles", "size_faults", "name_faults"])
+@pytest.mark.parametrize("rule", RULES)
 def test_the_tree_obeys(rule: str) -> None:
     assert list(RULES[rule](ROOT)) == []
 
@@ -284,6 +286,7 @@ TYPED = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
         ("purity_faults", "pipeline/rules/x.py", "from pathlib import Path\nPath('x').mkdir()", ":2: calls mkdir"),
         ("size_faults", "pipeline/core/data/long.py", "x = 1\n" * 401, "has 401 lines, more than 400"),
         ("size_faults", "pipeline/core/engine/loop.py", "x = 1\n" * 251, "has 251 lines, more than 250"),
+        ("size_faults", "jobs/sweep.py", "x = 1\n" * 61, "has 61 lines, more than 60"),
         ("name_faults", "jobs/helpers.py", "", "says nothing"),
         ("name_faults", "pipeline/misc/x.py", "", "says nothing"),
     ],
