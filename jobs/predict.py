@@ -12,7 +12,7 @@ def main(config: PredictConfig, console: Console) -> None:
     asked = list(items())
     from transformers.utils import logging as transformers_logging  # here: a bad item is told before torch is loaded
 
-    from pipeline.core.adapters.checkpoint import open_checkpoint
+    from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
     from pipeline.core.bank.predictor import Predictor
     from pipeline.core.engine.bundle import read_bundle
     from pipeline.tracking.registry import fetch
@@ -20,6 +20,6 @@ def main(config: PredictConfig, console: Console) -> None:
 
     transformers_logging.set_verbosity_error()
     bundle = read_bundle(fetch(open_store(config.tracking, create=False), config.job))
-    predictor = Predictor(open_checkpoint(bundle.record.checkpoint))
+    predictor = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint)))
     for answer in predictor.predict(bundle, [item for _, item in asked], where=[origin for origin, _ in asked]):
         print(json.dumps(answer, ensure_ascii=False))

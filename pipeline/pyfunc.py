@@ -8,7 +8,7 @@ registered version names it, this module never moves.
 from pathlib import Path
 from typing import Any, final
 
-from pipeline.core.adapters.checkpoint import open_checkpoint
+from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.bundle import read_bundle
 
@@ -23,7 +23,7 @@ class BundleModel:
     def __init__(self, folder: Path) -> None:
         """Open the checkpoint that the bundle at `folder` was trained on."""
         self._bundle = read_bundle(folder)
-        self._predictor = Predictor(open_checkpoint(self._bundle.record.checkpoint))
+        self._predictor = Predictor(load_checkpoint(open_checkpoint(self._bundle.record.checkpoint)))
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Answer one item or many.

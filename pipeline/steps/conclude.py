@@ -59,7 +59,7 @@ def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepReco
         registered = registered_before(store, ending.sweep_id, job)
         if registered is None:
             case = Case(
-                score=Scorer(ending.prepared.checkpoint, ending.prepared.base, job.task),
+                score=Scorer(ending.prepared, job.task),
                 gate=gate,
                 period=ending.sweep_id,
                 bundle=bundle,

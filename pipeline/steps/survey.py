@@ -147,7 +147,7 @@ def _readable(one: Past, task: TaskConfig) -> Ledger:
 def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) -> Drift:
     record = here.bundle.record
     known = restore(record.task, record.labels, record.method.virtual_tokens)
-    scorer = Scorer(resident.checkpoint, resident.base, known)
+    scorer = Scorer(resident, known)
     new = [*here.news.train, *here.news.validation]
     last = here.ledger.history[-1].scores if here.ledger.history else {}
     own = next((last[one.name] for one in reversed(here.ledger.slices) if one.name in last), None)

@@ -81,7 +81,7 @@ def settle_pass(
     """Judge a challenger, register it, and record why it was promoted or not."""
     job = prepared.job_of(winner)
     case = Case(
-        score=Scorer(prepared.checkpoint, prepared.base, job.task),
+        score=Scorer(prepared, job.task),
         gate=config.gate,
         period=period,
         bundle=read_bundle(winner.bundle),

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from pipeline.config import DataConfig, RetrainConfig
 from pipeline.config.overrides import read_config
-from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
+from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.load import load, resolve
 from pipeline.core.engine.bundle import read_bundle
@@ -219,11 +219,10 @@ def scores(name: str, cwd: Path, alone: Sequence[Path]) -> list[float]:
     sets = [load(task, domain, source) for source in sources]
     seen = sorted({label for one in sets for row in one.train.rows for label in restore(task).labels_of(row)})
     grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
-    checkpoint = open_checkpoint(config.checkpoint)
-    base = build_base(checkpoint, load_tensors(checkpoint))
+    resident = load_checkpoint(open_checkpoint(config.checkpoint))
     tracking = dataclasses.replace(config.tracking, uri=f"sqlite:///{cwd}/mlflow.db")
     bundle = read_bundle(fetch(open_store(tracking, create=False), name))
-    return [Scorer(checkpoint, base, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
+    return [Scorer(resident, task_for(grown, one))(bundle, one.test.rows).primary for one in sets]
 
 
 def main() -> None:

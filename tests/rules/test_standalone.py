@@ -65,7 +65,7 @@ assert not there, there
 TRAIN = """
 from pathlib import Path
 
-from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig, DataConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.core.data.load import load
@@ -75,11 +75,10 @@ from pipeline.core.engine.trials import Job, Settings, trial_of
 from pipeline.core.tasks.kinds import task_for
 
 folder = Path(sys.argv[1])
-checkpoints, bases, tokenizers = {}, {}, {}
-for name in ("tiny", "writer"):
-    checkpoint = open_checkpoint(CheckpointConfig(name=name, source="path", location=str(folder / name)))
-    checkpoints[name], tokenizers[name] = checkpoint, load_tokenizer(checkpoint)
-    bases[name] = build_base(checkpoint, load_tensors(checkpoint))
+residents = {
+    name: load_checkpoint(open_checkpoint(CheckpointConfig(name=name, source="path", location=str(folder / name))))
+    for name in ("tiny", "writer")
+}
 asked = {
     "sentiment": ({"kind": "classification", "metric": "macro_f1"}, "a good film"),
     "ner": ({"kind": "tagging"}, "anna went to paris"),
@@ -88,8 +87,8 @@ asked = {
     "colour": ({"kind": "generation", "max_length": 32, "max_new_tokens": 4}, "what is red"),
 }
 for name, (values, item) in asked.items():
-    on = "writer" if values["kind"] == "generation" else "tiny"
-    checkpoint, base, tokenizer = checkpoints[on], bases[on], tokenizers[on]
+    resident = residents["writer" if values["kind"] == "generation" else "tiny"]
+    checkpoint, base, tokenizer = resident.checkpoint, resident.base, resident.tokenizer
     config = TaskConfig(name=name, default_domain="d", **values)
     dataset = load(config, "d", DataConfig(source=str(folder / "data")))
     task = task_for(config, dataset)
@@ -108,7 +107,7 @@ for name, (values, item) in asked.items():
     bundle = session.bundle
     session.close()
     tested = test(base, checkpoint, tokenizer.pad_token_id, job, trial, bundle)
-    (answer,) = Predictor(checkpoint).predict(read_bundle(bundle), [item])
+    (answer,) = Predictor(resident).predict(read_bundle(bundle), [item])
     print(name, evaluated.metrics, tested.scores, answer)
 
 there = sorted({name.split(".")[0] for name in sys.modules} & BLOCKED)

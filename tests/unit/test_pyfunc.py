@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig
-from pipeline.core.adapters.checkpoint import open_checkpoint
+from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release, trained
 from pipeline.core.engine.bundle import read_bundle, write_bundle
@@ -45,7 +45,7 @@ def champion(store: Store, story: Any, tiny_bert: Any, tmp_path: Path, monkeypat
 def test_champion_loads_by_name_and_answers_like_the_predictor(champion: Path) -> None:
     asked = ["good film, 'great' \"plot\" $5 [x]\nnew", "awful book"]
     bundle = read_bundle(champion)
-    expected = Predictor(open_checkpoint(bundle.record.checkpoint)).predict(bundle, asked)
+    expected = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint))).predict(bundle, asked)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = mlflow.pyfunc.load_model("models:/sentiment@champion")

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, final
 
-from transformers import PreTrainedModel
-
-from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer, open_checkpoint
+from pipeline.core.adapters.checkpoint import Resident, load_checkpoint, open_checkpoint
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import bundle_model, release
 from pipeline.core.engine.bundle import Bundle
@@ -18,11 +16,8 @@ from pipeline.core.tasks.task import Answer, Scores, Task
 class Predictor:
     """One checkpoint in memory; a bundle is attached for a call and taken off again."""
 
-    def __init__(self, checkpoint: Checkpoint, base: PreTrainedModel | None = None) -> None:
-        """Load the checkpoint, unless its `base` is there already."""
-        self.checkpoint = checkpoint
-        self.tokenizer = load_tokenizer(checkpoint)
-        self.base = base if base is not None else build_base(checkpoint, load_tensors(checkpoint))
+    def __init__(self, resident: Resident) -> None:
+        self.resident = resident
 
     def predict(self, bundle: Bundle, items: Sequence[Any], where: Sequence[str] = ()) -> list[Answer]:
         """Answer items as a user writes them.
@@ -46,10 +41,11 @@ class Predictor:
 
     def answer(self, bundle: Bundle, rows: Sequence[Row]) -> list[Answer]:
         """Answer rows; their targets, if any, are not looked at."""
-        model, task = bundle_model(self.base, self.checkpoint, bundle)
+        model, task = bundle_model(self.resident.base, self.resident.checkpoint, bundle)
         try:
-            encoded = task.encode(rows, self.tokenizer)
-            return answer(model, task, rows, encoded, bundle.record.engine, self.tokenizer.pad_token_id)
+            tokenizer = self.resident.tokenizer
+            encoded = task.encode(rows, tokenizer)
+            return answer(model, task, rows, encoded, bundle.record.engine, tokenizer.pad_token_id)
         finally:
             release(model, bundle.record.method)
 
@@ -58,9 +54,9 @@ class Predictor:
 class Scorer:
     """Scores bundles on rows, by the task as it is now, on the checkpoint that is resident."""
 
-    def __init__(self, checkpoint: Checkpoint, base: PreTrainedModel, task: Task) -> None:
+    def __init__(self, resident: Resident, task: Task) -> None:
         self._task = task
-        self._predictors = {checkpoint.sha256: Predictor(checkpoint, base)}
+        self._predictors = {resident.checkpoint.sha256: Predictor(resident)}
 
     def __call__(
         self, bundle: Bundle, rows: Sequence[Row], answers: Mapping[str, Any] = MappingProxyType({})
@@ -76,5 +72,6 @@ class Scorer:
             return self._task.score(rows, [answers[row.digest] for row in rows])
         record = bundle.record
         if record.checkpoint_sha256 not in self._predictors:  # a champion on another checkpoint
-            self._predictors[record.checkpoint_sha256] = Predictor(open_checkpoint(record.checkpoint))
+            other = load_checkpoint(open_checkpoint(record.checkpoint))
+            self._predictors[record.checkpoint_sha256] = Predictor(other)
         return self._task.score(rows, self._predictors[record.checkpoint_sha256].answer(bundle, rows))

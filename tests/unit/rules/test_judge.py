@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig, EngineConfig, GateConfig, MethodConfig, TaskConfig
-from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Predictor, Scorer
 from pipeline.core.data.ledger import Entry, Ledger, Slice
 from pipeline.core.data.rows import Row, make_row
@@ -53,11 +53,10 @@ class Court:
     """A checkpoint, and bundles on it: `new` and `old` of random weights, `good` and `bad` that say nothing else."""
 
     folder: Path
-    checkpoint: Checkpoint
-    base: PreTrainedModel
+    resident: Resident
 
     def scorer(self, task: TaskConfig = TASK) -> Scorer:
-        return Scorer(self.checkpoint, self.base, restore(task, ["bad", "good"]))
+        return Scorer(self.resident, restore(task, ["bad", "good"]))
 
     def bundle(self, name: str) -> Bundle:
         return read_bundle(self.folder / name)
@@ -110,7 +109,7 @@ def court(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase
             seed=seed,
         )
         release(model, METHOD)
-    return Court(tmp_path, checkpoint, base)
+    return Court(tmp_path, Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=base))
 
 
 def fields(some: Sequence[Row]) -> list[Any]:
@@ -123,7 +122,7 @@ def test_both_are_scored_by_the_metric_of_the_task_as_it_is_now(
 ) -> None:
     scorer = court.scorer(dataclasses.replace(TASK, metric=metric))
     judged = court.judge("new", court.champion("old"), score=scorer)
-    predictor = Predictor(court.checkpoint, court.base)
+    predictor = Predictor(court.resident)
     for name, some in (("may", PAST), ("june", NEW)):
         gold = [one.fields["label"] for one in some]
         for side, bundle in (("challenger", "new"), ("champion", "old")):

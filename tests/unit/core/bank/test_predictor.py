@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
-from pipeline.core.adapters.checkpoint import load_tokenizer, open_checkpoint
+from pipeline.core.adapters.checkpoint import load_checkpoint, load_tokenizer, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.bundle import read_bundle
@@ -24,11 +24,12 @@ def predictor(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizer
     base.save_pretrained(tmp_path / "checkpoint")
     tokenizer.save_pretrained(tmp_path / "checkpoint")
     config = CheckpointConfig(name="tiny", source="path", location=str(tmp_path / "checkpoint"))
-    made = Predictor(open_checkpoint(config))
+    made = Predictor(load_checkpoint(open_checkpoint(config)))
+    checkpoint = made.resident.checkpoint
     for seed, (name, labels) in enumerate(LABELS.items()):
         task = restore(TaskConfig(name=name, kind="classification"), labels)
         method, engine = MethodConfig(name="houlsby", width=4 + seed, init="bert"), EngineConfig()
-        model = fresh_model(made.base, made.checkpoint, task, method, engine, seed)
+        model = fresh_model(made.resident.base, checkpoint, task, method, engine, seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
@@ -36,7 +37,7 @@ def predictor(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizer
         bundles.write(
             tmp_path / name,
             model,
-            checkpoint=made.checkpoint,
+            checkpoint=checkpoint,
             task=task.config,
             labels=labels,
             method=method,
@@ -56,8 +57,8 @@ def test_bundles_of_different_widths_take_turns_on_one_base(predictor: Predictor
 
 def test_a_fresh_predictor_gives_the_same_answers(predictor: Predictor, tmp_path: Path) -> None:
     texts = ["the film was good", "anna went to oslo"]
-    fresh = Predictor(predictor.checkpoint)
-    assert fresh.base is not predictor.base
+    fresh = Predictor(load_checkpoint(predictor.resident.checkpoint))
+    assert fresh.resident.base is not predictor.resident.base
     assert fresh.predict(read_bundle(tmp_path / "mood"), texts) == predictor.predict(
         read_bundle(tmp_path / "mood"), texts
     )
@@ -78,4 +79,4 @@ def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:
 
 
 def test_the_tokenizer_is_the_checkpoints_own(predictor: Predictor) -> None:
-    assert load_tokenizer(predictor.checkpoint).get_vocab() == predictor.tokenizer.get_vocab()
+    assert load_tokenizer(predictor.resident.checkpoint).get_vocab() == predictor.resident.tokenizer.get_vocab()
