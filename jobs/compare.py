@@ -1,6 +1,8 @@
 """`make compare`: methods side by side on the same jobs, with the same data, budget and selection. Moves no alias."""
 
 import dataclasses
+import runpy
+import sys
 
 from rich.console import Console
 
@@ -25,3 +27,8 @@ def main(config: CompareConfig, console: Console) -> None:
     console.print(f"Comparison {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
     with running(workspace, config) as shown:
         run_comparison(config, searches, contests, workspace, shown)
+
+
+if __name__ == "__main__":  # one release: RayCronJobs that were written before call this file
+    sys.argv.insert(1, "compare")
+    runpy.run_module("jobs", run_name="__main__")

@@ -1,5 +1,8 @@
 """`make retrain`: one pass; the champion of each task meets a challenger that has seen what is new."""
 
+import runpy
+import sys
+
 from rich.console import Console
 
 from pipeline.config import RetrainConfig
@@ -35,3 +38,8 @@ def main(config: RetrainConfig, console: Console) -> None:
     console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
     with running(workspace, config) as shown:
         run_pass(config, surveys, prepared, store, workspace, shown)
+
+
+if __name__ == "__main__":  # one release: RayCronJobs that were written before call this file
+    sys.argv.insert(1, "retrain")
+    runpy.run_module("jobs", run_name="__main__")

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -68,9 +68,7 @@ class Folder:
 
     def write_stamp(self, stamp: Stamp) -> None:
         """Replace the stamp, at once."""
-        ended = stamp.ended.isoformat() if stamp.ended else None
-        values = {"began": stamp.began.isoformat(), "ended": ended, "code": stamp.code}
-        self._write("stamp.json", values | {"log": stamp.log, "pid": stamp.pid})
+        self._write("stamp.json", asdict(stamp))
 
     @contextmanager
     def locked(self) -> Iterator[int | None]:
@@ -101,7 +99,7 @@ class Folder:
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         with new_file(self.path / name) as draft:
-            draft.write_text(json.dumps(values, indent=1), "utf-8")
+            draft.write_text(json.dumps(values, indent=1, default=str), "utf-8")
 
 
 class Pass:

@@ -18,8 +18,6 @@ class Schedule:
     """A command that is run again and again on this machine."""
 
     id: str
-    on: str
-    """`cron`, `systemd` or `foreground`."""
     cron: Cron
     timezone: str | None
     words: Sequence[str]

@@ -120,7 +120,6 @@ def described(own: ScheduleConfig, name: str, cron: Cron, words: Sequence[str], 
     rest = [*keys, f"schedule.keep={own.keep}", *words]
     return Schedule(
         id=name,
-        on=own.on,
         cron=cron,
         timezone=own.timezone,
         words=[*start, "schedule.action=run", *rest],

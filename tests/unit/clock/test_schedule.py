@@ -12,7 +12,6 @@ ODD = 'tracking.uri="sqlite:////data/100% it\'s \\% $HOME/mlflow.db"'
 def made(*, words: tuple[str, ...] = ("run",), cron: str = "0 3 * * 0", folder: str = "/data/runs") -> Schedule:
     return Schedule(
         id="weekly",
-        on="cron",
         cron=parse(cron),
         timezone=None,
         words=["/venv/bin/python", *words],

@@ -174,6 +174,14 @@ def test_a_crontab_line_that_was_written_before_the_one_door_still_runs(tmp_path
     assert stamp is not None and stamp.code == 0
 
 
+@pytest.mark.parametrize("command", ["sweep", "compare", "retrain", "submit"])
+def test_a_manifest_that_was_written_before_the_one_door_still_goes_in_by_it(command: str) -> None:
+    words = [sys.executable, "-m", f"jobs.{command}", "tasks=[ner]", "seeed=1"]
+    done = subprocess.run(words, cwd=CONF.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "seeed: is no config key" in done.stderr
+
+
 def test_a_name_is_made_of_the_tasks() -> None:
     own = ScheduleConfig()
     assert id_of(own, ["tasks=[sentiment/*,ner]"]) == "sentiment-ner"
