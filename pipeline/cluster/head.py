@@ -21,16 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
-from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.job_submission import JobSubmissionClient
 
 from pipeline.errors import ConfigError, Fault, PipelineError
 
 CODE = ("pipeline", "conf", "jobs", "Makefile", "pyproject.toml", "constraints.txt", "README.md")
 """What is shipped of the checkout: all that a command reads."""
-# The store of packages takes 512 MiB, but the dashboard refuses a request's body above 100 MiB on its way there.
-LIMIT_BYTES = min(DASHBOARD_CLIENT_MAX_SIZE, GCS_STORAGE_MAX_SIZE)
+# Ray 2.60's store of packages takes 512 MiB, but its dashboard refuses a request's body above 100 MiB on its way there.
+LIMIT_BYTES = 100 * 2**20
 _LEFT_OUT = ("__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".DS_Store")
 _ANSWER_S = 5.0
 _LOST_S = 120.0  # how long a head that does not answer is waited for
@@ -216,6 +214,7 @@ class Head:
         Raises:
             ConfigError: It has another one.
         """
+        # The client asks for it, with the token, when it is made, and shows it by no public name.
         there = getattr(self._client, "_server_ray_version", None) or version
         if there != version:
             rule = f"runs Ray {there}, and constraints.txt has {version}: Ray lets no environment change its version"

@@ -103,7 +103,8 @@ class Optuna:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.cohort)
+        # Keys are drawn together, which is version 5's default.
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.cohort, multivariate=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._space, self._cohort, self._left = search.space, search.cohort, search.trials
         self._tried: list[Params] = []
