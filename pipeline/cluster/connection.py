@@ -16,7 +16,7 @@ from ray._private import services
 import pipeline
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError, Fault
-from pipeline.rules.slots import Nodes, local_node
+from pipeline.rules.slots import Nodes
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
 _PATIENCE_S = 10.0
@@ -34,7 +34,8 @@ def connected(cluster: ClusterConfig, *, shared_bytes: int = 0) -> Iterator[None
     Raises:
         ConfigError: There is no Ray at the address.
     """
-    # From the environment when ray was imported, which may have been before this package set it.
+    # Ray reads this from the environment when it is imported, which may have been before this package set it; there is
+    # no public way to set it later.
     ray._private.ray_constants.RAY_ENABLE_ZERO_COPY_TORCH_TENSORS = True
     logging.getLogger("ray").handlers.clear()  # Ray's own, to standard error; the command says where logs go
     logging.getLogger("ray").propagate = True
@@ -70,7 +71,7 @@ def _joined(cluster: ClusterConfig) -> Iterator[None]:
     names = [name for name in os.environ if name.startswith(("RAY_ENABLE_", "RAY_CHDIR_", "RAY_AIR_", "TUNE_"))]
     answers = False
     try:
-        found = cluster.address == "auto"
+        found = cluster.address == "auto"  # what that stands for is told by no public name
         address = services.canonicalize_bootstrap_address_or_die("auto") if found else cluster.address
         host, _, port = address.rpartition(":")
         if port.isdigit():  # Ray itself would try for minutes
@@ -121,15 +122,3 @@ def here() -> str:
     mine = ray.get_runtime_context().get_node_id()
     (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == mine)
     return next(str(name) for name in resources if name.startswith("node:") and name != "node:__internal_head__")
-
-
-def survey(cluster: ClusterConfig) -> Nodes:
-    """Say what the nodes will have, before anything is started.
-
-    Raises:
-        ConfigError: There is no Ray at the address.
-    """
-    if cluster.name == "local":
-        return [local_node(cluster)]
-    with connected(cluster):
-        return nodes()

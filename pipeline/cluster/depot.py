@@ -12,6 +12,7 @@ from typing import Any, Self, cast, final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.core.engine.trainer import TrialFolder
 from pipeline.files import new_file
 
 Files = Mapping[str, bytes]
@@ -43,39 +44,29 @@ class Depot:
         if self._keeper is not None:
             ray.kill(self._keeper)
 
-    def folder(self, name: str, scratch: Path) -> "Folder":
+    def folder(self, name: str, scratch: Path) -> TrialFolder:
         """Open a trial's folder from the process that calls.
 
         Args:
             name: The trial's key.
             scratch: Where its files may lie if this is another node.
         """
-        is_here = self._keeper is None or ray.get_runtime_context().get_node_id() == self._node
-        return Folder(name, self.root / name, None if is_here else scratch / name, self._keeper)
+        if self._keeper is None or ray.get_runtime_context().get_node_id() == self._node:
+            return TrialFolder(self.root / name)
+        return _Copy(name, scratch / name, self._keeper)
 
 
 @final
-class Folder:
-    """One trial's folder, seen from one process."""
+class _Copy(TrialFolder):
+    """A copy of a trial's folder on another node."""
 
-    def __init__(self, name: str, home: Path, copy: Path | None, keeper: Any) -> None:
-        self._name, self._home, self._keeper = name, home, keeper
-        self._copy = copy
-        self._sent: dict[str, tuple[int, int]] = {}
+    def __init__(self, name: str, path: Path, keeper: Any) -> None:
+        super().__init__(path)
+        self._name, self._keeper = name, keeper
+        shutil.rmtree(path, ignore_errors=True)
+        write_files(path, ray.get(keeper.read.remote(name)))
+        self._sent = _signatures(path)
         """What the depot has: relative path -> (time of change in ns, size)."""
-        if copy is not None:
-            shutil.rmtree(copy, ignore_errors=True)
-            write_files(copy, ray.get(keeper.read.remote(name)))
-            self._sent = _signatures(copy)
-
-    @property
-    def path(self) -> Path:
-        """Where its files are in this process."""
-        return self._home if self._copy is None else self._copy
-
-    def at_home(self, path: Path | None) -> Path | None:
-        """Say where something in the folder is for the command."""
-        return None if path is None else self._home / path.relative_to(self.path)
 
     def push(self) -> None:
         """Let the depot have what has changed; when this returns it is on the command's disk.
@@ -83,10 +74,8 @@ class Folder:
         Raises:
             OSError: That disk is full, or may not be written to.
         """
-        if self._copy is None:
-            return
-        now = _signatures(self._copy)
-        changed = {name: (self._copy / name).read_bytes() for name in now if self._sent.get(name) != now[name]}
+        now = _signatures(self.path)
+        changed = {name: (self.path / name).read_bytes() for name in now if self._sent.get(name) != now[name]}
         try:
             ray.get(self._keeper.write.remote(self._name, changed, list(now)))
         except ray.exceptions.RayTaskError as error:
@@ -95,8 +84,7 @@ class Folder:
 
     def close(self) -> None:
         """Drop the copy."""
-        if self._copy is not None:
-            shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 class _Keeper:

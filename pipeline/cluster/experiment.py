@@ -7,8 +7,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -20,25 +20,15 @@ from pipeline.cluster import connection, weights
 from pipeline.cluster.depot import Depot
 from pipeline.cluster.narrator import Narrator
 from pipeline.cluster.parallel import SharedBench, WorkerGroup
-from pipeline.cluster.scheduler import TIME_IS_UP, Deadline, Matrix
+from pipeline.cluster.scheduler import Matrix
 from pipeline.cluster.searcher import Candidates
 from pipeline.cluster.trainable import Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.core.adapters.checkpoint import Resident, tensors_of
-from pipeline.core.engine.events import JobTested, Sink
-from pipeline.core.engine.trials import Job, trial_of
-from pipeline.rules import search as searching
+from pipeline.core.engine.events import Sink
+from pipeline.core.engine.trials import Job
 from pipeline.rules import slots as room
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What a sweep ends with."""
-
-    winners: Sequence[JobTested]
-    """The tested winners, in the order of the jobs."""
-    missing: Mapping[str, str]
-    """Job without a tested winner -> why, as a clause that names it."""
+from pipeline.rules.race import Outcome, Race
 
 
 def run(
@@ -73,7 +63,7 @@ def run(
         shared = weights.share(tensors)
         device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
         pad_token_id = resident.tokenizer.pad_token_id
-        bench = functools.partial(weights.SharedBase, resident.checkpoint, shared, pad_token_id, device)
+        bench = functools.partial(weights.shared_base, resident.checkpoint, shared, pad_token_id, device)
         try:
             return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
         finally:
@@ -108,30 +98,19 @@ def run_on(
             depot=depot,
             num_threads=cluster.cpus_per_trial,
         )
-        narrator = _fit(supplies, jobs, search, cluster, sink)
-    names = [job.name for job in jobs]
-    return Outcome(
-        winners=[narrator.tested[name] for name in names if name in narrator.tested],
-        missing={name: narrator.why_untested(name) for name in names if name not in narrator.tested},
-    )
+        return _fit(supplies, Race(jobs, search, time.monotonic), cluster, sink)
 
 
-def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster: ClusterConfig, sink: Sink) -> Narrator:
+def _fit(supplies: Supplies, race: Race, cluster: ClusterConfig, sink: Sink) -> Outcome:
     """Run the Tune experiment to its end."""
-    named = {job.name: job for job in jobs}
-    deadline = Deadline(search.time_budget_s)
-    scheduler = Matrix(search, deadline)
-    searches = {job.name: searching.search_of(search, job) for job in jobs}
-    proposers = {job.name: searching.proposer_of(searches[job.name], job.name, job.seed) for job in jobs}
-    candidates = Candidates(proposers, over=deadline.over)
-    narrator = Narrator(lambda place, params: trial_of(named[place.job], place.index, params), sink, scheduler.pruned)
+    scheduler, narrator = Matrix(race), Narrator(race, sink)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.num_slots(cluster, connection.nodes()))
     trainable = tune.with_resources(tune.with_parameters(Trainee, supplies=supplies), _taken_by(cluster))
     with tempfile.TemporaryDirectory(prefix="tune-") as storage, _interruptible(narrator):
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=candidates,
+                search_alg=Candidates(race),
                 scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
@@ -152,10 +131,9 @@ def _fit(supplies: Supplies, jobs: Sequence[Job], search: SearchConfig, cluster:
         except BaseException:
             scheduler.abandon()
             raise
-    for place, params in candidates.never_started():
-        narrator.never_started(place, params, TIME_IS_UP)
+    race.close()
     narrator.tell()
-    return narrator
+    return race.outcome()
 
 
 def _taken_by(cluster: ClusterConfig) -> dict[str, float]:

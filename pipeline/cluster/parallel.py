@@ -18,13 +18,13 @@ import ray
 import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.util.queue import Empty, Queue
 
-from pipeline.cluster.depot import Depot, Folder
+from pipeline.cluster.depot import Depot
 from pipeline.config import ClusterConfig
 from pipeline.core.engine.events import Evaluated, Finished, JobTested
 from pipeline.core.engine.session import Losses
+from pipeline.core.engine.trainer import TrialFolder
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import PipelineError
@@ -35,13 +35,16 @@ _COLLECTIVE_TIMEOUT_S = 600
 
 
 class SharedBench(Protocol):
-    """What each worker keeps resident: `weights.SharedBase`, or a stand-in."""
+    """What each worker keeps resident: `base.SharedBase`, or a stand-in."""
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> Any:
         """Open a trial."""
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         """Score a bundle on the test rows."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +60,17 @@ class _Supplies:
     answers: Queue
 
 
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """The last answer of a worker that something went wrong in."""
+
+    rank: int
+    error: Exception
+
+
 @final
 class WorkerGroup:
-    """Trains and tests on a group of workers; `trainable.Bench` for the actor that owns it."""
+    """Trains and tests on a group of workers; `trainer.Bench` for the actor that owns it."""
 
     def __init__(
         self,
@@ -100,6 +111,7 @@ class WorkerGroup:
             run_config=ray.train.RunConfig(name="workers", storage_path=self._storage.name),
         )
         self._error: BaseException | None = None
+        self._raised: dict[int, Exception] = {}
         self._thread = threading.Thread(target=self._run, args=(trainer,), daemon=True)
         self._thread.start()
 
@@ -138,10 +150,20 @@ class WorkerGroup:
             except Empty:
                 if self._thread.is_alive():
                     continue
-                raise _cause(self._error) from None  # that the queue was empty says nothing
+                raise self._cause() from None  # that the queue was empty says nothing
+            if isinstance(answer, _Raised):
+                self._raised[answer.rank] = answer.error
+                continue
             if isinstance(answer, PipelineError):
                 raise answer
             return answer
+
+    def _cause(self) -> BaseException:
+        """What was raised in a worker, or else that one has died, at which the others may have raised something too."""
+        failed = getattr(self._error, "worker_failures", {})
+        if failed and failed.keys() <= self._raised.keys():
+            return self._raised[min(failed)]
+        return self._error or RuntimeError("the workers ended by themselves")
 
     def _run(self, trainer: TorchTrainer) -> None:
         try:
@@ -188,15 +210,6 @@ def _backend(cluster: ClusterConfig) -> Literal["gloo", "nccl"]:
     return "nccl" if cluster.gpus_per_trial >= 1 else "gloo"
 
 
-def _cause(error: BaseException | None) -> BaseException:
-    """What went wrong in a worker, or else that one has died."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        if isinstance(failure, UserExceptionWithTraceback):
-            cause: BaseException = failure._base_exc
-            return cause
-    return error or RuntimeError("the workers ended by themselves")
-
-
 def _work(config: dict[str, _Supplies]) -> None:
     """The life of a worker: carry out orders until there are no more."""
     supplies = config["supplies"]
@@ -211,6 +224,9 @@ def _work(config: dict[str, _Supplies]) -> None:
                 answer = getattr(worker, what)(*arguments)
             except PipelineError as error:  # what is wrong with a trial is found by all of them alike
                 answer = error
+            except Exception as error:  # ends the group; Ray Train hands it on in a private class of its own
+                supplies.answers.put(_Raised(workers.rank, error))
+                raise
             if workers.rank == 0:
                 supplies.answers.put(answer)
 
@@ -222,7 +238,7 @@ class _Worker:
         self._supplies, self._workers, self._scratch = supplies, workers, scratch
         self._bench = supplies.bench()
         self._session: Any = None
-        self._folder: Folder | None = None
+        self._folder: TrialFolder | None = None
         self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
 
     def open(self, trial: Trial, start: int) -> int:

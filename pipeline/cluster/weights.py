@@ -1,31 +1,20 @@
 """The checkpoint in Ray's shared memory: stored once a node, mapped into every process, never written to."""
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, final
+from typing import Literal
 
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from pipeline.core.adapters.checkpoint import Checkpoint, build_base, fingerprint
-from pipeline.core.engine.events import JobTested
-from pipeline.core.engine.session import Session, test
-from pipeline.core.engine.trials import Job, Trial
-from pipeline.core.engine.workers import ALONE, Workers
+from pipeline.core.adapters.checkpoint import Checkpoint, fingerprint
+from pipeline.core.engine.base import CHANGED, SharedBase
 from pipeline.errors import SweepError
 
 _PATIENCE_S = 60.0  # for a process to start on a node, and look
-_CHANGED = (
-    "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
-    "Something trained the frozen weights in place. Mend that, and start a new sweep: resumed, this one "
-    "would go on from what it has."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +41,7 @@ def verify(shared: SharedWeights) -> None:
         SweepError: They are no longer what was put there.
     """
     if {_fingerprint(shared), *_elsewhere(shared).values()} != {shared.sha256}:
-        raise SweepError(_CHANGED)
+        raise SweepError(CHANGED)
 
 
 def _elsewhere(shared: SharedWeights) -> dict[str, str]:
@@ -90,50 +79,8 @@ def _read_only() -> Iterator[None]:
         yield
 
 
-@final
-class SharedBase:
-    """The base model of one process, around the node's shared tensors; on a GPU it is a copy of them."""
-
-    def __init__(
-        self, checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int, device: Literal["cpu", "cuda"]
-    ) -> None:
-        self._checkpoint, self._pad_token_id = checkpoint, pad_token_id
-        self._mapped = _mapped(shared)
-        self._base = build_base(checkpoint, self._mapped).to(device)
-        tensors: dict[str, Tensor] = {
-            **dict(self._base.named_parameters(remove_duplicate=False)),
-            **dict(self._base.named_buffers(remove_duplicate=False)),
-        }
-        self._copies = {
-            name: tensors[name] for name, one in self._mapped.items() if not _same_memory(tensors[name], one)
-        }
-
-    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> Session:
-        """Open a trial on the base; what its folder holds is taken up again.
-
-        Its epochs raise SweepError, and nothing of them is written, where the copy of a worker was changed.
-        """
-        session = Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder, workers)
-        session.before_report = functools.partial(self._verify, workers)
-        return session
-
-    def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
-        """Score a bundle on the test rows.
-
-        Raises:
-            SweepError: The copy of a worker was changed.
-        """
-        tested = test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle, workers)
-        self._verify(workers)
-        return tested
-
-    def _verify(self, workers: Workers) -> None:
-        """Compare the copies of all workers with the shared tensors, one tensor at a time."""
-        intact = all(torch.equal(one, self._mapped[name].to(one.device)) for name, one in self._copies.items())
-        if not all(workers.gather({workers.rank: intact}).values()):
-            raise SweepError(_CHANGED)
-
-
-def _same_memory(one: Tensor, other: Tensor) -> bool:
-    """Whether both are the same memory."""
-    return one.device == other.device and one.data_ptr() == other.data_ptr()
+def shared_base(
+    checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int, device: Literal["cpu", "cuda"]
+) -> SharedBase:
+    """Build a process's base around the node's shared tensors."""
+    return SharedBase(checkpoint, _mapped(shared), pad_token_id, device)

@@ -1,5 +1,6 @@
 """A whole sweep, and where it runs and is recorded."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,13 +12,21 @@ from pipeline.config.task import DataConfig, TaskConfig
 from pipeline.config.training import METHOD_TRAITS, CheckpointConfig, EngineConfig, MethodConfig
 from pipeline.errors import Fault
 
+_MEANINGLESS = {
+    "local": ("address",),
+    "existing": ("num_cpus", "object_store_bytes"),
+    "here": ("address", "num_cpus", "num_workers", "slots", "object_store_bytes", "max_failures"),
+}
+"""Settings of `ClusterConfig` that a kind of cluster does not have."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
     """Where the trials run."""
 
-    name: Literal["local", "existing"] = "local"
-    """`local`: a Ray of the sweep's own on this machine; `existing`: one that is there, and stays."""
+    name: Literal["local", "existing", "here"] = "local"
+    """`local`: a Ray of the sweep's own on this machine; `existing`: one that is there, and stays; `here`: no Ray, one
+    trial after another in the command's own process, where a debugger reaches them."""
     address: str = "auto"
     """Of the existing Ray, one of whose nodes this is: `auto`, or `host:6379`."""
     num_cpus: int | None = None
@@ -47,11 +56,14 @@ class ClusterConfig:
             yield from above(f"{where}.slots", self.slots)
         if self.object_store_bytes is not None:
             yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
-        if self.name == "existing":
-            for name in ("num_cpus", "object_store_bytes"):
-                if getattr(self, name) is not None:
-                    rule, remedy = "is no setting of a Ray that is there", f"Leave out {where}.{name}"
-                    yield fault(f"{where}.{name}", getattr(self, name), rule, remedy)
+        defaults = {setting.name: setting.default for setting in dataclasses.fields(self)}
+        for name in _MEANINGLESS[self.name]:
+            if getattr(self, name) != defaults[name]:
+                rule, remedy = f"has no effect with CLUSTER={self.name}", f"Leave out {where}.{name}"
+                yield fault(f"{where}.{name}", getattr(self, name), rule, remedy)
+        if self.name == "here" and self.gpus_per_trial not in (0, 1):
+            rule, remedy = "must be 0 or 1 with CLUSTER=here", f"Set {where}.gpus_per_trial=1 to train on the GPU"
+            yield fault(f"{where}.gpus_per_trial", self.gpus_per_trial, rule, remedy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

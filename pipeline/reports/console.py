@@ -1,5 +1,6 @@
 """Where a command shows something, and where the chatter of libraries goes."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,18 @@ def quiet(log_file: Path) -> Iterator[Console]:
             for number, descriptor in enumerate(kept, start=1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
+
+
+@contextmanager
+def logged(log_file: Path) -> Iterator[Console]:
+    """Send what libraries log to `log_file`, and leave standard output and error to whoever prints; yield a console."""
+    root, handler = logging.getLogger(), logging.FileHandler(log_file, encoding="utf-8")
+    root.addHandler(handler)
+    try:
+        yield console()
+    finally:
+        root.removeHandler(handler)
+        handler.close()
 
 
 def console(file: IO[str] | None = None) -> Console:

@@ -1,4 +1,5 @@
-"""What a running sweep shows: on a terminal a table that moves, elsewhere a line for each trial that ends.
+"""What a running sweep shows: on a terminal a table that moves; elsewhere, and without Ray, a line for each
+trial that ends.
 
 Where no trial has ended for a while, a line says how far the sweep is.
 """
@@ -46,6 +47,7 @@ class Progress:
         plans: Mapping[str, JobPlan],
         *,
         slots: int,
+        live: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing is shown before the context is entered.
@@ -55,18 +57,20 @@ class Progress:
             results: State of the trials.
             plans: Job -> what it is going to do.
             slots: Trials that run at once.
+            live: Whether a terminal shows the table that moves; a debugger wants the terminal for itself.
             clock: Seconds since some moment.
         """
         self._console = console
         self._results = results
         self._plans = plans
         self._slots = slots
+        self._is_live = live and console.is_terminal
         self._clock = clock
         self._printed_s = clock()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._is_live:
             # Four times a second, from a thread of rich's own: events only change the state.
             # What libraries print is not drawn above the table: the command has sent it to the log.
             self._live = Live(

@@ -1,27 +1,42 @@
-"""Which trials of a cohort go on. Pure: no Ray, no clock.
+"""Which trials go on: the pruning rules of a search, `search.scheduler`. Pure: no Ray, no clock.
 
-Successive halving (Jamieson and Talwalkar 2016, algorithm 1; one bracket of Hyperband, Li et al. 2018): all
-trials train to a rung, the best `1 / reduction` of them go on to the next, which is `reduction` times as far.
-It is done in step: a rung is decided when all its trials have reached it, so that the order of arrival
-decides nothing.
+The default is successive halving (Jamieson and Talwalkar 2016, algorithm 1; one bracket of Hyperband, Li et al. 2018):
+all trials train to a rung, the best `1 / reduction` of them go on to the next, which is `reduction` times as far. It is
+done in step: a rung is decided when all its trials have reached it, so that the order of arrival decides nothing.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Literal, Protocol, final
+
+import numpy as np
+
+from pipeline.config import SearchConfig
+
+Action = Literal["continue", "pause", "stop"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class Ruling:
     """What follows from a report."""
 
-    action: Literal["continue", "pause", "stop"]
+    action: Action
     """For the trial that reported."""
     promoted: tuple[int, ...] = ()
     """Trials that go on, this one included if it is among them."""
     pruned: Mapping[int, str] = field(default_factory=dict)
     """Trial -> why it does not."""
+
+
+class Pruner(Protocol):
+    """Rules within one job."""
+
+    def report(self, trial: int, epoch: int, score: float | None) -> Ruling:
+        """Take in the best score of a trial after an epoch."""
+
+    def leave(self, trial: int, score: float | None) -> Ruling:
+        """Take in that a trial ended by itself with this best score, or failed (None)."""
 
 
 @final
@@ -45,30 +60,30 @@ class Halving:
         """Epochs that decide next."""
         return self._rung
 
-    def report(self, trial: int, epoch: int, score: float | None) -> Decision:
+    def report(self, trial: int, epoch: int, score: float | None) -> Ruling:
         """Take in the best score of a trial after an epoch.
 
         A report of an epoch before the rung changes nothing: a trial that is taken up again repeats its own.
         """
         if epoch < self._rung or trial not in self._in_rung:
-            return Decision(action="continue")
+            return Ruling(action="continue")
         self._scores[trial] = score
         return self._decide(trial)
 
-    def leave(self, trial: int, score: float | None) -> Decision:
+    def leave(self, trial: int, score: float | None) -> Ruling:
         """Take in that a trial ended by itself with this best score, or failed (None)."""
         if trial not in self._in_rung:
-            return Decision(action="stop")
+            return Ruling(action="stop")
         self._ended.add(trial)
         self._scores[trial] = score
         return self._decide(trial)
 
-    def _decide(self, trial: int) -> Decision:
+    def _decide(self, trial: int) -> Ruling:
         if len(self._scores) < len(self._in_rung):
-            return Decision(action="stop" if trial in self._ended else "pause")
+            return Ruling(action="stop" if trial in self._ended else "pause")
         promoted, pruned = self._halve()
         action: Literal["continue", "stop"] = "continue" if trial in promoted else "stop"
-        return Decision(action=action, promoted=promoted, pruned=pruned)
+        return Ruling(action=action, promoted=promoted, pruned=pruned)
 
     def _halve(self) -> tuple[tuple[int, ...], dict[int, str]]:
         ranking = sorted(self._in_rung, key=self._rank)
@@ -93,3 +108,53 @@ def _ordinal(number: int) -> str:
     if number % 100 in (11, 12, 13):
         return f"{number}th"
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
+
+
+@final
+class Asha:
+    """Asynchronous successive halving (Li et al. 2020): decides by order of arrival, and never waits.
+
+    A trial that reaches a rung goes on unless its score is below the `1 - 1 / reduction` quantile of those that were
+    there before it, as in Ray Tune's `ASHAScheduler`.
+    """
+
+    def __init__(self, *, first_rung: int, reduction: int) -> None:
+        self._first_rung, self._reduction = first_rung, reduction
+        self._rungs: dict[int, dict[int, float]] = {}
+        """Epoch -> score of each trial that has reached it."""
+
+    def report(self, trial: int, epoch: int, score: float | None) -> Ruling:
+        rung = self._first_rung
+        while rung * self._reduction <= epoch:
+            rung *= self._reduction
+        reached = self._rungs.setdefault(rung, {})
+        if epoch < rung or trial in reached:
+            return Ruling(action="continue")
+        value = -math.inf if score is None else score
+        with np.errstate(invalid="ignore"):  # between a number and minus infinity
+            quantile = np.nanpercentile(list(reached.values()), (1 - 1 / self._reduction) * 100) if reached else value
+        reached[trial] = value
+        if value < quantile:
+            return Ruling(action="stop", pruned={trial: f"pruned at epoch {epoch}: behind those before it"})
+        return Ruling(action="continue")
+
+    def leave(self, trial: int, score: float | None) -> Ruling:
+        return Ruling(action="stop")
+
+
+@final
+class Unpruned:
+    """Lets every trial train to its end."""
+
+    def report(self, trial: int, epoch: int, score: float | None) -> Ruling:
+        return Ruling(action="continue")
+
+    def leave(self, trial: int, score: float | None) -> Ruling:
+        return Ruling(action="stop")
+
+
+def pruner_of(search: SearchConfig, members: Sequence[int]) -> Pruner:
+    """Make the rule of `search.scheduler`: of a cohort's `members`; ASHA goes on with it through a whole job."""
+    if search.scheduler == "halving":
+        return Halving(members, first_rung=search.first_rung, reduction=search.reduction)
+    return Asha(first_rung=search.first_rung, reduction=search.reduction) if search.scheduler == "asha" else Unpruned()

@@ -12,7 +12,7 @@ Nodes = Sequence[Mapping[str, float]]
 
 
 def local_node(cluster: ClusterConfig) -> Mapping[str, float]:
-    """Count what a local Ray will have; a container may allow less than is counted here."""
+    """Count what this machine lends; a container may allow less than is counted here."""
     resources = {"CPU": float(cluster.num_cpus or num_cpus())}
     if cluster.gpus_per_trial:
         import torch
@@ -23,7 +23,8 @@ def local_node(cluster: ClusterConfig) -> Mapping[str, float]:
 
 def num_slots(cluster: ClusterConfig, nodes: Nodes) -> int:
     """Count the trials that run side by side; the workers of one may be on several nodes."""
-    return cluster.slots or sum(_workers_on(node, cluster) for node in nodes) // cluster.num_workers
+    fit = cluster.slots or sum(_workers_on(node, cluster) for node in nodes) // cluster.num_workers
+    return min(fit, 1) if cluster.name == "here" else fit
 
 
 def _workers_on(node: Mapping[str, float], cluster: ClusterConfig) -> int:

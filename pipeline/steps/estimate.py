@@ -37,8 +37,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
         f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
     )
-    if config.cluster.name == "local" and not config.cluster.gpus_per_trial and torch.cuda.is_available():
-        remedy = "cluster.gpus_per_trial=0.25 trains four trials at once on each"
+    if config.cluster.name != "existing" and not config.cluster.gpus_per_trial and torch.cuda.is_available():
+        here = config.cluster.name == "here"
+        remedy = "cluster.gpus_per_trial=" + ("1 trains on it" if here else "0.25 trains four trials at once on each")
         console.print(f"The GPU of this machine is not used: {remedy}", markup=False, soft_wrap=True)
     if config.search.scheduler == "asha":
         rule = "another run, or this one resumed, may prune other trials"

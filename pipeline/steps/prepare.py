@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from pipeline.cluster import connection
-from pipeline.config import METHOD_TRAITS, CompareConfig, MethodConfig, SearchConfig, SweepConfig, TaskConfig
+from pipeline.config import (
+    METHOD_TRAITS,
+    ClusterConfig,
+    CompareConfig,
+    MethodConfig,
+    SearchConfig,
+    SweepConfig,
+    TaskConfig,
+)
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpoint, open_checkpoint
 from pipeline.core.adapters.insert import chosen_layers, num_layers_of
 from pipeline.core.data.load import job_name, load, registered_name, resolve
@@ -74,7 +81,7 @@ def open_resident(config: SweepConfig) -> Prepared:
         with faults.gathered():
             search.check(searched, Settings(method=method, engine=config.engine))
     with faults.gathered():
-        nodes = connection.survey(config.cluster)
+        nodes = _nodes(config.cluster)
         slots.check(config.cluster, nodes)
         several = slots.several_nodes(config.cluster, nodes)
         if several and config.tracking.uri.startswith("sqlite:"):
@@ -90,6 +97,16 @@ def open_resident(config: SweepConfig) -> Prepared:
         wanted=wanted,
         slots=slots.num_slots(config.cluster, nodes),
     )
+
+
+def _nodes(cluster: ClusterConfig) -> slots.Nodes:
+    """Say what the nodes have or will have; nothing is started."""
+    if cluster.name != "existing":
+        return [slots.local_node(cluster)]
+    from pipeline.cluster import connection  # here alone: a search in this process does without Ray
+
+    with connection.connected(cluster):
+        return connection.nodes()
 
 
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: PreTrainedTokenizerBase) -> Job:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.cluster.experiment import Outcome, run
 from pipeline.config import SearchConfig, SweepConfig
 from pipeline.core.engine.events import SweepEvent
 from pipeline.core.engine.trials import Job
 from pipeline.reports.progress import JobPlan, Progress
 from pipeline.reports.results import SweepResults
+from pipeline.rules.race import Outcome
 from pipeline.rules.search import plan_of, search_of
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.workspace import Workspace, git_commit, package_versions
@@ -50,7 +50,7 @@ def run_search(
     recorder: SweepRecorder,
     console: Console,
 ) -> Outcome:
-    """Search the prepared jobs, and show how far it is.
+    """Search the prepared jobs, on Ray or in this process, and show how far it is.
 
     Args:
         config: Where it runs, and how long a trial is.
@@ -61,11 +61,16 @@ def run_search(
         recorder: As above.
         console: Where the progress is shown.
     """
+    here = config.cluster.name == "here"
+    if here:
+        from pipeline.steps.here import run
+    else:
+        from pipeline.cluster.experiment import run  # here alone: a search in this process does without Ray
     plans = {}
     for job in prepared.jobs:
         plan = plan_of(search_of(search, job), config.engine.epochs)
         plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
-    with Progress(console, results, plans, slots=prepared.slots) as progress:
+    with Progress(console, results, plans, slots=prepared.slots, live=not here) as progress:
 
         def sink(event: SweepEvent) -> None:
             results(event)

@@ -21,7 +21,7 @@ from pipeline.config.strict import build, nearest
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault
 from pipeline.files import new_folder
-from pipeline.reports.console import quiet
+from pipeline.reports.console import logged, quiet
 from pipeline.tracking.fields import flatten
 
 C = TypeVar("C", bound=SweepConfig)
@@ -164,11 +164,14 @@ def _written(config: SweepConfig) -> Iterator[None]:
 def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
     """Send what libraries say to the log; yield a console, on which an end before the end says how to go on.
 
+    Where trials run in this process, standard output stays as it is: a debugger needs it.
+
     Raises:
         ConfigError: Another command is at it.
     """
     alive = workspace.folder / _ALIVE
-    with _locked(alive), quiet(workspace.log_file) as shown:
+    kept = logged if config.cluster.name == "here" else quiet
+    with _locked(alive), kept(workspace.log_file) as shown:
         try:
             yield shown
         except BaseException as error:

@@ -60,7 +60,7 @@ class Process:
             # load_tensors maps the file, whose pages the processes of a node share too; a cluster's nodes have no file.
             self.base = build_base(checkpoint, {name: part.clone() for name, part in load_tensors(checkpoint).items()})
         else:
-            self.base = weights.SharedBase(checkpoint, shared, pad_token_id, "cpu")._base
+            self.base = weights.shared_base(checkpoint, shared, pad_token_id, "cpu")._base
         self.empty = before
 
     def train(self, job: Job) -> None:

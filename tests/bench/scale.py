@@ -29,13 +29,12 @@ from rich.table import Table
 
 from pipeline.cluster import connection, weights
 from pipeline.cluster import experiment as sweep
-from pipeline.cluster.trainable import Losses
 from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, TrackingConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import tensors_of
 from pipeline.core.engine.bundle import BundleRecord, write_bundle
 from pipeline.core.engine.events import Evaluated, Finished, JobTested, SweepEvent
-from pipeline.core.engine.session import Session
+from pipeline.core.engine.session import Losses, Session
 from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.steps.prepare import prepare
@@ -79,6 +78,9 @@ class NoBench:
         return JobTested(
             trial=trial, bundle=bundle, scores={}, predictions=(), num_truncated=0, num_trained=4, **values
         )
+
+    def close(self) -> None:
+        pass
 
 
 def main() -> None:

@@ -19,15 +19,7 @@ from ray import cloudpickle
 
 from pipeline.cluster import connection, weights
 from pipeline.cluster import experiment as sweep
-from pipeline.cluster.trainable import Losses
-from pipeline.config import (
-    ClusterConfig,
-    EngineConfig,
-    MethodConfig,
-    Range,
-    SearchConfig,
-)
-from pipeline.core.data.rows import Dataset, Split
+from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.engine.events import (
     Evaluated,
     Finished,
@@ -37,9 +29,13 @@ from pipeline.core.engine.events import (
     TrialReported,
     TrialStarted,
 )
-from pipeline.core.engine.trials import Job, Settings, Trial
+from pipeline.core.engine.session import Losses
+from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError, TrainingDiverged
+from pipeline.rules.race import Outcome
+from tests import played
+from tests.played import evaluated, played_job
 
 pytestmark = pytest.mark.ray
 
@@ -119,6 +115,9 @@ class Player:
             num_trained=1,
         )
 
+    def close(self) -> None:
+        pass
+
 
 def file_of(folder: Path, rank: int) -> Path:
     return folder / f"epochs-{rank}"
@@ -130,39 +129,6 @@ def lines(folder: Path, rank: int = 0) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
-def evaluated(epoch: int, primary: float) -> Evaluated:
-    return Evaluated(
-        epoch=epoch,
-        step=epoch,
-        primary=primary,
-        metrics={"accuracy": primary},
-        best=True,
-        train_loss=1.0,
-        train_s=0.1,
-        eval_s=0.1,
-        rows_per_s=1.0,
-        peak_bytes=2**29,
-    )
-
-
-def played_job(name: str) -> Job:
-    """A job without rows, which the player does not read."""
-    split = Split(name="train", rows=(), fingerprint="0", cut_from=None)
-    dataset = Dataset(
-        task=name, domain="d", source="s", train=split, validation=split, test=split, overlap={}, notes=()
-    )
-    settings = Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig(epochs=4))
-    return Job(
-        name=name,
-        registered_name=name,
-        task=None,  # type: ignore[arg-type]
-        dataset=dataset,
-        encoded={},
-        settings=settings,
-        seed=0,
-    )
-
-
 class Sweep:
     """One run of the jobs a and b, and what it told."""
 
@@ -171,12 +137,10 @@ class Sweep:
         self.told: list[SweepEvent] = []
         self.interrupt_after: int | None = None
 
-    def run(
-        self, search: SearchConfig = GRID, *, jobs: str = "ab", cluster: ClusterConfig = TWO_SLOTS
-    ) -> sweep.Outcome:
+    def run(self, search: SearchConfig = GRID, *, jobs: str = "ab", cluster: ClusterConfig = TWO_SLOTS) -> Outcome:
         bench = functools.partial(Player, self.faults, self.epoch_s)
-        played = [played_job(name) for name in jobs]
-        return sweep.run_on(bench, played, search=search, cluster=cluster, folder=self.folder, sink=self.sink)
+        matrix = [played_job(name) for name in jobs]
+        return sweep.run_on(bench, matrix, search=search, cluster=cluster, folder=self.folder, sink=self.sink)
 
     def sink(self, event: SweepEvent) -> None:
         self.told.append(event)
@@ -203,11 +167,13 @@ class Sweep:
 def cluster() -> Iterator[None]:
     import sys
 
-    module = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(module)
+    modules = sys.modules[__name__], played
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     with connection.connected(TWO_SLOTS):
         yield
-    cloudpickle.unregister_pickle_by_value(module)
+    for module in modules:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture(scope="module")

@@ -4,46 +4,36 @@ import dataclasses
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import ray
 import torch
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from pipeline.cluster import weights
 from pipeline.cluster.connection import connected
 from pipeline.cluster.experiment import run
 from pipeline.cluster.parallel import _backend
-from pipeline.cluster.weights import SharedBase, SharedWeights, share
+from pipeline.cluster.weights import SharedWeights, share
 from pipeline.config import (
-    CheckpointConfig,
     ClusterConfig,
     EngineConfig,
-    MethodConfig,
     Range,
     SearchConfig,
-    TaskConfig,
 )
-from pipeline.core.adapters.checkpoint import (
-    Checkpoint,
-    Resident,
-    build_base,
-    load_checkpoint,
-    load_tensors,
-    load_tokenizer,
-    open_checkpoint,
-)
-from pipeline.core.data.rows import Dataset, Row, Split
-from pipeline.core.engine.bundle import read_bundle
-from pipeline.core.engine.events import JobTested, SweepEvent, TrialEnded, TrialReported
-from pipeline.core.engine.trials import Job, Settings, Trial
-from pipeline.core.tasks.kinds import task_for
+from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, load_checkpoint, load_tensors
+from pipeline.core.engine import base as frozen
+from pipeline.core.engine.base import SharedBase
+from pipeline.core.engine.events import JobTested, SweepEvent, TrialReported
+from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError
+from tests.conftest import TinyBert
+from tests.tiny import outcome, tiny_checkpoint, tiny_job, weights_of
 
 pytestmark = pytest.mark.ray
 
@@ -54,17 +44,12 @@ TWO_OF_EACH = pytest.mark.parametrize(
     [TWO_SLOTS, pytest.param(HALVES, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
     ids=["two cores", "two halves of a GPU"],
 )
-TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 SEARCH = SearchConfig(trials=3, space={"engine.learning_rate": Range(log_uniform=[1e-3, 1e-1])})
 
 
 @pytest.fixture
 def checkpoint(tiny_bert: TinyBert, tmp_path: Path) -> Checkpoint:
-    model, tokenizer = tiny_bert()
-    folder = tmp_path / "checkpoint"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return open_checkpoint(CheckpointConfig(name="tiny", source="path", location=str(folder)))
+    return tiny_checkpoint(*tiny_bert(), tmp_path / "checkpoint")
 
 
 @pytest.fixture
@@ -74,59 +59,7 @@ def resident(checkpoint: Checkpoint) -> Resident:
 
 @pytest.fixture
 def jobs(checkpoint: Checkpoint) -> list[Job]:
-    return [job_of(name, checkpoint) for name in ("films", "books")]
-
-
-def job_of(name: str, checkpoint: Checkpoint) -> Job:
-    """Tell good from bad."""
-
-    def split(kind: str, words: list[str]) -> Split:
-        rows = []
-        for i, word in enumerate(words):
-            fields = {"text": f"{word} {name[:-1]} {i}", "label": "bad" if word in ("bad", "awful", "dull") else "good"}
-            rows.append(Row(fields=fields, origin=f"{kind}:{i}", digest=f"{kind}{i}"))
-        return Split(name=kind, rows=tuple(rows), fingerprint=kind, cut_from=None)
-
-    words = ["good", "bad", "fine", "awful", "great", "dull"]
-    parts = {kind: split(kind, words * times) for kind, times in (("train", 8), ("validation", 3), ("test", 3))}
-    dataset = Dataset(task=name, domain="d", source="s", overlap={}, notes=(), **parts)
-    task = task_for(TaskConfig(name=name, kind="classification"), dataset)
-    tokenizer = load_tokenizer(checkpoint)
-    return Job(
-        name=f"{name}/d",
-        registered_name=name,
-        task=task,
-        dataset=dataset,
-        encoded={kind: task.encode(part.rows, tokenizer) for kind, part in parts.items()},
-        settings=Settings(method=MethodConfig(name="pfeiffer", width=8), engine=EngineConfig(epochs=3, batch_size=8)),
-        seed=3,
-    )
-
-
-def weights_of(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of every bundle of a sweep."""
-    bundles = sorted(folder.glob("trials/*/bundle-*"))
-    return {
-        f"{bundle.parent.name}/{name}": tensor
-        for bundle in bundles
-        for name, tensor in read_bundle(bundle).tensors().items()
-    }
-
-
-def outcome(told: list[SweepEvent]) -> dict[str, tuple[Any, ...]]:
-    """How each trial ended, down to the bits of its weights."""
-    ended = [event for event in told if isinstance(event, TrialEnded)]
-    assert all(end.bundle is not None for end in ended)
-    return {
-        end.trial.key: (
-            end.status,
-            end.reason,
-            end.epochs,
-            end.best_primary,
-            read_bundle(end.bundle).record.weights_sha256 if end.bundle else "",
-        )
-        for end in ended
-    }
+    return [tiny_job(name, checkpoint) for name in ("films", "books")]
 
 
 @pytest.mark.faults
@@ -237,15 +170,13 @@ def test_a_write_into_a_copy_of_the_checkpoint_is_found_before_anything_of_it_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mapped = load_tensors(checkpoint)
-    monkeypatch.setattr(weights, "_mapped", lambda shared: mapped)
     if device == "cpu":  # where it takes a hand to make the base a copy
 
         def copied(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
             return build_base(checkpoint, {name: tensor.clone() for name, tensor in tensors.items()})
 
-        monkeypatch.setattr(weights, "build_base", copied)
-    shared = SharedWeights(tensors=None, sha256="")
-    base, job, folder = SharedBase(checkpoint, shared, 0, device), jobs[0], tmp_path / "trial"
+        monkeypatch.setattr(frozen, "build_base", copied)
+    base, job, folder = SharedBase(checkpoint, mapped, 0, device), jobs[0], tmp_path / "trial"
     trial = Trial(job=job.name, index=0, params={}, settings=job.settings, seed=1)
     session = base.session(job, trial, folder)
     epochs = session.epochs()

@@ -2,9 +2,14 @@ import socket
 
 import pytest
 
-from pipeline.cluster.connection import survey
+from pipeline.cluster.connection import connected
 from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError
+
+
+def connect(address: str) -> None:
+    with connected(ClusterConfig(name="existing", address=address)):
+        pass
 
 
 def test_an_address_where_no_ray_listens_is_refused_at_once() -> None:
@@ -12,7 +17,7 @@ def test_an_address_where_no_ray_listens_is_refused_at_once() -> None:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     with pytest.raises(ConfigError, match=rf"cluster\.address: '{address}' is no Ray that can be joined \(.*refused\)"):
-        survey(ClusterConfig(name="existing", address=address))
+        connect(address)
 
 
 def test_a_cluster_that_answers_and_lets_nobody_in_wants_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,8 +28,4 @@ def test_a_cluster_that_answers_and_lets_nobody_in_wants_its_token(monkeypatch: 
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"Failed to connect .* It answers: set .* and RAY_AUTH_TOKEN to those"):
-            survey(ClusterConfig(name="existing", address=address))
-
-
-def test_a_local_ray_is_counted_without_being_started() -> None:
-    assert survey(ClusterConfig(num_cpus=3)) == [{"CPU": 3.0}]
+            connect(address)

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from pipeline.rules.halving import Decision, Halving
+from pipeline.rules.halving import Halving, Ruling
 
 
 def halve(scores: dict[int, float | None], order: tuple[int, ...]) -> tuple[set[int], dict[int, str]]:
@@ -13,9 +13,9 @@ def halve(scores: dict[int, float | None], order: tuple[int, ...]) -> tuple[set[
     pruned: dict[int, str] = {}
     for trial in order:
         score = scores[trial]
-        decision = halving.leave(trial, None) if score is None else halving.report(trial, 1, score)
-        promoted |= set(decision.promoted)
-        pruned |= decision.pruned
+        ruling = halving.leave(trial, None) if score is None else halving.report(trial, 1, score)
+        promoted |= set(ruling.promoted)
+        pruned |= ruling.pruned
     return promoted, pruned
 
 
@@ -27,8 +27,8 @@ def test_the_best_half_goes_on_and_the_rest_is_told_its_place() -> None:
 
 def test_nobody_goes_on_before_the_last_one_has_reported() -> None:
     halving = Halving(range(3), first_rung=1, reduction=2)
-    assert halving.report(2, 1, 0.9) == Decision(action="pause")
-    assert halving.report(0, 1, 0.1) == Decision(action="pause")
+    assert halving.report(2, 1, 0.9) == Ruling(action="pause")
+    assert halving.report(0, 1, 0.1) == Ruling(action="pause")
     assert halving.report(1, 1, 0.5).promoted == (1, 2)
 
 
@@ -61,9 +61,9 @@ def test_a_single_trial_always_goes_on() -> None:
 def test_a_trial_without_a_number_is_never_promoted() -> None:
     halving = Halving(range(2), first_rung=1, reduction=2)
     halving.report(0, 1, None)
-    decision = halving.leave(1, None)
-    assert decision.promoted == ()
-    assert decision.pruned == {0: "pruned at epoch 1: 1st of 2"}
+    ruling = halving.leave(1, None)
+    assert ruling.promoted == ()
+    assert ruling.pruned == {0: "pruned at epoch 1: 1st of 2"}
 
 
 def test_rungs_grow_by_the_reduction() -> None:
@@ -80,7 +80,7 @@ def test_reports_of_a_rung_that_is_decided_change_nothing() -> None:
     halving = Halving(range(2), first_rung=1, reduction=2)
     halving.report(0, 1, 0.1)
     halving.report(1, 1, 0.9)
-    assert halving.report(1, 1, 0.9) == Decision(action="continue")
+    assert halving.report(1, 1, 0.9) == Ruling(action="continue")
     assert halving.rung == 2
 
 
@@ -88,29 +88,29 @@ def test_a_failure_completes_the_rung() -> None:
     halving = Halving(range(3), first_rung=1, reduction=2)
     halving.report(0, 1, 0.1)
     halving.report(1, 1, 0.9)
-    decision = halving.leave(2, None)
-    assert (decision.action, decision.promoted, decision.pruned) == ("stop", (0, 1), {})
+    ruling = halving.leave(2, None)
+    assert (ruling.action, ruling.promoted, ruling.pruned) == ("stop", (0, 1), {})
 
 
 def test_a_trial_that_stopped_early_keeps_its_place_in_later_rungs() -> None:
     halving = Halving(range(2), first_rung=4, reduction=2)
-    assert halving.leave(0, 0.9) == Decision(action="stop")
-    decision = halving.report(1, 4, 0.5)
-    assert (decision.action, decision.pruned) == ("stop", {1: "pruned at epoch 4: 2nd of 2"})
+    assert halving.leave(0, 0.9) == Ruling(action="stop")
+    ruling = halving.report(1, 4, 0.5)
+    assert (ruling.action, ruling.pruned) == ("stop", {1: "pruned at epoch 4: 2nd of 2"})
 
 
 def test_a_trial_that_stopped_early_is_not_pruned() -> None:
     halving = Halving(range(2), first_rung=4, reduction=2)
     halving.leave(0, 0.1)
-    decision = halving.report(1, 4, 0.5)
-    assert (decision.action, decision.promoted, decision.pruned) == ("continue", (1,), {})
+    ruling = halving.report(1, 4, 0.5)
+    assert (ruling.action, ruling.promoted, ruling.pruned) == ("continue", (1,), {})
 
 
 def test_a_pruned_trial_that_ends_is_not_counted_again() -> None:
     halving = Halving(range(2), first_rung=1, reduction=2)
     halving.report(0, 1, 0.1)
     halving.report(1, 1, 0.9)
-    assert halving.leave(0, None) == Decision(action="stop")
+    assert halving.leave(0, None) == Ruling(action="stop")
     assert halving.report(1, 2, 0.9).action == "continue"
 
 
@@ -130,15 +130,15 @@ def _bracket(arrival: random.Random) -> tuple[tuple[int, int], ...]:
         running.discard(trial)
         epochs[trial] += 1
         if epochs[trial] == 4 or (trial, epochs[trial]) == (6, 2):
-            decision = halving.leave(trial, None if trial == 6 else trial / 10)
+            ruling = halving.leave(trial, None if trial == 6 else trial / 10)
         else:
-            decision = halving.report(trial, epochs[trial], trial / 10)
-        paused -= set(decision.pruned)
-        running |= set(decision.promoted) & paused
+            ruling = halving.report(trial, epochs[trial], trial / 10)
+        paused -= set(ruling.pruned)
+        running |= set(ruling.promoted) & paused
         paused -= running
-        if decision.action == "continue":
+        if ruling.action == "continue":
             running.add(trial)
-        elif decision.action == "pause":
+        elif ruling.action == "pause":
             paused.add(trial)
     assert not paused
     return tuple(epochs.items())

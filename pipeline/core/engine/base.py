@@ -1,0 +1,83 @@
+"""The frozen base of one process: trials sit on it one after another, and none may change it."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from pipeline.core.adapters.checkpoint import Checkpoint, build_base
+from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.trials import Job, Trial
+from pipeline.core.engine.workers import ALONE, Workers
+from pipeline.errors import SweepError
+
+CHANGED = (
+    "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
+    "Something trained the frozen weights in place. Mend that, and start a new sweep: resumed, this one "
+    "would go on from what it has."
+)
+
+
+@final
+class SharedBase:
+    """The base model around tensors that others have too, and which stay as they are; on a GPU a copy of them."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tensors: Mapping[str, Tensor],
+        pad_token_id: int,
+        device: Literal["cpu", "cuda"],
+    ) -> None:
+        """Build it.
+
+        Args:
+            checkpoint: Says what the model is.
+            tensors: What `load_tensors` returned, perhaps through shared memory.
+            pad_token_id: The tokenizer's.
+            device: Where it computes.
+        """
+        self._checkpoint, self._pad_token_id, self._tensors = checkpoint, pad_token_id, tensors
+        self._base = build_base(checkpoint, tensors).to(device)
+        built: dict[str, Tensor] = {
+            **dict(self._base.named_parameters(remove_duplicate=False)),
+            **dict(self._base.named_buffers(remove_duplicate=False)),
+        }
+        self._copies = {name: built[name] for name, one in tensors.items() if not _same_memory(built[name], one)}
+
+    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> Session:
+        """Open a trial on the base; what its folder holds is taken up again.
+
+        Its epochs raise SweepError, and nothing of them is written, where the copy of a worker was changed.
+        """
+        session = Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder, workers)
+        session.before_report = functools.partial(self._verify, workers)
+        return session
+
+    def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
+        """Score a bundle on the test rows.
+
+        Raises:
+            SweepError: The copy of a worker was changed.
+        """
+        tested = test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle, workers)
+        self._verify(workers)
+        return tested
+
+    def close(self) -> None:
+        """Do nothing: it goes when nobody uses it."""
+
+    def _verify(self, workers: Workers) -> None:
+        """Compare the copies of all workers with the shared tensors, one tensor at a time."""
+        intact = all(torch.equal(one, self._tensors[name].to(one.device)) for name, one in self._copies.items())
+        if not all(workers.gather({workers.rank: intact}).values()):
+            raise SweepError(CHANGED)
+
+
+def _same_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether both are the same memory."""
+    return one.device == other.device and one.data_ptr() == other.data_ptr()

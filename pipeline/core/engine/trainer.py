@@ -1,0 +1,228 @@
+"""What trains one trial after another on the same base, an epoch at a time, in whatever process it is put.
+
+Nothing that goes wrong in a trial ends the process: the step reports the failure, and the next trial finds the base as
+it was. Where nothing can be written, or the checkpoint was changed, the step says so, and the search stops.
+"""
+
+import dataclasses
+import errno
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import torch
+
+from pipeline.core.engine.events import Evaluated, Finished, JobTested
+from pipeline.core.engine.session import Losses
+from pipeline.core.engine.trials import Job, Trial, trial_of
+from pipeline.errors import PipelineError, SweepError
+
+log = logging.getLogger(__name__)
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says when a disk is full or may not be written to."""
+
+
+class OpenSession(Protocol):
+    """A trial in training: `pipeline.core.engine.session.Session`, or a stand-in."""
+
+    on_save: Callable[[], None]
+    """Called when the folder has changed within an epoch."""
+    known: int
+    """Epochs that the folder had when it was opened; read after the first epoch."""
+
+    @property
+    def finished(self) -> Finished | None:
+        """The end, when there is no epoch left."""
+
+    @property
+    def bundle(self) -> Path | None:
+        """The best adapter so far."""
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        """Train an epoch at a time, or replay those that the folder has; the first `start` are known."""
+
+    def close(self) -> None:
+        """Give the base back as it was."""
+
+
+class Bench(Protocol):
+    """What trains and tests: `pipeline.core.engine.base.SharedBase`, a group of workers, or a stand-in."""
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> OpenSession:
+        """Open a trial; what its folder holds is taken up again."""
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        """Score a bundle on the test rows."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class TrialFolder:
+    """A trial's folder, in which the command works too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """Where its files are in this process."""
+
+    def push(self) -> None:
+        """Let the command have what has changed; which it has."""
+
+    def close(self) -> None:
+        """Drop what is a copy; which this is not."""
+
+
+@final
+class Trainer:
+    """Takes up candidates of `pipeline.rules.race`, and answers with plain results; a step is an epoch, or a test."""
+
+    def __init__(
+        self,
+        bench: Callable[[], Bench],
+        job_of: Callable[[str], Job],
+        folder_of: Callable[[str], TrialFolder],
+        *,
+        root: Path,
+        num_threads: int,
+        fatal: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Prepare the process.
+
+        Args:
+            bench: Makes what trains and tests; called before the first trial, and after one that failed.
+            job_of: Fetches a job by its name; called once for each.
+            folder_of: Opens the folder of the trial with that key.
+            root: Where the command has these folders.
+            num_threads: Threads on which torch computes.
+            fatal: What `step` raises, instead of reporting that a trial has failed.
+        """
+        torch.set_num_threads(num_threads)
+        self._make_bench, self._job_of, self._folder_of = bench, job_of, folder_of
+        self._root, self._fatal = root, fatal
+        self._bench: Bench | None = None
+        self._jobs: dict[str, Job] = {}
+        self._session: OpenSession | None = None
+        self._folder: TrialFolder | None = None
+        self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
+        self._candidate: Mapping[str, Any] = {}
+
+    def take_up(self, candidate: Mapping[str, Any]) -> None:
+        """Put the present trial away, if there is one, and let the next steps be the candidate's."""
+        self._put_away()
+        self._candidate = candidate
+
+    def step(self) -> dict[str, Any]:
+        """Train the trial's next epoch, or test.
+
+        Returns:
+            Of an epoch: `epoch`, `score` (the best so far), `went_on` (whether the folder has later epochs), `report`
+            (what `Session.epochs` yields) and `bundle`; with the last one, or alone where early stopping ended the
+            trial before, `done` and `reason`. Of a test: `tested`. Of a failure: `failed`, or `stop` where no trial
+            can go on.
+        """
+        try:
+            return self._test() if "bundle" in self._candidate else self._epoch()
+        except Exception as error:
+            self._session = None
+            self._drop_bench()  # whatever state the failure left the base in, nobody finds it
+            if isinstance(error, self._fatal):
+                raise
+            log.warning("Trial %d of %s failed", self._candidate["index"], self._candidate["job"], exc_info=True)
+            if isinstance(error, OSError) and error.errno in _STORAGE:
+                where = error.filename or self._root
+                return {"stop": f"Nothing can be written any more ({error.strerror}: {where})", "done": True}
+            if isinstance(error, SweepError):
+                return {"stop": str(error), "done": True}
+            return {"failed": _reason(error), "done": True}
+
+    def close(self) -> None:
+        """Put the trial away and drop what is resident."""
+        self._put_away()
+        self._drop_bench()
+
+    def _epoch(self) -> dict[str, Any]:
+        """Train the trial's next epoch, or say that there is none."""
+        if self._session is None:
+            self._session = self._open()
+            self._epochs = self._session.epochs(start=self._candidate["told"])
+            self._best: float = self._candidate["best"]
+        report = next(self._epochs, None)
+        assert self._folder is not None
+        self._folder.push()
+        if report is None:  # early stopping; the folder may also hold all epochs of a trial whose end was not told
+            return {"score": self._best, **self._end(self._session)}
+        evaluated, bundle = report[0], self._session.bundle
+        self._best = evaluated.primary if evaluated.best else self._best
+        result = {
+            "epoch": evaluated.epoch,
+            "score": self._best,
+            "went_on": evaluated.epoch < self._session.known,
+            "report": report,
+            "bundle": bundle and self._root / self._trial.key / bundle.name,
+        }
+        if evaluated.epoch == self._trial.settings.engine.epochs and next(self._epochs, None) is None:
+            result |= self._end(self._session)
+        return result
+
+    def _end(self, session: OpenSession) -> dict[str, Any]:
+        assert session.finished is not None
+        return {"done": True, "reason": session.finished.reason}
+
+    def _open(self) -> OpenSession:
+        job = self._job()
+        self._trial = trial_of(job, self._candidate["index"], self._candidate["params"])
+        self._folder = self._folder_of(self._trial.key)
+        session = self._resident().session(job, self._trial, self._folder.path)
+        session.on_save = self._folder.push
+        return session
+
+    def _test(self) -> dict[str, Any]:
+        """Score the winner on the test rows."""
+        job = self._job()
+        trial = trial_of(job, self._candidate["index"], self._candidate["params"])
+        bundle: Path = self._candidate["bundle"]
+        self._folder = self._folder_of(trial.key)
+        tested = self._resident().test(job, trial, self._folder.path / bundle.name)
+        return {"tested": dataclasses.replace(tested, bundle=bundle), "done": True}
+
+    def _resident(self) -> Bench:
+        if self._bench is None:
+            self._bench = self._make_bench()
+        return self._bench
+
+    def _drop_bench(self) -> None:
+        if self._bench is not None:
+            self._bench.close()
+        self._bench = None
+
+    def _job(self) -> Job:
+        name = self._candidate["job"]
+        if name not in self._jobs:
+            self._jobs[name] = self._job_of(name)
+        return self._jobs[name]
+
+    def _put_away(self) -> None:
+        if self._session is not None:
+            try:
+                self._session.close()
+            except Exception:  # a worker has died since the last step; Tune cannot stand an error between two trials
+                log.warning("A trial was not closed; the next one begins afresh", exc_info=True)
+                self._drop_bench()
+        if self._folder is not None:
+            self._folder.close()
+        self._session = self._folder = None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, PipelineError):
+        return text
+    # A torch without memory says so in a RuntimeError, of a GPU or of this node; Python itself raises MemoryError.
+    if isinstance(error, MemoryError) or re.search("out of memory|DefaultCPUAllocator", text):
+        asked = re.search(r"allocate (\d[\d.]* \w+)", text)
+        what = f"out of memory when {asked[1]} more were needed" if asked else "out of memory"
+        return f"{what}: lower engine.batch_size, or run fewer trials at once (cluster.slots)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,193 @@
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.core.engine.events import Evaluated, Finished, JobTested
+from pipeline.core.engine.session import Losses
+from pipeline.core.engine.trainer import Trainer, TrialFolder
+from pipeline.core.engine.trials import Job, Trial
+from pipeline.errors import SweepError, TrainingDiverged
+from tests.played import evaluated, played_job
+
+JOB = played_job("ner/news", epochs=3)
+
+
+class Played:
+    """A session whose scores are given; an exception among them is raised."""
+
+    def __init__(self, scores: list[float | Exception], log: list[str], folder: Path) -> None:
+        self.scores, self.log, self.folder = scores, log, folder
+        self.finished: Finished | None = None
+        self.on_save: Callable[[], None] = lambda: None
+        self.bundle: Path | None = None
+        self.known = 2
+
+    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+        best = -math.inf
+        for epoch, score in enumerate(self.scores, start=1):
+            if isinstance(score, Exception):
+                raise score
+            self.bundle = self.folder / f"bundle-{epoch}"
+            report = evaluated(epoch, score, best=score > best)
+            best = max(best, score)
+            if epoch > start:
+                yield report, ()
+        reason: Any = "all epochs done" if len(self.scores) == 3 else "early stopping"
+        self.finished = Finished(epochs=len(self.scores), best_epoch=1, best_primary=best, reason=reason)
+
+    def close(self) -> None:
+        self.log.append(f"close {self.folder.name}")
+
+
+class Player:
+    """A bench that plays one list of scores in every trial."""
+
+    def __init__(self, scores: list[float | Exception], log: list[str]) -> None:
+        self.scores, self.log = scores, log
+        log.append("bench")
+
+    def session(self, job: Job, trial: Trial, folder: Path) -> Played:
+        self.log.append(f"open {folder.name} width {trial.settings.method.width}")
+        return Played(self.scores, self.log, folder)
+
+    def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
+        raise MemoryError
+
+    def close(self) -> None:
+        self.log.append("dropped")
+
+
+class Stage:
+    """A trainer of such sessions."""
+
+    def __init__(self, scores: list[float | Exception], num_threads: int = 1) -> None:
+        self.log: list[str] = []
+        self.scores = scores
+        self.fetched: list[str] = []
+        self.trainer = Trainer(
+            lambda: Player(self.scores, self.log),
+            self._job_of,
+            lambda key: TrialFolder(Path("copy") / key),
+            root=Path("t"),
+            num_threads=num_threads,
+            fatal=(ZeroDivisionError,),
+        )
+        self.take_up(0)
+
+    def take_up(self, index: int, **given: Any) -> None:
+        params = {"method.width": 16 + index}
+        candidate = {"job": "ner/news", "index": index, "params": params, "told": 0, "best": -math.inf}
+        self.trainer.take_up({**candidate, **given})
+
+    def _job_of(self, name: str) -> Job:
+        self.fetched.append(name)
+        return JOB
+
+
+def test_a_step_is_an_epoch_and_the_last_one_ends_the_trial() -> None:
+    stage = Stage([0.5, 0.9, 0.7])
+    results = [stage.trainer.step() for _ in range(3)]
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert [result["score"] for result in results] == [0.5, 0.9, 0.9]
+    assert [result.get("done", False) for result in results] == [False, False, True]
+    assert results[2]["reason"] == "all epochs done"
+    assert [result["went_on"] for result in results] == [True, False, False]
+    assert results[1]["bundle"] == Path("t/ner.news-00/bundle-2")
+
+
+def test_early_stopping_ends_the_trial_without_an_epoch() -> None:
+    stage = Stage([0.5, 0.4])
+    stage.trainer.step()
+    stage.trainer.step()
+    assert stage.trainer.step() == {"score": 0.5, "done": True, "reason": "early stopping"}
+
+
+def test_an_actor_that_takes_a_trial_up_says_nothing_twice() -> None:
+    stage = Stage([0.9, 0.5, 0.7])
+    stage.take_up(0, told=1, best=0.9)
+    result = stage.trainer.step()
+    assert (result["epoch"], result["score"]) == (2, 0.9)
+
+
+def test_an_actor_keeps_base_and_data_from_trial_to_trial() -> None:
+    stage = Stage([0.5, 0.6, 0.7])
+    stage.trainer.step()
+    stage.take_up(1)
+    stage.trainer.step()
+    stage.trainer.close()
+    assert stage.log == [
+        "bench",
+        "open ner.news-00 width 16",
+        "close ner.news-00",
+        "open ner.news-01 width 17",
+        "close ner.news-01",
+        "dropped",
+    ]
+    assert stage.fetched == ["ner/news"]
+
+
+LESS = "lower engine.batch_size, or run fewer trials at once (cluster.slots)"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TrainingDiverged("the loss is not a number at step 17"), "the loss is not a number at step 17"),
+        (RuntimeError("the shapes\ndiffer"), "RuntimeError: the shapes"),
+        (MemoryError(), f"out of memory: {LESS}"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+            f"out of memory when 2.00 GiB more were needed: {LESS}",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2000 bytes. Error code 12"),
+            f"out of memory when 2000 bytes more were needed: {LESS}",
+        ),
+    ],
+)
+def test_a_failure_ends_the_trial_and_the_next_one_gets_a_fresh_base(error: Exception, reason: str) -> None:
+    stage = Stage([0.5, error])
+    stage.trainer.step()
+    assert stage.trainer.step() == {"failed": reason, "done": True}
+    stage.take_up(1)
+    assert stage.trainer.step()["epoch"] == 1
+    assert stage.log == ["bench", "open ner.news-00 width 16", "dropped", "bench", "open ner.news-01 width 17"]
+
+
+def test_what_is_fatal_is_raised_and_the_base_dropped() -> None:
+    stage = Stage([0.5, ZeroDivisionError()])
+    stage.trainer.step()
+    with pytest.raises(ZeroDivisionError):
+        stage.trainer.step()
+    assert stage.log[-1] == "dropped"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "(No space left on device: t)"),
+        (OSError(30, "Read-only", "/x/y"), "(Read-only: /x/y)"),
+        (SweepError("The shared checkpoint was changed"), "The shared checkpoint was changed"),
+    ],
+)
+def test_where_no_trial_can_go_on_the_step_says_so(error: Exception, why: str) -> None:
+    result = Stage([error]).trainer.step()
+    assert result.keys() == {"stop", "done"}
+    assert why in result["stop"]
+
+
+def test_a_failing_test_is_told_like_a_failing_trial() -> None:
+    stage = Stage([])
+    stage.trainer.take_up({"job": "ner/news", "index": 2, "params": {}, "bundle": Path("b")})
+    assert stage.trainer.step() == {"failed": f"out of memory: {LESS}", "done": True}
+
+
+@pytest.mark.usefixtures("one_thread")  # which puts back what there was
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_a_trial_computes_on_its_own_cores(num_threads: int) -> None:
+    Stage([], num_threads)
+    assert torch.get_num_threads() == num_threads
