@@ -65,16 +65,10 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         raise ConfigError(Fault(where=name, value="", rule="has no champion to retrain", remedy=remedy))
     bundle = read_bundle(champion.files.bundle)
     _check(name, task, bundle, resident.checkpoint)
-    ledger = read_ledger(champion.files.ledger, task)
-    dataset = load(task, domain, config.data)
     past = past_of(store, registered, champion.version)
-    found = news(
-        ledger,
-        dataset,
-        task.target,
-        reserved=_reserved(past, ledger, task),
-        quarantine=_quarantine(past, task),
-    )
+    ledger, reserved, quarantine = _seen(champion, past, task)
+    dataset = load(task, domain, config.data)
+    found = news(ledger, dataset, task.target, reserved=reserved, quarantine=quarantine)
     here = Survey(
         name=name,
         registered_name=registered,
@@ -123,25 +117,22 @@ def _attempt(config: RetrainConfig, found: News) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _reserved(past: Sequence[Past], ledger: Ledger, task: TaskConfig) -> list[Row]:
-    """Evaluation rows of versions that were not promoted: they stay evaluation rows."""
+def _seen(champion: Champion, past: Sequence[Past], task: TaskConfig) -> tuple[Ledger, list[Row], set[str]]:
+    """What the champion has seen; evaluation rows of others, which stay evaluation rows; digests that are left out."""
+    ledger = read_ledger(champion.files.ledger, task)
     known = {one.digest for one in ledger.slices}
-    found: list[Row] = []
+    reserved: list[Row] = []
+    quarantine: set[str] = set()
     for one in past:
-        if not one.quarantined:
-            found += [row for part in _readable(one, task).slices if part.digest not in known for row in part.rows]
-    return found
-
-
-def _quarantine(past: Sequence[Past], task: TaskConfig) -> set[str]:
-    return {digest for one in past if one.quarantined for digest in _readable(one, task).added}
-
-
-def _readable(one: Past, task: TaskConfig) -> Ledger:
-    try:
-        return read_ledger(one.ledger, task)
-    except PipelineError:
-        return Ledger(trained=())  # of a version that was made by hand, or before ledgers
+        try:
+            its = read_ledger(one.ledger, task)
+        except PipelineError:
+            continue  # of a version that was made by hand, or before ledgers
+        if one.quarantined:
+            quarantine |= set(its.added)
+        else:
+            reserved += [row for part in its.slices if part.digest not in known for row in part.rows]
+    return ledger, reserved, quarantine
 
 
 def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) -> Drift:
