@@ -98,7 +98,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     Args:
         name: A command; its file below `conf/` has what differs from the dataclasses' defaults.
         arguments: Hydra overrides.
-        faults: Takes in what is wrong but leaves the rest to be judged, such as an unknown option of a group.
+        faults: Takes in what is wrong but leaves the rest to be checked, such as an unknown option of a group.
 
     Raises:
         ConfigError: Nothing can be composed.
@@ -224,7 +224,7 @@ def _own_folder(overrides: list[Override]) -> Path | None:
 
 
 def _line(override: Override, own: Path | None, fields: set[str], faults: list[Fault]) -> str | None:
-    """Turn an override into one that Hydra accepts as it is; unknown keys are judged later, all at once."""
+    """Turn an override into one that Hydra accepts as it is; unknown keys are refused later, all at once."""
     key, raw = override.key_or_group, override.get_value_element_as_str()
     if key.startswith("search.space.") and (line := _range_line(key, raw, override.value())):
         return line

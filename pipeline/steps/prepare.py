@@ -66,7 +66,7 @@ def prepare(config: SweepConfig) -> Prepared:
 
 
 def open_resident(config: SweepConfig) -> Prepared:
-    """Judge what can be judged without reading a row, all of it at once; then load the checkpoint.
+    """Check what can be checked without reading a row, all of it at once; then load the checkpoint.
 
     Raises:
         UserError: With everything that is wrong.

@@ -23,12 +23,13 @@ from pipeline.core.tasks.task import Task
 from pipeline.errors import ConfigError, DataError, Fault, PipelineError
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.news import News, news, replayed
+from pipeline.rules.search import check
 from pipeline.rules.versions import Champion, Past
 from pipeline.steps.prepare import encode
 from pipeline.tracking.registry import champion_of, past_of
 from pipeline.tracking.store import Store
 
-Outcome = Literal["nothing new", "waits", "judged before", "no drift", "trains"]
+Finding = Literal["nothing new", "waits", "judged before", "no drift", "trains"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class Survey:
     bundle: Bundle
     ledger: Ledger
     news: News
-    outcome: Outcome
+    finding: Finding
     reason: str
     attempt: str
     """Names the new rows and the settings: the same attempt is not made twice on one champion."""
@@ -76,7 +77,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         bundle=bundle,
         ledger=ledger,
         news=found,
-        outcome="nothing new",
+        finding="nothing new",
         reason=found.line(),
         attempt=_attempt(config, found),
     )
@@ -84,19 +85,19 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         return here
     if found.count < config.drift.min_new_rows:
         decision = retrain_reason(None, found.count, config.drift)
-        return dataclasses.replace(here, outcome="waits", reason="; ".join([decision.reason, *found.others()]))
+        return dataclasses.replace(here, finding="waits", reason="; ".join([decision.reason, *found.others()]))
     for one in past:
         if one.news == here.attempt and one.replaces == champion.version:
             reason = f"these rows and settings were judged before, as version {one.version} ({one.alias}): {one.reason}"
-            return dataclasses.replace(here, outcome="judged before", reason=reason)
+            return dataclasses.replace(here, finding="judged before", reason=reason)
     now = restore(task, bundle.record.labels)
     drift = _drift(config, now, here, resident)
     decision = retrain_reason(drift, found.count, config.drift)
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
     if not decision.retrain:
-        return dataclasses.replace(here, outcome="no drift")
+        return dataclasses.replace(here, finding="no drift")
     job, num_replayed = _job(config, now, here, dataset, resident)
-    return dataclasses.replace(here, outcome="trains", job=job, num_replayed=num_replayed)
+    return dataclasses.replace(here, finding="trains", job=job, num_replayed=num_replayed)
 
 
 def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) -> None:
@@ -182,18 +183,17 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
     built = task_for(grown, combined, known)
     built.reserved = record.method.virtual_tokens
     rate, learning_rate = rates(record, config.challenger, built.labels)
+    engine = dataclasses.replace(config.engine, learning_rate=learning_rate)
+    settings = Settings(method=record.method, engine=engine)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
         task=built,
         dataset=combined,
         encoded=encode(built, combined, resident.tokenizer),
-        settings=Settings(
-            method=record.method,
-            engine=dataclasses.replace(config.engine, learning_rate=learning_rate),
-        ),
+        settings=settings,
         seed=config.seed,
-        space=_space(config, record.method.width, learning_rate),
+        space=space_around(config, settings),
         start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
     )
     return job, len(replay)
@@ -215,12 +215,17 @@ def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence
     return rate, champion.engine.learning_rate / champion.rate * rate
 
 
-def _space(config: RetrainConfig, width: int, learning_rate: float) -> Mapping[str, Range]:
-    """What is searched around the champion's settings; nothing where there is one trial."""
+def space_around(config: RetrainConfig, settings: Settings) -> Mapping[str, Range]:
+    """What is searched around the settings of the first trial; nothing where it is the only one.
+
+    Raises:
+        ConfigError: They leave no room for it: the width of a champion that was trained by a reduction factor.
+    """
     if config.challenger.trials == 1:
         return {}
-    spread = config.challenger.spread
-    space = {"engine.learning_rate": Range(log_uniform=[learning_rate / spread, learning_rate * spread])}
+    spread, rate, width = config.challenger.spread, settings.engine.learning_rate, settings.method.width
+    space = {"engine.learning_rate": Range(log_uniform=[rate / spread, rate * spread])}
     if config.challenger.start == "cold":
         space["method.width"] = Range(choice=sorted({max(width // 2, 1), width, 2 * width}))
+    check(dataclasses.replace(config.search, space=space), settings)
     return space

@@ -128,7 +128,7 @@ def untrained(found: Survey) -> PassRow:
         champion=found.champion.version,
         new=found.news.count,
         replayed=found.num_replayed,
-        decision=found.outcome,
+        decision=found.finding,
         reason=found.reason,
     )
 

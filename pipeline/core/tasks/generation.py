@@ -43,7 +43,7 @@ class Generation(Task):
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
-        """Judge every field that is there; which of them is the target does not matter."""
+        """Check every field that is there; which of them is the target does not matter."""
         texts = (name for name, wanted in FIELDS["generation"].items() if wanted is str)
         yield from empty_faults(row, *(name for name in texts if name in row.fields))
         if "options" in row.fields:
@@ -53,7 +53,7 @@ class Generation(Task):
 
     @classmethod
     def target_faults(cls, row: Row) -> Iterator[Fault]:
-        """Nothing that was not judged above."""
+        """Nothing that was not checked above."""
         yield from ()
 
     def unfit(self, checkpoint: Checkpoint) -> Iterator[Fault]:

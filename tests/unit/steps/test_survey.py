@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
-from pipeline.config import ChallengerConfig, CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
+from pipeline.config import ChallengerConfig, CheckpointConfig, EngineConfig, MethodConfig, RetrainConfig, TaskConfig
+from pipeline.config.overrides import read_config
 from pipeline.core.engine.bundle import BundleRecord
-from pipeline.steps.survey import rates
+from pipeline.core.engine.trials import Settings
+from pipeline.errors import ConfigError
+from pipeline.steps.survey import rates, space_around
 
 COLD = BundleRecord(
     job="mood/default",
@@ -42,3 +45,12 @@ def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
     challenger = ChallengerConfig(rate=0.1, new_label_rate=0.5)
     for labels, expected in ((["good", "bad", "mixed"], [0.5, 0.001]), (["good"], [0.1, 0.0002])):
         assert rates(COLD, challenger, labels) == pytest.approx(expected)
+
+
+def test_what_is_searched_around_a_champion_is_checked_before_the_pass_begins() -> None:
+    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.start=cold", "challenger.trials=3"])
+    space = space_around(config, Settings(method=COLD.method, engine=COLD.engine))
+    assert sorted(space) == ["engine.learning_rate", "method.width"]
+    reduced = dataclasses.replace(COLD.method, reduction_factor=16)
+    with pytest.raises(ConfigError, match=r"search\.space\.method\.width: has no effect beside"):
+        space_around(config, Settings(method=reduced, engine=COLD.engine))
