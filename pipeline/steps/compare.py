@@ -16,7 +16,7 @@ from pipeline.reports import plots
 from pipeline.reports.comparison import ComparisonRow, comparison_markdown, comparison_records, comparison_table, costs
 from pipeline.reports.results import SweepResults
 from pipeline.rules.search import search_of
-from pipeline.steps.prepare import Prepared, encode, most_virtual_tokens
+from pipeline.steps.prepare import Prepared, most_virtual_tokens
 from pipeline.steps.train import open_recorder, run_search
 from pipeline.steps.workspace import Workspace
 from pipeline.tracking.store import open_store
@@ -47,7 +47,7 @@ def contests_of(config: CompareConfig, prepared: Prepared) -> list[Contest]:
             if reserved:
                 task = copy.copy(job.task)
                 task.reserved = reserved
-                encoded = encode(task, job.dataset, prepared.tokenizer)
+                encoded = task.encoded(job.dataset, prepared.tokenizer)
                 searched = dataclasses.replace(searched, task=task, encoded=encoded)
             repeats = [
                 dataclasses.replace(searched, name=f"{searched.name}/seed-{seed}", space={}, seed=seed)

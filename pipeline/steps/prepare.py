@@ -1,7 +1,7 @@
 """A config becomes jobs: what it names is found, what can be wrong is checked, the rows are read and tokenised."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -19,11 +19,9 @@ from pipeline.config import (
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpoint, open_checkpoint
 from pipeline.core.adapters.insert import chosen_layers, num_layers_of
 from pipeline.core.data.load import job_name, load, registered_name, resolve
-from pipeline.core.data.rows import Dataset
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import task_for
-from pipeline.core.tasks.task import Encoded, Task
 from pipeline.errors import ConfigError, Fault, Faults
 from pipeline.rules import search, slots
 
@@ -50,15 +48,18 @@ def prepare(config: SweepConfig) -> Prepared:
     Raises:
         UserError: With everything that is wrong.
     """
+    contenders = _contenders(config)
     prepared = open_resident(config)
     jobs, faults = [], Faults()
     for task, domain in prepared.wanted:
         with faults.gathered():
             jobs.append(read_job(config, task, domain, prepared.tokenizer))
     faults.raise_any()
-    for method, searched in _contenders(config):
+    for method, searched in contenders:
+        range_ = searched.space.get("method.layers")
         with faults.gathered():
-            check_layers(prepared, method, searched)
+            for layers in range_.named if range_ else [method.layers]:
+                chosen_layers(layers, num_layers_of(prepared.base))
         with faults.gathered():
             check_fit(jobs, prepared.checkpoint, method)
     faults.raise_any()
@@ -72,22 +73,23 @@ def open_resident(config: SweepConfig) -> Prepared:
         UserError: With everything that is wrong.
     """
     transformers_logging.set_verbosity_error()
-    faults = Faults()
-    with faults.gathered():
-        checkpoint = open_checkpoint(config.checkpoint)
-    with faults.gathered():
-        wanted = resolve(config.tasks, config.task, config.data)
-    for method, searched in _contenders(config):
-        with faults.gathered():
-            search.check(searched, Settings(method=method, engine=config.engine))
+    contenders, faults = _contenders(config), Faults()
     with faults.gathered():
         nodes = _nodes(config.cluster)
         slots.check(config.cluster, nodes)
+        num_slots = slots.num_slots(config.cluster, nodes)
         several = slots.several_nodes(config.cluster, nodes)
         if several and config.tracking.uri.startswith("sqlite:"):
             rule = f"is a file on this node, and {several}"
             remedy = "Set tracking.uri=http://<host>:5000, where `mlflow server` runs"
             raise ConfigError(Fault(where="tracking.uri", value=config.tracking.uri, rule=rule, remedy=remedy))
+    for method, searched in contenders:
+        with faults.gathered():
+            search.check(searched, Settings(method=method, engine=config.engine))
+    with faults.gathered():
+        wanted = resolve(config.tasks, config.task, config.data)
+    with faults.gathered():
+        checkpoint = open_checkpoint(config.checkpoint)
     faults.raise_any()
     loaded = load_checkpoint(checkpoint)
     return Prepared(
@@ -95,18 +97,18 @@ def open_resident(config: SweepConfig) -> Prepared:
         tokenizer=loaded.tokenizer,
         base=loaded.base,
         wanted=wanted,
-        slots=slots.num_slots(config.cluster, nodes),
+        slots=num_slots,
     )
 
 
 def _nodes(cluster: ClusterConfig) -> slots.Nodes:
     """Say what the nodes have or will have; nothing is started."""
-    if cluster.name != "existing":
-        return [slots.local_node(cluster)]
-    from pipeline.cluster import connection  # here alone: a search in this process does without Ray
+    if cluster.name == "existing":
+        from pipeline.cluster import connection  # here alone: a search in this process does without Ray
 
-    with connection.connected(cluster):
-        return connection.nodes()
+        with connection.connected(cluster):
+            return connection.nodes()
+    return [slots.local_node(cluster)]
 
 
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: PreTrainedTokenizerBase) -> Job:
@@ -115,34 +117,19 @@ def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenize
     Raises:
         UserError: With the faults of all its rows.
     """
+    reserved = most_virtual_tokens(config.search, config.method)
     dataset = load(task_config, domain, config.data)
     task = task_for(task_config, dataset)
-    task.reserved = most_virtual_tokens(config.search, config.method)
+    task.reserved = reserved
     return Job(
         name=job_name(task_config, domain),
         registered_name=registered_name(task_config, domain),
         task=task,
         dataset=dataset,
-        encoded=encode(task, dataset, tokenizer),
+        encoded=task.encoded(dataset, tokenizer),
         settings=Settings(method=config.method, engine=config.engine),
         seed=config.seed,
     )
-
-
-def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Encoded]:
-    """Tokenise every split: train, validation, test -> examples."""
-    return {split.name: task.encode(split.rows, tokenizer) for split in dataset.splits}
-
-
-def check_layers(resident: Resident, method: MethodConfig, searched: SearchConfig) -> None:
-    """Check that the checkpoint has the layers that get an adapter.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    range_ = searched.space.get("method.layers")
-    for layers in range_.named if range_ else [method.layers]:
-        chosen_layers(layers, num_layers_of(resident.base))
 
 
 def check_fit(jobs: Sequence[Job], checkpoint: Checkpoint, method: MethodConfig) -> None:
@@ -174,11 +161,9 @@ def most_virtual_tokens(search: SearchConfig, method: MethodConfig) -> int:
     return dataclasses.replace(method, width=widest(search, method)).virtual_tokens
 
 
-def _contenders(config: SweepConfig) -> Iterator[tuple[MethodConfig, SearchConfig]]:
+def _contenders(config: SweepConfig) -> list[tuple[MethodConfig, SearchConfig]]:
     """The methods that are trained, each with its search."""
     if not isinstance(config, CompareConfig):
-        yield config.method, config.search
-        return
-    for name in config.methods:
-        one = config.contenders[name]
-        yield one.method, dataclasses.replace(config.search, space=one.space)
+        return [(config.method, config.search)]
+    chosen = (config.contenders[name] for name in config.methods)
+    return [(one.method, dataclasses.replace(config.search, space=one.space)) for one in chosen]

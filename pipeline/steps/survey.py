@@ -25,7 +25,6 @@ from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.news import News, news, replayed
 from pipeline.rules.search import check
 from pipeline.rules.versions import Champion, Past
-from pipeline.steps.prepare import encode
 from pipeline.tracking.registry import champion_of, past_of
 from pipeline.tracking.store import Store
 
@@ -190,7 +189,7 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
         registered_name=here.registered_name,
         task=built,
         dataset=combined,
-        encoded=encode(built, combined, resident.tokenizer),
+        encoded=built.encoded(combined, resident.tokenizer),
         settings=settings,
         seed=config.seed,
         space=space_around(config, settings),

@@ -124,9 +124,10 @@ def _default(task: TaskConfig, there: list[str]) -> str:
 
 
 def _unknown_task(name: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> Fault:
-    remedy = nearest(name, list(tasks))
     if data.source != "hub" and name in _task_folders(_root(data)):
         remedy = f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
+    else:
+        remedy = nearest(name, list(tasks))
     return Fault(where="TASKS", value=name, rule="is no known task", remedy=remedy)
 
 

@@ -204,6 +204,10 @@ class Task(ABC):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise rows; without a target, or with a label that the task lacks, an example has none."""
 
+    def encoded(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Encoded]:
+        """Tokenise every split: train, validation, test -> examples."""
+        return {split.name: self.encode(split.rows, tokenizer) for split in dataset.splits}
+
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Pad examples to the longest of them and stack them into a batch."""
