@@ -5,8 +5,7 @@ A table that is too wide for its console loses its least important columns, neve
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.reports import words
+from pipeline.rules.versions import Version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,37 +74,6 @@ class Cost:
 
     seconds: float
     memory_bytes: int
-
-
-class Versioned(Protocol):
-    """A registered version (`pipeline.tracking.registry.Version` is one)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def alias(self) -> str: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def validation(self) -> float: ...
-    @property
-    def test(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def baseline(self) -> float: ...
-    @property
-    def checkpoint(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def created(self) -> datetime: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +161,7 @@ def matrix_table(rows: Sequence[MatrixRow]) -> FittingTable:
     return FittingTable(columns)
 
 
-def status_table(versions: Iterable[Versioned]) -> FittingTable:
+def status_table(versions: Iterable[Version]) -> FittingTable:
     """The champions and challengers of every registered name."""
     rows = list(versions)
     columns = [

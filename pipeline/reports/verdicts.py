@@ -2,17 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.reports import words
 from pipeline.reports.tables import Column, FittingTable, markdown
-
-
-class Shown(Protocol):
-    """What was measured of a drift (`pipeline.rules.drift.Drift`)."""
-
-    def lines(self) -> list[str]:
-        """One line a comparison."""
+from pipeline.rules.drift import Drift
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +33,7 @@ class PassRow:
     seconds: float | None = None
 
 
-def survey_lines(job: str, version: int, news: str, drift: Shown | None, reason: str) -> Iterator[str]:
+def survey_lines(job: str, version: int, news: str, drift: Drift | None, reason: str) -> Iterator[str]:
     """What was found out about a task, a line each."""
     yield f"{job} v{version}: {news}"
     for line in drift.lines() if drift is not None else ():
@@ -84,7 +78,7 @@ def pass_records(rows: Sequence[PassRow]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def verdict_markdown(row: PassRow, drift: Shown | None, checks: Sequence[dict[str, Any]]) -> str:
+def verdict_markdown(row: PassRow, drift: Drift | None, checks: Sequence[dict[str, Any]]) -> str:
     """A task's verdict, as the MLflow UI shows it above the run."""
     lines = [f"**{row.decision}**: {row.reason}", "", f"{row.new} new rows, {row.replayed} replayed."]
     if drift is not None:

@@ -70,7 +70,6 @@ class Version:
     name: str
     version: int
     alias: str
-    job: str
     metric: str
     validation: float
     test: float
@@ -79,16 +78,10 @@ class Version:
     """95 % interval of `test`."""
     baseline: float
     checkpoint: str
-    checkpoint_sha256: str
     method: str
     source: str
     """Of the data."""
     created: datetime
-    sweep_id: str
-    run_id: str
-    """Of the job that it won."""
-    reason: str
-    """Why it has its alias."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

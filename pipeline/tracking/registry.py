@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline.config.strict import nearest
-from pipeline.core.data.ledger import write_ledger
+from pipeline.core.data.ledger import Ledger, write_ledger
 from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
@@ -64,10 +64,19 @@ def register(
         TrackingError: The store refused something.
     """
 
+    name, tags = job.registered_name, _tags(sweep_id, job, winner, bundle.record)
+    # With the version itself, so that whoever finds it knows what is to be done with it.
+    judged = {
+        promotion.VERDICT: verdict.alias,
+        promotion.REASON: verdict.reason,
+        promotion.REPLACES: str(replaces or ""),
+        "news": verdict.news,
+    }
+
     def step() -> Registered:
         _ensure_name(store.client, job)
         version = _find(store, sweep_id, job)
-        return _settled(store, version or _create(store, sweep_id, job, winner, bundle, run_id, verdict, replaces))
+        return _settled(store, version or _create(store, name, bundle, verdict.ledger, run_id, tags, judged))
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
@@ -231,24 +240,9 @@ def _settled(store: Store, version: ModelVersion) -> Registered:
 
 
 def _create(
-    store: Store,
-    sweep_id: str,
-    job: Job,
-    winner: JobTested,
-    bundle: Bundle,
-    run_id: str,
-    verdict: Verdict,
-    replaces: int | None,
+    store: Store, name: str, bundle: Bundle, ledger: Ledger, run_id: str, tags: dict[str, str], judged: dict[str, str]
 ) -> ModelVersion:
-    tags = _tags(sweep_id, job, winner, bundle.record)
-    # With the version itself, so that whoever finds it knows what is to be done with it.
-    judged = {
-        promotion.VERDICT: verdict.alias,
-        promotion.REASON: verdict.reason,
-        promotion.REPLACES: str(replaces or ""),
-        "news": verdict.news,
-    }
-    client, name = store.client, job.registered_name
+    client = store.client
     logged = name.replace(".", "-")  # a logged model's name may have no dot, unlike a registered one's
     model = _find_logged(store, tags) or client.create_logged_model(
         store.experiment_id, name=logged, source_run_id=run_id, tags=tags
@@ -257,7 +251,7 @@ def _create(
         folder = Path(temporary)
         data = folder / "data"
         shutil.copytree(bundle.folder, data / BUNDLE)
-        write_ledger(data / LEDGER, verdict.ledger)
+        write_ledger(data / LEDGER, ledger)
         # Given, since MLflow would load the model in another process to find out.
         requirements = [f"{package}=={version}" for package, version in bundle.record.versions.items()]
         mlflow.pyfunc.save_model(
@@ -324,7 +318,6 @@ def _describe(version: ModelVersion, alias: str) -> Version:
         name=version.name,
         version=int(version.version),
         alias=alias,
-        job=tags["job"],
         metric=tags["metric"],
         validation=float(tags["validation"]),
         test=float(tags["test"]),
@@ -332,11 +325,7 @@ def _describe(version: ModelVersion, alias: str) -> Version:
         high=float(tags["test_high"]),
         baseline=float(tags["baseline"]),
         checkpoint=tags["checkpoint"],
-        checkpoint_sha256=tags["checkpoint_sha256"],
         method=tags["method"],
         source=tags["source"],
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC),
-        sweep_id=tags["sweep_id"],
-        run_id=version.run_id,
-        reason=tags.get("reason", ""),
     )

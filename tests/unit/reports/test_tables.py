@@ -17,23 +17,23 @@ from pipeline.reports.tables import (
     matrix_table,
     status_table,
 )
+from pipeline.rules.versions import Version
 
-
-@dataclasses.dataclass(frozen=True)
-class Version:
-    name: str = "sentiment"
-    version: int = 3
-    alias: str = "challenger"
-    metric: str = "accuracy"
-    validation: float = 0.91
-    test: float = 0.9
-    low: float = 0.85
-    high: float = 0.95
-    baseline: float = 0.51
-    checkpoint: str = "minilm"
-    method: str = "houlsby"
-    source: str = "starter"
-    created: datetime = datetime(2020, 1, 1, tzinfo=UTC)
+VERSION = Version(
+    name="sentiment",
+    version=3,
+    alias="challenger",
+    metric="accuracy",
+    validation=0.91,
+    test=0.9,
+    low=0.85,
+    high=0.95,
+    baseline=0.51,
+    checkpoint="minilm",
+    method="houlsby",
+    source="starter",
+    created=datetime(2020, 1, 1, tzinfo=UTC),
+)
 
 
 def shown(table: Any, width: int = 120) -> str:
@@ -104,7 +104,7 @@ def test_matrix_without_an_estimate_has_no_columns_for_it() -> None:
 
 
 def test_status_shows_score_origin_and_age() -> None:
-    text = " ".join(shown(status_table([Version()])).split())
+    text = " ".join(shown(status_table([VERSION])).split())
     assert "sentiment 3 challenger accuracy 0.910 0.900 .850-.950 0.510 houlsby minilm starter" in text
     assert "days" in text
 
