@@ -16,7 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (`make help` may run under any Pyt
 
 from pipeline.config.commands import COMMANDS, VARIABLES, Command, environment_of
 from pipeline.config.strict import nearest
-from pipeline.errors import ConfigError, Fault, PipelineError, UserError
+from pipeline.errors import ConfigError, PipelineError, UserError, fault
 
 
 def main(words: Sequence[str]) -> int:
@@ -71,9 +71,7 @@ def command_of(name: str) -> Command:
         ConfigError: There is none.
     """
     if name not in COMMANDS:
-        raise ConfigError(
-            Fault(where="command", value=name, rule="is no command", remedy=nearest(name, list(COMMANDS)))
-        )
+        raise ConfigError(fault("command", name, "is no command", nearest(name, list(COMMANDS))))
     return COMMANDS[name]
 
 

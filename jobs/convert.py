@@ -5,13 +5,12 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.config.commands import ConvertConfig
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 
 def main(config: ConvertConfig, console: Console) -> None:
     if Path(config.target).exists():
-        remedy = "Give another folder, or remove this one"
-        raise ConfigError(Fault(where="target", value=config.target, rule="is there already", remedy=remedy))
+        raise ConfigError(fault("target", config.target, "is there already", "Give another folder, or remove this one"))
     from transformers.utils import logging as transformers_logging  # here: bad settings are told before torch is loaded
 
     from pipeline.steps.convert import CONVERSIONS, kind_of_target
@@ -21,6 +20,5 @@ def main(config: ConvertConfig, console: Console) -> None:
         for line in CONVERSIONS[kind_of_target(config)](config):
             console.print(line, markup=False, soft_wrap=True)
     except OSError as error:
-        rule = f"cannot be written ({error.strerror})"
         remedy = "Give a folder in a place that you may write to"
-        raise ConfigError(Fault(where="target", value=config.target, rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault("target", config.target, f"cannot be written ({error.strerror})", remedy)) from error

@@ -5,15 +5,13 @@ import os
 from rich.console import Console
 
 from pipeline.config.commands import RollbackConfig
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 
 def main(config: RollbackConfig, console: Console) -> None:
     reason = os.environ.get("REASON", "").strip()
     if not reason:
-        raise ConfigError(
-            Fault(where="REASON", value="", rule="is missing", remedy="Say why, for those who come after")
-        )
+        raise ConfigError(fault("REASON", "", "is missing", "Say why, for those who come after"))
     from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
     from pipeline.tracking.promotion import rollback
     from pipeline.tracking.registry import registered_as

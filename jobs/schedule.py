@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.config.schedule import ScheduleConfig
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 from pipeline.steps.schedule import install, remove, run, show
 
 
@@ -21,7 +21,7 @@ def main(own: ScheduleConfig, given: Sequence[str], console: Console) -> None:
     unused = [word.partition("=") for word in given if not word.startswith(used)]
     rule, remedy = f"is not used by ACTION={own.action}", "Leave it out"
     if unused:
-        raise ConfigError([Fault(where=key, value=value, rule=rule, remedy=remedy) for key, _, value in unused])
+        raise ConfigError([fault(key, value, rule, remedy) for key, _, value in unused])
     if own.action == "list":
         show(own, console)
     elif own.action == "remove":

@@ -40,6 +40,11 @@ class Fault:
         return f"{self.where}:{shown} {self.rule}. {self.remedy}."
 
 
+def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
+    """Make a fault; `where` and `value` are shown as they print."""
+    return Fault(where=str(where), value=str(value), rule=rule, remedy=remedy)
+
+
 class PipelineError(Exception):
     """The root: whatever the pipeline raises on purpose."""
 

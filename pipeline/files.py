@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import BundleError, Fault
+from pipeline.errors import BundleError, fault
 
 
 @contextmanager
@@ -17,8 +17,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         BundleError: Something is there already.
     """
     if folder.exists():
-        remedy = "Give another folder, or remove this one"
-        raise BundleError(Fault(where=str(folder), value="", rule="is there already", remedy=remedy))
+        raise BundleError(fault(folder, "", "is there already", "Give another folder, or remove this one"))
     draft = _draft(folder)
     shutil.rmtree(draft, ignore_errors=True)
     try:

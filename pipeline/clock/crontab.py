@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from pipeline.clock.schedule import OTHERS, Schedule, begin, refused, text_of
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 LONGEST_LINE = 998
 """Characters of a command that Debian's cron takes."""
@@ -26,7 +26,7 @@ def crontab_block(schedule: Schedule) -> str:
             rule = f"is longer than the {LONGEST_LINE} characters that cron takes ({len(command)})"
         if rule is not None:
             remedy = "Put settings into files of a CONF folder, or say ON=systemd"
-            raise ConfigError(Fault(where="schedule", value=schedule.id, rule=rule, remedy=remedy))
+            raise ConfigError(fault("schedule", schedule.id, rule, remedy))
     at_times, after_a_boot = commands
     return f"{schedule.head}{schedule.cron} {at_times}\n@reboot {after_a_boot}\n{_end(schedule.id)}\n"
 
@@ -59,8 +59,7 @@ def merged(table: str, name: str, block: str) -> str:
         return table + ("\n" if block and table and not table.endswith("\n") else "") + block
     if len(begins) != 1 or len(ends) != 1 or begins > ends:
         rule = f"has lines of the schedule {name} without their first or last one"
-        remedy = "Take them out with `crontab -e`, and try again"
-        raise ConfigError(Fault(where="crontab", value="", rule=rule, remedy=remedy))
+        raise ConfigError(fault("crontab", "", rule, "Take them out with `crontab -e`, and try again"))
     return "".join([*lines[: begins[0]], block, *lines[ends[0] + 1 :]])
 
 
@@ -86,7 +85,7 @@ def write_crontab(table: str) -> None:
         done = subprocess.run(words, input=table.encode("utf-8", "surrogateescape"), capture_output=True, check=False)
     except FileNotFoundError as error:
         rule, remedy = "is not there", f"Install cron (apt-get install cron), say ON=systemd, {OTHERS}"
-        raise ConfigError(Fault(where="crontab", value="", rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault("crontab", "", rule, remedy)) from error
     if done.returncode:
         raise refused("crontab", done.stderr)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.config.cron import Cron
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 OTHERS = "or say ON=foreground and leave it running"
 """What a remedy ends with where a program that watches the clock is missing."""
@@ -72,7 +72,7 @@ def outcome(stamp: Stamp | None, *, running: bool) -> str:
 def refused(where: str, stderr: bytes) -> ConfigError:
     """What a program that watches the clock has against a schedule."""
     rule = f"does not take it ({' '.join(text_of(stderr).split())})"
-    return ConfigError(Fault(where=where, value="", rule=rule, remedy="See that this user may use it, and try again"))
+    return ConfigError(fault(where, "", rule, "See that this user may use it, and try again"))
 
 
 def text_of(raw: bytes) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.clock.schedule import OTHERS, Schedule, installed, refused
 from pipeline.config.cron import Cron
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _STOP_S = 120  # for a sweep's snapshots and last records after Ctrl-C
@@ -86,9 +86,8 @@ def scope_of(chosen: str) -> str:
 def add_units(schedule: Schedule, scope: str) -> list[str]:
     """Install and start a timer; return what is to be said about it."""
     if not _RUNS.is_dir():
-        rule = "does not run this machine"
         remedy = f"Set schedule.target=<folder> to write the units alone, say ON=cron, {OTHERS}"
-        raise ConfigError(Fault(where="systemd", value="", rule=rule, remedy=remedy))
+        raise ConfigError(fault("systemd", "", "does not run this machine", remedy))
     write_units(schedule, unit_folder(scope))
     service, timer = unit_names(schedule.id)
     for words in (["daemon-reload"], ["enable", timer], ["restart", timer]):
@@ -111,7 +110,7 @@ def write_units(schedule: Schedule, folder: Path) -> None:
             (folder / name).write_text(text, "utf-8", errors="surrogateescape")
     except OSError as error:
         rule, remedy = f"cannot be written ({error.strerror})", "Set schedule.systemd=user, or schedule.target=<folder>"
-        raise ConfigError(Fault(where="systemd", value=str(folder), rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault("systemd", folder, rule, remedy)) from error
 
 
 def remove_units(name: str) -> None:

@@ -15,7 +15,7 @@ from ray._private import services
 
 import pipeline
 from pipeline.config import ClusterConfig
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 from pipeline.rules.slots import Nodes
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
@@ -91,7 +91,7 @@ def _joined(cluster: ClusterConfig) -> Iterator[None]:
         remedy = "Run the command on a node of the cluster (`ray start --head` makes one), or leave out CLUSTER"
         if answers:
             remedy = "It answers: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to those that the cluster was started with"
-        raise ConfigError(Fault(where="cluster.address", value=cluster.address, rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault("cluster.address", cluster.address, rule, remedy)) from error
     try:
         yield
     finally:

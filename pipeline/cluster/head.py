@@ -23,7 +23,7 @@ from typing import Any
 import ray
 from ray.job_submission import JobSubmissionClient
 
-from pipeline.errors import ConfigError, Fault, PipelineError
+from pipeline.errors import ConfigError, Fault, PipelineError, fault
 
 CODE = ("pipeline", "conf", "jobs", "Makefile", "pyproject.toml", "constraints.txt", "README.md")
 """What is shipped of the checkout: all that a command reads."""
@@ -121,7 +121,7 @@ def _too_large(files: Mapping[str, Path], folders: Mapping[str, Path]) -> Fault:
     rule = f"is more than the {LIMIT_BYTES / 2**20:.0f} MiB, zipped, that Ray's dashboard takes ({parts})"
     remedy = "Use DATA=hub and a CHECKPOINT of the hub, or put the folders where the head node has them at the same "
     remedy += "path and say ARGS=submit.ship=false"
-    return Fault(where="what is shipped", value="", rule=rule, remedy=remedy)
+    return fault("what is shipped", "", rule, remedy)
 
 
 def _bytes(files: Mapping[str, Path], prefix: str) -> int:
@@ -199,14 +199,13 @@ class Head:
         if (problem := self._silent()) is not None:
             remedy = "Give the address of the head node's dashboard, ADDRESS=http://<head>:8265, and see that this "
             remedy += "machine reaches it (`ray start --head --dashboard-host 0.0.0.0`, or a tunnel)"
-            fault = Fault(where="ADDRESS", value=self.address, rule=f"does not answer ({problem})", remedy=remedy)
-            raise ConfigError(fault)
+            raise ConfigError(fault("ADDRESS", self.address, f"does not answer ({problem})", remedy))
         with self._authenticated():
             try:
                 self._client = JobSubmissionClient(self.address)
             except (OSError, RuntimeError, ValueError, KeyError) as error:
                 rule, remedy = f"is no dashboard of Ray ({_line(error)})", "Give ADDRESS=http://<head>:8265"
-                raise ConfigError(Fault(where="ADDRESS", value=self.address, rule=rule, remedy=remedy)) from error
+                raise ConfigError(fault("ADDRESS", self.address, rule, remedy)) from error
 
     def require_ray(self, version: str) -> None:
         """Refuse a head with another version of Ray than the environment would have.
@@ -219,7 +218,7 @@ class Head:
         if there != version:
             rule = f"runs Ray {there}, and constraints.txt has {version}: Ray lets no environment change its version"
             remedy = f"Start the cluster with Ray {version}, or with our image and ARGS=submit.environment=image"
-            raise ConfigError(Fault(where="ADDRESS", value=self.address, rule=rule, remedy=remedy))
+            raise ConfigError(fault("ADDRESS", self.address, rule, remedy))
 
     def submit(self, line: str, described: Mapping[str, Any]) -> None:
         """Upload what is shipped and start the job.
@@ -337,7 +336,7 @@ class Head:
         except ray.exceptions.AuthenticationError as error:
             rule = "refuses the token" if str(error).startswith("Authentication failed") else "wants a token"
             remedy = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=<the cluster's token> (or RAY_AUTH_TOKEN_PATH=<file>)"
-            raise ConfigError(Fault(where="ADDRESS", value=self.address, rule=rule, remedy=remedy)) from error
+            raise ConfigError(fault("ADDRESS", self.address, rule, remedy)) from error
 
 
 def _line(error: object) -> str:

@@ -20,7 +20,7 @@ from pipeline.config import (
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.config.strict import nearest
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, Fault, fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +59,7 @@ class RollbackConfig:
 
 def _named(job: str, example: str) -> Iterator[Fault]:
     if not job:
-        remedy = f"Name a task that has a champion (`make status` lists them): {example}"
-        yield Fault(where="TASK", value="", rule="is missing", remedy=remedy)
+        yield fault("TASK", "", "is missing", f"Name a task that has a champion (`make status` lists them): {example}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,13 +104,13 @@ class ConvertConfig:
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("source", "target"):
             if not getattr(self, name):
-                yield Fault(where=name, value="", rule="is missing", remedy=f"Give {name.upper()}=<folder>")
+                yield fault(name, "", "is missing", f"Give {name.upper()}=<folder>")
         if self.num_choices is not None and self.num_choices < 2:
             rule, remedy = "must be 2 or more", "Set num_choices to the options that every question has"
-            yield Fault(where="num_choices", value=str(self.num_choices), rule=rule, remedy=remedy)
+            yield fault("num_choices", self.num_choices, rule, remedy)
         if self.name is not None and (not self.name or "." in self.name):
             rule, remedy = "must be a name without dots, which separate the names of tensors", "Set another name"
-            yield Fault(where="name", value=self.name, rule=rule, remedy=remedy)
+            yield fault("name", self.name, rule, remedy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,10 +132,10 @@ class SubmitConfig:
     def faults(self, where: str) -> Iterator[Fault]:
         if not self.address.startswith(("http://", "https://")):
             rule, remedy = "must be the address of a dashboard", "Set it as in http://<head>:8265"
-            yield Fault(where="address", value=self.address, rule=rule, remedy=remedy)
+            yield fault("address", self.address, rule, remedy)
         if not self.runs.startswith(("/", "~/")):
             rule = "must begin with / or ~/: what is below the shipped folder goes with the job"
-            yield Fault(where="runs", value=self.runs, rule=rule, remedy="Set it as in ~/adapter-runs")
+            yield fault("runs", self.runs, rule, "Set it as in ~/adapter-runs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,12 +150,12 @@ class ManifestsConfig(KubernetesConfig):
         name, *words = self.command or [""]
         if name not in (known := commands_from("kubernetes")):
             rule, remedy = f"must begin with {' or '.join(known)}", "Set command=[sweep,'TASKS=sentiment,ner']"
-            yield Fault(where="command", value=" ".join(self.command), rule=rule, remedy=f"{remedy}, for instance")
+            yield fault("command", " ".join(self.command), rule, f"{remedy}, for instance")
             return
         try:
             overrides_of(name, [word for word in words if not word.startswith("ARGS=")])
         except ConfigError as error:
-            yield from (replace(fault, where=f"command: {fault.where}") for fault in error.faults)
+            yield from (replace(one, where=f"command: {one.where}") for one in error.faults)
 
 
 Place = Literal["submit", "schedule", "kubernetes"]
@@ -344,7 +343,7 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
             known = list(VARIABLES)
             rule = f"is not used by `{name}`" if variable in VARIABLES else "is no variable"
             remedy = f"It takes {', '.join(keys)}" if variable in VARIABLES else nearest(variable, known)
-            faults.append(Fault(where=variable, value=value, rule=rule, remedy=f"{remedy}; and ARGS='key=value'"))
+            faults.append(fault(variable, value, rule, f"{remedy}; and ARGS='key=value'"))
     if faults:
         raise ConfigError(faults)
     return written
@@ -371,8 +370,7 @@ def _wrapped(name: str, words: Sequence[str]) -> dict[str, str]:
         return {}
     inner = said.get("command") or str(COMMANDS[name].config.__dataclass_fields__["command"].default)
     if inner not in (known := commands_from(name)):
-        rule, remedy = f"is no command that `{name}` runs", nearest(inner, known)
-        raise ConfigError(Fault(where="COMMAND", value=inner, rule=rule, remedy=remedy))
+        raise ConfigError(fault("COMMAND", inner, f"is no command that `{name}` runs", nearest(inner, known)))
     return COMMANDS[inner].keys()
 
 

@@ -7,8 +7,7 @@ from datetime import datetime
 
 from cronsim import CronSim, CronSimError
 
-from pipeline.config.faults import fault
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 _EXAMPLE = "Set CRON='0 3 * * 0' (minute, hour, day of the month, month, weekday: Sundays at three), for instance"
 _ANY = datetime(2026, 1, 1)  # a parser wants to know where to begin

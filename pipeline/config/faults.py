@@ -2,12 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.errors import Fault
-
-
-def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
-    """A fault; `where` and `value` are shown as they print."""
-    return Fault(where=str(where), value=str(value), rule=rule, remedy=remedy)
+from pipeline.errors import Fault, fault
 
 
 def above(where: str, value: float, least: float = 0.0) -> Iterator[Fault]:

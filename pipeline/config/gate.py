@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.config.faults import above, between, fault
-from pipeline.errors import Fault
+from pipeline.config.faults import above, between
+from pipeline.errors import Fault, fault
 
 LEAST_BEYOND = 10
 """Resamples that have to lie beyond a bound: with fewer of them the bound is a matter of chance."""

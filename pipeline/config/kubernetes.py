@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.config.faults import above, between, fault
-from pipeline.errors import Fault
+from pipeline.config.faults import above, between
+from pipeline.errors import Fault, fault
 
 _LONGEST_NAME = 39  # KubeRay allows 47 characters for a RayJob, which is called <name>-<command>
 _UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -79,11 +79,8 @@ class WorkersConfig:
         for name in ("cpus", "gpus"):
             wanted, there = getattr(self, f"{name}_per_trial"), getattr(self, name)
             if wanted > there > 0:
-                rule, remedy = (
-                    f"is more than a worker has ({there})",
-                    f"Set {where}.{name}_per_trial to {there} or less",
-                )
-                yield fault(f"{where}.{name}_per_trial", f"{wanted:g}", rule, remedy)
+                remedy = f"Set {where}.{name}_per_trial to {there} or less"
+                yield fault(f"{where}.{name}_per_trial", f"{wanted:g}", f"is more than a worker has ({there})", remedy)
         yield from _memory(where, self.memory, self.shared_memory)
 
 

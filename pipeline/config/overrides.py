@@ -17,7 +17,7 @@ from yaml import YAMLError
 from pipeline.config.commands import COMMANDS, overrides_of, quoted
 from pipeline.config.settings import RANGES, Setting, flat, idle, searched, settings, unused
 from pipeline.config.strict import build, nearest
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, Fault, fault
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 _CHOSEN = ("checkpoint", "method", "cluster")
@@ -116,7 +116,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
         if name == "compare":
             if any(override.key_or_group == "method" for override in overrides):
                 rule, remedy = "has no effect in a comparison", "Name the methods with METHODS=houlsby,full"
-                faults.append(Fault(where="METHOD", value=str(values["method"].get("name")), rule=rule, remedy=remedy))
+                faults.append(fault("METHOD", values["method"].get("name"), rule, remedy))
             values["contenders"] = {}
             for method in _methods(values.get("methods"), own, faults):
                 variant = _composed(name, [*lines, f"method={method}"], tasks, said, [])
@@ -178,7 +178,7 @@ def _methods(named: Any, own: Path | None, faults: list[Fault]) -> list[str]:
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     for name in names:
         if name not in known:
-            faults.append(Fault(where="METHODS", value=name, rule="is no method", remedy=nearest(name, known)))
+            faults.append(fault("METHODS", name, "is no method", nearest(name, known)))
     return [name for name in names if name in known]
 
 
@@ -203,8 +203,7 @@ def _parse(arguments: list[str]) -> list[Override]:
             overrides += OverridesParser.create().parse_overrides([argument])
         except HydraException as error:
             remedy = "Write key=value, or key=[a,b] for a list; put quotes around values with blanks or commas"
-            rule = f"is no override ({_line_of(error)})"
-            faults.append(Fault(where="command line", value=argument, rule=rule, remedy=remedy))
+            faults.append(fault("command line", argument, f"is no override ({_line_of(error)})", remedy))
     if faults:
         raise ConfigError(faults)
     return overrides
@@ -218,7 +217,7 @@ def _own_folder(overrides: list[Override]) -> Path | None:
             folder = Path(str(override.value())).expanduser().resolve()
             if not folder.is_dir():
                 remedy = "Give a folder that holds task files such as mytask.yaml"
-                raise ConfigError(Fault(where="CONF", value=str(folder), rule="is no folder", remedy=remedy))
+                raise ConfigError(fault("CONF", folder, "is no folder", remedy))
             return folder
     return None
 
@@ -235,7 +234,7 @@ def _line(override: Override, own: Path | None, fields: set[str], faults: list[F
         return text if (text := override.input_line or "").startswith(("+", "~")) else f"++{text}"
     if key == "task":
         remedy = "Choose with tasks=[sentiment,ner], or change one with task.<name>.<key>=<value>"
-        faults.append(Fault(where=key, value=value, rule="holds every known task", remedy=remedy))
+        faults.append(fault(key, value, "holds every known task", remedy))
         return None
     if value in options:
         return f"{'' if key in _CHOSEN else '+'}{key}={raw}"
@@ -247,7 +246,7 @@ def _line(override: Override, own: Path | None, fields: set[str], faults: list[F
     if key == "checkpoint":
         rule = "is no folder" if "/" in value else f"{rule} and no folder"
         remedy += "; or give a folder that exists, or a hub id (owner/name)"
-    faults.append(Fault(where=key, value=value, rule=rule, remedy=remedy))
+    faults.append(fault(key, value, rule, remedy))
     return None
 
 
@@ -279,15 +278,14 @@ def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
             faults.append(_unreadable(str(file), error))
             continue
         if not isinstance(values, dict) or "kind" not in values:
-            rule = "is no task: it has no `kind`"
-            faults.append(Fault(where=str(file), value="", rule=rule, remedy="Begin it with `kind: classification`"))
+            faults.append(fault(file, "", "is no task: it has no `kind`", "Begin it with `kind: classification`"))
             continue
         tasks[file.stem] = {"name": file.stem, **values}
     return tasks
 
 
 def _unreadable(where: str, error: Exception) -> Fault:
-    return Fault(where=where, value="", rule=f"cannot be read ({_line_of(error)})", remedy="Mend the YAML")
+    return fault(where, "", f"cannot be read ({_line_of(error)})", "Mend the YAML")
 
 
 def _line_of(error: Exception) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.drift import DriftConfig
-from pipeline.config.faults import above, between, fault
+from pipeline.config.faults import above, between
 from pipeline.config.sweep import SweepConfig
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

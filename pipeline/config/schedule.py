@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pipeline.config.faults import between, fault
-from pipeline.errors import Fault
+from pipeline.config.faults import between
+from pipeline.errors import Fault, fault
 
 LONGEST_ID = 24
 """Kubernetes allows 47 characters for a RayJob, which has the cluster's name in front and a time behind."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.config.faults import above, fault
-from pipeline.errors import Fault
+from pipeline.config.faults import above
+from pipeline.errors import Fault, fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.strict import describe
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 RANGES = {field.name for field in dataclasses.fields(Range)}
 
@@ -34,7 +34,7 @@ def searched(
     faults = []
     for key in said.keys() & {key for key, value in given.items() if value is not None}:
         rule = f"is one value, and search.space.{key} searches it"
-        faults.append(Fault(where=key, value=str(said[key]), rule=rule, remedy="Leave out one of the two"))
+        faults.append(fault(key, said[key], rule, "Leave out one of the two"))
     fixed = sorted(said.keys() & default.keys() - given.keys())
     space = {key: value for key, value in (default | dict(given)).items() if value is not None and key not in fixed}
     return space, fixed, faults
@@ -59,7 +59,7 @@ def idle(said: Mapping[str, Any], search: Mapping[str, Any]) -> Iterator[Fault]:
     }
     for key, beside in without.items():
         if beside and key in said:
-            yield Fault(where=key, value=str(said[key]), rule=f"has no effect with {beside}", remedy="Leave it out")
+            yield fault(key, said[key], f"has no effect with {beside}", "Leave it out")
 
 
 def unused(said: Mapping[str, Any], instead: Mapping[str, str], command: str) -> Iterator[Fault]:
@@ -73,7 +73,7 @@ def unused(said: Mapping[str, Any], instead: Mapping[str, str], command: str) ->
     for key, value in said.items():
         for beginning, remedy in instead.items():
             if f"{key}.".startswith(f"{beginning}."):
-                yield Fault(where=key, value=str(value), rule=f"is not used by `{command}`", remedy=remedy)
+                yield fault(key, value, f"is not used by `{command}`", remedy)
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:

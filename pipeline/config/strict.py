@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, Fault, fault
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def replace(config: T, changes: Mapping[str, Any]) -> T:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
             remedy = nearest(last, list(node)) if isinstance(node, dict) else nearest(path[0], list(values))
-            faults.append(Fault(where=key, value="", rule="is no config key", remedy=remedy))
+            faults.append(fault(key, "", "is no config key", remedy))
         else:
             node[last] = value
     if faults:
@@ -75,8 +75,7 @@ def _dataclass(cls: Any, values: Any, where: str, faults: list[Fault]) -> Any:
     before = len(faults)
     for key in values:
         if key not in fields:
-            remedy = nearest(str(key), list(fields))
-            faults.append(Fault(where=_join(where, key), value="", rule="is no config key", remedy=remedy))
+            faults.append(fault(_join(where, key), "", "is no config key", nearest(str(key), list(fields))))
     built = {}
     for name, field in fields.items():
         if name in values:
@@ -87,7 +86,7 @@ def _dataclass(cls: Any, values: Any, where: str, faults: list[Fault]) -> Any:
             faults.extend(own)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             rule = f"is missing: {describe(hints[name])} is required"
-            faults.append(Fault(where=_join(where, name), value="", rule=rule, remedy=f"Set {_join(where, name)}"))
+            faults.append(fault(_join(where, name), "", rule, f"Set {_join(where, name)}"))
     required = {f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING}
     if required - set(built):
         return None
@@ -105,9 +104,7 @@ def _value(hint: Any, value: Any, where: str, faults: list[Fault]) -> Any:
         if value not in args:
             known = [str(a) for a in args]
             rule = f"must be one of {', '.join(known)}"
-            faults.append(
-                Fault(where=where, value=str(value), rule=rule, remedy=f"Set {where}={known[0]}, for instance")
-            )
+            faults.append(fault(where, value, rule, f"Set {where}={known[0]}, for instance"))
         return value
     if origin in (Union, types.UnionType):
         attempts = []
@@ -158,7 +155,7 @@ def _join(where: str, key: object) -> str:
 
 
 def _wrong(where: str, value: object, wanted: str) -> Fault:
-    return Fault(where=where, value=str(value), rule=f"must be {wanted}", remedy=f"Give {where} {wanted}")
+    return fault(where, value, f"must be {wanted}", f"Give {where} {wanted}")
 
 
 def describe(hint: Any) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.faults import above, between, fault
+from pipeline.config.faults import above, between
 from pipeline.config.gate import GateConfig
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
 from pipeline.config.training import METHOD_TRAITS, CheckpointConfig, EngineConfig, MethodConfig
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 _MEANINGLESS = {
     "local": ("address",),

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Literal
 
-from pipeline.config.faults import above, between, fault
-from pipeline.errors import Fault
+from pipeline.config.faults import above, between
+from pipeline.errors import Fault, fault
 
 Kind = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "generation"]
 
@@ -138,9 +138,8 @@ class TaskConfig:
         yield from between(f"{where}.max_length", self.max_length, 8, 100_000)
         yield from above(f"{where}.max_answer_length", self.max_answer_length)
         if self.kind == "extractive_qa" and not 0 <= self.stride <= self.max_length // 2:
-            rule = "must be at least 0 and at most half of max_length"
             remedy = f"Set {where}.stride to {self.max_length // 2} or less"
-            yield fault(f"{where}.stride", self.stride, rule, remedy)
+            yield fault(f"{where}.stride", self.stride, "must be at least 0 and at most half of max_length", remedy)
         yield from above(f"{where}.max_new_tokens", self.max_new_tokens)
         yield from above(f"{where}.beams", self.beams)
         if self.kind == "generation":

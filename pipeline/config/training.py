@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.faults import above, between, fault
+from pipeline.config.faults import above, between
 from pipeline.config.task import Kind
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,14 +7,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.config import EngineConfig, TaskConfig
-from pipeline.config.faults import fault
 from pipeline.core.adapters.checkpoint import Checkpoint, empty_base, num_parameters
 from pipeline.core.engine.assemble import fresh_model, release, trained
 from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.methods import METHODS
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Task
-from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.errors import BundleError, ConfigError, Fault, fault
 from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
 from pipeline.interop.files import raise_faults
 

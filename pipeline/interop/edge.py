@@ -13,7 +13,7 @@ from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.kinds import restore
-from pipeline.errors import BundleError, Fault
+from pipeline.errors import BundleError, fault
 from pipeline.files import new_folder
 from pipeline.interop import edge_runtime
 
@@ -74,5 +74,4 @@ def _check(bundle: Bundle, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -
     elif "head.linear.weight" not in tensors or "head.log_scale" in tensors:
         wrong = f"has no linear head ({record.task.kind}, {record.task.scoring} scoring)"
     if wrong:
-        remedy = "Serve it with the pipeline, or train one of the other kind"
-        raise BundleError(Fault(where=str(bundle.folder), value="", rule=wrong, remedy=remedy))
+        raise BundleError(fault(bundle.folder, "", wrong, "Serve it with the pipeline, or train one of the other kind"))

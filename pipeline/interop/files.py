@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.config.faults import fault
-from pipeline.errors import BundleError, Fault
+from pipeline.errors import BundleError, Fault, fault
 
 
 def read_json(file: Path) -> dict[str, Any]:

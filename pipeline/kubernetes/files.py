@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from pipeline.config.kubernetes import KubernetesConfig
-from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.errors import BundleError, ConfigError, fault
 from pipeline.files import new_folder
 from pipeline.kubernetes.manifests import ACCESS_KEY, DASHBOARD, PASSWORD, SECRET_KEY, TOKEN, Manifest, submit_line
 
@@ -33,8 +33,7 @@ def write(target: Path, files: Mapping[str, Sequence[Manifest]], key: str) -> No
                 (folder / name).write_text(text(manifests), "utf-8")
     except (BundleError, OSError) as error:
         rule = f"cannot be written ({error})" if isinstance(error, OSError) else error.faults[0].rule
-        remedy = f"Give another folder: {key}=<folder>"
-        raise ConfigError(Fault(where=key, value=str(target), rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault(key, target, rule, f"Give another folder: {key}=<folder>")) from error
 
 
 def text(manifests: Sequence[Manifest]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 from pipeline.config import Range, SearchConfig
 from pipeline.config.strict import replace
 from pipeline.core.engine.trials import Job, Settings, rounded, seed_of
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, Fault, fault
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -187,18 +187,18 @@ def check(search: SearchConfig, settings: Settings) -> None:
     groups = [group.name for group in dataclasses.fields(settings)]
     if "method.width" in search.space and settings.method.reduction_factor is not None:
         rule, remedy = "has no effect beside method.reduction_factor", "Leave out one of the two"
-        faults.append(Fault(where="search.space.method.width", value="", rule=rule, remedy=remedy))
+        faults.append(fault("search.space.method.width", "", rule, remedy))
     for key, range_ in search.space.items():
         if key.split(".")[0] not in groups:
             remedy = f"Search keys of {' and '.join(groups)}, such as method.dropout or engine.batch_size"
             rule = "is no setting in which the trials of a job may differ"
-            faults.append(Fault(where=f"search.space.{key}", value="", rule=rule, remedy=remedy))
+            faults.append(fault(f"search.space.{key}", "", rule, remedy))
             continue
         for value in range_.named:
             try:
                 replace(settings, rounded(settings, {key: value}))
             except ConfigError as error:
-                faults.extend(dataclasses.replace(fault, where=f"search.space.{fault.where}") for fault in error.faults)
+                faults.extend(dataclasses.replace(one, where=f"search.space.{one.where}") for one in error.faults)
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.config import ClusterConfig
 from pipeline.core.engine.machine import num_cpus
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 Nodes = Sequence[Mapping[str, float]]
 """What each node has, in Ray's words: `{"CPU": 8, "GPU": 1}`."""
@@ -60,16 +60,15 @@ def check(cluster: ClusterConfig, nodes: Nodes) -> None:
         there = max((node.get(kind.upper(), 0) for node in nodes), default=0)
         if wanted > there:
             where = f"cluster.{kind}s_per_trial"
-            rule = f"is more than any node has ({there:g})"
             remedy = f"Set {where} to {there:g}" + (" or less" if there else "")
-            faults.append(Fault(where=where, value=f"{wanted:g}", rule=rule, remedy=remedy))
+            faults.append(fault(where, f"{wanted:g}", f"is more than any node has ({there:g})", remedy))
     if not faults and cluster.num_workers > 1:
         there = sum(_workers_on(node, cluster) for node in nodes)
         rule = f"is more than there is room for ({there}, of {cluster.cpus_per_trial} CPUs each)"
         remedy = f"Set cluster.num_workers to {max(there, 1)} or less"
-        faults = [Fault(where="cluster.num_workers", value=str(cluster.num_workers), rule=rule, remedy=remedy)]
+        faults = [fault("cluster.num_workers", cluster.num_workers, rule, remedy)]
     if not faults:
         needs = f"{cluster.cpus_per_trial} CPUs and {cluster.gpus_per_trial:g} GPUs"
         rule, remedy = f"has no node with {needs} for a trial", "Set cluster.cpus_per_trial to less"
-        faults = [Fault(where="cluster", value=cluster.name, rule=rule, remedy=remedy)]
+        faults = [fault("cluster", cluster.name, rule, remedy)]
     raise ConfigError(faults)

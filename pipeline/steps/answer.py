@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, DataError, Fault
+from pipeline.errors import ConfigError, DataError, fault
 
 
 def items() -> Iterator[tuple[str, Any]]:
@@ -23,8 +23,7 @@ def items() -> Iterator[tuple[str, Any]]:
     """
     given = {name: value for name in ("TEXT", "ITEM", "FILE") if (value := os.environ.get(name))}
     if len(given) > 1:
-        rule = "exclude each other"
-        raise ConfigError(Fault(where=" and ".join(given), value="", rule=rule, remedy="Give only one of them"))
+        raise ConfigError(fault(" and ".join(given), "", "exclude each other", "Give only one of them"))
     if "TEXT" in given:
         yield "TEXT", given["TEXT"]
     elif "ITEM" in given:
@@ -34,11 +33,11 @@ def items() -> Iterator[tuple[str, Any]]:
             raw = Path(given["FILE"]).read_bytes()
         except OSError as error:
             rule, remedy = f"cannot be read ({error.strerror})", "Give a file with one JSON object, or one text, a line"
-            raise ConfigError(Fault(where="FILE", value=given["FILE"], rule=rule, remedy=remedy)) from error
+            raise ConfigError(fault("FILE", given["FILE"], rule, remedy)) from error
         yield from _lines(raw, given["FILE"])
     elif sys.stdin.isatty():
         remedy = "Give TEXT='...', ITEM='<json>', FILE=<jsonl>, or lines on standard input"
-        raise ConfigError(Fault(where="TEXT", value="", rule="is missing", remedy=remedy))
+        raise ConfigError(fault("TEXT", "", "is missing", remedy))
     else:
         yield from _lines(sys.stdin.buffer.read(), "standard input")
 
@@ -48,11 +47,10 @@ def _lines(raw: bytes, name: str) -> Iterator[tuple[str, Any]]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        rule = f"is not UTF-8 (byte {error.start + 1})"
-        raise DataError(Fault(where=name, value="", rule=rule, remedy="Save it as UTF-8")) from error
+        raise DataError(fault(name, "", f"is not UTF-8 (byte {error.start + 1})", "Save it as UTF-8")) from error
     if not text.strip():
         remedy = "Give one JSON object, or one text, a line; or TEXT='...', ITEM='<json>', FILE=<jsonl>"
-        raise DataError(Fault(where=name, value="", rule="is empty", remedy=remedy))
+        raise DataError(fault(name, "", "is empty", remedy))
     for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a text may hold U+2028
         item = line.strip()
         if item:
@@ -65,5 +63,4 @@ def _parsed(text: str, where: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         remedy = 'Write one JSON object, such as {"text": "..."}'
-        fault = Fault(where=where, value=text[:60], rule=f"is not valid JSON ({error})", remedy=remedy)
-        raise DataError(fault) from error
+        raise DataError(fault(where, text[:60], f"is not valid JSON ({error})", remedy)) from error

@@ -11,7 +11,7 @@ from pipeline.config import MethodConfig, TaskConfig
 from pipeline.config.commands import ConvertConfig
 from pipeline.config.strict import nearest
 from pipeline.core.engine.bundle import Bundle
-from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.errors import BundleError, ConfigError, fault
 
 
 def kind_of_target(config: ConvertConfig) -> str:
@@ -24,9 +24,8 @@ def kind_of_target(config: ConvertConfig) -> str:
             return kind
     if not source.exists():
         return "adapterhub"  # of a registered name
-    rule = "holds no bundle.json and no adapter_config.json"
     remedy = "Give a bundle, or a folder that save_adapter wrote"
-    raise ConfigError(Fault(where="source", value=config.source, rule=rule, remedy=remedy))
+    raise ConfigError(fault("source", config.source, "holds no bundle.json and no adapter_config.json", remedy))
 
 
 def bundle_at(config: ConvertConfig) -> Bundle:
@@ -37,7 +36,7 @@ def bundle_at(config: ConvertConfig) -> Bundle:
     if not folder.exists():
         if config.source.startswith((".", "/", "~")):
             remedy = "Give a bundle, or a task whose champion is meant"
-            raise ConfigError(Fault(where="source", value=config.source, rule="is no folder", remedy=remedy))
+            raise ConfigError(fault("source", config.source, "is no folder", remedy))
         from pipeline.tracking.registry import fetch
         from pipeline.tracking.store import open_store
 
@@ -96,7 +95,7 @@ def to_peft(config: ConvertConfig) -> Iterator[str]:
     method = bundle.record.method
     if method.name != "lora":
         rule, remedy = f"has the method {method.name}, which peft does not have", "Give a bundle of METHOD=lora"
-        raise BundleError(Fault(where=config.source, value="", rule=rule, remedy=remedy))
+        raise BundleError(fault(config.source, "", rule, remedy))
     tensors = {key.removeprefix("adapter."): t for key, t in bundle.tensors().items() if key.startswith("adapter.")}
     checkpoint = open_checkpoint(bundle.record.checkpoint)
     lora.save(Path(config.target), empty_base(checkpoint), method, tensors, checkpoint.config.location)
@@ -142,6 +141,6 @@ def task_of(config: ConvertConfig) -> tuple[TaskConfig, str]:
     name, _, domain = config.job.partition("/")
     if name not in config.task:
         remedy = nearest(name, sorted(config.task)) if name else "Name the task that the adapter is for: job=sentiment"
-        raise ConfigError(Fault(where="job", value=config.job, rule="is no task", remedy=remedy))
+        raise ConfigError(fault("job", config.job, "is no task", remedy))
     task = config.task[name]
     return task, domain or task.default_domain

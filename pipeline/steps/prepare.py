@@ -22,7 +22,7 @@ from pipeline.core.data.load import job_name, load, registered_name, resolve
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import task_for
-from pipeline.errors import ConfigError, Fault, Faults
+from pipeline.errors import ConfigError, Fault, Faults, fault
 from pipeline.rules import search, slots
 
 
@@ -82,7 +82,7 @@ def open_resident(config: SweepConfig) -> Prepared:
         if several and config.tracking.uri.startswith("sqlite:"):
             rule = f"is a file on this node, and {several}"
             remedy = "Set tracking.uri=http://<host>:5000, where `mlflow server` runs"
-            raise ConfigError(Fault(where="tracking.uri", value=config.tracking.uri, rule=rule, remedy=remedy))
+            raise ConfigError(fault("tracking.uri", config.tracking.uri, rule, remedy))
     for method, searched in contenders:
         with faults.gathered():
             search.check(searched, Settings(method=method, engine=config.engine))
@@ -145,7 +145,7 @@ def check_fit(jobs: Sequence[Job], checkpoint: Checkpoint, method: MethodConfig)
         if reason := METHOD_TRAITS[method.name].cannot.get(kind):
             rule = f"cannot be used for task.{task.config.name}, a task of {kind}: {reason}"
             others = ", ".join(name for name, traits in METHOD_TRAITS.items() if kind not in traits.cannot)
-            faults.append(Fault(where="method", value=method.name, rule=rule, remedy=f"Use one of {others}"))
+            faults.append(fault("method", method.name, rule, f"Use one of {others}"))
     if faults:
         raise ConfigError(faults)
 

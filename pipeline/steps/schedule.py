@@ -21,7 +21,7 @@ from pipeline.config.cron import Cron, parse
 from pipeline.config.overrides import CONF, pairs, read_command, read_config
 from pipeline.config.schedule import LONGEST_ID, ScheduleConfig
 from pipeline.config.strict import nearest
-from pipeline.errors import ConfigError, Fault, Faults
+from pipeline.errors import ConfigError, Faults, fault
 
 _CLUSTER = "manifests."
 
@@ -33,8 +33,7 @@ def id_of(own: ScheduleConfig, given: Sequence[str]) -> str:
     tasks = [argument.partition("=")[2] for argument in given if argument.startswith("tasks=")]
     name = re.sub("[^a-z0-9]+", "-", (tasks or [own.command])[-1].lower()).strip("-") or own.command
     if len(name) > LONGEST_ID or not name[0].isalpha():
-        rule = "makes no name of a schedule"
-        raise ConfigError(Fault(where="TASKS", value=name, rule=rule, remedy="Give it one: ID=weekly"))
+        raise ConfigError(fault("TASKS", name, "makes no name of a schedule", "Give it one: ID=weekly"))
     return name
 
 
@@ -48,7 +47,7 @@ def install(own: ScheduleConfig, given: Sequence[str], console: Console) -> None
     for on, found in all_installed().items():
         if on != own.on and name in found:
             rule, remedy = f"is installed for {on} already", f"Run: make schedule ACTION=remove ID={name}"
-            raise ConfigError(Fault(where="ID", value=name, rule=rule, remedy=remedy))
+            raise ConfigError(fault("ID", name, rule, remedy))
     folder = folder_of(own, name)
     made = described(own, name, cron, words, folder)
     if own.on == "systemd" and own.target is not None:
@@ -150,8 +149,7 @@ def remove(own: ScheduleConfig, given: Sequence[str], console: Console) -> None:
     folder = Folder(path=Path(paths[0])) if paths else folder_of(own, name)
     if not paths and not folder.description:
         known = sorted({one for found in places.values() for one in found})
-        rule = "is no schedule that is installed"
-        raise ConfigError(Fault(where="ID", value=name, rule=rule, remedy=nearest(name, known)))
+        raise ConfigError(fault("ID", name, "is no schedule that is installed", nearest(name, known)))
     remove_from_crontab(name)
     remove_units(name)
     folder.describe(None)

@@ -8,7 +8,7 @@ from pipeline.config import SweepConfig
 from pipeline.config.commands import COMMANDS, SubmitConfig, quoted
 from pipeline.config.overrides import pairs, read_command
 from pipeline.core.data.load import resolve
-from pipeline.errors import ConfigError, Fault, Faults
+from pipeline.errors import ConfigError, Faults, fault
 
 
 def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[str, Path], str | None]:
@@ -76,7 +76,7 @@ def check_tracking(uri: str) -> None:
     if uri.startswith("sqlite:"):
         rule = "is a file, which from here would be one of a folder on the head node that goes with the job"
         remedy = "Record on a server that the cluster reaches: ARGS='tracking.uri=http://<server>:5000'"
-        raise ConfigError(Fault(where="tracking.uri", value=uri, rule=rule, remedy=remedy))
+        raise ConfigError(fault("tracking.uri", uri, rule, remedy))
 
 
 def names(arguments: Sequence[str], key: str) -> bool:

@@ -20,7 +20,7 @@ from pipeline.core.engine.embed import embeddings
 from pipeline.core.engine.trials import Job, Settings, Start
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
-from pipeline.errors import ConfigError, DataError, Fault, PipelineError
+from pipeline.errors import ConfigError, DataError, PipelineError, fault
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.news import News, news, replayed
 from pipeline.rules.search import check
@@ -62,7 +62,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     champion = champion_of(store, registered)
     if champion is None:
         remedy = f"Train the first one with `make sweep TASKS={name}`"
-        raise ConfigError(Fault(where=name, value="", rule="has no champion to retrain", remedy=remedy))
+        raise ConfigError(fault(name, "", "has no champion to retrain", remedy))
     bundle = read_bundle(champion.files.bundle)
     _check(name, task, bundle, resident.checkpoint)
     past = past_of(store, registered, champion.version)
@@ -104,11 +104,11 @@ def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) 
     if changed := task_change(record.task, task):
         was, is_ = changed
         remedy = "Give the task back what it was, or train a new champion with `make sweep` under another name"
-        raise ConfigError(Fault(where=name, value=is_, rule=f"is no task of its champion's: {was}", remedy=remedy))
+        raise ConfigError(fault(name, is_, f"is no task of its champion's: {was}", remedy))
     if record.checkpoint_sha256 != checkpoint.sha256:
         rule = f"is not what the champion of {name} sits on ({record.checkpoint.name})"
         remedy = f"Set CHECKPOINT={record.checkpoint.name}, or begin anew on this one with `make sweep`"
-        raise ConfigError(Fault(where="checkpoint", value=checkpoint.config.name, rule=rule, remedy=remedy))
+        raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 
 def _attempt(config: RetrainConfig, found: News) -> str:
@@ -170,8 +170,7 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
     rows = {"train": [*found.train, *replay], "validation": validation, "test": test}
     for name, part in rows.items():
         if not part:
-            rule, remedy = f"has no rows for {name}, neither new nor old", f"Add a {name} split"
-            raise DataError(Fault(where=here.name, value="", rule=rule, remedy=remedy))
+            raise DataError(fault(here.name, "", f"has no rows for {name}, neither new nor old", f"Add a {name} split"))
     train, chosen, tested = (Split(name, tuple(part), fingerprint(part), None) for name, part in rows.items())
     combined = dataclasses.replace(
         dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(),)

@@ -19,7 +19,7 @@ from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
 from pipeline.config.overrides import read_config
 from pipeline.config.strict import build, nearest
 from pipeline.core.engine.trials import Job
-from pipeline.errors import ConfigError, DataError, Fault
+from pipeline.errors import ConfigError, DataError, Fault, fault
 from pipeline.files import new_folder
 from pipeline.reports.console import logged, quiet
 from pipeline.tracking.fields import flatten
@@ -85,17 +85,16 @@ def resumed(config: C) -> C:
     file = runs / config.resume / _CONFIG
     if not file.is_file():
         known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
-        remedy = nearest(config.resume, known)
-        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=f"is no sweep in {runs}/", remedy=remedy))
+        raise ConfigError(fault("RESUME", config.resume, f"is no sweep in {runs}/", nearest(config.resume, known)))
     values = json.loads(file.read_text("utf-8"))
     if values.get("layout", 1) != _LAYOUT:
         rule = "was begun by an earlier version of the pipeline, whose files this one cannot go on with"
         remedy = "Go on with that version, or start a new sweep without RESUME"
-        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
+        raise ConfigError(fault("RESUME", config.resume, rule, remedy))
     command, its_own = command_of(config), values.get("command", "sweep")
     if its_own != command:
         rule, remedy = f"is no {command}", f"Go on with: make {its_own} RESUME={config.resume}"
-        raise ConfigError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
+        raise ConfigError(fault("RESUME", config.resume, rule, remedy))
     stored = build(type(config), values["config"])
     default = read_config(command, type(config), [])
     faults = list(_changes(config, stored, default))
@@ -112,7 +111,7 @@ def _changes(config: SweepConfig, stored: SweepConfig, default: SweepConfig) -> 
         if now[key] not in (before.get(key), without.get(key)):
             rule = f"is another value than that of sweep {config.resume} ({_shown(before.get(key))})"
             remedy = "Leave it out: a resumed sweep takes its settings from the interrupted one"
-            yield Fault(where=_NAMES.get(key, key), value=_shown(now[key]), rule=rule, remedy=remedy)
+            yield fault(_NAMES.get(key, key), _shown(now[key]), rule, remedy)
 
 
 def _shown(value: object) -> str:
@@ -138,8 +137,7 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
         changed = [name for name in facts if stored.get(name) != facts[name]]
         if changed:
             rule = f"began with other contents of {', '.join(changed)}"
-            remedy = "Restore them, or start a new sweep without RESUME"
-            raise DataError(Fault(where="RESUME", value=config.resume, rule=rule, remedy=remedy))
+            raise DataError(fault("RESUME", config.resume, rule, "Restore them, or start a new sweep without RESUME"))
         with _written(config):
             (folder / _ALIVE).touch()
         return Workspace(folder=folder)
@@ -157,7 +155,7 @@ def _written(config: SweepConfig) -> Iterator[None]:
         yield
     except OSError as error:
         rule, remedy = f"cannot be written ({error.strerror})", "Set runs to a folder that can be written"
-        raise ConfigError(Fault(where="runs", value=config.runs, rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault("runs", config.runs, rule, remedy)) from error
 
 
 @contextmanager
@@ -193,7 +191,7 @@ def _locked(alive: Path) -> Iterator[None]:
         held = FileLock(alive).acquire(timeout=_ENDING_S)
     except Timeout as error:
         rule, remedy = "is running: another command is at it", "Wait for that one, or stop it with Ctrl-C"
-        raise ConfigError(Fault(where="RESUME", value=alive.parent.name, rule=rule, remedy=remedy)) from error
+        raise ConfigError(fault("RESUME", alive.parent.name, rule, remedy)) from error
     with held:
         yield
 

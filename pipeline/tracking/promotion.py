@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 from pipeline.tracking.lock import exclusive
 from pipeline.tracking.store import Store, every, store_errors
 
@@ -57,12 +57,10 @@ def rollback(store: Store, name: str, reason: str, *, quarantine: bool = True) -
         versions = _versions(store.client, name)
         present = _alias(store.client, name, CHAMPION)
         if present is None:
-            remedy = "Run `make sweep` for it first"
-            raise ConfigError(Fault(where="TASK", value=name, rule="has no champion", remedy=remedy))
+            raise ConfigError(fault("TASK", name, "has no champion", "Run `make sweep` for it first"))
         if _before(versions, present) is None:
             rule = f"has no champion before version {present}: it is the first, or those before it are gone"
-            remedy = "Promote another one with `make sweep` or `make retrain`"
-            raise ConfigError(Fault(where="TASK", value=name, rule=rule, remedy=remedy))
+            raise ConfigError(fault("TASK", name, rule, "Promote another one with `make sweep` or `make retrain`"))
         if quarantine:
             store.client.set_model_version_tag(name, str(present), QUARANTINE, "true")
         elif QUARANTINE in _tags(versions, present):  # of a rollback that was cut off here

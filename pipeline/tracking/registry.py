@@ -21,7 +21,7 @@ from pipeline.core.data.ledger import Ledger, write_ledger
 from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
-from pipeline.errors import ConfigError, Fault, PipelineError, TrackingError
+from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
 from pipeline.pyfunc import BUNDLE, LEDGER
 from pipeline.rules.versions import Champion, Files, Past, Registered, Verdict, Version
 from pipeline.tracking import promotion
@@ -202,7 +202,7 @@ def _named(name: str, models: Sequence[RegisteredModel], alias: str = "champion"
     remedy = f"Run `make sweep TASKS={name.replace('.', '/')}` first"
     if models:
         remedy += f". {nearest(wanted, [model.name for model in models])}"
-    raise ConfigError(Fault(where="TASK", value=name, rule=f"has no {alias} yet", remedy=remedy))
+    raise ConfigError(fault("TASK", name, f"has no {alias} yet", remedy))
 
 
 def _files(store: Store, version: ModelVersion) -> Files | TrackingError:

@@ -14,7 +14,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import ConfigError, Fault, TrackingError
+from pipeline.errors import ConfigError, TrackingError, fault
 
 _REACH_TIMEOUT_S = 5
 _SQLITE = "sqlite:///"
@@ -160,7 +160,7 @@ def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
 
 def _nothing_recorded(where: str, value: str) -> ConfigError:
     remedy = "Run `make sweep TASKS=sentiment` first, or point it to where the sweeps were recorded"
-    return ConfigError(Fault(where=where, value=value, rule="holds nothing yet", remedy=remedy))
+    return ConfigError(fault(where, value, "holds nothing yet", remedy))
 
 
 def _first_line(error: Exception) -> str:

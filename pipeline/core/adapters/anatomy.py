@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.core.adapters.layouts import Place
-from pipeline.errors import CheckpointError, Fault
+from pipeline.errors import CheckpointError, fault
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
@@ -177,14 +177,14 @@ def anatomy_of(config: object) -> Anatomy:
             f"Use one of {', '.join(ANATOMIES)}, or add an entry to pipeline/core/adapters/anatomy.py that says where "
         )
         remedy += "its layers and their attention and feed-forward sub-blocks are"
-        raise CheckpointError(Fault(where="checkpoint", value=family, rule=rule, remedy=remedy))
+        raise CheckpointError(fault("checkpoint", family, rule, remedy))
     anatomy = ANATOMIES[family]
     if anatomy.requires is not None:
         key, value = anatomy.requires
         if getattr(config, key) != value:
             rule = f"has {key}={getattr(config, key)} in its config.json; the known {family} has {value}"
             remedy = "Use another checkpoint, or add an entry for this variant to pipeline/core/adapters/anatomy.py"
-            raise CheckpointError(Fault(where="checkpoint", value=family, rule=rule, remedy=remedy))
+            raise CheckpointError(fault("checkpoint", family, rule, remedy))
     return anatomy
 
 

@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.config import CheckpointConfig
 from pipeline.core.adapters.anatomy import ANATOMIES, anatomy_of
-from pipeline.errors import CheckpointError, Fault
+from pipeline.errors import CheckpointError, Fault, fault
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _VOCABULARIES = (
@@ -297,7 +297,7 @@ def _hash_files(files: list[Path]) -> str:
 
 
 def _fault(config: CheckpointConfig, rule: str, remedy: str) -> Fault:
-    return Fault(where="checkpoint", value=config.location, rule=rule, remedy=remedy)
+    return fault("checkpoint", config.location, rule, remedy)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -15,7 +15,7 @@ from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import SubBlock, layers_of
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 
 Reads = Literal["output", "normed", "input"]
 
@@ -178,7 +178,7 @@ def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:
     if not chosen or chosen[0] < 0 or chosen[-1] >= num_layers:
         rule = f"must name layers of a checkpoint that has {num_layers}, numbered from 0"
         remedy = f"Use all, top-1 to top-{num_layers}, or numbers from 0 to {num_layers - 1}"
-        raise ConfigError(Fault(where="method.layers", value=str(layers), rule=rule, remedy=remedy))
+        raise ConfigError(fault("method.layers", layers, rule, remedy))
     return chosen
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import HubConfig, TaskConfig
 from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
-from pipeline.errors import DataError, Fault
+from pipeline.errors import DataError, Fault, fault
 
 if TYPE_CHECKING:
     import datasets
@@ -48,9 +48,8 @@ def open_dataset(task: TaskConfig, domain: str) -> Source:
         else:
             splits[name] = SplitSource(where, _rows(records, task, where))
     if "train" not in splits:
-        rule = f"has no train split to learn from (there: {', '.join(loaded)})"
         remedy = f"Name the split to train on in {key}.splits.train"
-        raise DataError(Fault(where=config.id, value="", rule=rule, remedy=remedy))
+        raise DataError(fault(config.id, "", f"has no train split to learn from (there: {', '.join(loaded)})", remedy))
     return Source(splits, tuple(notes))
 
 
@@ -72,7 +71,7 @@ def _load(config: HubConfig) -> "Mapping[str, datasets.Dataset]":
             "Check the network and the full id (owner/name), config and revision; a private or gated data "
             "set needs HF_TOKEN, and with HF_HUB_OFFLINE=1 only what is cached can be loaded"
         )
-        raise DataError(Fault(where=config.id, value="", rule=rule, remedy=remedy)) from error
+        raise DataError(fault(config.id, "", rule, remedy)) from error
     return loaded
 
 
@@ -106,17 +105,16 @@ def _split_faults(config: HubConfig, key: str, there: list[str]) -> Iterator[Fau
     for name, part in config.splits.items():
         where = f"{key}.splits.{name}"
         if name not in SPLITS:
-            yield Fault(where=where, value="", rule="is no split", remedy=f"Map only: {', '.join(SPLITS)}")
+            yield fault(where, "", "is no split", f"Map only: {', '.join(SPLITS)}")
         elif part not in there:
-            rule = f"is no split of {config.id}"
-            yield Fault(where=where, value=part, rule=rule, remedy=f"Use one of: {', '.join(there)}")
+            yield fault(where, part, f"is no split of {config.id}", f"Use one of: {', '.join(there)}")
 
 
 def _mapping_faults(config: HubConfig, task: TaskConfig, key: str) -> Iterator[Fault]:
     for name in config.columns:
         if name not in task.columns:
             rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.columns)}"
-            yield Fault(where=f"{key}.columns.{name}", value="", rule=rule, remedy=remedy)
+            yield fault(f"{key}.columns.{name}", "", rule, remedy)
 
 
 def _column_faults(config: HubConfig, task: TaskConfig, key: str, part: str, there: list[str]) -> Iterator[Fault]:
@@ -125,8 +123,7 @@ def _column_faults(config: HubConfig, task: TaskConfig, key: str, part: str, the
         for path in [column] if isinstance(column, str) else column:
             if path not in there and path.split(".")[0] not in there:
                 rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there)})"
-                remedy = f"Map the field {name} in {key}.columns"
-                yield Fault(where=f"{key}.columns.{name}", value=path, rule=rule, remedy=remedy)
+                yield fault(f"{key}.columns.{name}", path, rule, f"Map the field {name} in {key}.columns")
 
 
 def _rows(records: list[dict[str, Any]], task: TaskConfig, where: str) -> Iterator[Row | Fault]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Row, make_row
 from pipeline.core.data.splits import fingerprint
-from pipeline.errors import DataError, Fault
+from pipeline.errors import DataError, Fault, fault
 
 FORMAT = 1
 _FILE, _TRAINED, _CHOSEN, _SLICES = "ledger.json", "trained.jsonl", "chosen.jsonl", "slices"
@@ -102,7 +102,7 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
         added, trained, chosen = tuple(values["added"]), values["trained"], values["chosen"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
-        raise DataError(Fault(where=str(folder), value=str(error), rule=rule, remedy=remedy)) from error
+        raise DataError(fault(folder, error, rule, remedy)) from error
     canonical = dataclasses.replace(task, fields={name: name for name in task.columns})
     return Ledger(
         trained=_read_rows(folder / _TRAINED, canonical, trained),
@@ -205,4 +205,4 @@ def _row(line: str, canonical: TaskConfig, where: str) -> Iterator[Row | Fault]:
 
 
 def _spoilt(where: str, rule: str) -> Fault:
-    return Fault(where=where, value="", rule=rule, remedy="Restore the file")
+    return fault(where, "", rule, "Restore the file")

@@ -10,7 +10,7 @@ from pipeline.core.data import hub
 from pipeline.core.data import readers as files
 from pipeline.core.data.rows import Dataset, Row, Source
 from pipeline.core.data.splits import arrange
-from pipeline.errors import ConfigError, DataError, Fault, Faults
+from pipeline.errors import ConfigError, DataError, Fault, Faults, fault
 
 STARTER = Path(__file__).with_name("starter")
 
@@ -42,9 +42,8 @@ def resolve(patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConf
     """
     wanted = [pattern.strip() for pattern in patterns if pattern.strip()]
     if not wanted:
-        rule = "is empty: there is nothing to train"
         remedy = f"Set TASKS to one or more of {', '.join(sorted(tasks))}, separated by commas"
-        raise ConfigError(Fault(where="TASKS", value="", rule=rule, remedy=remedy))
+        raise ConfigError(fault("TASKS", "", "is empty: there is nothing to train", remedy))
     jobs: dict[str, tuple[TaskConfig, str]] = {}
     faults = Faults()
     for pattern in wanted:
@@ -74,8 +73,7 @@ def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:
                 faults.append(record)
         if not rows and len(faults) == before:
             otherwise = "" if name == "train" else ", or remove the split: it is then cut off train"
-            remedy = f"Add rows{otherwise}"
-            faults.append(Fault(where=split.where, value="", rule="has no rows", remedy=remedy))
+            faults.append(fault(split.where, "", "has no rows", f"Add rows{otherwise}"))
     if faults:
         raise DataError(faults)
     splits, overlap, notes = arrange(found, data, job_name(task, domain))
@@ -107,9 +105,8 @@ def _expand(pattern: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> 
 
 def _require(task: TaskConfig, domain: str, there: list[str], data: DataConfig) -> None:
     if domain not in there:
-        rule = f"is not in the data source {data.source}"
         remedy = f"Use one of: {', '.join(job_name(task, one) for one in there)}"
-        raise ConfigError(Fault(where="TASKS", value=job_name(task, domain), rule=rule, remedy=remedy))
+        raise ConfigError(fault("TASKS", job_name(task, domain), f"is not in the data source {data.source}", remedy))
 
 
 def _default(task: TaskConfig, there: list[str]) -> str:
@@ -120,7 +117,7 @@ def _default(task: TaskConfig, there: list[str]) -> str:
         return there[0]
     rule = f"could be any of {', '.join(there)}: the default domain `{task.default_domain}` is not among them"
     remedy = f"Write {job_name(task, there[0])}, for instance, or {job_name(task, '*')} for all"
-    raise ConfigError(Fault(where="TASKS", value=task.name, rule=rule, remedy=remedy))
+    raise ConfigError(fault("TASKS", task.name, rule, remedy))
 
 
 def _unknown_task(name: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> Fault:
@@ -128,14 +125,14 @@ def _unknown_task(name: str, tasks: Mapping[str, TaskConfig], data: DataConfig) 
         remedy = f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
     else:
         remedy = nearest(name, list(tasks))
-    return Fault(where="TASKS", value=name, rule="is no known task", remedy=remedy)
+    return fault("TASKS", name, "is no known task", remedy)
 
 
 def _hub_domains(task: TaskConfig) -> list[str]:
     if not task.hub:
         rule = f"has no data set for {task.name}: conf/task/{task.name}.yaml has no `hub`"
         remedy = "Add one there (`hub: {default: {id: owner/name}}`), or give files by DATA=<dir>"
-        raise DataError(Fault(where="DATA", value="hub", rule=rule, remedy=remedy))
+        raise DataError(fault("DATA", "hub", rule, remedy))
     return list(task.hub)
 
 
@@ -147,14 +144,13 @@ def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
     if name not in there:
         rule = f"has no task `{name}` ({root.name}/{name} holds no train, validation or test file)"
         remedy = f"Use one of its tasks ({', '.join(there) or 'none'}), or give DATA=<dir> or DATA=hub"
-        raise DataError(Fault(where="DATA", value=data.source, rule=rule, remedy=remedy))
+        raise DataError(fault("DATA", data.source, rule, remedy))
     found = _domain_folders(root / name)
     own = found.pop("", None)
     if own is not None:
         if task.default_domain in found:
             rule = f"holds {name} twice: in the folder itself and in {task.default_domain}/"
-            remedy = "Move one of the two away"
-            raise DataError(Fault(where=str(own), value="", rule=rule, remedy=remedy))
+            raise DataError(fault(own, "", rule, "Move one of the two away"))
         found[task.default_domain] = own
     return found
 
@@ -177,9 +173,8 @@ def _root(data: DataConfig) -> Path:
         return STARTER
     root = Path(data.source).expanduser()
     if not root.is_dir():
-        rule = "is no folder"
         remedy = "Give a folder that holds <task>/train.jsonl, or `starter` (shipped), or `hub`"
-        raise DataError(Fault(where="DATA", value=data.source, rule=rule, remedy=remedy))
+        raise DataError(fault("DATA", data.source, "is no folder", remedy))
     return root
 
 

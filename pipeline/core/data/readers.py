@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
-from pipeline.errors import DataError, Fault
+from pipeline.errors import DataError, Fault, fault
 
 Values = Mapping[str, Any]
 Reader = Callable[[Path, TaskConfig], Iterator[tuple[int, Values] | Fault]]
@@ -39,13 +39,11 @@ def open_folder(folder: Path, task: TaskConfig) -> Source:
     for name, paths in found.items():
         if len(paths) > 1:
             files = " and ".join(path.name for path in paths)
-            rule = f"has two files for one split: {files}"
-            faults.append(Fault(where=str(folder), value="", rule=rule, remedy=f"Keep one {name} file"))
+            faults.append(fault(folder, "", f"has two files for one split: {files}", f"Keep one {name} file"))
     if "train" not in found:
         files = ", ".join(path.name for paths in found.values() for path in paths)
         remedy = f"Add train.jsonl (or {', '.join(f'.{suffix}' for suffix in READERS if suffix != 'jsonl')})"
-        rule = f"has {files} and no train file: there is nothing to train on"
-        faults.append(Fault(where=str(folder), value="", rule=rule, remedy=remedy))
+        faults.append(fault(folder, "", f"has {files} and no train file: there is nothing to train on", remedy))
     if faults:
         raise DataError(faults)
     splits = {name: SplitSource(str(paths[0]), read(paths[0], task)) for name, paths in found.items()}
@@ -79,7 +77,7 @@ def missing_fields(there: Any, task: TaskConfig, where: str) -> list[Fault]:
             rule = f"has no field `{column}` (it has: {', '.join(map(str, there)) or 'none'})"
             mapping = f"`fields: {{{name}: <its name in your files>}}`"
             remedy = f"Add it, or map it in conf/task/{task.name}.yaml by {mapping}"
-            faults.append(Fault(where=where, value="", rule=rule, remedy=remedy))
+            faults.append(fault(where, "", rule, remedy))
     return faults
 
 
@@ -103,7 +101,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _stop(where: str, rule: str, remedy: str) -> DataError:
-    return DataError(Fault(where=where, value="", rule=rule, remedy=remedy))
+    return DataError(fault(where, "", rule, remedy))
 
 
 def _reason(error: ValueError) -> str:
@@ -120,12 +118,12 @@ def _read_jsonl(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
         try:
             values = json.loads(line.rstrip())
         except ValueError as error:  # JSONDecodeError, or a number of thousands of digits
-            yield Fault(where=where, value="", rule=f"is not valid JSON: {_reason(error)}", remedy=remedy)
+            yield fault(where, "", f"is not valid JSON: {_reason(error)}", remedy)
             continue
         if isinstance(values, dict):
             yield number, values
         else:
-            yield Fault(where=where, value=line.strip()[:60], rule="is no JSON object", remedy=remedy)
+            yield fault(where, line.strip()[:60], "is no JSON object", remedy)
 
 
 def _read_csv(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | Fault]:
@@ -150,7 +148,7 @@ def _read_csv(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | Fau
                 raise DataError(faults)
         elif len(cells) != len(header):
             rule = f"has {len(cells)} cells where the header has {len(header)}"
-            yield Fault(where=where, value="", rule=rule, remedy="Put text with commas in double quotes")
+            yield fault(where, "", rule, "Put text with commas in double quotes")
         else:
             values, faults = _parse_cells(dict(zip(header, cells, strict=True)), task, where)
             yield from faults
@@ -172,9 +170,8 @@ def _parse_cells(cells: dict[str, str], task: TaskConfig, where: str) -> tuple[V
         try:
             values[column] = json.loads(cell)
         except ValueError as error:
-            rule = f"is not valid JSON in column `{column}`: {_reason(error)}"
             remedy = "Write lists, numbers and objects in a cell as JSON"
-            faults.append(Fault(where=where, value=cell[:60], rule=rule, remedy=remedy))
+            faults.append(fault(where, cell[:60], f"is not valid JSON in column `{column}`: {_reason(error)}", remedy))
     return values, faults
 
 
@@ -211,9 +208,8 @@ def _read_conll(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
             continue
         columns = line.split("\t") if "\t" in line else line.split()
         if len(columns) < 2 or not columns[-1]:
-            rule = "has a token without a tag"
             remedy = "Give the token first and its tag last, separated by a tab or a space"
-            yield Fault(where=f"{path}:{number}", value=line[:60], rule=rule, remedy=remedy)
+            yield fault(f"{path}:{number}", line[:60], "has a token without a tag", remedy)
             continue
         if not tokens:
             start = number

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import TaskConfig
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 SPLITS = ("train", "validation", "test")
 
@@ -113,7 +113,7 @@ def make_row(
             value = str(value)
         wanted = task.types[name]
         if wrong := _wrong(name, value, wanted):
-            faults.append(Fault(where=origin, value=_shown(value), rule=wrong, remedy=REMEDIES[wanted]))
+            faults.append(fault(origin, _shown(value), wrong, REMEDIES[wanted]))
         elif wanted is dict:
             value = {"text": value["text"], "answer_start": value["answer_start"]}
         fields[name] = value
@@ -124,7 +124,7 @@ def make_row(
         digest = _digest(fields)
     except UnicodeEncodeError:  # "\ud83d" alone is valid JSON, but no tokenizer takes it
         rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
-        yield Fault(where=origin, value="", rule=rule, remedy="Write the file as UTF-8 without escapes")
+        yield fault(origin, "", rule, "Write the file as UTF-8 without escapes")
         return
     if isinstance(values.get("id"), str | int):
         fields["id"] = values["id"]

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from pipeline.config import DataConfig
 from pipeline.core.data.rows import SPLITS, Row, Split
-from pipeline.errors import DataError, Fault
+from pipeline.errors import DataError, Fault, fault
 
 Rows = Mapping[str, Sequence[Row]]
 
@@ -99,7 +99,7 @@ def _empty(name: str, where: str) -> Fault:
     else:
         rule = f"has no {name} split, and train has too few rows to cut one off"
         remedy = f"Add a {name} split, add rows to train, or raise data.{name}_share"
-    return Fault(where=where, value="", rule=rule, remedy=remedy)
+    return fault(where, "", rule, remedy)
 
 
 def _rows(count: int) -> str:

@@ -14,7 +14,7 @@ from pipeline.core.methods import METHODS
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
-from pipeline.errors import BundleError, Fault
+from pipeline.errors import BundleError, fault
 
 _ADAPTER, _HEAD = "adapter.", "head."
 
@@ -54,7 +54,7 @@ def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) 
     if record.checkpoint_sha256 != checkpoint.sha256:
         rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
         remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location})"
-        raise BundleError(Fault(where=str(bundle.folder), value="", rule=rule, remedy=remedy))
+        raise BundleError(fault(bundle.folder, "", rule, remedy))
     task = restore(record.task, record.labels, record.method.virtual_tokens)
     model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
     load_trained(model, record.method, bundle.tensors())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.config.strict import build
-from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.errors import BundleError, ConfigError, fault
 from pipeline.files import new_folder
 
 FORMAT = 1
@@ -120,4 +120,4 @@ def _sha256(file: Path) -> str:
 
 
 def _refuse(where: Path, rule: str, remedy: str) -> BundleError:
-    return BundleError(Fault(where=str(where), value="", rule=rule, remedy=remedy))
+    return BundleError(fault(where, "", rule, remedy))

@@ -13,7 +13,7 @@ from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, layers_of
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.methods import full
-from pipeline.errors import ConfigError, Fault
+from pipeline.errors import ConfigError, fault
 from pipeline.files import new_folder
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":
             f"no module of its layers ends in {' or '.join(targets)}" if targets else "no projections are named for it"
         )
         remedy = "Name its query and value projections in pipeline/core/adapters/anatomy.py, or choose another method"
-        raise ConfigError(Fault(where="method", value=config.name, rule=rule, remedy=remedy))
+        raise ConfigError(fault("method", config.name, rule, remedy))
     return LoraConfig(
         r=config.width,
         lora_alpha=cast(int, config.scaling) * config.width,  # a fraction is fine with peft

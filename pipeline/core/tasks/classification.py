@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import empty_faults, fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.faults import empty_faults, row_fault, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
@@ -47,7 +47,7 @@ class Classification(Task):
         if len({*found, *known}) == 1:
             (row,) = found.values()
             rule = "is the only label in train: there is nothing to tell apart"
-            yield fault(row, row.fields["label"], rule, "Add training rows with at least one other label")
+            yield row_fault(row, row.fields["label"], rule, "Add training rows with at least one other label")
         for split in (dataset.validation, dataset.test):
             yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="label")
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import empty_faults, fault, shorten
+from pipeline.core.tasks.faults import empty_faults, row_fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
@@ -39,17 +39,17 @@ class ExtractiveQA(Task):
         context = row.fields["context"]
         if not texts or len(texts) != len(starts):
             rule = f"has {len(texts)} answer texts and {len(starts)} answer_starts"
-            yield fault(row, "", rule, "Give at least one answer, and a start for each")
+            yield row_fault(row, "", rule, "Give at least one answer, and a start for each")
             return
         for text, start in zip(texts, starts, strict=True):
             if not text.strip():
-                yield fault(row, text, "is an empty answer", "Copy the answer from the context")
+                yield row_fault(row, text, "is an empty answer", "Copy the answer from the context")
             elif start < 0 or not context.startswith(text, start):
                 found = context.find(text)
                 there = shorten(context[start : start + len(text)]) if start >= 0 else ""
                 rule = f"is not in the context at answer_start {start}, where {there!r} stands"
                 remedy = f"Set answer_start to {found}" if found >= 0 else "Copy the answer from the context"
-                yield fault(row, text, rule, remedy)
+                yield row_fault(row, text, rule, remedy)
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Cut contexts into windows; a question is truncated to a quarter of the window, and counted."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Row, Split
-from pipeline.errors import DataError, Fault
+from pipeline.errors import DataError, Fault, fault
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
@@ -13,9 +13,9 @@ def raise_faults(faults: Sequence[Fault]) -> None:
         raise DataError(faults)
 
 
-def fault(row: Row, value: object, rule: str, remedy: str) -> Fault:
+def row_fault(row: Row, value: object, rule: str, remedy: str) -> Fault:
     """A fault of one row, located by file and line."""
-    return Fault(where=row.origin, value=shorten(value), rule=rule, remedy=remedy)
+    return fault(row.origin, shorten(value), rule, remedy)
 
 
 def shorten(value: object, limit: int = 60) -> str:
@@ -28,18 +28,18 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     """One fault for each of the named texts that is empty or blank."""
     for name in names:
         if not row.fields[name].strip():
-            yield fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row")
+            yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row")
 
 
 def option_faults(row: Row) -> Iterator[Fault]:
     """What is wrong with the options of a question."""
     options = row.fields["options"]
     if len(options) < 2:
-        yield fault(row, options, "has fewer than 2 options", "Give at least two options")
+        yield row_fault(row, options, "has fewer than 2 options", "Give at least two options")
     for i, option in enumerate(options):
         if not option.strip():
             rule = f"has an empty option at position {i}, from 0"
-            yield fault(row, options, rule, "Write the option, or remove it")
+            yield row_fault(row, options, rule, "Write the option, or remove it")
 
 
 def answer_faults(row: Row) -> Iterator[Fault]:
@@ -47,7 +47,7 @@ def answer_faults(row: Row) -> Iterator[Fault]:
     answer, last = row.fields["answer"], len(row.fields["options"]) - 1
     if not 0 <= answer <= last:
         rule = f"is out of range: the answer is a position in options, from 0 to {last}"
-        yield fault(row, answer, rule, "Count the options from 0")
+        yield row_fault(row, answer, rule, "Count the options from 0")
 
 
 def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
@@ -66,7 +66,7 @@ def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *
         else:
             rule = f"is no {what} of train, but stands in {split.name}: it cannot be learned"
             remedy = f"Add training rows with it, or remove it from {split.name}"
-        yield fault(found[label], label, rule, remedy)
+        yield row_fault(found[label], label, rule, remedy)
 
 
 def unlisted_faults(config: TaskConfig, found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
@@ -75,4 +75,4 @@ def unlisted_faults(config: TaskConfig, found: Mapping[str, Row], *, what: str) 
         return
     for label in sorted(set(found) - set(config.labels)):
         rule = f"is no {what} of task {config.name}, which lists {', '.join(config.labels)}"
-        yield fault(found[label], label, rule, f"Mend the row, or add it to labels of task.{config.name}")
+        yield row_fault(found[label], label, rule, f"Mend the row, or add it to labels of task.{config.name}")

@@ -22,7 +22,7 @@ from pipeline.core.tasks.faults import answer_faults, empty_faults, option_fault
 from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
 from pipeline.core.tasks.tensors import pad, row_numbers, to_arrays
-from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError
+from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError, fault
 
 _IGNORED = -100
 
@@ -62,10 +62,9 @@ class Generation(Task):
         if not checkpoint.has_lm_head:
             rule = f"is a task of generation, and {checkpoint.config.name} ({checkpoint.model_type}) cannot write"
             remedy = "Use a checkpoint that was saved with its language-model head, such as a T5, BART or GPT"
-            yield Fault(where=where, value="", rule=rule, remedy=remedy)
+            yield fault(where, "", rule, remedy)
         if self.config.primary == "chrf" and not metrics.has_chrf():
-            remedy = f"Install it, or set {where}.metric=exact_match"
-            yield Fault(where=f"{where}.metric", value="chrf", rule="needs sacrebleu", remedy=remedy)
+            yield fault(f"{where}.metric", "chrf", "needs sacrebleu", f"Install it, or set {where}.metric=exact_match")
 
     def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
         longest = self.config.max_new_tokens
@@ -85,7 +84,7 @@ class Generation(Task):
                 f"leaves no room for a prompt in the {room + longest} sub-tokens that max_length and checkpoint allow"
             )
             where, remedy = f"task.{self.config.name}.max_new_tokens", "Lower it, or raise max_length if that is lower"
-            raise ConfigError(Fault(where=where, value=str(longest), rule=rule, remedy=remedy))
+            raise ConfigError(fault(where, longest, rule, remedy))
         prompts = tokenizer(
             [render(self.config.prompt, row) for row in rows], return_special_tokens_mask=True, verbose=False
         )
@@ -115,7 +114,7 @@ class Generation(Task):
         if end is None:
             rule = "has a tokenizer without an end-of-text token: what it writes would never end"
             remedy = "Set tokenizer.eos_token, and save it into the checkpoint's folder"
-            raise CheckpointError(Fault(where="checkpoint", value=tokenizer.name_or_path, rule=rule, remedy=remedy))
+            raise CheckpointError(fault("checkpoint", tokenizer.name_or_path, rule, remedy))
         there = [i for i, row in enumerate(rows) if self.target in row.fields]
         if not there:
             return end, {}

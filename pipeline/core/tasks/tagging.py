@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.faults import row_fault, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
@@ -56,29 +56,28 @@ class Tagging(Task):
     def input_faults(cls, row: Row) -> Iterator[Fault]:
         tokens = row.fields["tokens"]
         if not tokens:
-            yield fault(row, "", "has no tokens", "Give at least one token, or remove the row")
+            yield row_fault(row, "", "has no tokens", "Give at least one token, or remove the row")
         for i, token in enumerate(tokens):
             if not token.strip():
                 rule = f"has an empty token at position {i + 1}"
-                yield fault(row, token, rule, "Remove the token, and its tag with it")
+                yield row_fault(row, token, rule, "Remove the token, and its tag with it")
                 return
 
     @classmethod
     def target_faults(cls, row: Row) -> Iterator[Fault]:
         tokens, tags = row.fields["tokens"], row.fields["tags"]
         if len(tokens) != len(tags):
-            rule = f"has {len(tokens)} tokens and {len(tags)} tags"
-            yield fault(row, "", rule, "Give one tag for each token")
+            yield row_fault(row, "", f"has {len(tokens)} tokens and {len(tags)} tags", "Give one tag for each token")
             return
         for i, (before, tag) in enumerate(pairwise(["O", *tags])):
             place = f"tag {i + 1}, of {tokens[i]!r}"
             if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
                 rule = f"({place}) is no BIO tag: a tag is O, B-<type> or I-<type>"
-                yield fault(row, tag, rule, "Write the tags in BIO")
+                yield row_fault(row, tag, rule, "Write the tags in BIO")
                 return
             if tag.startswith("I-") and before[2:] != tag[2:]:
                 rule = f"({place}) stands after {before}, where no {tag[2:]} is open; nothing is repaired"
-                yield fault(row, tag, rule, f"Write B-{tag[2:]} where the entity begins")
+                yield row_fault(row, tag, rule, f"Write B-{tag[2:]} where the entity begins")
                 return
 
     @classmethod
@@ -87,7 +86,7 @@ class Tagging(Task):
         yield from unlisted_faults(config, found, what="entity type")
         if not found and not known:
             rule = "has no entity in any row: every tag is O"
-            yield fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
+            yield row_fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
         for split in (dataset.validation, dataset.test):
             yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="entity type")
 

@@ -25,7 +25,7 @@ from pipeline.core.tasks.faults import raise_faults, shorten
 from pipeline.core.tasks.figures import Figure
 from pipeline.core.tasks.metrics import Counts, Statistic
 from pipeline.core.tasks.model import TaskModel
-from pipeline.errors import DataError, Fault
+from pipeline.errors import DataError, Fault, fault
 
 Example = dict[str, Any]
 """One input of the model: `row` (index of its row), `length` (for bucketing), and what the kind adds."""
@@ -274,9 +274,9 @@ def _named(item: Any, inputs: Mapping[str, str], where: str) -> dict[str, Any]:
         if len(inputs) == 1:
             return {name: item for name in inputs}
         rule = f"must be an object with {' and '.join(inputs.values())}"
-        raise DataError(Fault(where=where, value=shorten(item), rule=rule, remedy=remedy))
+        raise DataError(fault(where, shorten(item), rule, remedy))
     missing = [column for name, column in inputs.items() if column not in item and name not in item]
     if missing:
         rule = f"has no {' and no '.join(missing)}"
-        raise DataError(Fault(where=where, value=shorten(dict(item)), rule=rule, remedy=remedy))
+        raise DataError(fault(where, shorten(dict(item)), rule, remedy))
     return {name: item[column] if column in item else item[name] for name, column in inputs.items()}

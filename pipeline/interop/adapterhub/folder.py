@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config import MethodConfig
-from pipeline.config.faults import fault
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 from pipeline.files import new_folder
 from pipeline.interop.adapterhub import heads
 from pipeline.interop.adapterhub.heads import ForeignHead, head_settings, head_tensors, read_head

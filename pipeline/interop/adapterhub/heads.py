@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Kind
-from pipeline.config.faults import fault
 from pipeline.core.tasks.kinds import TASK_KINDS
-from pipeline.errors import BundleError, Fault
+from pipeline.errors import BundleError, Fault, fault
 from pipeline.interop.adapterhub.names import NAMINGS, Shape
 from pipeline.interop.files import raise_faults, read_json, read_tensors
 

@@ -7,11 +7,10 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from pipeline.config import Kind, MethodConfig
-from pipeline.config.faults import fault
 from pipeline.core.adapters.anatomy import ANATOMIES, layers_of
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, Place
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, fault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard, get_args
 
 from pipeline.config import Activation, MethodConfig
-from pipeline.config.faults import fault
 from pipeline.config.strict import build
 from pipeline.core.adapters.insert import chosen_layers
-from pipeline.errors import BundleError, ConfigError, Fault
+from pipeline.errors import BundleError, ConfigError, Fault, fault
 from pipeline.interop.adapterhub.names import Shape
 from pipeline.interop.files import raise_faults
 
@@ -148,8 +147,7 @@ def _faults(settings: Mapping[str, Any], shape: Shape, where: str) -> Iterator[F
     if not isinstance(activation, str) or activation.lower() not in known:
         yield fault(f"{where}.non_linearity", activation, f"must be one of {', '.join(known)}", _REMEDY)
     if settings["init_weights"] not in _INITS:
-        rule = f"must be one of {', '.join(_INITS)}"
-        yield fault(f"{where}.init_weights", settings["init_weights"], rule, _REMEDY)
+        yield fault(f"{where}.init_weights", settings["init_weights"], f"must be one of {', '.join(_INITS)}", _REMEDY)
     if settings["scaling"] != "learned" and not _is_number(settings["scaling"]):
         rule = "cannot be represented: it must be a number or `learned`"
         yield fault(f"{where}.scaling", settings["scaling"], rule, _REMEDY)
