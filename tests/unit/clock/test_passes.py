@@ -214,6 +214,18 @@ def test_the_hour_that_comes_twice_in_autumn_is_waited_through(tmp_path: Path, c
     assert left(runs, WEEKLY, ZoneInfo("Europe/Berlin"), through) == 0
 
 
+def test_times_in_the_hour_that_comes_twice_come_twice(tmp_path: Path, clock: Clock) -> None:
+    runs = counting(tmp_path)
+
+    def through() -> None:
+        clock.set("10-25T00:50")
+        expect(runs, 1)
+        clock.set("10-25T01:05")  # by the clock on the wall three quarters of an hour earlier
+        expect(runs, 2)
+
+    assert left(runs, parse("*/30 * * * *"), ZoneInfo("Europe/Berlin"), through) == 0
+
+
 def test_what_comes_due_while_a_pass_runs_is_said_and_caught_up_once(
     tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
