@@ -6,6 +6,7 @@ it was. Where nothing can be written, or the checkpoint was changed, the step sa
 
 import dataclasses
 import errno
+import gc
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -191,11 +192,13 @@ class Trainer:
     def _resident(self) -> Bench:
         if self._bench is None:
             self._bench = self._make_bench()
+            gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage at every trial
         return self._bench
 
     def _drop_bench(self) -> None:
         if self._bench is not None:
             self._bench.close()
+            gc.unfreeze()
         self._bench = None
 
     def _job(self) -> Job:

@@ -124,6 +124,16 @@ def test_on_a_terminal_a_failure_is_told_above_the_table(teller: Any) -> None:
     assert "trial 1/3  failed  the loss is not a number at step 17" in " ".join(file.getvalue().split("\n"))
 
 
+def test_a_terminal_that_is_left_to_a_debugger_has_lines(teller: Any) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=60, force_terminal=True)
+    with Progress(console, teller.results, PLANS, slots=1, live=False) as progress:
+        progress(teller.end())
+    assert "6 trials, 1 at once" in file.getvalue()
+    assert "trial 1/3  done" in file.getvalue()
+    assert "\x1b[?25l" not in file.getvalue()  # hides the cursor
+
+
 def test_the_table_says_that_it_starts_until_the_first_trial_does(teller: Any) -> None:
     progress, _ = progress_of(teller)
     assert progress.table().title == "Starting Ray and loading the checkpoint ..."

@@ -9,6 +9,12 @@ def test_cores_are_shared_out_by_trials() -> None:
     assert num_slots(ClusterConfig(cpus_per_trial=2), [{"CPU": 5}]) == 2
 
 
+def test_in_the_commands_own_process_one_trial_runs_at_a_time_if_there_is_room_for_it() -> None:
+    assert num_slots(ClusterConfig(name="here", cpus_per_trial=2), [{"CPU": 5}]) == 1
+    with pytest.raises(ConfigError, match=r"cluster\.gpus_per_trial: '1' is more than any node has \(0\)"):
+        check(ClusterConfig(name="here", gpus_per_trial=1), [{"CPU": 5}])
+
+
 @pytest.mark.parametrize(("share", "gpus", "slots"), [(0.25, 1, 4), (0.4, 2, 4), (1.0, 2, 2), (2.0, 3, 1)])
 def test_shares_of_different_gpus_do_not_add_up(share: float, gpus: int, slots: int) -> None:
     assert num_slots(ClusterConfig(gpus_per_trial=share), [{"CPU": 64, "GPU": gpus}]) == slots

@@ -1,4 +1,6 @@
 import json
+import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,23 @@ def test_a_sweep_that_is_running_is_not_resumed_beside_itself(tmp_path: Path, mo
         pass
     with running(open_workspace(again, [], "sha"), again):
         pass
+
+
+@pytest.mark.parametrize("cluster", ["local", "here"])
+def test_what_libraries_print_goes_to_the_log_unless_a_debugger_may_want_the_terminal(
+    cluster: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    new = config(tmp_path, cluster=cluster)
+    one = open_workspace(new, [], "sha")
+    with running(one, new) as shown:
+        os.write(1, b"(Pdb) ")
+        logging.getLogger("some.library").warning("Trial 3 failed")
+        shown.print("the leaderboard")
+    out, log = capfd.readouterr().out, one.log_file.read_text("utf-8")
+    assert "the leaderboard" in out
+    assert ("(Pdb) " in out) == (cluster == "here")
+    assert ("(Pdb) " in log) == (cluster == "local")
+    assert cluster == "local" or log == "Trial 3 failed\n"
 
 
 def test_a_sweep_of_before_the_present_layout_is_not_gone_on_with(tmp_path: Path) -> None:
