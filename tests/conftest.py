@@ -1,9 +1,13 @@
 """What many tests share: a tiny, randomly initialised BERT and its tokenizer, made on the spot."""
 
+import gc
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 WORDS = """
@@ -13,6 +17,30 @@ WORDS = """
 """
 
 TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """What is in memory before a module's tests is not looked through again at every collection, of which trials make
+    one each: with all libraries loaded, that takes longer than to train a model this small."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of a run of the tests have."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Fill a folder below `shared`, unless another process has."""
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipeline.config import METHOD_TRAITS
 from pipeline.config.commands import COMMANDS, overrides_of, quoted
 from pipeline.config.settings import RANGES, Setting, flat, idle, searched, settings, unused
 from pipeline.config.strict import build, nearest
@@ -118,7 +119,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
                 rule, remedy = "has no effect in a comparison", "Name the methods with METHODS=houlsby,full"
                 faults.append(fault("METHOD", values["method"].get("name"), rule, remedy))
             values["contenders"] = {}
-            for method in _methods(values.get("methods"), own, faults):
+            for method in _methods(values.get("methods", list(METHOD_TRAITS)), own, faults):
                 variant = _composed(name, [*lines, f"method={method}"], tasks, said, [])
                 values["contenders"][method] = {
                     "method": variant["method"],

@@ -34,10 +34,17 @@ def quiet(log_file: Path) -> Iterator[Console]:
 def logged(log_file: Path) -> Iterator[Console]:
     """Send what libraries log to `log_file`, and leave standard output and error to whoever prints; yield a console."""
     root, handler = logging.getLogger(), logging.FileHandler(log_file, encoding="utf-8")
-    root.addHandler(handler)
+    loggers = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    own = {logger: logger.handlers for logger in loggers if logger.handlers}  # MLflow's writes to standard error
+    for logger in own:
+        logger.handlers = []
+    for logger in (root, *own):
+        logger.addHandler(handler)
     try:
         yield console()
     finally:
+        for logger, handlers in own.items():
+            logger.handlers = handlers
         root.removeHandler(handler)
         handler.close()
 

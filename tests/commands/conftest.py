@@ -1,5 +1,7 @@
 """Places to run commands in."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pyarrow
@@ -18,10 +20,9 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from jobs.__main__ import main
 from tests.commands import corpus
 from tests.commands.workplace import Call, Done, Workplace
-from tests.conftest import TinyBert
+from tests.conftest import TinyBert, once
 
 
 @pytest.fixture
@@ -30,70 +31,68 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 @pytest.fixture
-def call(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Call a command in this process, which saves the seconds that a new one needs to import torch."""
-
-    def call(name: str, *arguments: str) -> Done:
-        monkeypatch.chdir(workplace.cwd)
-        capfd.readouterr()
-        code = main([name, *arguments])
-        out, err = capfd.readouterr()
-        return Done(code=code, out=out, err=err)
-
-    return call
+def call(workplace: Workplace) -> Call:
+    """Call a command in this process."""
+    return workplace.call
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory, tiny_bert: TinyBert) -> dict[str, str]:
+def checkpoints(shared: Path, tiny_bert: TinyBert) -> dict[str, str]:
     """Family -> folder with a tiny random model and a tokenizer of the kind that the family has."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    base, words = tiny_bert()
-    vocabulary = words.get_vocab()
-    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
-    distil = DistilBertConfig(vocab_size=len(vocabulary), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
-    electra = ElectraConfig(vocab_size=len(vocabulary), embedding_size=16, **sizes)
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *bytes_to_unicode().values(), "he", "the"]
-    merges = [("h", "e"), ("t", "he")]
-    byte_level = RobertaTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, model_max_length=64
-    )
-    roberta = RobertaConfig(vocab_size=len(pieces), max_position_embeddings=66, pad_token_id=1, **sizes)
-    made = {
-        "bert": (base, words),
-        "roberta": (RobertaModel(roberta), byte_level),
-        "distilbert": (DistilBertModel(distil), DistilBertTokenizer(vocab=vocabulary, model_max_length=64)),
-        "electra": (ElectraModel(electra), ElectraTokenizer(vocab=vocabulary, model_max_length=64)),
-    }
-    for name, parts in made.items():
-        for part in parts:
-            part.save_pretrained(root / name)
-    return {name: str(root / name) for name in made}
 
-
-@pytest.fixture(scope="session")
-def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data of four tasks in four formats: intent in csv, ner in conll, medqa in parquet, triage in jsonl."""
-    folder = tmp_path_factory.mktemp("formats")
-    for seed, (split, count) in enumerate({"train": 48, "validation": 24, "test": 24}.items()):
-        opinions, sentences, questions = (
-            corpus.rows(make, count, seed) for make in (corpus.opinion, corpus.journey, corpus.question)
+    def make(root: Path) -> None:
+        base, words = tiny_bert()
+        vocabulary = words.get_vocab()
+        sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+        distil = DistilBertConfig(vocab_size=len(vocabulary), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
+        electra = ElectraConfig(vocab_size=len(vocabulary), embedding_size=16, **sizes)
+        pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *bytes_to_unicode().values(), "he", "the"]
+        merges = [("h", "e"), ("t", "he")]
+        byte_level = RobertaTokenizer(
+            vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, model_max_length=64
         )
-        for task in ("intent", "ner", "medqa", "triage"):
-            (folder / task).mkdir(exist_ok=True)
-        (folder / "intent" / f"{split}.csv").write_text(corpus.as_csv(opinions), "utf-8")
-        (folder / "ner" / f"{split}.conll").write_text(corpus.as_conll(sentences), "utf-8")
-        parquet.write_table(pyarrow.Table.from_pylist(questions), folder / "medqa" / f"{split}.parquet")
-        triage = [{"message": row["text"], "queue": row["label"]} for row in opinions]
-        (folder / "triage" / f"{split}.jsonl").write_text(corpus.as_jsonl(triage), "utf-8")
-    return folder
+        roberta = RobertaConfig(vocab_size=len(pieces), max_position_embeddings=66, pad_token_id=1, **sizes)
+        made = {
+            "bert": (base, words),
+            "roberta": (RobertaModel(roberta), byte_level),
+            "distilbert": (DistilBertModel(distil), DistilBertTokenizer(vocab=vocabulary, model_max_length=64)),
+            "electra": (ElectraModel(electra), ElectraTokenizer(vocab=vocabulary, model_max_length=64)),
+        }
+        for name, parts in made.items():
+            for part in parts:
+                part.save_pretrained(root / name)
+
+    return {folder.name: str(folder) for folder in once(shared / "checkpoints", make).iterdir()}
 
 
 @pytest.fixture(scope="session")
-def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def formats(shared: Path) -> Path:
+    """Data of four tasks in four formats: intent in csv, ner in conll, medqa in parquet, triage in jsonl."""
+
+    def make(folder: Path) -> None:
+        for seed, (split, count) in enumerate({"train": 48, "validation": 24, "test": 24}.items()):
+            opinions, sentences, questions = (
+                corpus.rows(draw, count, seed) for draw in (corpus.opinion, corpus.journey, corpus.question)
+            )
+            for task in ("intent", "ner", "medqa", "triage"):
+                (folder / task).mkdir(exist_ok=True)
+            (folder / "intent" / f"{split}.csv").write_text(corpus.as_csv(opinions), "utf-8")
+            (folder / "ner" / f"{split}.conll").write_text(corpus.as_conll(sentences), "utf-8")
+            parquet.write_table(pyarrow.Table.from_pylist(questions), folder / "medqa" / f"{split}.parquet")
+            triage = [{"message": row["text"], "queue": row["label"]} for row in opinions]
+            (folder / "triage" / f"{split}.jsonl").write_text(corpus.as_jsonl(triage), "utf-8")
+
+    return once(shared / "formats", make)
+
+
+@pytest.fixture(scope="session")
+def own_tasks(shared: Path) -> Path:
     """A folder of the user's own with one task of ten lines, as the README shows it."""
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "triage.yaml").write_text(TRIAGE, "utf-8")
-    return folder
+
+    def make(folder: Path) -> None:
+        (folder / "triage.yaml").write_text(TRIAGE, "utf-8")
+
+    return once(shared / "own", make)
 
 
 TRIAGE = """\
@@ -112,13 +111,18 @@ class_weights: true
 
 @pytest.fixture(scope="session")
 def swept(
-    tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str], formats: Path, own_tasks: Path
+    shared: Path, checkpoints: dict[str, str], formats: Path, own_tasks: Path
 ) -> tuple[Workplace, Done, list[str]]:
-    """A sweep over all formats by `make`: where it ran, how it ended, and the words that were given."""
-    place = Workplace(tmp_path_factory.mktemp("swept") / "place")
+    """A sweep over all formats by `make`, on Ray: where it ran, how it ended, and the words that were given."""
     words = ["TASKS=intent,ner,medqa,triage", f"DATA={formats}", f"CONF={own_tasks}"]
-    words += [f"CHECKPOINT={checkpoints['bert']}", "TRIALS=3", "EPOCHS=2", "SEED=7", f"ARGS={SMALL}"]
-    return place, place.make("sweep", *words), words
+    words += [f"CHECKPOINT={checkpoints['bert']}", "TRIALS=3", "EPOCHS=2", "SEED=7", *SMALL]
+
+    def make(folder: Path) -> None:
+        done = Workplace(folder).make("sweep", *words[: -len(SMALL)], f"ARGS={' '.join(SMALL)}")
+        (folder / "done.json").write_text(json.dumps(dataclasses.asdict(done)), "utf-8")
+
+    folder = once(shared / "swept", make)
+    return Workplace(folder), Done(**json.loads((folder / "done.json").read_text("utf-8"))), words
 
 
-SMALL = "search.space.method.width={choice:[2,4]} engine.batch_size=8"
+SMALL = ["search.space.method.width={choice:[2,4]}", "engine.batch_size=8"]

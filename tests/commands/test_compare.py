@@ -1,4 +1,4 @@
-"""`make compare`, whole: the table, its records, what it leaves alone, and going on after an interruption."""
+"""`compare`, whole, in this process: its table, its records, what it leaves alone, and going on when interrupted."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.commands.workplace import Done, Workplace
 pytestmark = pytest.mark.commands
 
 METHODS = ["houlsby", "pfeiffer", "parallel", "lora", "prompt", "full", "probe"]
-SMALL = "engine.batch_size=8 data.max_train_rows=24 seeds=2 cluster.num_cpus=1"
+SMALL = ["CLUSTER=here", "engine.batch_size=8", "data.max_train_rows=24", "seeds=2"]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def compared(
     """All seven methods."""
     place = Workplace(tmp_path_factory.mktemp("compared") / "place")
     words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=1"]
-    return place, place.make("compare", *words, f"ARGS={SMALL}"), words
+    return place, place.call("compare", *words, *SMALL), words
 
 
 def records(place: Workplace) -> list[dict[str, object]]:
@@ -71,9 +71,9 @@ def test_it_goes_on_and_ends_with_the_same_table(compared: tuple[Workplace, Done
     place, _, _ = compared
     before = records(place)
     (folder,) = (file.parent for file in place.cwd.glob("runs/*/sweep.json"))
-    refused = place.make("sweep", f"RESUME={folder.name}")
+    refused = place.call("sweep", f"RESUME={folder.name}")
     assert refused.code == 2 and f"make compare RESUME={folder.name}" in refused.err
-    again = place.make("compare", f"RESUME={folder.name}")
+    again = place.call("compare", f"RESUME={folder.name}")
     assert again.code == 0, again.err
     names = ("job", "method", "validation", "test", "num_trained", "learning_rate")
     assert [[row[name] for name in names] for row in records(place)] == [
@@ -86,6 +86,6 @@ def test_a_method_that_is_none_and_a_setting_that_it_lacks_are_refused_before_an
     workplace: Workplace, checkpoints: dict[str, str], formats: Path
 ) -> None:
     words = ["TASKS=intent", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}"]
-    done = workplace.make("compare", *words, "METHODS=houlsby,probe", "ARGS=method.dropout=0.2")
+    done = workplace.call("compare", *words, "METHODS=houlsby,probe", "method.dropout=0.2")
     assert done.code == 2 and "method.dropout: '0.2' is no setting of probe (it has: none)" in done.err
     assert "runs" not in workplace.left()

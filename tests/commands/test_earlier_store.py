@@ -42,15 +42,17 @@ def test_its_champion_loads_by_name_in_a_fresh_process_and_answers_like_the_comm
     uri = f"sqlite:///{place.cwd}/mlflow.db"
     loaded = place.run(sys.executable, "-c", LOAD, *ASKED, environment={"MLFLOW_TRACKING_URI": uri})
     assert loaded.code == 0, loaded.err
-    asked = place.run("predict", "name=sentiment", stdin="\n".join(ASKED))
-    assert asked.code == 0, asked.err
-    answers = [json.loads(line) for line in asked.out.splitlines()]
+    answers = []
+    for text in ASKED:
+        asked = place.call("predict", "TASK=sentiment", f"TEXT={text}")
+        assert asked.code == 0, asked.err
+        answers.append(json.loads(asked.out))
     assert [answer["label"] for answer in answers] == ["positive", "negative"]
     assert json.loads(loaded.out) == answers
 
 
 def test_a_pass_over_the_rows_that_its_champion_has_seen_finds_nothing_new(place: Workplace) -> None:
     given = [f"data.source={place.data}", f"checkpoint={place.data.parent}/tiny", "tasks=[sentiment]", "dryrun=true"]
-    done = place.run("retrain", *given)
+    done = place.call("retrain", *given)
     assert done.code == 0, done.out + done.err
     assert "sentiment/films v1: 0 new rows to train on, 0 to choose by, 0 to judge by" in done.out

@@ -1,4 +1,4 @@
-"""T5, BART and GPT-2 from a folder on disk, through `make sweep` itself: searched, recorded, registered, asked."""
+"""T5, BART and GPT-2 from a folder on disk, through the whole command: searched, recorded, registered, asked."""
 
 import json
 import random
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import writers
-from tests.commands.workplace import Call, Workplace
+from tests.commands.workplace import Workplace
 
 pytestmark = pytest.mark.commands
 
@@ -37,7 +37,7 @@ prompt: "{text} ="
 completion: "{target}"
 max_new_tokens: 3
 """
-SMALL = "engine.batch_size=8 cluster.num_cpus=1"
+SMALL = ["engine.batch_size=8", "CLUSTER=here"]
 GIVEN = ["TRIALS=2", "EPOCHS=8"]
 RATES = "search.space.engine.learning_rate={log_uniform:[0.005,0.02]}"
 
@@ -63,7 +63,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("family", writers.FAMILIES)
 def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
-    family: str, rows: Path, workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
+    family: str, rows: Path, workplace: Workplace
 ) -> None:
     folder = workplace.data / family
     tokenizer = writers.make_tokenizer(family, [*WORDS, *COLOURS, *COLOURS.values(), "="])
@@ -71,18 +71,18 @@ def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
     writers.make_model(family, len(tokenizer), std=None if family == "t5" else 0.1).save_pretrained(folder)
     where = [f"DATA={rows / 'data'}", f"CONF={rows / 'own'}", f"CHECKPOINT={folder}"]
 
-    done = workplace.make("sweep", "TASKS=colour,french", *where, *GIVEN, f"ARGS={SMALL} {RATES}")
+    done = workplace.call("sweep", "TASKS=colour,french", *where, *GIVEN, *SMALL, RATES)
     assert done.code == 0, done.err + done.out
     board = {row["job"]: row for row in workplace.leaderboard()}
     assert len(workplace.runs("trial")) == 4
     assert board["colour/default"]["alias"] == board["french/default"]["alias"] == "champion"
 
-    monkeypatch.setenv("TEXT", "the green book in rome")
-    assert json.loads(call("predict", "job=colour").out)["label"] in COLOURS
-    written = call("predict", "job=french")
+    text = "TEXT=the green book in rome"
+    assert json.loads(workplace.call("predict", "TASK=colour", text).out)["label"] in COLOURS
+    written = workplace.call("predict", "TASK=french", text)
     assert isinstance(json.loads(written.out)["text"], str), written.err
 
-    probed = workplace.make("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, f"ARGS={SMALL}")
+    probed = workplace.call("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, *SMALL)
     assert probed.code == 0, probed.err + probed.out
     scores = [run.data.metrics["test/primary"] for run in workplace.runs("job") if run.data.tags["method"] == "probe"]
     assert board["colour/default"]["test"] > scores[0] + 0.05 > board["colour/default"]["baseline"]

@@ -17,8 +17,8 @@ from tests.unit.tracking.server import serving
 
 pytestmark = [pytest.mark.commands, pytest.mark.server]
 
-SETTINGS = ["engine.batch_size=8", "engine.learning_rate=0.01", "engine.head_dropout=0"]
-SETTINGS += ["gate.min_rows=20", "gate.margin=0.5", "tracking.patience_s=5", "cluster.num_cpus=1"]
+SETTINGS = ["engine.batch_size=8", "engine.head_dropout=0"]
+SETTINGS += ["gate.min_rows=20", "gate.margin=0.5", "tracking.patience_s=5", "cluster=here"]
 
 
 def splits(task: str, made: list[Row]) -> dict[str, list[Row]]:
@@ -90,8 +90,7 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
     ]
 
     def command(name: str, *words: str) -> Done:
-        fixed = ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
-        done = place.run(name, *where, *fixed, *SETTINGS, *words, environment={"RAY_worker_niceness": "0"})
+        done = place.call(name, *where, *SETTINGS, *words)
         assert done.code == 0, done.out + done.err
         return done
 
@@ -99,7 +98,8 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
     sets = {"intent": old, "ner": rows(journey, 120, seed=2), "medqa": rows(question, 120, seed=3)}
     for name, made in sets.items():
         place.write(splits(name, made))
-    command("sweep", "search.trials=1", "engine.epochs=6")
+    fixed = ["engine.learning_rate=0.01", "search.space.method.width=null"]
+    command("sweep", "search.trials=1", "engine.epochs=6", *fixed)
 
     positive = [row for row in rows(opinion, 400, seed=4) if row["label"] == "positive" and row not in old][:80]
     place.write(splits("intent", positive))

@@ -25,8 +25,8 @@ def echo(workplace: Workplace) -> list[str]:
     program = workplace.data / "echo.py"
     program.write_text(
         "import json, os, sys\n"
-        "given = {name: os.environ.get(name, '') for name in ('TEXT', 'ITEM', 'FILE')}\n"
-        "print(json.dumps({'arguments': sys.argv[1:], **given}))\n",
+        "given = {name: os.environ.get(name, '') for name in ('TEXT', 'ITEM', 'FILE', 'REASON')}\n"
+        "print(json.dumps({'arguments': sys.argv[1:], 'stdin': sys.stdin.read(), **given}))\n",
         "utf-8",
     )
     return [f"RUN={sys.executable} {program}"]
@@ -51,6 +51,18 @@ def test_text_arrives_unharmed_through_make(
         if way == "word"
         else ["jobs", "predict", "TASK=sentiment"]
     )
+
+
+def test_a_reason_arrives_unharmed_through_make(workplace: Workplace, echo: list[str]) -> None:
+    reason = 'it\'s "mixed", $HOME'
+    done = workplace.make(*echo, "rollback", "TASK=sentiment", f"REASON={reason}")
+    given = json.loads(done.out)
+    assert (given["REASON"], given["arguments"]) == (reason, ["jobs", "rollback", "REASON=", "TASK=sentiment"])
+
+
+def test_standard_input_arrives_unharmed_through_make(workplace: Workplace, echo: list[str]) -> None:
+    done = workplace.make(*echo, "predict", "TASK=sentiment", stdin="\n".join(HARD))
+    assert json.loads(done.out)["stdin"] == "\n".join(HARD)
 
 
 def test_a_misspelt_variable_is_refused_with_those_that_there_are(workplace: Workplace, echo: list[str]) -> None:

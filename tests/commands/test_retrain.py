@@ -1,4 +1,4 @@
-"""`make retrain` and `make rollback`, whole: what is promoted, what is stopped and why, and what stays as it was."""
+"""`retrain` and `rollback`, whole, one pass of them by `make` on Ray: what is promoted, stopped, and left as it was."""
 
 import json
 import random
@@ -23,8 +23,10 @@ from tests.commands.workplace import Done, Workplace
 
 pytestmark = pytest.mark.commands
 
-GATE = "gate.min_rows=20 gate.margin=0.2 drift.min_new_rows=10 tracking.patience_s=5"
-QUICK = "engine.batch_size=8 engine.learning_rate=0.01 engine.head_dropout=0 cluster.num_cpus=1"
+GATE = ["gate.min_rows=20", "gate.margin=0.2", "tracking.patience_s=5"]
+QUICK = ["engine.batch_size=8", "engine.head_dropout=0"]
+FIXED = ["engine.learning_rate=0.01", "search.space.method.width=null"]
+NEW = "drift.min_new_rows=10"
 
 
 def splits(task: str, made: list[Row]) -> dict[str, list[Row]]:
@@ -56,18 +58,16 @@ class Place:
         self.checkpoint = checkpoint
         self.old = rows(opinion, 240, seed=1)
         self.place.write({**splits("intent", self.old), **splits("ner/news", rows(journey, 80, seed=2))})
-        done = self.command("sweep", "TASKS=intent,ner", "TRIALS=1", "EPOCHS=8")
+        words = ["TASKS=intent,ner", "TRIALS=1", "EPOCHS=8", "CLUSTER=here", *FIXED]
+        done = self.place.call("sweep", *words, *self.settings)
         assert done.code == 0, done.out + done.err
 
-    def command(self, name: str, *words: str, args: str = "", environment: dict[str, str] | None = None) -> Done:
-        given = f"search.space.engine.learning_rate=null search.space.method.width=null {QUICK} {GATE}"
-        given = f"{given} {args}" if name != "rollback" else args
-        where = [] if name == "rollback" else [f"DATA={self.place.data}", f"CHECKPOINT={self.checkpoint}"]
-        given = given.replace(" drift.min_new_rows=10", "") if name == "sweep" else given
-        return self.place.make(name, *words, *where, f"ARGS={given}", environment=environment)
+    @property
+    def settings(self) -> list[str]:
+        return [f"DATA={self.place.data}", f"CHECKPOINT={self.checkpoint}", *QUICK, *GATE]
 
-    def retrain(self, args: str = "") -> Done:
-        return self.command("retrain", "TASKS=intent", "EPOCHS=4", args=args)
+    def retrain(self, *args: str) -> Done:
+        return self.place.call("retrain", "TASKS=intent", "EPOCHS=4", "CLUSTER=here", *self.settings, NEW, *args)
 
     def logits(self, name: str, text: str) -> torch.Tensor:
         """What a champion says of a text, before anything is made of it."""
@@ -124,7 +124,9 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
 
     random.Random(5).shuffle(made := rows(opinion, 80, seed=3)[:60] + mixed(60))
     place.replace(made)
-    done = place.retrain("drift.policy=drift challenger.replay=1 challenger.rate=1 'hook.command=\"cat > told.json\"'")
+    where, args = place.settings[:2], [*place.settings[2:], NEW, "cluster.num_cpus=1", "drift.policy=drift"]
+    args += ["challenger.replay=1", "challenger.rate=1", "'hook.command=\"cat > told.json\"'"]
+    done = place.place.make("retrain", "TASKS=intent", "EPOCHS=4", *where, f"ARGS={' '.join(args)}")
     assert done.code == 0, done.out + done.err
     (verdict,) = place.place.newest("passes")
     assert verdict["decision"] == "promoted", done.out
@@ -134,7 +136,7 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     assert "new label: mixed" in done.out
     told = json.loads((place.place.cwd / "told.json").read_text("utf-8"))
     assert (told["event"], told["version"], told["replaces"]) == ("promoted", 2, 1)
-    answer = json.loads(place.place.make("predict", "TASK=intent", "TEXT=the so-so half average thing").out)
+    answer = json.loads(place.place.call("predict", "TASK=intent", "TEXT=the so-so half average thing").out)
     assert set(answer["scores"]) == {"negative", "positive", "mixed"} and answer["label"] == "mixed"
     assert torch.equal(place.logits("ner", "anna went from paris to rome and ben"), before)
     (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "promoted"]
@@ -144,11 +146,11 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     names = {file.name for file in place.place.cwd.glob(f"mlartifacts/{run.info.run_id}/**/*")}
     assert {"checks.json", "rows.json", "drift.json", "continual.json", "continual.png", "news.json"} <= names
 
-    back = place.command("rollback", "TASK=intent", 'REASON=it\'s "mixed", $HOME', args="")
+    back = place.place.call("rollback", "TASK=intent", 'REASON=it\'s "mixed", $HOME')
     assert back.code == 0, back.out + back.err
     assert place.aliases() == {"champion": 1}
     assert place.tags(2)["rolled_back"] == 'it\'s "mixed", $HOME'
-    assert place.command("rollback", "TASK=intent", "REASON=x").code == 2  # there is none before the first
+    assert place.place.call("rollback", "TASK=intent", "REASON=x").code == 2  # there is none before the first
     assert place.retrain().code == 0
     assert "in quarantine" in place.place.newest("passes")[0]["reason"]
     assert place.aliases() == {"champion": 1}

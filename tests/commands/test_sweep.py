@@ -1,14 +1,16 @@
-"""Whole sweeps on Ray and MLflow, with tiny data and tiny random checkpoints from disk."""
+"""Whole sweeps, one by `make` on Ray, the others in this process: tiny data, tiny random checkpoints from disk."""
 
 import json
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pytest
 import torch
@@ -21,7 +23,7 @@ from tests.commands.workplace import Call, Done, Workplace
 pytestmark = pytest.mark.commands
 
 Swept = tuple[Workplace, Done, list[str]]
-ONE = f"{SMALL} cluster.num_cpus=1"  # a process that trains less to start
+HERE = ["CLUSTER=here", *SMALL]
 
 
 def lines_of(done: Done) -> list[str]:
@@ -76,9 +78,11 @@ def test_without_a_terminal_a_sweep_prints_lines_and_no_control_codes(swept: Swe
         assert word in done.out
 
 
-def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(swept: Swept, workplace: Workplace) -> None:
+def test_the_same_seed_gives_the_same_leaderboard_in_one_process_as_on_two_slots_of_ray(
+    swept: Swept, workplace: Workplace
+) -> None:
     place, _, words = swept
-    done = workplace.make("sweep", *words[:-1], f"ARGS={ONE}")
+    done = workplace.call("sweep", *words, "CLUSTER=here")
     assert Counter(lines_of(done)).total() == 12
     assert workplace.leaderboard() == place.leaderboard()
 
@@ -86,8 +90,7 @@ def test_the_same_seed_gives_the_same_leaderboard_on_one_slot_as_on_two(swept: S
 @pytest.mark.faults
 def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(swept: Swept, workplace: Workplace) -> None:
     place, _, words = swept
-    arguments = ["tasks=[intent,ner,medqa,triage]", *(word_to_override(word) for word in words[1:-1]), *SMALL.split()]
-    process = workplace.start("sweep", *arguments)
+    process = workplace.start("sweep", *words)
     assert process.stdout is not None
     shown = []
     for line in process.stdout:
@@ -114,29 +117,25 @@ def test_a_resumed_sweep_refuses_other_settings_and_dry_runs_on_demand(swept: Sw
     place, _, words = swept
     (folder,) = (place.cwd / "runs").iterdir()
     before = sorted(path.name for path in folder.iterdir())
-    refused = place.make("sweep", f"RESUME={folder.name}", *words[1:-2], "SEED=8", "EPOCHS=3", "TASKS=ner")
+    others = [word for word in words[1:] if not word.startswith(("SEED=", "EPOCHS="))]
+    refused = place.call("sweep", f"RESUME={folder.name}", *others, "SEED=8", "EPOCHS=3", "TASKS=ner")
     assert refused.code == 2
-    title, *faults, _ = refused.err.splitlines()  # the last line is make's own
+    title, *faults = refused.err.splitlines()
     assert title == "3 things to mend:"
     beginnings = ("TASKS: 'ner' ", "engine.epochs: '3' ", "seed: '8' ")
     for beginning, fault in zip(beginnings, sorted(map(str.strip, faults)), strict=True):
         assert fault.startswith(beginning)
         assert f"is another value than that of sweep {folder.name} (" in fault
-    dry = place.make("sweep", f"RESUME={folder.name}", *words, "DRYRUN=1", "ARGS=cluster.num_cpus=1")
+    dry = place.call("sweep", f"RESUME={folder.name}", *words, "DRYRUN=1", "cluster.num_cpus=1")
     assert dry.code == 0, dry.err
     assert "of training on 1 slot of this machine;" in dry.out
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def word_to_override(word: str) -> str:
-    key, _, value = word.partition("=")
-    names = {"DATA": "data.source", "CONF": "conf", "CHECKPOINT": "checkpoint", "TRIALS": "search.trials"}
-    return f"{({'EPOCHS': 'engine.epochs', 'SEED': 'seed'} | names)[key]}={value}"
-
-
 def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
-    workplace: Workplace, checkpoints: dict[str, str]
+    workplace: Workplace, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", workplace.data / "cache")
     for seed, split in enumerate(("train", "validation")):
         (workplace.data / "reviews").mkdir(exist_ok=True)
         table = pyarrow.Table.from_pylist(corpus.rows(corpus.opinion, 48, seed))
@@ -145,7 +144,7 @@ def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
     own.mkdir()
     hub = {"default": {"id": str(workplace.data / "reviews"), "columns": {"text": "text"}}}
     (own / "reviews.yaml").write_text(json.dumps({"kind": "classification", "hub": hub}), "utf-8")
-    done = workplace.run(
+    done = workplace.call(
         "sweep",
         "tasks=[reviews]",
         "data.source=hub",
@@ -157,8 +156,7 @@ def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
         "search.space.engine.learning_rate={choice:[1e30,0.003]}",
         "search.space.method.width={choice:[2,4]}",
         "engine.epochs=2",
-        "cluster.num_cpus=1",
-        environment={"HF_HOME": str(workplace.data / "cache")},
+        "cluster=here",
     )
     lines = lines_of(done)
     failed = [line for line in lines if "  failed  " in line]
@@ -180,7 +178,7 @@ def test_all_domains_of_a_task_by_grid_and_asha_on_electra(workplace: Workplace,
             rows = corpus.rows(corpus.opinion, 32, 10 * seed + number)
             workplace.write({f"sentiment/{domain}/{split}.jsonl": rows})
     words = ["TASKS=sentiment/*", f"DATA={workplace.data}", f"CHECKPOINT={checkpoints['electra']}", "EPOCHS=2"]
-    done = workplace.make("sweep", *words, f"ARGS=search=grid search.scheduler=asha search.grid_points=2 {ONE}")
+    done = workplace.call("sweep", *words, "search=grid", "search.scheduler=asha", "search.grid_points=2", *HERE)
     assert len(lines_of(done)) == 8
     names = ["sentiment/films", "sentiment/songs"]
     assert [(row["job"], row["name"]) for row in workplace.leaderboard()] == [
@@ -197,7 +195,7 @@ def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
 ) -> None:
     words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['roberta']}", "TRIALS=3", "EPOCHS=9999"]
     start = time.monotonic()
-    done = workplace.make("sweep", *words, f"ARGS=search.scheduler=none search.time_budget_s=5 {SMALL}")
+    done = workplace.call("sweep", *words, "search.scheduler=none", "search.time_budget_s=1", *HERE)
     assert time.monotonic() - start < 120
     lines = lines_of(done)
     assert len(lines) == 3
@@ -212,11 +210,10 @@ def test_a_job_without_a_winner_takes_nothing_from_the_others(
     workplace: Workplace, checkpoints: dict[str, str], formats: Path
 ) -> None:
     words = ["TASKS=ner,intent", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=9999"]
-    options = "search.scheduler=none search.time_budget_s=2"  # on one slot: intent's turn never comes
-    done = workplace.make("sweep", *words, f"ARGS={options} {ONE}")
-    message, ending = done.err.splitlines()
-    assert message == "Failed: intent/default has no trial with a score (time budget)"
-    assert ending.endswith("Error 1")  # make itself ends with 2, whatever fails
+    options = ["search.scheduler=none", "search.time_budget_s=1"]  # intent's turn never comes
+    done = workplace.call("sweep", *words, *options, *HERE)
+    assert done.err == "Failed: intent/default has no trial with a score (time budget)\n"
+    assert done.code == 1
     (row,) = workplace.leaderboard()
     assert (row["job"], row["alias"]) == ("ner/news", "champion")
     (folder,) = (workplace.cwd / "runs").iterdir()
@@ -227,13 +224,13 @@ def test_a_job_without_a_winner_takes_nothing_from_the_others(
 
 
 @pytest.fixture
-def ask(swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Call predict in this process, from another folder: it knows the tracking address alone."""
+def ask(swept: Swept, workplace: Workplace) -> Callable[..., Done]:
+    """Ask a champion from another folder: predict knows the tracking address alone."""
 
     def ask(task: str, **given: str) -> Done:
-        for name in ("TEXT", "ITEM", "FILE"):
-            monkeypatch.setenv(name, given.get(name, ""))
-        return call("predict", f"job={task}", f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db")
+        environment = {name: given.get(name, "") for name in ("TEXT", "ITEM", "FILE")}
+        uri = f"tracking.uri=sqlite:///{swept[0].cwd}/mlflow.db"
+        return workplace.call("predict", f"job={task}", uri, environment=environment)
 
     return ask
 
@@ -267,7 +264,7 @@ def test_a_gpu_that_is_not_used_is_told(
 
 
 def test_the_champion_answers_text_items_files_and_standard_input(
-    swept: Swept, ask: Callable[..., Done], tmp_path: Path
+    swept: Swept, ask: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, done, _ = swept
     assert done.code == 0, done.err
@@ -276,7 +273,9 @@ def test_the_champion_answers_text_items_files_and_standard_input(
     file = tmp_path / "asked.jsonl"
     file.write_text("\n".join(asked) + "\n", "utf-8")
     by_file = ask("intent", FILE=str(file))
-    by_input = place.make("predict", "TASK=intent", stdin=file.read_text("utf-8"))
+    with file.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        by_input = place.call("predict", "TASK=intent")
     assert (by_file.code, by_file.err) == (by_input.code, by_input.err) == (0, "")
     assert by_file.out == by_input.out
     answers = [json.loads(line) for line in by_file.out.splitlines()]
