@@ -188,8 +188,8 @@ def show(own: ScheduleConfig, console: Console) -> None:
 
 def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[str], console: Console) -> None:
     """Write the files for kubectl, of which one is to be applied."""
-    from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
     from pipeline.kubernetes.files import write
+    from pipeline.kubernetes.manifests import cron_job, ray_cron_job, submission
     from pipeline.steps.ship import rewrite  # here: it reads data, and loads torch for that
 
     settings = [word.removeprefix(_CLUSTER) for word in given if word.startswith(_CLUSTER)]

@@ -32,10 +32,21 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read_all(conf: Path) -> list[Path]:
     """Compose every file; return those that were composed."""
-    files = [*conf.glob("*.yaml"), *conf.glob("*/*.yaml")]
+    files = files_of(conf)
     for file in files:
         read(file, conf)
     return files
+
+
+def files_of(conf: Path) -> list[Path]:
+    """Every file that holds settings: all YAML but the templates for Kubernetes."""
+    return [file for file in (*conf.glob("*.yaml"), *conf.glob("*/*.yaml")) if file.parent.name != "kubernetes"]
+
+
+def on_disk_of(conf: Path) -> list[Path]:
+    """What there is besides those templates and the image's file."""
+    files = (path for path in conf.rglob("*") if path.is_file() and "kubernetes" not in path.parts)
+    return [path for path in files if not path.name.startswith("Dockerfile")]
 
 
 def read(file: Path, conf: Path) -> None:
@@ -87,13 +98,13 @@ def assert_holds(values: Mapping[str, Any], file: Path) -> None:
 
 def test_every_yaml_file_is_composed_typed_and_counted() -> None:
     composed = read_all(CONF)
-    on_disk = [path for path in CONF.rglob("*") if path.is_file() and not path.name.startswith("Dockerfile")]
+    on_disk = on_disk_of(CONF)
     assert len(composed) == len(set(composed)) == len(on_disk)
     assert len(composed) > 20
 
 
 def test_no_file_repeats_a_default_of_the_dataclasses() -> None:
-    for file in [*CONF.glob("*.yaml"), *CONF.glob("*/*.yaml")]:
+    for file in files_of(CONF):
         assert list(repeated(yaml.safe_load(file.read_text("utf-8")), typed(file))) == [], file
 
 
@@ -152,6 +163,6 @@ def test_a_planted_file_that_has_no_effect_is_found(planted: Path) -> None:
 
 def test_a_planted_file_that_no_command_reads_is_counted(planted: Path) -> None:
     (planted / "task" / "forgotten.yml").write_text("kind: tagging\n", "utf-8")
-    on_disk = [path for path in planted.rglob("*") if path.is_file() and not path.name.startswith("Dockerfile")]
-    found = [*planted.glob("*.yaml"), *planted.glob("*/*.yaml")]
+    on_disk = on_disk_of(planted)
+    found = files_of(planted)
     assert len(found) == len(on_disk) - 1

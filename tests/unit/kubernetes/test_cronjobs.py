@@ -11,8 +11,7 @@ from pipeline.config.cron import parse
 from pipeline.config.overrides import read_command, read_config
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
-from pipeline.kubernetes.cronjobs import cron_job, ray_cron_job, submission
-from pipeline.kubernetes.manifests import Manifest, cluster_spec
+from pipeline.kubernetes.manifests import Manifest, cluster_spec, cron_job, ray_cron_job, submission
 from pipeline.steps.ship import rewrite
 from tests.unit.kubernetes.test_manifests import configured, faults
 from tests.unit.steps.test_schedule import schedule
