@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.commands import COMMANDS
-from tests.tree import page
+from tests.tree import PAGE, page
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -22,8 +22,9 @@ def targets() -> set[str]:
 
 def code_of(text: str) -> list[str]:
     """The lines of code in blocks without a language, and what stands between backticks in a line."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.S | re.M)
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    fence = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.S | re.M)
+    blocks = [block for language, block in fence.findall(text) if not language]
+    prose = fence.sub("", text)
     return [*(line for block in blocks for line in block.splitlines()), *re.findall(r"`([^`\n]+)`", prose)]
 
 
@@ -87,6 +88,10 @@ def test_the_readme_leads_to_every_page() -> None:
         for name in re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / page_).read_text("utf-8"))
     }
     assert {file.name for file in PAGES} - {"README.md"} == linked | second
+
+
+def test_the_tree_is_what_the_files_say_today() -> None:
+    assert PAGE.read_text("utf-8") == page(), "Run: python -m tests.tree"
 
 
 def test_every_file_of_the_code_says_what_it_is_for() -> None:
