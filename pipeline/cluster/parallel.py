@@ -7,6 +7,7 @@ The group stays for all the trials of its actor, so that a trial is a swap here 
 """
 
 import contextlib
+import dataclasses
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +23,8 @@ from ray.util.queue import Empty, Queue
 
 from pipeline.cluster.depot import Depot
 from pipeline.config import ClusterConfig
-from pipeline.core.engine.events import Evaluated, Finished, JobTested
-from pipeline.core.engine.session import Losses
-from pipeline.core.engine.trainer import TrialFolder
+from pipeline.core.engine.events import EpochSaved, Finished, JobTested, SessionEvent
+from pipeline.core.engine.trainer import TrialFolder, follow
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import PipelineError
@@ -178,21 +178,16 @@ class ParallelSession:
 
     def __init__(self, group: WorkerGroup, trial: Trial, folder: Path) -> None:
         self._group, self._trial, self._folder = group, trial, folder
-        self.finished: Finished | None = None
-        self.bundle: Path | None = None
-        self.on_save: Callable[[], None] = lambda: None
-        """Never called: the worker that writes the folder sends it home itself."""
-        self.known = 0
 
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
-        """Train an epoch at a time, or replay those that the folder has; the first `start` are known."""
-        self.known = self._group.ask("open", self._trial, start)
-        while True:
-            report, bundle, self.finished = self._group.ask("epoch")
-            self.bundle = self._folder / bundle if bundle else None
-            if report is None:
-                return
-            yield report
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
+        """Train to the end, an epoch at a time; the worker that writes the folder sends home what it saves."""
+        self._group.ask("open", self._trial, start)
+        told = None
+        while not isinstance(told, Finished):
+            told = self._group.ask("epoch")
+            if isinstance(told, EpochSaved) and told.bundle is not None:
+                told = dataclasses.replace(told, bundle=self._folder / told.bundle.name)
+            yield told
 
     def close(self) -> None:
         """Give the workers' bases back as they were."""
@@ -239,28 +234,20 @@ class _Worker:
         self._bench = supplies.bench()
         self._session: Any = None
         self._folder: TrialFolder | None = None
-        self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
+        self._events: Iterator[SessionEvent] = iter(())
 
-    def open(self, trial: Trial, start: int) -> int:
+    def open(self, trial: Trial, start: int) -> None:
         self.close()
         if self._workers.rank:  # the first one may remove a damaged snapshot
             torch.distributed.barrier()
         self._folder = self._supplies.depot.folder(trial.key, self._scratch)
         self._session = self._bench.session(self._job(trial), trial, self._folder.path, self._workers)
         if self._workers.rank == 0:
-            self._session.on_save = self._folder.push
             torch.distributed.barrier()
-        self._epochs = self._session.epochs(start)
-        known: int = self._session.known
-        return known
+        self._events = self._session.events(start)
 
-    def epoch(self) -> tuple[tuple[Evaluated, Losses] | None, str | None, Finished | None]:
-        report = next(self._epochs, None)
-        if self._workers.rank == 0:
-            assert self._folder is not None
-            self._folder.push()
-        bundle: Path | None = self._session.bundle
-        return report, bundle.name if bundle else None, self._session.finished
+    def epoch(self) -> EpochSaved | Finished:
+        return follow(self._events, None if self._workers.rank else self._folder)
 
     def close(self) -> None:
         if self._session is not None:

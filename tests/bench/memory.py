@@ -68,7 +68,7 @@ class Process:
         with tempfile.TemporaryDirectory() as folder:
             trial = trial_of(job, 0, {"engine.epochs": 1})
             self.session = Session(self.base, self.checkpoint, self.pad_token_id, job, trial, Path(folder))
-            for _ in self.session.epochs():
+            for _ in self.session.events():
                 pass
 
     def size(self) -> dict[str, float]:

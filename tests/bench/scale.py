@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, Tra
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import tensors_of
 from pipeline.core.engine.bundle import BundleRecord, write_bundle
-from pipeline.core.engine.events import Evaluated, Finished, JobTested, SweepEvent
-from pipeline.core.engine.session import Losses, Session
+from pipeline.core.engine.events import EpochSaved, Evaluated, Finished, JobTested, SessionEvent, SweepEvent
+from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.steps.prepare import prepare
@@ -47,19 +47,16 @@ class NoTraining:
 
     def __init__(self, record: BundleRecord, folder: Path) -> None:
         self._record, self._folder = record, folder
-        self.bundle: Path | None = None
-        self.finished: Finished | None = None
-        self.known = 0
-        self.on_save: Callable[[], None] = lambda: None
 
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
-        self.bundle = self._folder / "bundle-1"
-        shutil.rmtree(self.bundle, ignore_errors=True)
-        write_bundle(self.bundle, self._record, {"head.weight": torch.zeros(2, 2)})
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
+        bundle = self._folder / "bundle-1"
+        shutil.rmtree(bundle, ignore_errors=True)
+        write_bundle(bundle, self._record, {"head.weight": torch.zeros(2, 2)})
         values = {"train_loss": 1.0, "train_s": 0.1, "eval_s": 0.1, "rows_per_s": 1.0, "peak_bytes": 1}
         losses = tuple((step, 1.0, 0.1) for step in range(1, 51))
-        yield Evaluated(epoch=1, step=50, primary=0.5, metrics={"accuracy": 0.5}, best=True, **values), losses  # type: ignore[arg-type]
-        self.finished = Finished(epochs=1, best_epoch=1, best_primary=0.5, reason="all epochs done")
+        scored = Evaluated(epoch=1, step=50, primary=0.5, metrics={"accuracy": 0.5}, best=True, **values)  # type: ignore[arg-type]
+        yield EpochSaved(evaluated=scored, losses=losses, bundle=bundle, went_on=False)
+        yield Finished(epochs=1, best_epoch=1, best_primary=0.5, reason="all epochs done")
 
     def close(self) -> None:
         pass
@@ -183,7 +180,7 @@ def stored(reference: "ray.ObjectRef[Any]") -> int:
 
 def sent_home(session: Session) -> int:
     """Bytes that a trial has in its folder after one epoch that was its best: snapshot and bundle."""
-    next(session.epochs())
+    next(event for event in session.events() if isinstance(event, EpochSaved))
     session.close()
     return sum(file.stat().st_size for file in session.folder.rglob("*") if file.is_file())
 

@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,15 @@ from pipeline.cluster import connection, weights
 from pipeline.cluster import experiment as sweep
 from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.engine.events import (
-    Evaluated,
+    EpochSaved,
     Finished,
     JobTested,
+    SessionEvent,
     SweepEvent,
     TrialEnded,
     TrialReported,
     TrialStarted,
 )
-from pipeline.core.engine.session import Losses
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError, TrainingDiverged
@@ -53,22 +53,19 @@ class PlayedSession:
 
     def __init__(self, trial: Trial, folder: Path, faults: Faults, epoch_s: float, workers: Workers) -> None:
         self.trial, self.folder, self.faults, self.epoch_s, self.workers = trial, folder, faults, epoch_s, workers
-        self.finished: Finished | None = None
-        self.on_save: Callable[[], None] = lambda: None
-        self.bundle: Path | None = None
         self.known = len(lines(folder, workers.rank))
         folder.mkdir(parents=True, exist_ok=True)
 
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
         last, primary = self.trial.settings.engine.epochs, 0.0
         for epoch in range(1, last + 1):
             if epoch > len(lines(self.folder, self.workers.rank)):
                 self._train(epoch)
             primary = SCORES[self.trial.settings.method.width] * (1 - 0.5**epoch)
-            self.bundle = self.folder / f"bundle-{epoch}"
             if epoch > start:
-                yield evaluated(epoch, primary), ()
-        self.finished = Finished(epochs=last, best_epoch=last, best_primary=primary, reason="all epochs done")
+                bundle, went_on = self.folder / f"bundle-{epoch}", epoch < self.known
+                yield EpochSaved(evaluated=evaluated(epoch, primary), losses=(), bundle=bundle, went_on=went_on)
+        yield Finished(epochs=last, best_epoch=last, best_primary=primary, reason="all epochs done")
 
     def close(self) -> None:
         pass

@@ -29,7 +29,8 @@ from pipeline.config import (
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, load_checkpoint, load_tensors
 from pipeline.core.engine import base as frozen
 from pipeline.core.engine.base import SharedBase
-from pipeline.core.engine.events import JobTested, SweepEvent, TrialReported
+from pipeline.core.engine.events import EpochSaved, JobTested, SweepEvent, TrialReported
+from pipeline.core.engine.trainer import follow
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError
 from tests.conftest import TinyBert
@@ -179,16 +180,16 @@ def test_a_write_into_a_copy_of_the_checkpoint_is_found_before_anything_of_it_is
     base, job, folder = SharedBase(checkpoint, mapped, 0, device), jobs[0], tmp_path / "trial"
     trial = Trial(job=job.name, index=0, params={}, settings=job.settings, seed=1)
     session = base.session(job, trial, folder)
-    epochs = session.epochs()
-    next(epochs)
-    bundle, files = session.bundle, sorted(folder.iterdir())
-    assert bundle is not None
-    weight = session.model.base.get_parameter("encoder.layer.1.intermediate.dense.weight")
+    events = session.events()
+    told = follow(events, None)
+    assert isinstance(told, EpochSaved) and told.bundle is not None
+    bundle, files = told.bundle, sorted(folder.iterdir())
+    weight = session.session.model.base.get_parameter("encoder.layer.1.intermediate.dense.weight")
     before = weight[3, 2].item()
     with torch.no_grad():
         weight[3, 2] += 1e-6
     with pytest.raises(SweepError, match=r"The shared checkpoint was changed.*start a new sweep"):
-        next(epochs)
+        follow(events, None)
     assert sorted(folder.iterdir()) == files
     session.close()
     with pytest.raises(SweepError, match="The shared checkpoint was changed"):

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config import EngineConfig, MethodConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import fingerprint
+from pipeline.core.engine.events import Evaluated
 from pipeline.core.engine.session import Session, test
 from pipeline.core.engine.trials import trial_of
 from tests import writers
@@ -54,7 +55,7 @@ def test_a_model_that_is_trained_as_a_whole_writes_rows_that_it_has_not_seen(fam
     )
     trial = trial_of(job, 0, {})
     session = Session(base, checkpoint, 0, job, trial, tmp_path)
-    scores = [evaluated.primary for evaluated, _ in session.epochs()]
+    scores = [event.primary for event in session.events() if isinstance(event, Evaluated)]
     session.close()
     assert scores[-1] >= 0.9
     assert session.bundle is not None
@@ -72,7 +73,7 @@ def test_an_adapter_learns_rows_by_heart_through_frozen_random_weights(family: s
     some = [{**one, "label": f"{one['label']} {one['question'].split()[2]}"} for one in values()[:8]]
     job = writers.make_job(CONFIG, some, tokenizer, method=method, engine=engine)
     session = Session(base, writers.make_checkpoint(family), 0, job, trial_of(job, 0, {}), tmp_path)
-    scores = [evaluated.primary for evaluated, _ in session.epochs()]
+    scores = [event.primary for event in session.events() if isinstance(event, Evaluated)]
     session.close()
     assert scores[0] < 0.5 and scores[-1] == 1.0
     assert fingerprint(base.state_dict()) == before

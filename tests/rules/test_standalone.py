@@ -70,6 +70,7 @@ from pipeline.core.bank.predictor import Predictor
 from pipeline.config import CheckpointConfig, DataConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.core.data.load import load
 from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.events import Evaluated
 from pipeline.core.engine.session import Session, test
 from pipeline.core.engine.trials import Job, Settings, trial_of
 from pipeline.core.tasks.kinds import task_for
@@ -103,7 +104,7 @@ for name, (values, item) in asked.items():
     )
     trial = trial_of(job, 0, {})
     session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial, folder / name)
-    ((evaluated, _),) = session.epochs()
+    (evaluated,) = [event for event in session.events() if isinstance(event, Evaluated)]
     bundle = session.bundle
     session.close()
     tested = test(base, checkpoint, tokenizer.pad_token_id, job, trial, bundle)

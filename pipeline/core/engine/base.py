@@ -1,7 +1,6 @@
 """The frozen base of one process: trials sit on it one after another, and none may change it."""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, final
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.adapters.checkpoint import Checkpoint, build_base
-from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.events import Evaluated, JobTested, SessionEvent
 from pipeline.core.engine.session import Session, test
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
@@ -49,14 +48,10 @@ class SharedBase:
         }
         self._copies = {name: built[name] for name, one in tensors.items() if not _same_memory(built[name], one)}
 
-    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> Session:
-        """Open a trial on the base; what its folder holds is taken up again.
-
-        Its epochs raise SweepError, and nothing of them is written, where the copy of a worker was changed.
-        """
+    def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> "WatchedSession":
+        """Open a trial on the base; what its folder holds is taken up again."""
         session = Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder, workers)
-        session.before_report = functools.partial(self._verify, workers)
-        return session
+        return WatchedSession(self, session)
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         """Score a bundle on the test rows.
@@ -65,17 +60,44 @@ class SharedBase:
             SweepError: The copy of a worker was changed.
         """
         tested = test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle, workers)
-        self._verify(workers)
+        self.verify(workers)
         return tested
 
     def close(self) -> None:
         """Do nothing: it goes when nobody uses it."""
 
-    def _verify(self, workers: Workers) -> None:
-        """Compare the copies of all workers with the shared tensors, one tensor at a time."""
+    def verify(self, workers: Workers) -> None:
+        """Compare the copies of all workers with the shared tensors, one tensor at a time.
+
+        Raises:
+            SweepError: They differ.
+        """
         intact = all(torch.equal(one, self._tensors[name].to(one.device)) for name, one in self._copies.items())
         if not all(workers.gather({workers.rank: intact}).values()):
             raise SweepError(CHANGED)
+
+
+@final
+class WatchedSession:
+    """A session of which nothing is written, or told, once the copy of a worker was changed."""
+
+    def __init__(self, base: SharedBase, session: Session) -> None:
+        self.base, self.session = base, session
+
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
+        """Train as `Session.events` does.
+
+        Raises:
+            SweepError: A copy was changed.
+        """
+        for event in self.session.events(start):
+            if isinstance(event, Evaluated):
+                self.base.verify(self.session.workers)
+            yield event
+
+    def close(self) -> None:
+        """Give the base back as it was."""
+        self.session.close()
 
 
 def _same_memory(one: Tensor, other: Tensor) -> bool:

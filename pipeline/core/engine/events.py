@@ -1,6 +1,7 @@
 """What happens during training, as frozen records; callers decide what to log, report or save.
 
-The engine yields the first three. A sweep, which runs many trials, tells its sinks the rest.
+The loop yields the first three (`Event`), a session two more (`SessionEvent`). A sweep, which runs many trials, tells
+its sinks the rest (`SweepEvent`).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from pipeline.core.engine.trials import Trial
 
 TrialStatus = Literal["done", "pruned", "failed"]
+Losses = tuple[tuple[int, float, float], ...]
+"""(step, loss, learning rate) of some of an epoch's steps, at most 50."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +65,26 @@ Event = StepDone | Evaluated | Finished
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotSaved:
+    """The trial's folder holds a new snapshot, within an epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochSaved:
+    """The trial's folder holds an epoch, which was trained now or before the folder was opened."""
+
+    evaluated: Evaluated
+    losses: Losses
+    bundle: Path | None
+    """The best adapter so far."""
+    went_on: bool
+    """Whether the folder held a later epoch when it was opened."""
+
+
+SessionEvent = Event | SnapshotSaved | EpochSaved
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialStarted:
     """A trial got a slot, for the first time or again after a pause."""
 
@@ -74,8 +97,7 @@ class TrialReported:
 
     trial: Trial
     evaluated: Evaluated
-    losses: tuple[tuple[int, float, float], ...]
-    """(step, loss, learning rate) of some of the epoch's steps, at most 50."""
+    losses: Losses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

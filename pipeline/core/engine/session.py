@@ -11,7 +11,7 @@ import io
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,15 @@ from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
 from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
 from pipeline.core.engine.evaluate import answer
-from pipeline.core.engine.events import Evaluated, Finished, JobTested, StepDone
+from pipeline.core.engine.events import (
+    EpochSaved,
+    Evaluated,
+    JobTested,
+    Losses,
+    SessionEvent,
+    SnapshotSaved,
+    StepDone,
+)
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.trials import Job, Trial, seed_of
 from pipeline.core.engine.workers import ALONE, Workers
@@ -32,9 +40,6 @@ from pipeline.core.tasks.task import Scores
 from pipeline.files import new_file
 
 log = logging.getLogger(__name__)
-
-Losses = tuple[tuple[int, float, float], ...]
-"""(step, loss, learning rate) of some of an epoch's steps."""
 
 _SNAPSHOT_EVERY_S = 60.0  # within an epoch; each epoch ends with one
 _SNAPSHOTS = 2  # kept, should the last one be damaged
@@ -67,13 +72,6 @@ class Session:
         """
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
         self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
-        self.finished: Finished | None = None
-        self.on_save: Callable[[], None] = lambda: None
-        """Called when the folder holds a new snapshot within an epoch."""
-        self.before_report: Callable[[], None] = lambda: None
-        """Called when an epoch was scored, before it is written; may raise."""
-        self.known = 0
-        """Epochs that the folder had when it was opened."""
         folder.mkdir(parents=True, exist_ok=True)
         settings = trial.settings
         torch.manual_seed(seed_of(trial.seed, "training"))
@@ -94,33 +92,36 @@ class Session:
         epoch = self.training.best_epoch
         return self.folder / f"bundle-{epoch}" if epoch else None
 
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
-        """Train, an epoch at a time; what the folder has already is replayed.
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
+        """Train to the end; the epochs that the folder has already are told, and not trained again.
 
         Args:
-            start: Epochs that the caller has seen and does not want again.
+            start: Epochs that the caller has seen and does not want to be told again.
+
+        Yields:
+            What `fit` yields; nothing of an epoch is written before `Evaluated` was taken in. After that `EpochSaved`,
+            and now and then within an epoch `SnapshotSaved`.
 
         Raises:
             TrainingDiverged: The loss is infinite or not a number.
         """
-        yield from self._reports[start:]
+        known = len(self._reports)
+        yield from (self._told(number, known) for number in range(start, known))
         saved = time.monotonic()
         train = self.job.encoded["train"]
         for event in fit(self.training, self.job.task, train, self.pad_token_id, self._evaluate):
             if isinstance(event, StepDone):
                 self._losses.append((event.step, event.loss, event.learning_rate))
-                if self._writes and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
-                    self.save()
-                    self.on_save()
-                    saved = time.monotonic()
+            yield event
+            if isinstance(event, StepDone) and self._writes and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
+                self.save()
+                yield SnapshotSaved()
+                saved = time.monotonic()
             elif isinstance(event, Evaluated):
-                self.before_report()
                 self._end_epoch(event)
                 saved = time.monotonic()
                 if event.epoch > start:
-                    yield self._reports[-1]
-            else:
-                self.finished = event
+                    yield self._told(-1, known)
 
     def save(self) -> None:
         """Write a snapshot, atomically, and remove what none of the last ones needs."""
@@ -158,9 +159,13 @@ class Session:
         self.training.load_state_dict(state["training"])
         self._reports = [(Evaluated(**evaluated), losses) for evaluated, losses in state["reports"]]
         self._losses = list(state["losses"])
-        self.known = len(self._reports)
         self._best_epochs = {number: self.training.best_epoch}
-        log.info("%s goes on after %d epochs", self.trial.key, self.known)
+        log.info("%s goes on after %d epochs", self.trial.key, len(self._reports))
+
+    def _told(self, number: int, known: int) -> EpochSaved:
+        evaluated, losses = self._reports[number]
+        went_on = evaluated.epoch < known
+        return EpochSaved(evaluated=evaluated, losses=losses, bundle=self.bundle, went_on=went_on)
 
     def _end_epoch(self, evaluated: Evaluated) -> None:
         chosen = np.linspace(0, len(self._losses) - 1, min(_MOST_LOSSES, len(self._losses)), dtype=int)

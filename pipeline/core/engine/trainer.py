@@ -15,8 +15,7 @@ from typing import Any, Protocol, final
 
 import torch
 
-from pipeline.core.engine.events import Evaluated, Finished, JobTested
-from pipeline.core.engine.session import Losses
+from pipeline.core.engine.events import EpochSaved, Finished, JobTested, SessionEvent, SnapshotSaved
 from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.errors import PipelineError, SweepError
 
@@ -29,21 +28,8 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 class OpenSession(Protocol):
     """A trial in training: `pipeline.core.engine.session.Session`, or a stand-in."""
 
-    on_save: Callable[[], None]
-    """Called when the folder has changed within an epoch."""
-    known: int
-    """Epochs that the folder had when it was opened; read after the first epoch."""
-
-    @property
-    def finished(self) -> Finished | None:
-        """The end, when there is no epoch left."""
-
-    @property
-    def bundle(self) -> Path | None:
-        """The best adapter so far."""
-
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
-        """Train an epoch at a time, or replay those that the folder has; the first `start` are known."""
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
+        """Train to the end, or tell what the folder has; the first `start` epochs are known."""
 
     def close(self) -> None:
         """Give the base back as it was."""
@@ -74,6 +60,21 @@ class TrialFolder:
 
     def close(self) -> None:
         """Drop what is a copy; which this is not."""
+
+
+def follow(events: Iterator[SessionEvent], folder: TrialFolder | None) -> EpochSaved | Finished:
+    """Let a session train until it has an epoch, or none is left.
+
+    Args:
+        events: The session's.
+        folder: Lets the command have at once what is saved; None where another worker writes.
+    """
+    for event in events:
+        if folder is not None and isinstance(event, SnapshotSaved | EpochSaved | Finished):
+            folder.push()
+        if isinstance(event, EpochSaved | Finished):
+            return event
+    raise AssertionError("a session ends with Finished")
 
 
 @final
@@ -107,7 +108,7 @@ class Trainer:
         self._jobs: dict[str, Job] = {}
         self._session: OpenSession | None = None
         self._folder: TrialFolder | None = None
-        self._epochs: Iterator[tuple[Evaluated, Losses]] = iter(())
+        self._events: Iterator[SessionEvent] = iter(())
         self._candidate: Mapping[str, Any] = {}
 
     def take_up(self, candidate: Mapping[str, Any]) -> None:
@@ -120,7 +121,7 @@ class Trainer:
 
         Returns:
             Of an epoch: `epoch`, `score` (the best so far), `went_on` (whether the folder has later epochs), `report`
-            (what `Session.epochs` yields) and `bundle`; with the last one, or alone where early stopping ended the
+            (`Evaluated` and some losses) and `bundle`; with the last one, or alone where early stopping ended the
             trial before, `done` and `reason`. Of a test: `tested`. Of a failure: `failed`, or `stop` where no trial
             can go on.
         """
@@ -147,38 +148,29 @@ class Trainer:
     def _epoch(self) -> dict[str, Any]:
         """Train the trial's next epoch, or say that there is none."""
         if self._session is None:
-            self._session = self._open()
-            self._epochs = self._session.epochs(start=self._candidate["told"])
+            job = self._job()
+            self._trial = trial_of(job, self._candidate["index"], self._candidate["params"])
+            self._folder = self._folder_of(self._trial.key)
+            self._session = self._resident().session(job, self._trial, self._folder.path)
+            self._events = self._session.events(start=self._candidate["told"])
             self._best: float = self._candidate["best"]
-        report = next(self._epochs, None)
-        assert self._folder is not None
-        self._folder.push()
-        if report is None:  # early stopping; the folder may also hold all epochs of a trial whose end was not told
-            return {"score": self._best, **self._end(self._session)}
-        evaluated, bundle = report[0], self._session.bundle
+        told = follow(self._events, self._folder)
+        if isinstance(told, Finished):  # early; the folder may also hold all epochs of a trial whose end was not told
+            return {"score": self._best, "done": True, "reason": told.reason}
+        evaluated, bundle = told.evaluated, told.bundle
         self._best = evaluated.primary if evaluated.best else self._best
         result = {
             "epoch": evaluated.epoch,
             "score": self._best,
-            "went_on": evaluated.epoch < self._session.known,
-            "report": report,
+            "went_on": told.went_on,
+            "report": (evaluated, told.losses),
             "bundle": bundle and self._root / self._trial.key / bundle.name,
         }
-        if evaluated.epoch == self._trial.settings.engine.epochs and next(self._epochs, None) is None:
-            result |= self._end(self._session)
+        if evaluated.epoch == self._trial.settings.engine.epochs:
+            end = follow(self._events, self._folder)
+            assert isinstance(end, Finished)
+            result |= {"done": True, "reason": end.reason}
         return result
-
-    def _end(self, session: OpenSession) -> dict[str, Any]:
-        assert session.finished is not None
-        return {"done": True, "reason": session.finished.reason}
-
-    def _open(self) -> OpenSession:
-        job = self._job()
-        self._trial = trial_of(job, self._candidate["index"], self._candidate["params"])
-        self._folder = self._folder_of(self._trial.key)
-        session = self._resident().session(job, self._trial, self._folder.path)
-        session.on_save = self._folder.push
-        return session
 
     def _test(self) -> dict[str, Any]:
         """Score the winner on the test rows."""

@@ -17,8 +17,15 @@ import torch
 from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.adapters.checkpoint import Checkpoint, load_checkpoint
 from pipeline.core.engine.base import SharedBase
-from pipeline.core.engine.events import Evaluated, Finished, JobTested, SweepEvent, TrialEnded, TrialReported
-from pipeline.core.engine.session import Losses
+from pipeline.core.engine.events import (
+    EpochSaved,
+    Finished,
+    JobTested,
+    SessionEvent,
+    SweepEvent,
+    TrialEnded,
+    TrialReported,
+)
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError, TrainingDiverged
 from pipeline.rules.race import TIME_IS_UP, Outcome
@@ -111,17 +118,13 @@ class Played:
 
     def __init__(self, trial: Trial, folder: Path, before: Before) -> None:
         self.trial, self.folder, self.before = trial, folder, before
-        self.finished: Finished | None = None
-        self.on_save: Callable[[], None] = lambda: None
-        self.bundle: Path | None = None
-        self.known = 0
 
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
         for epoch in range(start + 1, 5):
             self.before(self.trial, epoch)
-            self.bundle = self.folder / f"bundle-{epoch}"
-            yield evaluated(epoch, SCORES[self.trial.settings.method.width]), ()
-        self.finished = Finished(epochs=4, best_epoch=4, best_primary=0.5, reason="all epochs done")
+            told = evaluated(epoch, SCORES[self.trial.settings.method.width])
+            yield EpochSaved(evaluated=told, losses=(), bundle=self.folder / f"bundle-{epoch}", went_on=False)
+        yield Finished(epochs=4, best_epoch=4, best_primary=0.5, reason="all epochs done")
 
     def close(self) -> None:
         pass

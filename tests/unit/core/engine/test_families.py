@@ -100,7 +100,7 @@ def check(family: str, folder: Path, lab: "Lab") -> dict[Precision, Tensor]:
         for name, parameter in session.model.named_parameters():
             is_ours = "bottleneck" in name or name.startswith("head.")
             assert (parameter.grad is not None) == is_ours, name
-        list(session.epochs())
+        list(session.events())
         assert session.bundle is not None
         session.bundle.rename(folder / arithmetic)
         session.close()

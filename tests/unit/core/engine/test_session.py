@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,7 @@ from pipeline.core.adapters.checkpoint import fingerprint
 from pipeline.core.engine.assemble import bundle_model, release, trained
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.evaluate import answer
-from pipeline.core.engine.events import Evaluated, StepDone
-from pipeline.core.engine.loop import fit
+from pipeline.core.engine.events import EpochSaved, Evaluated, Finished, SnapshotSaved, StepDone
 from pipeline.core.engine.session import Session, test
 from pipeline.errors import BundleError, TrainingDiverged
 
@@ -28,10 +28,15 @@ def without_times(evaluated: Evaluated) -> dict[str, Any]:
 
 def run(session: Session) -> list[Any]:
     """Train to the end; reports without times, losses, and the final weights."""
-    reports = [(without_times(evaluated), losses) for evaluated, losses in session.epochs()]
+    told = [event for event in session.events() if isinstance(event, EpochSaved)]
+    reports = [(without_times(event.evaluated), event.losses) for event in told]
     weights = {name: tensor.clone() for name, tensor in weights_of(session).items()}
     session.close()
     return [reports, weights]
+
+
+def scores_of(events: Iterable[object]) -> list[float]:
+    return [event.primary for event in events if isinstance(event, Evaluated)]
 
 
 def weights_of(session: Session) -> dict[str, torch.Tensor]:
@@ -48,10 +53,10 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
 def test_it_learns_and_leaves_the_checkpoint_untouched(lab: "Lab", tmp_path: Path) -> None:
     before = fingerprint(lab.base.state_dict())
     session = lab.session(tmp_path, engine__epochs=6)
-    scores = [evaluated.primary for evaluated, _ in session.epochs()]
+    events = list(session.events())
     session.close()
-    assert scores[-1] == 1.0
-    assert session.finished is not None and session.finished.reason == "all epochs done"
+    assert scores_of(events)[-1] == 1.0
+    assert isinstance(events[-1], Finished) and events[-1].reason == "all epochs done"
     assert fingerprint(lab.base.state_dict()) == before
 
 
@@ -67,16 +72,7 @@ def test_a_training_interrupted_at_any_step_ends_like_an_undisturbed_one(
 ) -> None:
     undisturbed = run(lab.session(tmp_path / "a", method__dropout=0.2))
     session = lab.session(tmp_path / "b", method__dropout=0.2)
-    events = fit(session.training, lab.job.task, lab.job.encoded["train"], session.pad_token_id, session._evaluate)
-    taken = 0
-    for event in events:
-        if isinstance(event, StepDone):
-            taken += 1
-            session._losses.append((event.step, event.loss, event.learning_rate))
-        elif isinstance(event, Evaluated):
-            session._end_epoch(event)
-        if taken == steps:
-            break
+    next(event for event in session.events() if isinstance(event, StepDone) and event.step == steps)
     session.save()
     session.close()
     torch.manual_seed(999)
@@ -87,43 +83,64 @@ def test_an_ended_trial_is_replayed_without_training(lab: "Lab", tmp_path: Path)
     first = run(lab.session(tmp_path))
     session = lab.session(tmp_path)
     session.training.optimizer.step = None
+    events = list(session.events())
+    assert [type(event) for event in events] == [EpochSaved] * 3 + [Finished]
+    assert [event.went_on for event in events if isinstance(event, EpochSaved)] == [True, True, False]
     assert_same(first, run(session))
-    assert session.finished is not None
+
+
+def test_nothing_of_an_epoch_is_written_before_the_caller_has_taken_in_its_score(lab: "Lab", tmp_path: Path) -> None:
+    session = lab.session(tmp_path)
+    next(event for event in session.events() if isinstance(event, Evaluated))
+    session.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_snapshot_within_an_epoch_is_told_when_it_is_there(
+    lab: "Lab", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.core.engine.session._SNAPSHOT_EVERY_S", -1.0)
+    session = lab.session(tmp_path, engine__epochs=1)
+    told = []
+    for event in session.events():
+        told.append(type(event))
+        if isinstance(event, SnapshotSaved):
+            assert (tmp_path / f"snapshot-{told.count(SnapshotSaved)}.pt").exists()
+    session.close()
+    assert told == [StepDone, SnapshotSaved] * 5 + [Evaluated, EpochSaved, Finished]
 
 
 def test_a_damaged_snapshot_falls_back_to_the_one_before(lab: "Lab", tmp_path: Path) -> None:
     undisturbed = run(lab.session(tmp_path / "a"))
     session = lab.session(tmp_path / "b")
-    epochs = session.epochs()
-    for _ in range(2):
-        next(epochs)
+    next(event for event in session.events() if isinstance(event, EpochSaved) and event.evaluated.epoch == 2)
     session.close()
     file = tmp_path / "b" / "snapshot-2.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     later = lab.session(tmp_path / "b")
-    assert later.known == 1 and not file.exists()
+    assert not file.exists()
+    assert scores_of(later.events()) == [values["primary"] for values, _ in undisturbed[0][1:]]
     assert_same(undisturbed, run(later))
 
 
 def test_epochs_that_the_caller_knows_are_left_out(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path)
-    epochs = session.epochs()
-    next(epochs)
+    next(event for event in session.events() if isinstance(event, EpochSaved))
     session.close()
     later = lab.session(tmp_path)
-    assert later.known == 1
-    assert [evaluated.epoch for evaluated, _ in later.epochs(start=1)] == [2, 3]
+    told = [event for event in later.events(start=1) if isinstance(event, EpochSaved)]
+    assert [(event.evaluated.epoch, event.went_on) for event in told] == [(2, False), (3, False)]
     later.close()
 
 
 def test_the_bundle_holds_the_best_epoch_and_gives_bit_equal_outputs(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__epochs=6)
     best, outputs = -1.0, None
-    for evaluated, _ in session.epochs():
-        if evaluated.primary > best:
-            best = evaluated.primary
+    for event in session.events():
+        if isinstance(event, EpochSaved) and event.evaluated.primary > best:
+            best = event.evaluated.primary
             outputs = answers_of(lab, session.model)
     session.close()
     assert session.bundle is not None
@@ -142,7 +159,7 @@ def answers_of(lab: "Lab", model: Any) -> Any:
 
 def test_a_bundle_is_a_few_per_cent_of_what_it_sits_on(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__epochs=1)
-    list(session.epochs())
+    list(session.events())
     session.close()
     assert session.bundle is not None
     record = read_bundle(session.bundle).record
@@ -152,7 +169,7 @@ def test_a_bundle_is_a_few_per_cent_of_what_it_sits_on(lab: "Lab", tmp_path: Pat
 
 def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__epochs=6)
-    list(session.epochs())
+    list(session.events())
     session.close()
     assert session.bundle is not None and lab.tokenizer.pad_token_id is not None
     tested = test(lab.base, lab.checkpoint, lab.tokenizer.pad_token_id, lab.job, session.trial, session.bundle)
@@ -164,23 +181,24 @@ def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
 
 def test_early_stopping_ends_after_epochs_without_a_better_score(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__epochs=30, engine__patience=2)
-    reports = list(session.epochs())
+    events = list(session.events())
     session.close()
-    assert session.finished is not None and session.finished.reason == "early stopping"
-    assert len(reports) == session.finished.best_epoch + 2
+    last = events[-1]
+    assert isinstance(last, Finished) and last.reason == "early stopping"
+    assert len(scores_of(events)) == last.best_epoch + 2
 
 
 def test_a_loss_that_is_no_number_names_its_step_and_frees_the_base(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__learning_rate=1e30, engine__clip_norm=1e30)
     with pytest.raises(TrainingDiverged, match=r"the loss is (nan|inf) at step \d+ \(epoch 1\)"):
-        list(session.epochs())
+        list(session.events())
     session.close()
     run(lab.session(tmp_path / "next"))
 
 
 def test_a_bundle_of_another_checkpoint_is_refused(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__epochs=1)
-    list(session.epochs())
+    list(session.events())
     session.close()
     other = dataclasses.replace(lab.checkpoint, sha256="b" * 64)
     assert session.bundle is not None
@@ -190,7 +208,7 @@ def test_a_bundle_of_another_checkpoint_is_refused(lab: "Lab", tmp_path: Path) -
 
 def test_bfloat16_trains_in_place_of_float32(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__precision="bfloat16", engine__epochs=6)
-    scores = [evaluated.primary for evaluated, _ in session.epochs()]
+    scores = scores_of(session.events())
     assert all(tensor.dtype == torch.float32 for tensor in weights_of(session).values())
     session.close()
     assert scores[-1] == 1.0

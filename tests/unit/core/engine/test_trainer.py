@@ -1,13 +1,12 @@
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pipeline.core.engine.events import Evaluated, Finished, JobTested
-from pipeline.core.engine.session import Losses
+from pipeline.core.engine.events import EpochSaved, Finished, JobTested, SessionEvent
 from pipeline.core.engine.trainer import Trainer, TrialFolder
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError, TrainingDiverged
@@ -21,23 +20,19 @@ class Played:
 
     def __init__(self, scores: list[float | Exception], log: list[str], folder: Path) -> None:
         self.scores, self.log, self.folder = scores, log, folder
-        self.finished: Finished | None = None
-        self.on_save: Callable[[], None] = lambda: None
-        self.bundle: Path | None = None
-        self.known = 2
 
-    def epochs(self, start: int = 0) -> Iterator[tuple[Evaluated, Losses]]:
+    def events(self, start: int = 0) -> Iterator[SessionEvent]:
         best = -math.inf
         for epoch, score in enumerate(self.scores, start=1):
             if isinstance(score, Exception):
                 raise score
-            self.bundle = self.folder / f"bundle-{epoch}"
             report = evaluated(epoch, score, best=score > best)
             best = max(best, score)
             if epoch > start:
-                yield report, ()
+                bundle = self.folder / f"bundle-{epoch}"
+                yield EpochSaved(evaluated=report, losses=(), bundle=bundle, went_on=epoch < 2)
         reason: Any = "all epochs done" if len(self.scores) == 3 else "early stopping"
-        self.finished = Finished(epochs=len(self.scores), best_epoch=1, best_primary=best, reason=reason)
+        yield Finished(epochs=len(self.scores), best_epoch=1, best_primary=best, reason=reason)
 
     def close(self) -> None:
         self.log.append(f"close {self.folder.name}")
