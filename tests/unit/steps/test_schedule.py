@@ -1,6 +1,7 @@
 """`make schedule` with a crontab that is a file."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -175,11 +176,15 @@ def test_a_crontab_line_that_was_written_before_the_one_door_still_runs(tmp_path
 
 
 @pytest.mark.parametrize("command", ["sweep", "compare", "retrain", "submit"])
-def test_a_manifest_that_was_written_before_the_one_door_still_goes_in_by_it(command: str) -> None:
-    words = [sys.executable, "-m", f"jobs.{command}", "tasks=[ner]", "seeed=1"]
-    done = subprocess.run(words, cwd=CONF.parent, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "seeed: is no config key" in done.stderr
+def test_a_manifest_that_was_written_before_the_one_door_still_goes_in_by_it(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"jobs/{command}.py", "tasks=[ner]", "seeed=1"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"jobs.{command}", run_name="__main__", alter_sys=True)
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert "seeed: is no config key" in err
 
 
 def test_a_name_is_made_of_the_tasks() -> None:

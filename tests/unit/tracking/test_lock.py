@@ -1,6 +1,5 @@
 """One holder at a time: a file lock beside SQLite, a lease on a real server."""
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking.lock import exclusive
 from pipeline.tracking.store import Store, open_store
+from tests.processes import forked
 from tests.unit.tracking.server import serving
 
 NAME = "sentiment"
@@ -75,9 +75,9 @@ def hold(uri: str, holds: Event) -> None:
 
 
 def held_by_a_process_that_is_killed(uri: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    holds = spawn.Event()
-    process = spawn.Process(target=hold, args=(uri, holds))
+    processes = forked()
+    holds = processes.Event()
+    process = processes.Process(target=hold, args=(uri, holds))
     process.start()
     assert holds.wait(90)
     process.kill()

@@ -1,7 +1,6 @@
 """Aliases are moved one at a time; wherever that is cut off, the next `settle` completes it. On a real SQLite store."""
 
 import itertools
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from pipeline.tracking.promotion import rollback, settle
 from pipeline.tracking.registry import champion_of, register
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store, open_store
+from tests.processes import forked
 from tests.unit.tracking.conftest import Story, enrol, make_job, verdict
 
 NAME = "sentiment"
@@ -189,10 +189,10 @@ def enter(uri: str, folder: Path, sweep: str, both: Barrier, ends: "Queue[tuple[
 
 def test_of_two_processes_that_promote_at_once_one_wins(store: Store, story: Story, tmp_path: Path) -> None:
     enrol(store, "one", story.tested(), verdict("champion", "the first"))
-    spawn = multiprocessing.get_context("spawn")
-    both, ends = spawn.Barrier(2), spawn.Queue()
+    fork = forked()
+    both, ends = fork.Barrier(2), fork.Queue()
     processes = [
-        spawn.Process(target=enter, args=(store.uri, tmp_path, sweep, both, ends)) for sweep in ("two", "three")
+        fork.Process(target=enter, args=(store.uri, tmp_path, sweep, both, ends)) for sweep in ("two", "three")
     ]
     for process in processes:
         process.start()

@@ -1,8 +1,5 @@
 """What holds for a trial on every model family: trained by the engine itself, and read again by another process."""
 
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -24,6 +21,7 @@ from pipeline.core.engine.loop import fit
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, Settings, trial_of
 from tests.families import CONFIGS, make
+from tests.processes import elsewhere
 
 if TYPE_CHECKING:
     from conftest import Lab  # type: ignore[import-not-found]
@@ -32,33 +30,24 @@ Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-READ = """
-import sys
-from pathlib import Path
-import torch
-from transformers.utils import logging
-from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
-from pipeline.config import CheckpointConfig, EngineConfig
-from pipeline.core.engine.assemble import bundle_model, release
-from pipeline.core.engine.bundle import read_bundle
-from pipeline.core.engine.evaluate import precision
-logging.set_verbosity_error()
-root, device = Path(sys.argv[1]), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-for family in sorted(path.name for path in root.iterdir()):
-    batch = {k: v.to(device) for k, v in torch.load(root / family / "batch.pt", weights_only=True).items()}
-    checkpoint = open_checkpoint(CheckpointConfig(name=family, source="path", location=str(root / family / "base")))
-    base = build_base(checkpoint, load_tensors(checkpoint)).to(device)
-    for arithmetic in ("float32", "bfloat16"):
-        model, _ = bundle_model(base, checkpoint, read_bundle(root / family / arithmetic))
-        with torch.no_grad(), precision(device, EngineConfig(precision=arithmetic)):
-            torch.save(model.logits(model.pooled(batch)).cpu(), root / family / f"{arithmetic}.read.pt")
-        release(model, read_bundle(root / family / arithmetic).record.method)
-"""
-
 
 def logits(model: Any, batch: dict[str, Tensor], arithmetic: Precision) -> Tensor:
     with torch.no_grad(), precision(DEVICE, EngineConfig(precision=arithmetic)):
         return model.eval().logits(model.pooled(batch)).cpu()  # type: ignore[no-any-return]
+
+
+def read(folder: Path) -> dict[Precision, Tensor]:
+    """What the bundles that `check` left in `folder` say of the batch there."""
+    batch = {key: value.to(DEVICE) for key, value in torch.load(folder / "batch.pt", weights_only=True).items()}
+    config = CheckpointConfig(name=folder.name, source="path", location=str(folder / "base"))
+    checkpoint = open_checkpoint(config)
+    base, said = build_base(checkpoint, load_tensors(checkpoint)).to(DEVICE), {}
+    for arithmetic in PRECISIONS:
+        bundle = read_bundle(folder / arithmetic)
+        model, _ = bundle_model(base, checkpoint, bundle)
+        said[arithmetic] = logits(model, batch, arithmetic)
+        release(model, bundle.record.method)
+    return said
 
 
 def job_for(job: Job, tokenizer: PreTrainedTokenizerBase, arithmetic: Precision) -> Job:
@@ -115,22 +104,12 @@ def check(family: str, folder: Path, lab: "Lab") -> dict[Precision, Tensor]:
     return said
 
 
-@pytest.fixture
-def train_all(lab: "Lab", tmp_path: Path) -> Callable[[], dict[str, dict[Precision, Tensor]]]:
-    return lambda: {family: check(family, tmp_path / family, lab) for family in CONFIGS}
-
-
+@pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_keeps_its_weights_begins_as_itself_and_is_read_bit_for_bit_by_another_process(
-    train_all: Callable[[], dict[str, dict[Precision, Tensor]]], tmp_path: Path
+    family: str, lab: "Lab", tmp_path: Path
 ) -> None:
     """In float32 and in bfloat16; only adapter and head get gradients."""
-    said = train_all()
-    root = Path(__file__).parents[4]
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    for family, answers in said.items():
-        for arithmetic, expected in answers.items():
-            read = torch.load(tmp_path / family / f"{arithmetic}.read.pt", weights_only=True)
-            assert torch.equal(read, expected), (family, arithmetic)
+    said = check(family, tmp_path / family, lab)
+    again = elsewhere(read, tmp_path / family)
+    for arithmetic in PRECISIONS:
+        assert torch.equal(again[arithmetic], said[arithmetic]), arithmetic
