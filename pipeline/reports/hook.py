@@ -23,13 +23,9 @@ def tell_hook(hook: HookConfig, event: Mapping[str, Any]) -> str | None:
     failed = None
     try:
         if hook.command:
+            words = ["bash", "-c", hook.command]
             done = subprocess.run(
-                ["bash", "-c", hook.command],
-                input=text,
-                text=True,
-                capture_output=True,
-                timeout=hook.timeout_s,
-                check=False,
+                words, input=text, text=True, capture_output=True, timeout=hook.timeout_s, check=False
             )
             if done.returncode:
                 failed = f"{hook.command!r} ended with {done.returncode}: {done.stderr.strip()[-200:]}"

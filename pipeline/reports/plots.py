@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), which colour-blind readers can tell a
 differs in marker too.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite, nan
 from statistics import fmean, stdev
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.tasks import figures
 from pipeline.reports import words
+from pipeline.reports.comparison import ComparisonRow
 from pipeline.reports.results import TrialResult
 from pipeline.reports.tables import LeaderboardRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from pipeline.reports.comparison import ComparisonRow
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -30,11 +30,8 @@ _MAX_LABELS = 30
 def search_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None) -> "Figure":
     """Best score of each trial over its learning rate, coloured by bottleneck width.
 
-    Args:
-        trials: All of a job; those without a score stand as a cross on the lower edge.
-        job: For the title.
-        metric: Name of the primary metric.
-        winner: Number of the trial to be ringed.
+    `trials` are all of a job, and those without a score stand as a cross on the lower edge; `winner` is the number of
+    the trial to be ringed.
     """
     figure, axes = _canvas(6.4, 4.2)
     scored = [(trial, score) for trial in trials if (score := trial.best_primary) is not None]
@@ -59,25 +56,15 @@ def search_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
     if failed:
         floor = min((score for _, score in scored), default=0.0)
         axes.scatter(failed, [floor] * len(failed), color="black", marker="x", label="failed")
-    axes.set_xscale("log")
+    axes.set(xscale="log", xlabel="learning rate", ylabel=f"validation {metric}", title=f"{job}: the search")
     axes.margins(x=0.12, y=0.12)
     _plain_log_ticks(axes)
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel(f"validation {metric}")
-    axes.set_title(f"{job}: the search")
     _legend_beside(axes)
     return figure
 
 
 def curves_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winner: int | None = None) -> "Figure":
-    """Validation score of each trial over the epochs; the winner in colour.
-
-    Args:
-        trials: All of a job.
-        job: For the title.
-        metric: Name of the primary metric.
-        winner: Number of the trial to be marked.
-    """
+    """Validation score of each trial over the epochs; the winner in colour. Arguments as of `search_figure`."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _canvas(6.4, 4.2)
@@ -98,9 +85,7 @@ def curves_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
             label=label + (" (winner)" if is_winner else " (pruned)" if trial.status == "pruned" else ""),
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"validation {metric}")
-    axes.set_title(f"{job}: learning curves")
+    axes.set(xlabel="epoch", ylabel=f"validation {metric}", title=f"{job}: learning curves")
     _legend_beside(axes)
     return figure
 
@@ -115,8 +100,6 @@ def answers_figure(shown: figures.Figure, *, job: str) -> "Figure":
 
 def confusion_figure(shown: figures.Confusion, *, job: str) -> "Figure":
     """Rows a pair of labels, shaded by the share of the true label's rows."""
-    from collections import Counter
-
     gold, labels = shown.gold, shown.labels
     counts, totals = Counter(zip(gold, shown.said, strict=True)), Counter(gold)
     names = sorted(sorted(labels, key=lambda label: -totals[label])[:_MAX_LABELS], key=list(labels).index)
@@ -133,9 +116,8 @@ def confusion_figure(shown: figures.Confusion, *, job: str) -> "Figure":
     axes.set_xticks(range(len(names)), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true label")
-    axes.set_title(f"{job}: {len(gold)} test rows" + _left_out(labels, names))
+    title = f"{job}: {len(gold)} test rows" + _left_out(labels, names)
+    axes.set(xlabel="answer", ylabel="true label", title=title)
     figure.colorbar(image, ax=axes, label="share of the true label", fraction=0.046)
     return figure
 
@@ -153,10 +135,9 @@ def entities_figure(shown: figures.Entities, *, job: str) -> "Figure":
         axes.barh([place + offset for place in places], values, height=0.24, color=_COLOURS[number], label=label)
     axes.set_yticks(places, [f"{name} ({scores[name]['support']:.0f})" for name in names])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("score on the test rows")
-    axes.set_title(f"{job}: entity types (number)" + _left_out(list(scores), names))
+    title = f"{job}: entity types (number)" + _left_out(list(scores), names)
+    axes.set(xlim=(0, 1), xlabel="score on the test rows", title=title)
     _legend_beside(axes)
     return figure
 
@@ -165,44 +146,21 @@ def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
     """Test score of each winner with its 95 % interval, and the baseline beside it."""
     figure, axes = _canvas(7.2, 1.5 + 0.45 * max(len(rows), 2))
     for place, row in enumerate(rows):
-        axes.plot(
-            [row.low, row.high],
-            [place, place],
-            color=_COLOURS[0],
-            linewidth=2,
-            solid_capstyle="butt",
-            zorder=2,
-        )
-        axes.annotate(
-            words.score(row.test),
-            (row.test, place),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
-    places = range(len(rows))
+        ends, height = [row.low, row.high], [place, place]
+        axes.plot(ends, height, color=_COLOURS[0], linewidth=2, solid_capstyle="butt", zorder=2)
+        spot, note = (row.test, place), words.score(row.test)
+        axes.annotate(note, spot, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    places, baselines = range(len(rows)), [row.baseline for row in rows]
     axes.scatter([r.test for r in rows], places, color=_COLOURS[0], s=48, zorder=3, label="winner, 95 % interval")
-    axes.scatter(
-        [r.baseline for r in rows],
-        places,
-        color=_COLOURS[1],
-        marker="|",
-        s=160,
-        linewidths=2,
-        label="baseline",
-    )
+    axes.scatter(baselines, places, color=_COLOURS[1], marker="|", s=160, linewidths=2, label="baseline")
     axes.set_yticks(places, [f"{row.job}\n{row.metric}" for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(-0.02, 1.02)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("score on the test rows")
-    axes.set_title("Leaderboard")
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="score on the test rows", title="Leaderboard")
     _legend_beside(axes)
     return figure
 
 
-def comparison_figure(rows: "Sequence[ComparisonRow]") -> "Figure":
+def comparison_figure(rows: Sequence[ComparisonRow]) -> "Figure":
     """Test score of each method over its trained parameters, a panel a job; bars are one standard deviation."""
     from matplotlib.figure import Figure
 
@@ -225,10 +183,7 @@ def comparison_figure(rows: "Sequence[ComparisonRow]") -> "Figure":
             )
             if row.method == "full":
                 axes.axhline(fmean(row.test), color=_GREY, linewidth=0.8, linestyle=":")
-        axes.set_xscale("log")
-        axes.set_xlabel("trained parameters")
-        axes.set_ylabel(f"test {some[0].metric}")
-        axes.set_title(job)
+        axes.set(xscale="log", xlabel="trained parameters", ylabel=f"test {some[0].metric}", title=job)
         axes.spines[["top", "right"]].set_visible(False)
         if place == len(jobs) - 1:
             _legend_beside(axes)
@@ -242,10 +197,8 @@ def matrix_figure(
 
     Args:
         scores: A row a version, a column a slice, (T, T); an array will do. A cell that is NaN is grey and has a dash.
-        versions: Names of the T versions.
-        periods: Names of the T slices.
-        job: For the title.
-        metric: Name of the primary metric.
+        versions, periods: Names of the T versions and slices.
+        job, metric: For the title and the scale.
     """
     from matplotlib.patches import Rectangle
 
@@ -265,9 +218,7 @@ def matrix_figure(
     axes.set_xticks(range(len(periods)), periods, rotation=45, ha="right")
     axes.set_yticks(range(len(versions)), versions)
     axes.grid(visible=False)
-    axes.set_xlabel("evaluation slice")
-    axes.set_ylabel("version of")
-    axes.set_title(f"{job}: every version on every slice")
+    axes.set(xlabel="evaluation slice", ylabel="version of", title=f"{job}: every version on every slice")
     figure.colorbar(image, ax=axes, label=metric, fraction=0.046)
     return figure
 
@@ -281,8 +232,7 @@ def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
     axes = figure.add_subplot()
     axes.grid(visible=True, color="#E5E5E5")
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 

@@ -5,7 +5,7 @@ Where no trial has ended for a while, a line says how far the sweep is.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
@@ -15,10 +15,11 @@ from rich.live import Live
 
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialReported
 from pipeline.reports import words
-from pipeline.reports.results import SweepResults, TrialResult
+from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import Column, FittingTable
 
-_STATES = ("running", "paused", "done", "pruned", "failed")
+_STATES = {"running": 0, "paused": 3, "done": 0, "pruned": 2, "failed": 1}
+"""State of a trial -> rank of its column."""
 _MOST_TOLD = 8
 """Jobs whose best scores are told on a line."""
 _SILENCE_S = 15.0
@@ -53,8 +54,7 @@ class Progress:
         """Prepare; nothing is shown before the context is entered.
 
         Args:
-            console: Where to.
-            results: State of the trials.
+            console, results: Where to, and the state of the trials.
             plans: Job -> what it is going to do.
             slots: Trials that run at once.
             live: Whether a terminal shows the table that moves; a debugger wants the terminal for itself.
@@ -111,20 +111,12 @@ class Progress:
         if len(jobs) > 1:
             jobs, best, left = [*jobs, "all"], [*best, ""], [*left, _left(self.total_seconds_left())]
             trials.append([result for some in trials for result in some])
-        counts = {state: [str(_count(some, state) or "-") for some in trials] for state in _STATES}
-        return FittingTable(
-            [
-                Column(title="job", cells=jobs),
-                Column(title="running", cells=counts["running"], right=True),
-                Column(title="paused", cells=counts["paused"], right=True, rank=3),
-                Column(title="done", cells=counts["done"], right=True),
-                Column(title="pruned", cells=counts["pruned"], right=True, rank=2),
-                Column(title="failed", cells=counts["failed"], right=True, rank=1),
-                Column(title="best", cells=best, right=True),
-                Column(title="left", cells=left, right=True),
-            ],
-            title=None if any(trials) else "Starting Ray and loading the checkpoint ...",
-        )
+        columns = [Column(title="job", cells=jobs)]
+        for state, rank in _STATES.items():
+            counts = [sum(result.status == state for result in some) for some in trials]
+            columns.append(Column(title=state, cells=[str(count or "-") for count in counts], right=True, rank=rank))
+        columns += [Column(title="best", cells=best, right=True), Column(title="left", cells=left, right=True)]
+        return FittingTable(columns, None if any(trials) else "Starting Ray and loading the checkpoint ...")
 
     def seconds_left(self, job: str) -> float | None:
         """Estimate, from the epochs measured so far, how long a job takes with as many trials as it runs."""
@@ -156,13 +148,10 @@ class Progress:
         else:
             outcome = f"{plan.metric} {words.score(event.best_primary)} (epoch {event.best_epoch})"
             outcome += f"  {event.reason}" if event.status == "failed" else ""
-        settings = f"lr {words.rate(trial.settings.engine.learning_rate)}"
+        settings, took = f"lr {words.rate(trial.settings.engine.learning_rate)}", words.duration(event.train_s)
         if trial.settings.method.shown_width is not None:
             settings += f" width {trial.settings.method.shown_width}"
-        return (
-            f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  {settings}  "
-            f"{words.duration(event.train_s)}"
-        )
+        return f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  {settings}  {took}"
 
     def _standing(self) -> str:
         """How far the sweep is: epochs, the best score of each job that has one, time left."""
@@ -177,10 +166,6 @@ class Progress:
     def _print(self, line: str) -> None:
         self._printed_s = self._clock()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _count(trials: Sequence[TrialResult], state: str) -> int:
-    return sum(result.status == state for result in trials)
 
 
 def _left(seconds: float | None) -> str:

@@ -61,24 +61,8 @@ class Case:
     """What the winner has answered in its test, by the digest of the row: not asked again."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Compared:
-    """What both got on one slice."""
-
-    name: str
-    challenger: Scores
-    champion: Scores | None
-    """None: there is no champion, or it could not be scored."""
-
-    def evidence(self) -> SliceEvidence:
-        """What the gate looks at."""
-        theirs, ours = self.champion, self.challenger
-        return SliceEvidence(
-            name=self.name,
-            champion=None if theirs is None else theirs.counts,
-            challenger=ours.counts,
-            statistic=ours.statistic,
-        )
+Compared = tuple[str, Scores, Scores | None]
+"""Slice's name, and what challenger and champion got on it; None: no champion, or one that could not be scored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -93,16 +77,16 @@ class Judgement:
     @property
     def scores(self) -> dict[str, dict[str, float]]:
         """Slice's name -> champion and challenger -> score."""
-        found = {one.name: {"challenger": one.challenger.primary} for one in self.compared}
-        for one in self.compared:
-            if one.champion is not None:
-                found[one.name]["champion"] = one.champion.primary
+        found = {name: {"challenger": ours.primary} for name, ours, _ in self.compared}
+        for name, _, theirs in self.compared:
+            if theirs is not None:
+                found[name]["champion"] = theirs.primary
         return found
 
     @property
     def baselines(self) -> dict[str, float]:
         """Slice's name -> score of an answer that needs no model."""
-        return {one.name: one.challenger.baseline for one in self.compared}
+        return {name: ours.baseline for name, ours, _ in self.compared}
 
     def check_records(self) -> list[dict[str, Any]]:
         """The gate's checks, as a table."""
@@ -146,8 +130,8 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
     if gaps:  # nothing else counts, and what there is may have one side alone
         evidence = Evidence(past=(), missing=gaps)
     else:
-        parts = [one.evidence() for one in past]
-        evidence = Evidence(past=parts, new=new.evidence() if new else None, first=champion is None)
+        parts = [_evidence(*one) for one in past]
+        evidence = Evidence(past=parts, new=_evidence(*new) if new else None, first=champion is None)
     decision = decide(evidence, case.gate)
     compared = [*past, *([new] if new else [])]
     verdict = Verdict(
@@ -181,7 +165,12 @@ def _side_by_side(case: Case, name: str, rows: Sequence[Row], champion: Opponent
         except PipelineError as error:  # its checkpoint is gone, say
             gap = champion.gap(error)
             gaps += [gap] if gap not in gaps else []
-    return Compared(name=name, challenger=ours, champion=theirs)
+    return name, ours, theirs
+
+
+def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
+    champion = None if theirs is None else theirs.counts
+    return SliceEvidence(name=name, champion=champion, challenger=ours.counts, statistic=ours.statistic)
 
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:
@@ -193,6 +182,6 @@ def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> 
         trained=case.trained,
         chosen=case.chosen,
         slice_rows=case.evaluation,
-        scores={one.name: one.challenger.primary for one in compared},
-        before={one.name: one.champion.primary for one in compared if one.champion is not None},
+        scores={name: ours.primary for name, ours, _ in compared},
+        before={name: theirs.primary for name, _, theirs in compared if theirs is not None},
     )
