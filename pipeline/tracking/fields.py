@@ -73,11 +73,6 @@ def trial_tags(sweep_id: str, common: Mapping[str, str], job: Job, trial: Trial)
     return job_tags(sweep_id, common, job) | {"kind": "trial", "trial": trial.key, "method": method}
 
 
-def trial_name(trial: Trial) -> str:
-    """Name of a trial's run: the number first, for the UI shows little more than the beginning."""
-    return f"{trial.index:02d} {trial.job}"
-
-
 def data_fingerprint(job: Job) -> str:
     """Fingerprints of train, validation and test."""
     return "-".join(job.dataset.fingerprints.values())
@@ -150,8 +145,5 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn nested mappings into one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

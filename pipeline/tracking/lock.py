@@ -31,11 +31,7 @@ _POLL_S = 0.5
 
 @contextlib.contextmanager
 def exclusive(store: Store, name: str) -> Iterator[None]:
-    """Hold the lock of a registered name, which is there.
-
-    Raises:
-        TrackingError: Somebody else holds it for longer than `tracking.patience_s`.
-    """
+    """Hold the lock of a registered name; a TrackingError if another holds it for longer than `tracking.patience_s`."""
     patience_s = max(store.config.patience_s, _LEASE_S + 2 * _SETTLE_S)
     if store.is_local:
         file = store.uri.removeprefix("sqlite:///") + f".{name}.lock"

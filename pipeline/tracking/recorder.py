@@ -190,9 +190,8 @@ class SweepRecorder:
                             f"{self._waiting()}. RESUME={self._id} records what is missing."
                         )
                     if not told:
-                        self._tell(
-                            f"Waiting up to {patience_s:g} s for the tracking store {self._uri}. {self._waiting()}."
-                        )
+                        waiting = f"Waiting up to {patience_s:g} s for the tracking store {self._uri}"
+                        self._tell(f"{waiting}. {self._waiting()}.")
                     told = True
                 # The end of a thread notifies nobody.
                 self._changed.wait(min(left_s, 0.1 if self._ending else 1.0))

@@ -1,4 +1,8 @@
-"""Registered versions: winners become models, and a rule says which of them is the champion."""
+"""Registered versions: winners become models, and a rule says which of them is the champion.
+
+Whatever the store refuses is raised as a TrackingError; so is, by `fetch` and `past_of`, that files are not where the
+registry says.
+"""
 
 import logging
 import shutil
@@ -51,19 +55,12 @@ def register(
     not take the place of the next one: it becomes a challenger, and its reason says so.
 
     Args:
-        store: The tracking store.
-        sweep_id: The sweep that it won in.
-        job: The job that it won.
-        winner: What the job ended with.
-        bundle: The winner's.
+        store, sweep_id, job: The sweep that it won in, and the job that it won.
+        winner, bundle: What the job ended with.
         run_id: The job's run.
         verdict: What it is to be called, and why.
         replaces: The champion that it was judged beside.
-
-    Raises:
-        TrackingError: The store refused something.
     """
-
     name, tags = job.registered_name, _tags(sweep_id, job, winner, bundle.record)
     # With the version itself, so that whoever finds it knows what is to be done with it.
     judged = {
@@ -83,11 +80,7 @@ def register(
 
 
 def registered_before(store: Store, sweep_id: str, job: Job) -> Registered | None:
-    """Fetch what a sweep that was cut off has registered for a job, and complete what was left undone.
-
-    Raises:
-        TrackingError: The store refused something.
-    """
+    """Fetch what a sweep that was cut off has registered for a job, and complete what was left undone."""
 
     def step() -> Registered | None:
         version = _find(store, sweep_id, job)
@@ -98,22 +91,14 @@ def registered_before(store: Store, sweep_id: str, job: Job) -> Registered | Non
 
 
 def registered_as(store: Store, name: str) -> str:
-    """Find the registered name of a task or job that a user names.
-
-    Raises:
-        ConfigError: There is no such name.
-    """
+    """Find the registered name of a task or job that a user names; a ConfigError where there is none."""
     with store_errors(store.uri):
         models = list(every(store.client.search_registered_models))
     return str(_named(name, models).name)
 
 
 def champion_of(store: Store, name: str) -> Champion | None:
-    """Find the champion of a registered name, if there is one, and fetch its files.
-
-    Raises:
-        TrackingError: The store refused something.
-    """
+    """Find the champion of a registered name, if there is one, and fetch its files."""
 
     def step() -> Champion | None:
         if not store.client.search_registered_models(f"name = '{name}'"):
@@ -130,11 +115,7 @@ def champion_of(store: Store, name: str) -> Champion | None:
 
 
 def past_of(store: Store, name: str, champion: int) -> list[Past]:
-    """Fetch the versions that were rejected since the champion was made, and those that were rolled back.
-
-    Raises:
-        TrackingError: They cannot be read.
-    """
+    """Fetch the versions that were rejected since the champion was made, and those that were rolled back."""
     found = []
     with store_errors(store.uri):
         for version in every(store.client.search_model_versions, f"name = '{name}'"):
@@ -157,11 +138,7 @@ def past_of(store: Store, name: str, champion: int) -> list[Past]:
 
 
 def champions(store: Store) -> list[Version]:
-    """List the versions that are champion or challenger, by name; champions first.
-
-    Raises:
-        TrackingError: The store refused something.
-    """
+    """List the versions that are champion or challenger, by name; champions first."""
     found = []
     with store_errors(store.uri):
         for model in every(store.client.search_registered_models, order_by=["name"]):
@@ -185,7 +162,6 @@ def fetch(store: Store, name: str, alias: str = "champion") -> Path:
 
     Raises:
         ConfigError: There is no such name, or it has no such alias.
-        TrackingError: The artifacts are not where the registry says.
     """
     with store_errors(store.uri):
         models = [m for m in every(store.client.search_registered_models) if alias in m.aliases]
@@ -300,16 +276,14 @@ def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> d
 
 def _bundle_folder(store: Store, version: ModelVersion) -> Path:
     source = str(version.source)
-    model = Path(source if store.is_local else _download(store, source))
+    if not store.is_local:
+        source = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri)
+    model = Path(source)
     flavor = Model.load(str(model)).flavors[mlflow.pyfunc.FLAVOR_NAME]
     folder = model / str(flavor[mlflow.pyfunc.DATA]) / BUNDLE
     if not folder.is_dir():
         raise TrackingError(f"{version.name} version {version.version}: there is no bundle at {folder}")
     return folder
-
-
-def _download(store: Store, source: str) -> str:
-    return str(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri))
 
 
 def _describe(version: ModelVersion, alias: str) -> Version:

@@ -85,13 +85,8 @@ class Run:
         """
         inputs = []
         for context, (fingerprint, num_rows) in splits.items():
-            dataset = Dataset(
-                name=f"{name} {context}",
-                digest=fingerprint,
-                source_type="local",
-                source=json.dumps({"uri": source}),
-                profile=json.dumps({"num_rows": num_rows}),
-            )
+            uri, profile = json.dumps({"uri": source}), json.dumps({"num_rows": num_rows})
+            dataset = Dataset(f"{name} {context}", fingerprint, "local", source=uri, profile=profile)
             inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)]))
         try:
             self._client.log_inputs(self.id, datasets=inputs)
@@ -167,11 +162,7 @@ def find_runs(store: Store, sweep_id: str) -> Iterator[Run]:
 
 
 def end_runs(store: Store, sweep_id: str) -> None:
-    """End those runs of a killed sweep or pass that are still running.
-
-    Raises:
-        TrackingError: The store refused it.
-    """
+    """End those runs of a killed sweep or pass that are still running; a TrackingError if the store refuses it."""
     with store_errors(store.uri):
         for run in find_runs(store, sweep_id):
             if run.status == "RUNNING":

@@ -12,22 +12,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, get_args
 
 from pipeline.config.strict import build
-from pipeline.core.engine.events import (
-    Evaluated,
-    JobTested,
-    SweepEvent,
-    TrialEnded,
-    TrialPaused,
-    TrialReported,
-    TrialStarted,
-)
+from pipeline.core.engine.events import Evaluated, SweepEvent
 from pipeline.core.engine.trials import Settings, Trial
 from pipeline.files import new_file
 
-_EVENTS = {cls.__name__: cls for cls in (TrialStarted, TrialPaused, TrialReported, TrialEnded, JobTested)}
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +61,8 @@ class Measured:
 
 
 Record = Told | Filed | Described | Measured
+_RECORDS: dict[str, type[Record]] = {cls.__name__.lower(): cls for cls in get_args(Record)}
+_EVENTS: dict[str, type[SweepEvent]] = {cls.__name__: cls for cls in get_args(SweepEvent)}
 
 
 @final
@@ -90,11 +83,7 @@ class Spool:
         return len(self._files)
 
     def put(self, record: Record) -> None:
-        """Append a record.
-
-        Raises:
-            OSError: The folder cannot be written to.
-        """
+        """Append a record; an OSError where the folder cannot be written to."""
         with self._lock:
             file = self.folder / f"{self._last + 1:09d}.json"
             with new_file(file) as draft:  # what a power cut takes, the trials' folders tell again on RESUME
@@ -133,18 +122,12 @@ class Spool:
 
 def encode(record: Record) -> str:
     """Write a record as one line of JSON."""
-    values: dict[str, Any] = {}
-    match record:
-        case Told():
-            event = {"kind": type(record.event).__name__, **dataclasses.asdict(record.event)}
-            values = {"kind": "told", "at_ms": record.at_ms, "event": event}
-        case Filed():
-            data = base64.b64encode(record.data).decode("ascii")
-            values = {"kind": "filed", "job": record.job, "path": record.path, "data": data, "table": record.is_table}
-        case Described():
-            values = {"kind": "described", "job": record.job, "markdown": record.markdown}
-        case Measured():
-            values = {"kind": "measured", **dataclasses.asdict(record)}
+    values = {"kind": type(record).__name__.lower(), **dataclasses.asdict(record)}
+    if isinstance(record, Told):
+        values["event"]["kind"] = type(record.event).__name__
+    if isinstance(record, Filed):
+        values["data"] = base64.b64encode(record.data).decode("ascii")
+        values["table"] = values.pop("is_table")
     return json.dumps(values, default=_plain)
 
 
@@ -155,17 +138,13 @@ def decode(line: str) -> Record:
         ValueError, LookupError, TypeError: It is something else, or cut off.
     """
     values = json.loads(line)
-    kind = values["kind"]
-    if kind == "told":
-        return Told(event=_event(values["event"]), at_ms=values["at_ms"])
-    if kind == "filed":
-        data = base64.b64decode(values["data"])
-        return Filed(job=values["job"], path=values["path"], data=data, is_table=values["table"])
-    if kind == "described":
-        return Described(job=values["job"], markdown=values["markdown"])
-    if kind == "measured":
-        return Measured(**{name: value for name, value in values.items() if name != "kind"})
-    raise ValueError(f"a record of kind {kind!r}")
+    cls, fields = _RECORDS[values["kind"]], {name: value for name, value in values.items() if name != "kind"}
+    if cls is Told:
+        fields["event"] = _event(fields["event"])
+    if cls is Filed:
+        fields["data"] = base64.b64decode(fields["data"])
+        fields["is_table"] = fields.pop("table")
+    return cls(**fields)
 
 
 def _event(values: Mapping[str, Any]) -> SweepEvent:

@@ -56,9 +56,7 @@ def open_store(config: TrackingConfig, *, create: bool = True) -> Store:
 def require_store(config: TrackingConfig, *, create: bool = True) -> str:
     """Make sure that a server answers, or that the file may be written; open nothing yet. Return its absolute address.
 
-    Raises:
-        ConfigError: As by `open_store`.
-        TrackingError: Likewise.
+    It raises what `open_store` does.
     """
     faults = list(config.faults("tracking"))
     if faults:
@@ -76,7 +74,8 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"The tracking store {uri} refused: {_first_line(error)}") from error
+        first_line = str(error).strip().partition("\n")[0][:300]
+        raise TrackingError(f"The tracking store {uri} refused: {first_line}") from error
 
 
 def every(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
@@ -107,19 +106,11 @@ def _prepare_file(config: TrackingConfig, create: bool) -> str:
 
 
 def _reach(uri: str) -> None:
-    remedy = (
-        "Start it with `mlflow server --host 0.0.0.0`, correct tracking.uri, "
-        "or use tracking.uri=sqlite:///mlflow.db on one machine."
-    )
+    other = "or use tracking.uri=sqlite:///mlflow.db on one machine."
+    remedy = f"Start it with `mlflow server --host 0.0.0.0`, correct tracking.uri, {other}"
+    asked = {"max_retries": 0, "timeout": _REACH_TIMEOUT_S, "raise_on_status": False}
     try:
-        response = http_request(
-            get_default_host_creds(uri),
-            "/health",
-            "GET",
-            max_retries=0,
-            timeout=_REACH_TIMEOUT_S,
-            raise_on_status=False,
-        )
+        response = http_request(get_default_host_creds(uri), "/health", "GET", **asked)
     except MlflowException as error:
         raise TrackingError(f"The tracking server {uri} cannot be reached. {remedy}") from error
     if response.status_code == 403:
@@ -161,7 +152,3 @@ def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
 def _nothing_recorded(where: str, value: str) -> ConfigError:
     remedy = "Run `make sweep TASKS=sentiment` first, or point it to where the sweeps were recorded"
     return ConfigError(fault(where, value, "holds nothing yet", remedy))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]

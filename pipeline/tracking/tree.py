@@ -5,6 +5,7 @@ Every step can be cut off anywhere and taken again: it finds what was made befor
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from pipeline.core.adapters.checkpoint import Checkpoint
@@ -39,18 +40,19 @@ class RunTree:
         self._store = store
         self._facts = facts
         self._jobs = {job.name: job for job in facts.jobs}
+        self._common = fields.common_tags(facts.checkpoint, facts.seed, facts.git_commit, facts.versions)
         self._runs: dict[str, Run] = {}
 
     def open(self) -> None:
         """Make or find the runs of the sweep and its jobs."""
         facts = self._facts
         self.find()
-        sweep = self._take_up(fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common(), facts.jobs), None)
+        sweep = self._take_up(fields.SWEEP, facts.id, fields.sweep_tags(facts.id, self._common, facts.jobs), None)
         sweep.params(fields.sweep_params(facts.config))
         sweep.file("config.json", json_bytes(facts.config))
         sweep.file("environment.json", json_bytes(dict(facts.versions)))
         for job in facts.jobs:
-            run = self._take_up(job.name, job.name, fields.job_tags(facts.id, self._common(), job), sweep)
+            run = self._take_up(job.name, job.name, fields.job_tags(facts.id, self._common, job), sweep)
             run.params(fields.shared_params(facts.config))
             self._log_data(run, job)
             run.file("data/manifest.json", json_bytes(job.dataset.manifest()))
@@ -108,9 +110,9 @@ class RunTree:
     def _trial(self, trial: Trial) -> Run:
         run = self._runs.get(trial.key)
         if run is None:
-            job = self._jobs[trial.job]
-            tags = fields.trial_tags(self._facts.id, self._common(), job, trial)
-            run = self._runs[trial.key] = create_run(self._store, fields.trial_name(trial), tags, self.owner(trial.job))
+            tags = fields.trial_tags(self._facts.id, self._common, self._jobs[trial.job], trial)
+            name = f"{trial.index:02d} {trial.job}"  # the number first: the UI shows little more than the beginning
+            run = self._runs[trial.key] = create_run(self._store, name, tags, self.owner(trial.job))
         if "status" in run.tags:  # ended before the sweep was interrupted
             return run
         run.reopen()
@@ -141,15 +143,12 @@ class RunTree:
         if event.bundle is not None:
             moments.append((at_ms, fields.size_points(read_bundle(event.bundle).record)))
         run.write(moments, fields.end_tags(event))
-        if event.bundle is not None and self._keeps(event):
+        keep = self._store.config.keep_bundles
+        if event.bundle is not None and (keep == "all" or (keep == "best" and event.status == "done")):
             run.folder(event.bundle, "bundle")
         # Last, so that what was cut off here is recorded again when the event is told again.
         run.set_tags({"status": event.status})
         run.end(status)
-
-    def _keeps(self, event: TrialEnded) -> bool:
-        keep = self._store.config.keep_bundles
-        return keep == "all" or (keep == "best" and event.status == "done")
 
     def _end_job(self, event: JobTested, at_ms: int) -> None:
         run, trial = self.owner(event.trial.job), self._trial(event.trial)
@@ -168,16 +167,10 @@ class RunTree:
         splits = {split.name: (split.fingerprint, len(split.rows)) for split in data.splits}
         run.datasets(job.name, data.source, splits)
 
-    def _common(self) -> dict[str, str]:
-        facts = self._facts
-        return fields.common_tags(facts.checkpoint, facts.seed, facts.git_commit, facts.versions)
-
 
 def batch_size(records: Sequence[Record]) -> int:
     """Count how many of the first records are written together: epochs of trials that nothing else interrupts."""
-    count = 0
-    for record in records:
-        if not (isinstance(record, Told) and isinstance(record.event, TrialStarted | TrialReported)):
-            break
-        count += 1
-    return max(count, 1)
+    epochs = takewhile(
+        lambda one: isinstance(one, Told) and isinstance(one.event, TrialStarted | TrialReported), records
+    )
+    return max(len(list(epochs)), 1)
