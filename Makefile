@@ -2,6 +2,9 @@
 SHELL := /bin/bash
 # Without brace and file name expansion, for ARGS: 'search.space.method.dropout={choice:[0.0,0.1]}'.
 .SHELLFLAGS := +B -euf -o pipefail -c
+ifeq ($(MAKE_VERSION),3.81)
+$(error GNU make 3.82 or later is needed, and this is the 3.81 of macOS. Try: brew install make, then gmake ...)
+endif
 .DEFAULT_GOAL := help
 .SILENT:
 PYTHON ?= python3

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 if sys.version_info < (3, 11):  # noqa: UP036 (`make help` may run under any Python)
     sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}. Try: make PYTHON=python3.12 ...")
@@ -23,7 +24,8 @@ def main(words: Sequence[str]) -> int:
     """Run a command line; return its exit code."""
     name, *rest = words or ["--help"]
     if name in ("--help", "-h", "help"):
-        print(overview())
+        with suppress(BrokenPipeError):  # `make help | head`
+            print(overview(), flush=True)
         return 0
     return run(lambda: explain(name) if {"--help", "-h"} & set(rest) else call(name, rest))
 

@@ -15,7 +15,7 @@ from ray._private import services
 
 import pipeline
 from pipeline.config import ClusterConfig
-from pipeline.errors import ConfigError, fault
+from pipeline.errors import ConfigError, PipelineError, fault
 from pipeline.rules.slots import Nodes
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
@@ -49,16 +49,20 @@ def _started(cluster: ClusterConfig, shared_bytes: int) -> Iterator[None]:
     root = tempfile.gettempdir()
     temp = tempfile.mkdtemp(prefix="ray-", dir=root if len(root) <= _LONGEST_TMP else "/tmp")
     try:
-        ray.init(
-            address="local",
-            num_cpus=cluster.num_cpus,
-            object_store_memory=cluster.object_store_bytes or _SMALLEST_STORE + shared_bytes * 5 // 4,
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-            _temp_dir=temp,
-            _system_config={"gcs_rpc_server_reconnect_timeout_s": 5},  # agents outlive a killed command as long as this
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cluster.num_cpus,
+                object_store_memory=cluster.object_store_bytes or _SMALLEST_STORE + shared_bytes * 5 // 4,
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+                _temp_dir=temp,
+                _system_config={"gcs_rpc_server_reconnect_timeout_s": 5},  # agents outlive a killed command so long
+            )
+        except Exception as error:  # of no class of its own, on a machine that is too busy
+            why = str(error).strip().partition("\n")[0]
+            raise PipelineError(f"Ray did not start ({why}). Try again, or do without it: CLUSTER=here") from error
         yield
     finally:
         _leave(wait_for_processes=True)

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.cluster.connection import connected
 from pipeline.config import ClusterConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 
 
 def connect(address: str) -> None:
@@ -29,3 +29,15 @@ def test_a_cluster_that_answers_and_lets_nobody_in_wants_its_token(monkeypatch: 
         address = f"127.0.0.1:{head.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"Failed to connect .* It answers: set .* and RAY_AUTH_TOKEN to those"):
             connect(address)
+
+
+def test_a_ray_that_does_not_start_is_one_clear_error_with_a_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**how: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.init", late)
+    with (
+        pytest.raises(PipelineError, match=r"Ray did not start \(The current node timed out .* CLUSTER=here"),
+        connected(ClusterConfig()),
+    ):
+        pass
