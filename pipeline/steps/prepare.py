@@ -16,8 +16,9 @@ from pipeline.config import (
     SweepConfig,
     TaskConfig,
 )
+from pipeline.core.adapters.anatomy import layers_of
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpoint, open_checkpoint
-from pipeline.core.adapters.insert import chosen_layers, num_layers_of
+from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.data.load import job_name, load, registered_name, resolve
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job, Settings
@@ -59,7 +60,7 @@ def prepare(config: SweepConfig) -> Prepared:
         range_ = searched.space.get("method.layers")
         with faults.gathered():
             for layers in range_.named if range_ else [method.layers]:
-                chosen_layers(layers, num_layers_of(prepared.base))
+                chosen_layers(layers, len(layers_of(prepared.base)))
         with faults.gathered():
             check_fit(jobs, prepared.checkpoint, method)
     faults.raise_any()

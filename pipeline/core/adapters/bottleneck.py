@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from pipeline.config import Activation, MethodConfig
+from pipeline.config import MethodConfig
 
 
 class Bottleneck(nn.Module):
@@ -19,17 +19,10 @@ class Bottleneck(nn.Module):
     """
 
     def __init__(self, hidden_size: int, width: int, config: MethodConfig, generator: torch.Generator) -> None:
-        """Make the weights.
-
-        Args:
-            hidden_size: H, of the Transformer.
-            width: R, of the bottleneck.
-            config: Activation, dropout, scaling and initialisation.
-            generator: Source of the initial weights.
-        """
+        """Make the weights, (R, H) down and (H, R) up, with R the width; the generator gives the initial ones."""
         super().__init__()
         self.down = nn.Linear(hidden_size, width)
-        self.activation = activation_of(config.activation)
+        self.activation: nn.Module = ACT2FN["leaky_relu" if config.activation == "leakyrelu" else config.activation]
         self.up = nn.Linear(width, hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         self.scaling: nn.Parameter | float
@@ -50,12 +43,6 @@ class Bottleneck(nn.Module):
 
     def extra_repr(self) -> str:
         return "scaling=learned" if isinstance(self.scaling, nn.Parameter) else f"scaling={self.scaling:g}"
-
-
-def activation_of(name: Activation) -> nn.Module:
-    """Make the activation of that name."""
-    activation: nn.Module = ACT2FN["leaky_relu" if name == "leakyrelu" else name]
-    return activation
 
 
 @torch.no_grad()

@@ -171,14 +171,9 @@ def tensors_of(base: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Make the frozen base model, in eval mode, around `tensors` without copying them.
+    """Make the frozen base model, in eval mode, around what `load_tensors` returned, without copying it.
 
-    Args:
-        checkpoint: Says what the model is.
-        tensors: What `load_tensors` returned, perhaps through shared memory.
-
-    Returns:
-        The bare model of an encoder; of a decoder the one with the language-model head, where that was saved.
+    It is the bare model of an encoder; of a decoder the one with the language-model head, where that was saved.
     """
     base = empty_base(checkpoint)
     persistent = set(base.state_dict())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig
-from pipeline.core.adapters.anatomy import SubBlock, layers_of
+from pipeline.core.adapters.anatomy import layers_of
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
 from pipeline.errors import ConfigError, fault
@@ -89,12 +89,8 @@ def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
     """Wrap the sub-blocks of the config's layout and layers; the bottlenecks (and norms) alone have gradients.
 
     Args:
-        base: A frozen base model (`pipeline.core.adapters.checkpoint.build_base`) without adapters.
-        config: Layout, width and the rest.
+        base: A frozen base model (`pipeline.core.adapters.checkpoint.build_base`) without adapters; is returned.
         seed: Of the bottlenecks' initial weights.
-
-    Returns:
-        The same base.
 
     Raises:
         ConfigError: A layer number is not one of the model's.
@@ -112,8 +108,11 @@ def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
             if any(True for _ in layer.get_submodule(path).parameters()):  # ModernBERT's first is the identity
                 _set(layer, path, TrainedNorm(layer.get_submodule(path)))
         for place in layout.places:
+            block = stack.sub_block(place)
+            inner, source = layer.get_submodule(block.module), layer.get_submodule(block.source)
+            norm = layer.get_submodule(block.norm) if block.post_norm else None
             bottleneck = Bottleneck(hidden_size, width, config, generator).to(device)
-            _wrap(layer, stack.sub_block(place), bottleneck, layout.reads)
+            _set(layer, block.module, Adapted(inner, bottleneck, layout.reads, source, norm))
     return cast(nn.Module, base)
 
 
@@ -180,18 +179,6 @@ def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:
         remedy = f"Use all, top-1 to top-{num_layers}, or numbers from 0 to {num_layers - 1}"
         raise ConfigError(fault("method.layers", layers, rule, remedy))
     return chosen
-
-
-def num_layers_of(base: PreTrainedModel) -> int:
-    """Count the layers that an adapter could sit in."""
-    return len(layers_of(base))
-
-
-def _wrap(layer: nn.Module, block: SubBlock, bottleneck: Bottleneck, reads: Reads) -> None:
-    inner = layer.get_submodule(block.module)
-    norm = layer.get_submodule(block.norm) if block.post_norm else None
-    adapted = Adapted(inner, bottleneck, reads, layer.get_submodule(block.source), norm)
-    _set(layer, block.module, adapted)
 
 
 def _set(layer: nn.Module, path: str, module: nn.Module) -> None:

@@ -20,15 +20,11 @@ class Predictor:
         self.resident = resident
 
     def predict(self, bundle: Bundle, items: Sequence[Any], where: Sequence[str] = ()) -> list[Answer]:
-        """Answer items as a user writes them.
+        """Answer items as a user writes them: one answer an item, as plain data.
 
         Args:
-            bundle: What answers.
             items: Texts, or mappings with the fields of the task.
             where: What to call each item in messages; `ITEM` if left out.
-
-        Returns:
-            One answer an item, as plain data.
 
         Raises:
             DataError: An item lacks a field, or is empty.
@@ -61,13 +57,7 @@ class Scorer:
     def __call__(
         self, bundle: Bundle, rows: Sequence[Row], answers: Mapping[str, Any] = MappingProxyType({})
     ) -> Scores:
-        """Answer the rows and compare.
-
-        Args:
-            bundle: What answers.
-            rows: The rows.
-            answers: What it is known to answer, by the digest of the row; it is asked unless all rows are there.
-        """
+        """Answer the rows and compare; the bundle is not asked where `answers`, by digest, has those of all rows."""
         if all(row.digest in answers for row in rows):
             return self._task.score(rows, [answers[row.digest] for row in rows])
         record = bundle.record

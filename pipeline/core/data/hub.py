@@ -3,6 +3,7 @@
 The libraries themselves read `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_DATASETS_OFFLINE` and the cache variables.
 """
 
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,11 +31,7 @@ def open_dataset(task: TaskConfig, domain: str) -> Source:
     config, key = task.hub[domain], f"task.{task.name}.hub.{domain}"
     loaded = _load(config)
     named = {name: config.splits.get(name, name) for name in SPLITS}
-    faults = [*_split_faults(config, key, list(loaded)), *_mapping_faults(config, task, key)]
-    for part in named.values():
-        if part in loaded:
-            faults += _column_faults(config, task, key, part, loaded[part].column_names)
-    if faults:
+    if faults := list(_mapping_faults(config, task, key, {part: loaded[part].column_names for part in loaded})):
         raise DataError(faults)
     splits = {}
     notes = [f"{config.id}[{other}] was not read." for other in loaded if other not in named.values()]
@@ -101,28 +98,24 @@ def _require_answer(config: HubConfig) -> None:
             raise ConnectionError(f"{endpoint} does not answer ({error})") from error
 
 
-def _split_faults(config: HubConfig, key: str, there: list[str]) -> Iterator[Fault]:
+def _mapping_faults(config: HubConfig, task: TaskConfig, key: str, there: Mapping[str, list[str]]) -> Iterator[Fault]:
+    """What the config maps, and the data set or the task does not have; `there`: split -> its columns."""
     for name, part in config.splits.items():
         where = f"{key}.splits.{name}"
         if name not in SPLITS:
             yield fault(where, "", "is no split", f"Map only: {', '.join(SPLITS)}")
         elif part not in there:
             yield fault(where, part, f"is no split of {config.id}", f"Use one of: {', '.join(there)}")
-
-
-def _mapping_faults(config: HubConfig, task: TaskConfig, key: str) -> Iterator[Fault]:
     for name in config.columns:
         if name not in task.columns:
             rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.columns)}"
             yield fault(f"{key}.columns.{name}", "", rule, remedy)
-
-
-def _column_faults(config: HubConfig, task: TaskConfig, key: str, part: str, there: list[str]) -> Iterator[Fault]:
-    for name in task.columns:
+    read = [part for name in SPLITS if (part := config.splits.get(name, name)) in there]
+    for part, name in itertools.product(read, task.columns):
         column = config.columns.get(name, name)
         for path in [column] if isinstance(column, str) else column:
-            if path not in there and path.split(".")[0] not in there:
-                rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there)})"
+            if path not in there[part] and path.split(".")[0] not in there[part]:
+                rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
                 yield fault(f"{key}.columns.{name}", path, rule, f"Map the field {name} in {key}.columns")
 
 

@@ -85,11 +85,7 @@ def write_ledger(folder: Path, ledger: Ledger) -> None:
 
 
 def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
-    """Read what `write_ledger` wrote.
-
-    Args:
-        folder: As above.
-        task: Of the rows.
+    """Read what `write_ledger` wrote of rows of this task.
 
     Raises:
         DataError: There is no ledger, rows are not of this task, or not those that were written.

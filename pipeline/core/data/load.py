@@ -31,7 +31,11 @@ def domains(task: TaskConfig, data: DataConfig) -> list[str]:
     Raises:
         DataError: The source has none, or is not there.
     """
-    return sorted(_hub_domains(task) if data.source == "hub" else _folders(task, data))
+    if data.source == "hub" and not task.hub:
+        rule = f"has no data set for {task.name}: conf/task/{task.name}.yaml has no `hub`"
+        remedy = "Add one there (`hub: {default: {id: owner/name}}`), or give files by DATA=<dir>"
+        raise DataError(fault("DATA", "hub", rule, remedy))
+    return sorted(task.hub if data.source == "hub" else _folders(task, data))
 
 
 def resolve(patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConfig) -> list[tuple[TaskConfig, str]]:
@@ -92,7 +96,10 @@ def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:
 def _expand(pattern: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> list[tuple[TaskConfig, str]]:
     name, slash, domain = pattern.partition("/")
     if name not in tasks:
-        raise ConfigError(_unknown_task(name, tasks, data))
+        remedy = nearest(name, list(tasks))
+        if data.source != "hub" and name in _task_folders(_root(data)):
+            remedy = f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
+        raise ConfigError(fault("TASKS", name, "is no known task", remedy))
     task = tasks[name]
     there = domains(task, data)
     if not slash:
@@ -118,22 +125,6 @@ def _default(task: TaskConfig, there: list[str]) -> str:
     rule = f"could be any of {', '.join(there)}: the default domain `{task.default_domain}` is not among them"
     remedy = f"Write {job_name(task, there[0])}, for instance, or {job_name(task, '*')} for all"
     raise ConfigError(fault("TASKS", task.name, rule, remedy))
-
-
-def _unknown_task(name: str, tasks: Mapping[str, TaskConfig], data: DataConfig) -> Fault:
-    if data.source != "hub" and name in _task_folders(_root(data)):
-        remedy = f"Its data is there: describe it in conf/task/{name}.yaml, or in <dir>/{name}.yaml by CONF=<dir>"
-    else:
-        remedy = nearest(name, list(tasks))
-    return fault("TASKS", name, "is no known task", remedy)
-
-
-def _hub_domains(task: TaskConfig) -> list[str]:
-    if not task.hub:
-        rule = f"has no data set for {task.name}: conf/task/{task.name}.yaml has no `hub`"
-        remedy = "Add one there (`hub: {default: {id: owner/name}}`), or give files by DATA=<dir>"
-        raise DataError(fault("DATA", "hub", rule, remedy))
-    return list(task.hub)
 
 
 def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:

@@ -120,8 +120,9 @@ def make_row(
     if faults:
         yield from faults
         return
+    text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
-        digest = _digest(fields)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     except UnicodeEncodeError:  # "\ud83d" alone is valid JSON, but no tokenizer takes it
         rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
         yield fault(origin, "", rule, "Write the file as UTF-8 without escapes")
@@ -148,11 +149,8 @@ def _wrong(name: str, value: Any, wanted: type) -> str:
     if wanted is list:
         return "" if _list_of(value, str) else f"is no list of strings: field `{name}` must be one"
     lists = (value.get("text"), value.get("answer_start")) if isinstance(value, dict) else (None, None)
-    return (
-        ""
-        if _list_of(lists[0], str) and _list_of(lists[1], int)
-        else f"is no answer: field `{name}` must hold the lists `text` and `answer_start`"
-    )
+    is_answer = _list_of(lists[0], str) and _list_of(lists[1], int)
+    return "" if is_answer else f"is no answer: field `{name}` must hold the lists `text` and `answer_start`"
 
 
 def _list_of(value: Any, item: type) -> bool:
@@ -162,8 +160,3 @@ def _list_of(value: Any, item: type) -> bool:
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _digest(fields: Mapping[str, Any]) -> str:
-    text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

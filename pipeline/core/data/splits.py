@@ -24,8 +24,8 @@ def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Spli
         where: The source, for messages.
 
     Returns:
-        The three splits by name; for each pair of them the number of rows of the second that stand in the
-        first; sentences for the user.
+        The splits by name; for each pair of them the number of rows of the second that stand in the first; sentences
+        for the user.
 
     Raises:
         DataError: A split would be left with no rows.
@@ -39,11 +39,13 @@ def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Spli
         rows["train"] = kept
     if config.max_train_rows is not None and len(rows["train"]) > config.max_train_rows:
         limit, total = config.max_train_rows, len(rows["train"])
-        rows["train"] = _first_by_hash(rows["train"], limit)
+        chosen = sorted(range(total), key=lambda index: rows["train"][index].digest)[:limit]
+        rows["train"] = [rows["train"][index] for index in sorted(chosen)]
         notes.append(f"train is limited to {limit} of {total} rows, chosen by hash (data.max_train_rows).")
     if faults := [_empty(name, where) for name in SPLITS if not rows[name]]:
         raise DataError(faults)
-    overlap = {f"{a}/{b}": _shared(rows[a], rows[b]) for a, b in combinations(SPLITS, 2)}
+    digests = {name: {row.digest for row in rows[name]} for name in SPLITS}
+    overlap = {f"{a}/{b}": sum(row.digest in digests[a] for row in rows[b]) for a, b in combinations(SPLITS, 2)}
     for pair, count in overlap.items():
         if count:
             first, second = pair.split("/")
@@ -80,16 +82,6 @@ def _cut(found: Rows, config: DataConfig) -> tuple[dict[str, Sequence[Row]], lis
 def _position(row: Row) -> float:
     """Place the row in [0, 1) by its digest."""
     return int(row.digest[:13], 16) / 16**13
-
-
-def _first_by_hash(rows: Sequence[Row], count: int) -> list[Row]:
-    order = sorted(range(len(rows)), key=lambda index: rows[index].digest)
-    return [rows[index] for index in sorted(order[:count])]
-
-
-def _shared(first: Sequence[Row], second: Sequence[Row]) -> int:
-    digests = {row.digest for row in first}
-    return sum(row.digest in digests for row in second)
 
 
 def _empty(name: str, where: str) -> Fault:

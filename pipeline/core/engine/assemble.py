@@ -27,15 +27,9 @@ def fresh_model(
     engine: EngineConfig,
     seed: int,
 ) -> TaskModel:
-    """Attach a new adapter to the base and put a new head on it; takes milliseconds.
+    """Attach a new adapter to the frozen base and put a new head on it; takes milliseconds.
 
-    Args:
-        base: Frozen, without adapters.
-        checkpoint: Says how a text becomes one vector.
-        task: Says what the head is.
-        method: Says what is attached.
-        engine: Dropout before the head.
-        seed: Of all initial weights.
+    The checkpoint says how a text becomes one vector; all initial weights come from the seed.
     """
     model = METHODS[method.name].attach(base, method, seed_of(seed, "adapter"))
     with torch.random.fork_rng(devices=[]):
@@ -79,13 +73,8 @@ def load_trained(model: TaskModel, method: MethodConfig, tensors: Mapping[str, T
 def warm_start(model: TaskModel, method: MethodConfig, start: Start, labels: Sequence[str]) -> None:
     """Set the weights of a fresh model to those that its job begins with.
 
-    Outputs of the head are told by their labels: one that the start lacks keeps its fresh weights.
-
-    Args:
-        model: Of the same method and size.
-        method: As above.
-        start: The weights.
-        labels: What the outputs of the model's head stand for; empty where the kind has no labels.
+    Outputs of the head are told by their labels, which are none where the kind has none: one that the start lacks keeps
+    its fresh weights. The model is of the start's method and size.
     """
     tensors, fresh = dict(start.tensors), trained(model, method)
     if tuple(labels) != start.labels:

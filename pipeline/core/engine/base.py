@@ -32,14 +32,7 @@ class SharedBase:
         pad_token_id: int,
         device: Literal["cpu", "cuda"],
     ) -> None:
-        """Build it.
-
-        Args:
-            checkpoint: Says what the model is.
-            tensors: What `load_tensors` returned, perhaps through shared memory.
-            pad_token_id: The tokenizer's.
-            device: Where it computes.
-        """
+        """Build it around what `load_tensors` returned, perhaps through shared memory."""
         self._checkpoint, self._pad_token_id, self._tensors = checkpoint, pad_token_id, tensors
         self._base = build_base(checkpoint, tensors).to(device)
         built: dict[str, Tensor] = {

@@ -15,16 +15,10 @@ _JITTER = 0.1  # relative; enough that neighbours change from epoch to epoch, to
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Group all examples by like length, then shuffle the batches.
-
-    Args:
-        lengths: Sub-tokens of each example.
-        batch_size: Examples a batch; the last may be smaller.
-        seed: Of the training.
-        epoch: From 1; every epoch has batches of its own.
+    """Group all examples by like length, then shuffle the batches; every epoch, from 1, has batches of its own.
 
     Returns:
-        Indices into `lengths`, each once.
+        Indices into `lengths` (sub-tokens of each example), each once; one batch may be smaller than the others.
     """
     random = np.random.default_rng([seed, epoch])
     noisy = np.asarray(lengths) * random.uniform(1 - _JITTER, 1 + _JITTER, len(lengths))
@@ -47,9 +41,7 @@ def made_ahead(sources: Sequence[S], make: Callable[[S], T]) -> Generator[T, Non
     Collating takes the interpreter little and a GPU nothing, so that a thread hides it; the processes of torch's
     DataLoader would each begin with seconds of imports in every trial, and carry a share of the rows.
 
-    Args:
-        sources: What each is made from.
-        make: Called in another thread, for one source at a time and in order; what it raises is raised here.
+    `make` is called in another thread, for one source at a time and in order; what it raises is raised here.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         coming = [thread.submit(make, source) for source in sources[:1]]

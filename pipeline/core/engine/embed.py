@@ -31,7 +31,6 @@ def embeddings(
 
     Args:
         base: As `build_base` makes it, without an adapter; on any device.
-        task: Of the rows.
         rows: With or without their targets, at least one.
         tokenizer: The checkpoint's, with a padding token.
         config: Batch size and precision.

@@ -21,15 +21,11 @@ def answer(
     pad_token_id: int,
     workers: Workers = ALONE,
 ) -> list[Answer]:
-    """Answer every row.
+    """Answer every row, with or without its target; leaves the model in eval mode.
 
     Args:
-        model: Is left in eval mode.
-        task: Of the rows.
-        rows: With or without their targets.
         encoded: `task.encode(rows, ...)`.
         config: Batch size and precision.
-        pad_token_id: The tokenizer's.
         workers: Share the batches among them; each returns all answers.
     """
     model.eval()

@@ -80,9 +80,6 @@ def fit(
 
     Args:
         training: Fresh, or restored to any point where an event was yielded.
-        task: Collates the batches and computes the loss.
-        train: The training examples.
-        pad_token_id: The tokenizer's.
         evaluate: Scores the model on the validation rows.
 
     Yields:
@@ -189,9 +186,7 @@ def _end_epoch(training: Training, num_rows: int, evaluate: Callable[[], Scores]
 
 def _groups(parameters: list[nn.Parameter], config: EngineConfig) -> list[dict[str, Any]]:
     """Matrices decay; biases, norms and scalars do not."""
-    matrices = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
     return [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]

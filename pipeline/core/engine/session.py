@@ -64,9 +64,6 @@ class Session:
         Args:
             base: The frozen base, without adapters; `close` gives it back.
             checkpoint: What the base was made from.
-            pad_token_id: The tokenizer's.
-            job: Task and tokenised rows.
-            trial: Its settings.
             folder: The trial's own; made if it is not there.
             workers: All those that train the trial together, each with a session; the first one alone writes.
         """
@@ -113,7 +110,7 @@ class Session:
             if isinstance(event, StepDone):
                 self._losses.append((event.step, event.loss, event.learning_rate))
             yield event
-            if isinstance(event, StepDone) and self._writes and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
+            if isinstance(event, StepDone) and self.workers.rank == 0 and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
                 self.save()
                 yield SnapshotSaved()
                 saved = time.monotonic()
@@ -143,10 +140,6 @@ class Session:
             if bundle.name not in needed:
                 shutil.rmtree(bundle)
 
-    @property
-    def _writes(self) -> bool:
-        return self.workers.rank == 0
-
     def close(self) -> None:
         """Give the base back as it was."""
         release(self.model, self.trial.settings.method)
@@ -171,7 +164,7 @@ class Session:
         chosen = np.linspace(0, len(self._losses) - 1, min(_MOST_LOSSES, len(self._losses)), dtype=int)
         self._reports.append((evaluated, tuple(self._losses[i] for i in chosen)))
         self._losses = []
-        if self._writes:
+        if self.workers.rank == 0:
             if evaluated.best:
                 self._write_bundle(evaluated)
             self.save()
@@ -210,8 +203,7 @@ class Session:
 
     def _snapshots(self) -> dict[int, Path]:
         """Those that are there, by number."""
-        files = self.folder.glob("snapshot-*.pt")
-        return {int(file.stem.partition("-")[2]): file for file in files}
+        return {int(file.stem.partition("-")[2]): file for file in self.folder.glob("snapshot-*.pt")}
 
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
@@ -253,10 +245,7 @@ def test(
 
     Args:
         base: The frozen base, without adapters; given back as it was.
-        checkpoint: What the base was made from.
-        pad_token_id: The tokenizer's.
-        job: The job.
-        trial: Its winner.
+        trial: The winner.
         folder: The winner's bundle.
         workers: Share the rows among them.
     """

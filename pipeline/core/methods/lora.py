@@ -63,12 +63,10 @@ def undo(model: nn.Module) -> None:
 
 
 def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Write a folder in peft's layout, which vLLM and LoRAX serve.
+    """Write a folder, which must not be there yet, in peft's layout, which vLLM and LoRAX serve.
 
     Args:
-        folder: Is made; must not be there yet.
         base: The frozen base, without adapters.
-        config: Of the bundle.
         tensors: What `state` returned.
         name: Hub id or path of the checkpoint, for the reader to find it.
     """

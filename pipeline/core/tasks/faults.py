@@ -51,13 +51,11 @@ def answer_faults(row: Row) -> Iterator[Fault]:
 
 
 def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
-    """One fault for each label or entity type of a split that the training rows lack.
+    """One fault for each label or entity type (`what`) of a split that the training rows lack.
 
     Args:
-        split: The validation or test split.
         seen: What the training rows have, or a warm start has learnt.
         found: Label -> the first row of the split with it.
-        what: `label` or `entity type`.
     """
     for label in sorted(set(found) - set(seen)):
         if split.cut_from:

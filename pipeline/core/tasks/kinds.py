@@ -21,12 +21,7 @@ TASK_KINDS: Mapping[Kind, type[Task]] = {
 
 
 def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Task:
-    """Check the data of a job and build its task.
-
-    Args:
-        config: The task.
-        dataset: All splits.
-        known: Labels or entity types that a warm start has learnt, which the training rows may lack.
+    """Check the data of a job and build its task; `known` as in `Task.check`.
 
     Raises:
         DataError: With one fault for every bad row.
@@ -37,13 +32,7 @@ def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) 
 
 
 def restore(config: TaskConfig, labels: Sequence[str] = (), reserved: int = 0) -> Task:
-    """Build the task of a bundle.
-
-    Args:
-        config: The task.
-        labels: What the head's outputs stand for.
-        reserved: Positions that the method takes from the text.
-    """
+    """Build a bundle's task: `labels` are what the head's outputs stand for, `reserved` as in `Task`."""
     task = TASK_KINDS[config.kind](config, labels)
     task.reserved = reserved
     return task

@@ -38,11 +38,6 @@ class TaskModel(nn.Module):
         self.train(False)
 
     @property
-    def reads_ahead(self) -> bool:
-        """Whether a token's hidden state knows what follows it: not in a decoder."""
-        return self.anatomy.kind != "decoder"
-
-    @property
     def device(self) -> torch.device:
         """Where the base is."""
         return cast(torch.device, self.base.device)
@@ -86,11 +81,7 @@ class TaskModel(nn.Module):
         return cast(Tensor, hidden_BTH[:, -ids_BT.shape[1] :])  # without the virtual tokens of a prompt
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Make one vector of every text: the mean over its tokens in float32, or its first or last token.
-
-        Returns:
-            (B, H).
-        """
+        """Make one vector of every text, (B, H): the mean over its tokens in float32, or its first or last token."""
         hidden_BTH, mask_BT = self.hidden(inputs), inputs["attention_mask"]
         if self.pooling == "mean":
             mask_BT1 = mask_BT.unsqueeze(-1).float()

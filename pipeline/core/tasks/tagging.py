@@ -196,7 +196,7 @@ class Tagging(Task):
 
 def _logits(model: TaskModel, batch: Batch) -> Tensor:
     """The tags' logits for each word of the batch, (N, L)."""
-    return model.logits(model.hidden(batch)[batch["firsts" if model.reads_ahead else "lasts"]])
+    return model.logits(model.hidden(batch)[batch["lasts" if model.anatomy.kind == "decoder" else "firsts"]])
 
 
 def _likeliest(scores_TL: Output, penalty_LL: Output) -> list[int]:

@@ -106,21 +106,14 @@ class Task(ABC):
         """Check what the rows of all three splits mean.
 
         Args:
-            config: The task.
-            dataset: All splits.
             known: Labels or entity types that a warm start has learnt, which the training rows may lack.
 
         Raises:
             DataError: With every fault of every bad row; where the rows are good, of the splits.
         """
-        faults = [fault for split in dataset.splits for row in split.rows for fault in cls.row_faults(row)]
+        rows = [row for split in dataset.splits for row in split.rows]
+        faults = [fault for row in rows for fault in (*cls.input_faults(row), *cls.target_faults(row))]
         raise_faults(faults or list(cls.split_faults(config, dataset, known)))
-
-    @classmethod
-    def row_faults(cls, row: Row) -> Iterator[Fault]:
-        """What is wrong with one row that has a target."""
-        yield from cls.input_faults(row)
-        yield from cls.target_faults(row)
 
     @classmethod
     @abstractmethod

@@ -10,7 +10,7 @@ from pipeline.core.adapters import insert
 from pipeline.core.adapters.anatomy import ANATOMIES, layers_of
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.checkpoint import fingerprint, num_parameters
-from pipeline.core.adapters.insert import Adapted, adapter_modules, chosen_layers, num_layers_of
+from pipeline.core.adapters.insert import Adapted, adapter_modules, chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, Place
 from pipeline.errors import CheckpointError, ConfigError
 from tests.families import CONFIGS, inputs, make
@@ -71,7 +71,7 @@ def test_only_bottlenecks_get_gradients(family: str, layout: str) -> None:
     trained = {id(p) for _, bottleneck in bottlenecks(model) for p in bottleneck.parameters()}
     for parameter in model.parameters():
         assert (parameter.grad is not None) == (id(parameter) in trained)
-    assert len(trained) == 5 * num_layers_of(model) * len(LAYOUTS[layout].places)
+    assert len(trained) == 5 * len(layers_of(model)) * len(LAYOUTS[layout].places)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -123,7 +123,7 @@ def test_norms_are_trained_as_copies(family: str) -> None:
     insert.attach(model, config("pfeiffer", init="zero", norms=True), seed=1)
     assert torch.equal(run(model), plain)
     norms = [(name, module) for name, module in adapter_modules(model) if name.endswith(".norm")]
-    expected = 2 * num_layers_of(model) - (family == "modernbert")  # whose first norm is the identity
+    expected = 2 * len(layers_of(model)) - (family == "modernbert")  # whose first norm is the identity
     assert len(norms) == expected
     assert num_parameters(model) == num_parameters(make(family)), "the norms that are put aside still count"
     before = fingerprint(dict(make(family).named_parameters()))
