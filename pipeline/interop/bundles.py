@@ -33,11 +33,8 @@ def bundle_of(
     """Make a bundle's record and weights of a foreign adapter; without a head it gets a new one.
 
     Args:
-        foreign: The adapter.
         checkpoint: What it sits on. The bundle's pooling is what the head was trained with.
         base: The checkpoint's model, without adapters; it is left as it was.
-        task: What the head is for.
-        domain: Of the task.
         seed: Of a new head.
 
     Raises:
@@ -88,11 +85,8 @@ def foreign_of(
     """Make a foreign adapter of a bundle.
 
     Args:
-        bundle: The bundle.
-        checkpoint: What it was trained on.
         name: What the adapter is to be called. None: as the task.
         num_choices: Multiple choice: options of a question, which the library's heads have a fixed number of.
-        with_head: Take the head along.
 
     Raises:
         BundleError: The library has no head that does the same.

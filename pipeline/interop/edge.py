@@ -24,7 +24,7 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
     Args:
         folder: Must not be there yet.
         bundle: With a bottleneck adapter, and a linear head.
-        checkpoint: What it was trained on; its weights are not read.
+        checkpoint: Its weights are not read.
 
     Raises:
         BundleError: The bundle is of another kind.

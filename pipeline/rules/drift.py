@@ -125,15 +125,10 @@ class RetrainDecision:
 
 
 def retrain_reason(drift: Drift | None, num_new: int, config: DriftConfig) -> RetrainDecision:
-    """Decide whether the new rows are worth a challenger.
+    """Decide whether the new rows, `num_new` in all, are worth a challenger.
 
     Where the policy asks for a drift and none could be measured, a challenger is trained: the gate, not this policy, is
     what keeps a worse one out.
-
-    Args:
-        drift: What was measured; None where nothing was.
-        num_new: New rows, all of them.
-        config: The policy and its thresholds.
     """
     if num_new < config.min_new_rows:
         few = f"{_counted(num_new, 'new row')}, fewer than the {config.min_new_rows} that are worth a retraining"
@@ -178,12 +173,9 @@ def findings(drift: Drift, config: DriftConfig) -> tuple[str, ...]:
 
 
 def measure(old: Sample, new: Sample, config: DriftConfig) -> Drift:
-    """Compare both sides in whatever both have.
+    """Compare what the champion has seen with what has come since, in whatever both have.
 
-    Args:
-        old: What the champion has seen.
-        new: What has come since.
-        config: How many embeddings a side are compared: the first ones, of which `choose` makes a fair choice.
+    Of the embeddings the first `config.max_rows` a side are compared, of which `choose` makes a fair choice.
     """
     embeddings = score = None
     if old.vectors is not None and new.vectors is not None:

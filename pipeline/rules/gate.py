@@ -133,10 +133,6 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
     alone decides, unless a gain is asked. The same evidence always gives the same decision; neither the order of the
     rows nor that of the slices changes it.
 
-    Args:
-        evidence: Per-row results of both.
-        config: The rule.
-
     Returns:
         The decision, with a check for each rule. Evidence that is not whole gives one check, `evidence`.
     """
@@ -205,13 +201,8 @@ def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator
 
 
 def _stopped(gaps: Sequence[str]) -> Decision:
-    reason = "; ".join(gaps)
-    return Decision(
-        promote=False,
-        decided_by="evidence",
-        reason=reason,
-        checks=(Check(name="evidence", passed=False, reason=reason),),
-    )
+    check = Check(name="evidence", passed=False, reason="; ".join(gaps))
+    return Decision(promote=False, decided_by=check.name, reason=check.reason, checks=(check,))
 
 
 def _first(evidence: Evidence, config: GateConfig, num_rows: int) -> Decision:

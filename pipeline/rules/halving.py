@@ -55,11 +55,6 @@ class Halving:
         """Trials that have reached the rung, or ended before it."""
         self._ended: set[int] = set()
 
-    @property
-    def rung(self) -> int:
-        """Epochs that decide next."""
-        return self._rung
-
     def report(self, trial: int, epoch: int, score: float | None) -> Ruling:
         """Take in the best score of a trial after an epoch.
 

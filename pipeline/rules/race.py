@@ -141,11 +141,6 @@ class Lane:
         """Whether the winner is being tested."""
         return self.testing and self.tested is None and self.untested is None
 
-    @property
-    def handed_out(self) -> int:
-        """How many trials were handed out so far."""
-        return len(self.stories) - len(self.waiting)
-
     def refill(self) -> None:
         """Propose the next cohort, if every trial of the last one has ended."""
         if self._exhausted or self.waiting or self.out:
@@ -162,12 +157,6 @@ class Lane:
             for index, params in zip(self._cohort, proposed, strict=True):
                 self.stories[index], self._pruners[index] = Story(trial_of(self._job, index, params)), pruner
         self.waiting = list(self._cohort)
-
-    def hand_out(self) -> int:
-        """Return the number of the next trial."""
-        index = self.waiting.pop(0)
-        self.out.add(index)
-        return index
 
     def winner(self) -> int | None:
         """Return the trial that is to be tested; None if it is not its time or there is none."""
@@ -201,13 +190,7 @@ class Race:
     """
 
     def __init__(self, jobs: Sequence[Job], search: SearchConfig, clock: Callable[[], float]) -> None:
-        """Begin.
-
-        Args:
-            jobs: The matrix.
-            search: Which candidates, and which of them go on; checked already.
-            clock: Seconds since some moment, for the time budget.
-        """
+        """Begin a search that was checked already; the clock, seconds since some moment, is for the time budget."""
         self._events: list[SweepEvent] = []
         self.stopped: str | None = None
         """Why no trial can go on, if that is so."""
@@ -238,8 +221,10 @@ class Race:
         ready = {name: lane for name, lane in self._lanes.items() if lane.waiting and not over}
         if not ready:
             return None
-        job = min(ready, key=lambda name: ready[name].handed_out)
-        return self.candidate(Place(job, ready[job].hand_out()))
+        job = min(ready, key=lambda name: len(ready[name].stories) - len(ready[name].waiting))
+        index = ready[job].waiting.pop(0)
+        ready[job].out.add(index)
+        return self.candidate(Place(job, index))
 
     @property
     def finished(self) -> bool:
@@ -249,9 +234,8 @@ class Race:
     def candidate(self, place: Place) -> Candidate:
         """Describe a trial to whichever actor takes it up, so that it says nothing twice."""
         story = self._story(place)
-        params = dict(story.trial.params)
-        told, best = story.epochs, story.best
-        return {"job": place.job, "index": place.index, "params": params, "told": told, "best": best}
+        taken = {"job": place.job, "index": place.index, "params": dict(story.trial.params)}
+        return taken | {"told": story.epochs, "best": story.best}
 
     def start(self, place: Place) -> None:
         """Take in that a trial, or a test, has got a slot, for the first time or again."""
@@ -280,11 +264,9 @@ class Race:
         return ruling.action
 
     def end(self, place: Place, result: Result | None = None) -> None:
-        """Take in the end of a trial or a test.
+        """Take in the end of a trial or a test, with its last result; None of a trial that was cut while it waited.
 
-        Args:
-            place: Which one; while the winner of a job is tested, no other trial of it is out.
-            result: The last one; None of a trial that was cut while it waited.
+        While the winner of a job is tested, no other trial of it is out.
         """
         result, lane = result or {}, self._lanes[place.job]
         if "stop" in result:

@@ -76,17 +76,10 @@ class EmbeddingShift:
 
 
 def label_shift(old: Sequence[Sequence[str]], new: Sequence[Sequence[str]]) -> LabelShift | None:
-    """Compare the shares of the labels.
+    """Compare the shares of the labels, given those of each row; None where no row has one, or a side has no rows.
 
     What is permuted is rows: the entities of one sentence are no independent draws, and the chi-square test's own
     distribution would find drift among them where there is none.
-
-    Args:
-        old: The labels of each row.
-        new: Likewise.
-
-    Returns:
-        None where no row has a label, or a side has no rows.
     """
     names = sorted({label for row in (*old, *new) for label in row})
     if not names or not old or not new:
@@ -100,7 +93,8 @@ def label_shift(old: Sequence[Sequence[str]], new: Sequence[Sequence[str]]) -> L
             counts_DL[i, number[label]] += 1
     rng = np.random.default_rng(_SEED)
     times_D = np.array(list(distinct.values()))
-    old_L, new_L = (_count_labels(side, number) for side in (old, new))
+    counters = [Counter(label for row in side for label in row) for side in (old, new)]
+    old_L, new_L = (np.array([counter[name] for name in names], dtype=np.float64) for counter in counters)
     block = max(1, _DRAWN_AT_ONCE // len(times_D))
     chi2 = []
     for start in range(0, PERMUTATIONS, block):
@@ -149,10 +143,6 @@ def embedding_shift(old_NH: Vectors, new_MH: Vectors) -> EmbeddingShift | None:
     size of the difference is the AUC of its witness, `mean k(x, new) - mean k(x, old)`, on rows that it has not seen:
     each half of the rows is judged by the other (Kübler et al. 2022, "A Witness Two-Sample Test"), as a classifier
     two-sample test would (Lopez-Paz and Oquab 2017).
-
-    Args:
-        old_NH: One vector a row.
-        new_MH: Likewise.
 
     Returns:
         None where a side has fewer than 4 vectors. Takes (N + M)² numbers of 8 bytes.
@@ -229,8 +219,3 @@ def _chi_square(old_L: _Floats, new_L: _Floats) -> _Floats:
 
 def _shares(counts_L: _Floats) -> _Floats:
     return np.asarray(counts_L / np.maximum(counts_L.sum(-1, keepdims=True), 1))
-
-
-def _count_labels(rows: Sequence[Sequence[str]], number: Mapping[str, int]) -> _Floats:
-    counts = Counter(label for row in rows for label in row)
-    return np.array([counts[label] for label in number], dtype=np.float64)

@@ -113,12 +113,7 @@ def continual_records(
 ) -> list[dict[str, Any]]:
     """One record a version, plain JSON: `after`, its score on each slice by period, and its metrics.
 
-    What is not known is None; `incomplete` names the metrics that some term is missing of.
-
-    Args:
-        scores: R, (T, T).
-        periods: Names of the T periods.
-        untrained: b, (T).
+    What is not known is None; `incomplete` names the metrics that some term is missing of. R is (T, T), b (T).
     """
     records = []
     for period, row_T, found in zip(periods, scores, continual_metrics(scores, untrained), strict=True):

@@ -44,12 +44,7 @@ class Foreign:
 
 
 def read(folder: Path, shape: Shape, *, with_head: bool = True) -> Foreign:
-    """Read an adapter, and its head if there is one.
-
-    Args:
-        folder: What `save_adapter` wrote.
-        shape: Of the model that the adapter is to sit in.
-        with_head: Look for a head at all.
+    """Read what `save_adapter` wrote: an adapter, for a model of that shape, and its head if there is one.
 
     Raises:
         BundleError: A file is missing or damaged, the adapter is of another model, or nothing of ours does what
@@ -86,7 +81,6 @@ def write(folder: Path, foreign: Foreign, *, safetensors: bool = False) -> None:
 
     Args:
         folder: Must not be there yet.
-        foreign: The adapter.
         safetensors: Write safetensors, which `load_adapter` reads with `use_safetensors=True`; else pickles of
             tensors, which it reads in any case.
 
@@ -97,7 +91,6 @@ def write(folder: Path, foreign: Foreign, *, safetensors: bool = False) -> None:
     names = tensor_names(foreign.method, foreign.shape, foreign.name)
     tensors = {foreign.prefix + theirs: foreign.adapter[ours] for ours, theirs in names.items()}
     file = 0 if safetensors else 1
-
     with new_folder(folder) as draft:
         _write_record(draft / RECORD, foreign, foreign.model_class, settings)
         write_tensors(draft / _WEIGHTS[file], tensors)

@@ -62,7 +62,10 @@ def read_head(folder: Path, shape: Shape) -> ForeignHead | None:
     config = record.get("config")
     if config is None:
         config = _static_config(record)
-        raise_faults(_static_faults(record, config, file))
+        if config["head_type"] is None:
+            rule = "has a head that cannot be represented: "
+            rule += "it reads the pooler, or is of several layers, or of another kind"
+            raise BundleError(fault(f"{file}: model_class", record.get("model_class"), rule, _REMEDY))
     elif isinstance(config, dict):  # heads whose names begin alike are saved together
         own = f"heads.{record.get('name')}."
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(own)}
@@ -71,11 +74,12 @@ def read_head(folder: Path, shape: Shape) -> ForeignHead | None:
     raise_faults(_config_faults(config, shape, f"{file}: config"))
     stored = {key.rpartition(".")[2]: tensor for key, tensor in tensors.items()}
     raise_faults(_tensor_faults(stored, len(tensors), _num_outputs(config), shape, weights))
+    numbers = {} if config["head_type"] == "question_answering" else config.get("label2id") or {}
     bias = stored.get("bias", torch.zeros(len(stored["weight"])))
     return ForeignHead(
         kind=_KINDS[config["head_type"]],
         state={"linear.weight": stored["weight"], "linear.bias": bias},
-        labels=[] if config["head_type"] == "question_answering" else _labels(config),
+        labels=sorted(numbers, key=lambda label: int(numbers[label])),
         dropout=config.get("dropout_prob"),
     )
 
@@ -113,12 +117,6 @@ def _static_config(record: Mapping[str, Any]) -> dict[str, Any]:
         "label2id": record.get("label2id"),
         "num_labels": record.get("num_labels"),
     }
-
-
-def _static_faults(record: Mapping[str, Any], config: Mapping[str, Any], file: Path) -> Iterator[Fault]:
-    if config["head_type"] is None:
-        rule = "has a head that cannot be represented: it reads the pooler, or is of several layers, or of another kind"
-        yield fault(f"{file}: model_class", record.get("model_class"), rule, _REMEDY)
 
 
 def _config_faults(config: Mapping[str, Any], shape: Shape, where: str) -> Iterator[Fault]:
@@ -169,8 +167,3 @@ def _tensor_faults(
 
 def _num_outputs(config: Mapping[str, Any]) -> Any:
     return 1 if config["head_type"] == "multiple_choice" else config.get("num_labels")
-
-
-def _labels(config: Mapping[str, Any]) -> list[str]:
-    numbers = config.get("label2id") or {}
-    return sorted(numbers, key=lambda label: int(numbers[label]))

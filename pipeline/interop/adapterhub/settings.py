@@ -74,12 +74,7 @@ _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 
 
 def method_of(record: Mapping[str, Any], shape: Shape, where: str) -> MethodConfig:
-    """Translate the `config` of an `adapter_config.json`.
-
-    Args:
-        record: The whole file.
-        shape: Of the model that the adapter is to sit in.
-        where: The file, for messages.
+    """Translate the `config` of an `adapter_config.json`, of which `record` is the whole file.
 
     Raises:
         BundleError: With a fault for each setting that no method of ours has.
