@@ -28,7 +28,6 @@ def connected(cluster: ClusterConfig, *, shared_bytes: int = 0) -> Iterator[None
     """Connect to the Ray that the config names, and leave it as it was whatever happens.
 
     Args:
-        cluster: Says which one.
         shared_bytes: Size of the checkpoint, for which a Ray of our own makes room.
 
     Raises:

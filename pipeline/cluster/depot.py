@@ -24,12 +24,7 @@ class Depot:
     """Where the trials' folders are; small, and travels to the workers."""
 
     def __init__(self, root: Path, *, shared: bool) -> None:
-        """Say where they are, and start the actor that reads and writes for the other nodes.
-
-        Args:
-            root: On this node; holds a folder for each trial.
-            shared: Whether there may be other nodes.
-        """
+        """Say where on this node they are; where there may be other nodes, start the actor that serves those."""
         self.root = root
         self._node, self._keeper = "", cast(Any, None)
         if shared:
@@ -45,12 +40,7 @@ class Depot:
             ray.kill(self._keeper)
 
     def folder(self, name: str, scratch: Path) -> TrialFolder:
-        """Open a trial's folder from the process that calls.
-
-        Args:
-            name: The trial's key.
-            scratch: Where its files may lie if this is another node.
-        """
+        """Open the folder of the trial with that key from the process that calls; on another node in `scratch`."""
         if self._keeper is None or ray.get_runtime_context().get_node_id() == self._node:
             return TrialFolder(self.root / name)
         return _Copy(name, scratch / name, self._keeper)

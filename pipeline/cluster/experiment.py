@@ -81,13 +81,7 @@ def run_on(
 ) -> Outcome:
     """Do what `run` does on the Ray that is running, with anything that can train and test.
 
-    Args:
-        bench: Makes what a process keeps resident; travels to the workers.
-        jobs: As in `run`, like the others.
-        search: Checked already.
-        cluster: For the size of a trial and how often it is retried.
-        folder: On this node; the others reach it through Ray.
-        sink: Is told every event, in this process.
+    `bench` makes what a process keeps resident, and travels to the workers; other nodes reach the folder through Ray.
     """
     with Depot(folder.resolve() / "trials", shared=cluster.name == "existing") as depot:
         stored = {job.name: ray.put(job) for job in jobs}

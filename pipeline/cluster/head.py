@@ -62,12 +62,7 @@ class Ended:
 
 
 def contents(root: Path, folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Map the names in the shipped folder to files: the code of the checkout `root`, and the user's folders.
-
-    Args:
-        root: The checkout.
-        folders: Name in the shipped folder -> folder of the user's.
-    """
+    """Map the names in the shipped folder to files: the code of the checkout `root`, and the user's folders by name."""
     found: dict[str, Path] = {}
     for name in CODE:
         path = root / name
@@ -132,8 +127,6 @@ def entrypoint(command: str, arguments: Sequence[str], *, runs: str | None = Non
     """Write the line that the head's shell runs: the arguments reach the command as they are.
 
     Args:
-        command: Module in `jobs/`.
-        arguments: Its overrides.
         runs: Folder on the head for the sweep's own files; `~` is the home of the user that Ray runs as there.
     """
     words = shlex.join(["python", "-m", "jobs", command, *arguments])
@@ -145,12 +138,10 @@ def entrypoint(command: str, arguments: Sequence[str], *, runs: str | None = Non
 
 
 def environment(root: Path, package: Path, *, install: bool) -> dict[str, Any]:
-    """Describe the job's environment to Ray.
+    """Describe the job's environment to Ray, with the package that `pack` wrote.
 
     Args:
-        root: The checkout, whose `pyproject.toml` and `constraints.txt` say what is installed.
-        package: What `pack` wrote.
-        install: Let the nodes install the packages; otherwise they have them.
+        install: Let the nodes install what `pyproject.toml` and `constraints.txt` in `root` say; else they have it.
     """
     # What the trials need is set by whoever joins the cluster (connection.py); twice would be a conflict to Ray.
     variables = {
@@ -314,8 +305,8 @@ class Head:
         details = self._client.get_job_info(self._job)
         if not details.status.is_terminal():
             return None
-        code, message = details.driver_exit_code, details.message or ""
-        return Ended(status=str(details.status.value), driver_code=code, message=message)
+        status, code = str(details.status.value), details.driver_exit_code
+        return Ended(status=status, driver_code=code, message=details.message or "")
 
     def _silent(self) -> str | None:
         """Why nobody answers at the address; None if somebody does."""

@@ -16,8 +16,7 @@ from pipeline.rules.race import Race
 class Narrator(tune.Callback):  # type: ignore[misc]
     """Tells the sink what happens to the trials, between two of Tune's steps.
 
-    Inside a step Tune takes an exception for the failure of a trial, and an interrupt would cut a sink in
-    two.
+    Inside a step Tune takes an exception for the failure of a trial, and an interrupt would cut a sink in two.
     """
 
     def __init__(self, race: Race, sink: Sink) -> None:

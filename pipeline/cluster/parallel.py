@@ -24,7 +24,7 @@ from ray.util.queue import Empty, Queue
 from pipeline.cluster.depot import Depot
 from pipeline.config import ClusterConfig
 from pipeline.core.engine.events import EpochSaved, Finished, JobTested, SessionEvent
-from pipeline.core.engine.trainer import TrialFolder, follow
+from pipeline.core.engine.trainer import Bench, TrialFolder, follow
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import PipelineError
@@ -34,7 +34,7 @@ _COLLECTIVE_TIMEOUT_S = 600
 """How long a worker waits for the others within a step; one that has died is noticed at once."""
 
 
-class SharedBench(Protocol):
+class SharedBench(Bench, Protocol):
     """What each worker keeps resident: `base.SharedBase`, or a stand-in."""
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> Any:
@@ -42,9 +42,6 @@ class SharedBench(Protocol):
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         """Score a bundle on the test rows."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,14 +76,12 @@ class WorkerGroup:
         depot: Depot,
         cluster: ClusterConfig,
     ) -> None:
-        """Start the workers; returns at once, they are waited for by the first trial.
+        """Start the workers, on each of which `bench` makes what it keeps resident.
 
-        Args:
-            bench: Makes what a worker keeps resident.
-            jobs: Job's name -> the job in the object store.
-            depot: Where the trials' folders are.
-            cluster: Number and size of the workers.
+        Returns at once: they are waited for by the first trial.
         """
+        # What sums the gradients: nccl refuses two processes on one GPU, where shares of GPUs may put them.
+        backend: Literal["gloo", "nccl"] = "nccl" if cluster.gpus_per_trial >= 1 else "gloo"
         nowhere = {"num_cpus": 0}
         self._orders = tuple(Queue(actor_options=nowhere) for _ in range(cluster.num_workers))
         self._answers = Queue(actor_options=nowhere)
@@ -102,7 +97,7 @@ class WorkerGroup:
         trainer = TorchTrainer(
             _work,
             train_loop_config={"supplies": supplies},
-            torch_config=TorchConfig(backend=_backend(cluster), timeout_s=_COLLECTIVE_TIMEOUT_S),
+            torch_config=TorchConfig(backend=backend, timeout_s=_COLLECTIVE_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=cluster.num_workers,
                 use_gpu=bool(cluster.gpus_per_trial),
@@ -198,11 +193,6 @@ def resources(cluster: ClusterConfig) -> dict[str, float]:
     """What one worker takes, in Ray's words."""
     amounts = {"CPU": float(cluster.cpus_per_trial), "GPU": cluster.gpus_per_trial}
     return {kind: amount for kind, amount in amounts.items() if amount}
-
-
-def _backend(cluster: ClusterConfig) -> Literal["gloo", "nccl"]:
-    """What sums the gradients: nccl refuses two processes on one GPU, where shares of GPUs may put them."""
-    return "nccl" if cluster.gpus_per_trial >= 1 else "gloo"
 
 
 def _work(config: dict[str, _Supplies]) -> None:

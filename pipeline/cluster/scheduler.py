@@ -21,8 +21,7 @@ _CONTINUE, _STOP, _NOOP = (str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP
 class Matrix(TrialScheduler):  # type: ignore[misc]
     """Tells the race what a trial reports, and carries out what it rules.
 
-    A trial that waits at its rung is paused without a checkpoint of Tune's: its own folder has all that it
-    needs.
+    A trial that waits at its rung is paused without a checkpoint of Tune's: its own folder has all that it needs.
     """
 
     _supports_buffered_results = False
@@ -79,9 +78,8 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
 def _keep_actors(controller: TuneController, trial: TuneTrial) -> None:
     """Make Tune keep every idle actor until the experiment ends.
 
-    It keeps only as many as there are trials staged at that moment, that is none while all wait for the last
-    one of their rung; each actor would then be started anew (seconds), though a trial is a matter of
-    milliseconds.
+    It keeps only as many as there are trials staged at that moment, that is none while all wait for the last one of
+    their rung; each actor would then be started anew (seconds), though a trial is a matter of milliseconds.
     """
     cache, resources = controller._actor_cache, trial.placement_group_factory
     if cache._max_num_objects[resources] < _ALL:
@@ -94,9 +92,8 @@ _ALL = 10**6
 def _spare(controller: TuneController, trial: TuneTrial) -> None:
     """Keep a trial alive that was given to an actor which had died in the meantime.
 
-    Tune takes up that failure twice, as the actor's (and queues the trial again) and as the task's (and ends
-    the trial for good); and it believes for ever that the trial is being reset. It leaves a paused trial
-    alone.
+    Tune takes up that failure twice, as the actor's (and queues the trial again) and as the task's (and ends the trial
+    for good); and it believes for ever that the trial is being reset. It leaves a paused trial alone.
     """
     controller._resetting_trials.discard(trial)
     controller._set_trial_status(trial, TuneTrial.PAUSED)
