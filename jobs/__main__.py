@@ -34,9 +34,8 @@ def overview() -> str:
     """List the commands and the variables; needs nothing installed, so that `make help` can come first."""
     commands = [f"  {name:<11} {command.says}" for name, command in COMMANDS.items()]
     variables = [f"  {name:<11} {variable.says}" for name, variable in VARIABLES.items()]
-    return "\n".join(
-        [*commands, "", "Variables", *variables, "  ARGS        any setting: ARGS='gate.margin=0.01 seed=3'"]
-    )
+    args = "  ARGS        any setting: ARGS='gate.margin=0.01 seed=3'"
+    return "\n".join([*commands, "", "Variables", *variables, args])
 
 
 def explain(name: str) -> None:
@@ -67,11 +66,7 @@ def call(name: str, words: Sequence[str]) -> None:
 
 
 def command_of(name: str) -> Command:
-    """The command of a name.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """The command of a name; where there is none, a ConfigError."""
     if name not in COMMANDS:
         raise ConfigError(fault("command", name, "is no command", nearest(name, list(COMMANDS))))
     return COMMANDS[name]

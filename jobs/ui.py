@@ -15,16 +15,7 @@ def main(config: UiConfig, console: Console) -> None:
         console.print(f"The tracking server has its own UI: {store.uri}")
         return
     address = f"http://127.0.0.1:{config.port}"
-    console.print(
-        f"{address}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning   (Ctrl-C stops it)"
-    )
-    arguments = [
-        "server",
-        "--backend-store-uri",
-        store.uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(config.port),
-    ]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--workers", "1"])
+    page = f"{address}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    console.print(f"{page}   (Ctrl-C stops it)")
+    arguments = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(config.port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])

@@ -106,14 +106,7 @@ class Pass:
     """Runs the command of a schedule, one at a time on this machine."""
 
     def __init__(self, name: str, folder: Folder, words: Sequence[str], keep: int) -> None:
-        """Prepare.
-
-        Args:
-            name: Id of the schedule.
-            folder: Its folder.
-            words: The command line, program first.
-            keep: Logs that stay.
-        """
+        """Prepare the schedule `name`; `words` are the command line, program first, and `keep` logs stay."""
         self.name, self.folder, self._words, self._keep = name, folder, words, keep
         self.stopped = False
         self._process: subprocess.Popen[bytes] | None = None

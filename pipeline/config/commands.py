@@ -162,7 +162,7 @@ Place = Literal["submit", "schedule", "kubernetes"]
 Form = Literal["text", "plain", "list", "flag", "free"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Variable:
     """A variable of `make`, which stands for a config key."""
 
@@ -174,44 +174,40 @@ class Variable:
     says: str
 
 
-def _variable(key: str, form: Form, says: str) -> Variable:
-    return Variable(key=key, form=form, says=says)
-
-
 VARIABLES: Mapping[str, Variable] = {
-    "TASKS": _variable("tasks", "list", "sentiment,ner,medqa  sentiment/movies  'sentiment/*'"),
-    "TASK": _variable("job", "text", "one task, or task/domain"),
-    "TEXT": _variable("", "free", "a text that is answered"),
-    "ITEM": _variable("", "free", "an item that is answered, as JSON"),
-    "FILE": _variable("", "free", "a file of texts and items, one a line; or standard input"),
-    "REASON": _variable("", "free", "why, for those who come after"),
-    "DATA": _variable(
+    "TASKS": Variable("tasks", "list", "sentiment,ner,medqa  sentiment/movies  'sentiment/*'"),
+    "TASK": Variable("job", "text", "one task, or task/domain"),
+    "TEXT": Variable("", "free", "a text that is answered"),
+    "ITEM": Variable("", "free", "an item that is answered, as JSON"),
+    "FILE": Variable("", "free", "a file of texts and items, one a line; or standard input"),
+    "REASON": Variable("", "free", "why, for those who come after"),
+    "DATA": Variable(
         "data.source",
         "text",
         "a folder <dir>/<task>[/<domain>]/{train,validation,test}.{jsonl,csv,parquet,conll}; or hub",
     ),
-    "CONF": _variable("conf", "text", "a folder with task files of your own"),
-    "CHECKPOINT": _variable("checkpoint", "text", "a name in conf/checkpoint, a folder, or a hub id"),
-    "METHOD": _variable("method", "plain", "houlsby, pfeiffer, parallel; lora, prompt, full, probe"),
-    "METHODS": _variable("methods", "list", "those that are compared"),
-    "TRIALS": _variable("search.trials", "plain", "candidates a task"),
-    "EPOCHS": _variable("engine.epochs", "plain", "passes over the training rows, at most, of a candidate"),
-    "SEED": _variable("seed", "plain", "of the search, the weights and the order of the rows"),
-    "CLUSTER": _variable(
+    "CONF": Variable("conf", "text", "a folder with task files of your own"),
+    "CHECKPOINT": Variable("checkpoint", "text", "a name in conf/checkpoint, a folder, or a hub id"),
+    "METHOD": Variable("method", "plain", "houlsby, pfeiffer, parallel; lora, prompt, full, probe"),
+    "METHODS": Variable("methods", "list", "those that are compared"),
+    "TRIALS": Variable("search.trials", "plain", "candidates a task"),
+    "EPOCHS": Variable("engine.epochs", "plain", "passes over the training rows, at most, of a candidate"),
+    "SEED": Variable("seed", "plain", "of the search, the weights and the order of the rows"),
+    "CLUSTER": Variable(
         "cluster", "plain", "local (default), a Ray of its own; existing, one that is there; here, no Ray"
     ),
-    "RESUME": _variable("resume", "text", "id of an interrupted sweep"),
-    "DRYRUN": _variable("dryrun", "flag", "1: show the matrix and an estimate, train nothing"),
-    "SOURCE": _variable("source", "text", "a bundle, an adapter of another program, or a task whose champion is meant"),
-    "TARGET": _variable("target", "text", "the folder that is written"),
-    "TO": _variable("to", "plain", "auto, bundle, adapterhub, peft, edge"),
-    "PORT": _variable("port", "plain", "of the UI, on this machine"),
-    "COMMAND": _variable("command", "plain", "what is submitted or scheduled; what `make help` explains"),
-    "ADDRESS": _variable("address", "text", "of a Ray cluster's dashboard: http://head:8265"),
-    "CRON": _variable("cron", "text", "the times of a schedule: '0 3 * * 0'"),
-    "ON": _variable("on", "text", "cron, systemd, kubernetes, foreground"),
-    "ACTION": _variable("action", "text", "of a schedule: install, list, remove"),
-    "ID": _variable("id", "text", "the name of a schedule"),
+    "RESUME": Variable("resume", "text", "id of an interrupted sweep"),
+    "DRYRUN": Variable("dryrun", "flag", "1: show the matrix and an estimate, train nothing"),
+    "SOURCE": Variable("source", "text", "a bundle, an adapter of another program, or a task whose champion is meant"),
+    "TARGET": Variable("target", "text", "the folder that is written"),
+    "TO": Variable("to", "plain", "auto, bundle, adapterhub, peft, edge"),
+    "PORT": Variable("port", "plain", "of the UI, on this machine"),
+    "COMMAND": Variable("command", "plain", "what is submitted or scheduled; what `make help` explains"),
+    "ADDRESS": Variable("address", "text", "of a Ray cluster's dashboard: http://head:8265"),
+    "CRON": Variable("cron", "text", "the times of a schedule: '0 3 * * 0'"),
+    "ON": Variable("on", "text", "cron, systemd, kubernetes, foreground"),
+    "ACTION": Variable("action", "text", "of a schedule: install, list, remove"),
+    "ID": Variable("id", "text", "the name of a schedule"),
 }
 """Every variable of `make`, but ARGS, which takes any `key=value`."""
 
@@ -340,9 +336,9 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
         if variable in keys and not (weak and variable in said):
             written += _override(VARIABLES[variable].form, keys[variable], value)
         elif not weak:
-            known = list(VARIABLES)
-            rule = f"is not used by `{name}`" if variable in VARIABLES else "is no variable"
-            remedy = f"It takes {', '.join(keys)}" if variable in VARIABLES else nearest(variable, known)
+            rule, remedy = "is no variable", nearest(variable, list(VARIABLES))
+            if variable in VARIABLES:
+                rule, remedy = f"is not used by `{name}`", f"It takes {', '.join(keys)}"
             faults.append(fault(variable, value, rule, f"{remedy}; and ARGS='key=value'"))
     if faults:
         raise ConfigError(faults)

@@ -44,11 +44,7 @@ class Cron:
 
 
 def parse(text: str) -> Cron:
-    """Read the five fields.
-
-    Raises:
-        ValueError: They are none; `cron_faults` says why.
-    """
+    """Read the five fields; a ValueError where they are none, and `cron_faults` says why."""
     if (why := _wrong(text)) is not None:
         raise ValueError(why)
     parsed = CronSim(text, _ANY)

@@ -1,16 +1,16 @@
-"""What the rules of several settings have in common."""
+"""What the rules of several settings have in common; a number that is None breaks none of them."""
 
 from collections.abc import Iterator
 
 from pipeline.errors import Fault, fault
 
 
-def above(where: str, value: float, least: float = 0.0) -> Iterator[Fault]:
-    if not value > least:
+def above(where: str, value: float | None, least: float = 0.0) -> Iterator[Fault]:
+    if value is not None and not value > least:
         yield fault(where, value, f"must be above {least:g}", f"Set {where} to a number above {least:g}")
 
 
-def between(where: str, value: float, low: float, high: float) -> Iterator[Fault]:
-    if not low <= value <= high:
+def between(where: str, value: float | None, low: float, high: float) -> Iterator[Fault]:
+    if value is not None and not low <= value <= high:
         rule = f"must be between {low:g} and {high:g}"
         yield fault(where, value, rule, f"Set {where} to a number from {low:g} to {high:g}")

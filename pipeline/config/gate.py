@@ -46,8 +46,7 @@ class GateConfig:
         yield from between(f"{where}.confidence", self.confidence, 0.5, 0.999)
         yield from above(f"{where}.min_rows", self.min_rows)
         for name in ("gain", "gap", "floor"):
-            if getattr(self, name) is not None:
-                yield from between(f"{where}.{name}", getattr(self, name), 0, 1)
+            yield from between(f"{where}.{name}", getattr(self, name), 0, 1)
         beyond = self.resamples * (1 - self.confidence)
         if not round(beyond, 6) >= LEAST_BEYOND:
             rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of confidence {self.confidence:g}"

@@ -121,10 +121,7 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
             values["contenders"] = {}
             for method in _methods(values.get("methods", list(METHOD_TRAITS)), own, faults):
                 variant = _composed(name, [*lines, f"method={method}"], tasks, said, [])
-                values["contenders"][method] = {
-                    "method": variant["method"],
-                    "space": variant["search"]["space"],
-                }
+                values["contenders"][method] = {"method": variant["method"], "space": variant["search"]["space"]}
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError([*faults, _unreadable("config", error)]) from error
     return values
@@ -189,11 +186,7 @@ def _options(group: str, own: Path | None) -> list[str]:
 
 
 def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """The key and the value, as text, of each override.
-
-    Raises:
-        ConfigError: Some are none.
-    """
+    """The key and the value, as text, of each override; a ConfigError names those that are none."""
     return [(override.key_or_group, str(override.value())) for override in _parse(list(arguments))]
 
 

@@ -33,9 +33,8 @@ class ChallengerConfig:
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)
-        yield from above(f"{where}.rate", self.rate)
-        yield from above(f"{where}.new_label_rate", self.new_label_rate)
-        yield from above(f"{where}.trials", self.trials)
+        for name in ("rate", "new_label_rate", "trials"):
+            yield from above(f"{where}.{name}", getattr(self, name))
         yield from above(f"{where}.spread", self.spread, 1)
 
 

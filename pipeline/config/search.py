@@ -69,5 +69,4 @@ class SearchConfig:
         for name in ("trials", "first_rung", "grid_points", "cohort"):
             yield from above(f"{where}.{name}", getattr(self, name))
         yield from above(f"{where}.reduction", self.reduction, 1)
-        if self.time_budget_s is not None:
-            yield from above(f"{where}.time_budget_s", self.time_budget_s)
+        yield from above(f"{where}.time_budget_s", self.time_budget_s)

@@ -1,4 +1,7 @@
-"""What the user sets is what is trained, or it is a fault; and every setting of a command, to be listed. Pure."""
+"""What the user sets is what is trained, or it is a fault; and every setting of a command, to be listed. Pure.
+
+`said` is everywhere what the user sets: dotted key -> value.
+"""
 
 import ast
 import dataclasses
@@ -23,7 +26,7 @@ def searched(
         default: The space of the method's file, by dotted key.
         given: `search.space`, by dotted key; null takes a key out.
         method: The method's settings.
-        said: Dotted key -> value, of what the user sets.
+        said: As above.
 
     Returns:
         The space; the keys that the user's one value has taken out of it; a fault for each that is set both ways.
@@ -41,12 +44,7 @@ def searched(
 
 
 def idle(said: Mapping[str, Any], search: Mapping[str, Any]) -> Iterator[Fault]:
-    """A fault for each setting of the search that has no effect beside the others.
-
-    Args:
-        said: Dotted key -> value, of what the user sets.
-        search: The settings of the search.
-    """
+    """A fault for each setting of the search that has no effect beside the others, which are in `search`."""
     known = dataclasses.asdict(SearchConfig()) | dict(search)
     algorithm, scheduler = known["algorithm"], known["scheduler"]
     by_algorithm, by_scheduler = f"search.algorithm={algorithm}", f"search.scheduler={scheduler}"
@@ -63,13 +61,7 @@ def idle(said: Mapping[str, Any], search: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def unused(said: Mapping[str, Any], instead: Mapping[str, str], command: str) -> Iterator[Fault]:
-    """A fault for each setting that a command has and does not use.
-
-    Args:
-        said: Dotted key -> value, of what the user sets.
-        instead: Key, or beginning of keys -> what to do instead.
-        command: Its name.
-    """
+    """A fault for each setting that a command has and does not use; `instead` is what it says in `Command.unused`."""
     for key, value in said.items():
         for beginning, remedy in instead.items():
             if f"{key}.".startswith(f"{beginning}."):

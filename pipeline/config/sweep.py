@@ -47,15 +47,11 @@ class ClusterConfig:
     """How often a trial whose process died is taken up again from its last snapshot."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        if self.num_cpus is not None:
-            yield from above(f"{where}.num_cpus", self.num_cpus)
-        yield from above(f"{where}.num_workers", self.num_workers)
-        yield from above(f"{where}.cpus_per_trial", self.cpus_per_trial)
+        for name in ("num_cpus", "num_workers", "cpus_per_trial"):
+            yield from above(f"{where}.{name}", getattr(self, name))
         yield from between(f"{where}.gpus_per_trial", self.gpus_per_trial, 0, 64)
-        if self.slots is not None:
-            yield from above(f"{where}.slots", self.slots)
-        if self.object_store_bytes is not None:
-            yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
+        yield from above(f"{where}.slots", self.slots)
+        yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
         defaults = {setting.name: setting.default for setting in dataclasses.fields(self)}
         for name in _MEANINGLESS[self.name]:
             if getattr(self, name) != defaults[name]:
@@ -88,12 +84,8 @@ class TrackingConfig:
             remedy = f"Set {where}.uri=sqlite:///mlflow.db, or {where}.uri=http://<host>:5000"
             yield fault(f"{where}.uri", self.uri, rule, remedy)
         if not self.experiment.strip():
-            yield fault(
-                f"{where}.experiment",
-                self.experiment,
-                "must not be empty",
-                f"Set {where}.experiment=adapters",
-            )
+            remedy = f"Set {where}.experiment=adapters"
+            yield fault(f"{where}.experiment", self.experiment, "must not be empty", remedy)
         yield from between(f"{where}.patience_s", self.patience_s, 0, 86_400 * 7)
 
 

@@ -193,8 +193,7 @@ def task_change(before: TaskConfig, now: TaskConfig) -> tuple[str, str] | None:
 def placeholders(template: str) -> list[str]:
     """The fields that a template names in braces, in order.
 
-    Raises:
-        ValueError: It is no template: a brace stands alone, or something follows a field's name in its braces.
+    Raises a ValueError where a brace stands alone, or something follows a field's name in its braces.
     """
     names = []
     for _, name, layout, conversion in Formatter().parse(template):
@@ -224,5 +223,4 @@ class DataConfig:
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.validation_share", self.validation_share, 0.01, 0.5)
         yield from between(f"{where}.test_share", self.test_share, 0.01, 0.5)
-        if self.max_train_rows is not None:
-            yield from above(f"{where}.max_train_rows", self.max_train_rows)
+        yield from above(f"{where}.max_train_rows", self.max_train_rows)

@@ -121,8 +121,7 @@ class MethodConfig:
         yield from above(f"{where}.width", self.width)
         factors = self.reduction_factor if isinstance(self.reduction_factor, Mapping) else {"": self.reduction_factor}
         for layer, factor in factors.items():
-            if factor is not None:
-                yield from above(f"{where}.reduction_factor.{layer}".rstrip("."), factor)
+            yield from above(f"{where}.reduction_factor.{layer}".rstrip("."), factor)
             if layer and layer != "default" and not layer.isdigit():
                 rule = "is neither a layer number nor `default`"
                 remedy = f"Write {where}.reduction_factor={{'0': 8, default: 16}}, for instance"

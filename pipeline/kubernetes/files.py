@@ -57,12 +57,7 @@ _Dumper.add_representer(str, _lines)
 
 
 def following(config: KubernetesConfig, target: Path) -> Iterator[str]:
-    """The commands that come next; secrets are made by the user's own shell, and in no file.
-
-    Args:
-        config: The settings.
-        target: The folder with the files of `render`.
-    """
+    """The commands that come next to the files of `render`; secrets are made by the user's own shell, in no file."""
     image, secrets = shlex.quote(config.image), config.secrets
     file = {name: f"-f {shlex.quote(str(target / name))}" for name in (*FIRST, "job.yaml", "cluster.yaml")}
     create = f"kubectl -n {config.namespace} create secret generic"

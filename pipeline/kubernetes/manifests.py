@@ -36,9 +36,7 @@ DASHBOARD = 8265
 def render(config: KubernetesConfig, ray_version: str) -> dict[str, list[Manifest]]:
     """Say what is asked for, by the file that it goes into.
 
-    Args:
-        config: The settings.
-        ray_version: Of the image: KubeRay wants to know it for token authentication.
+    `ray_version` is that of the image: KubeRay wants to know it for token authentication.
 
     Returns:
         File name -> objects; what a file needs is in those before it.
@@ -61,14 +59,7 @@ def cron_job(
     """Make the CronJob whose pod submits the command to the standing cluster, follows its log, and ends as it does.
 
     Both this and a RayCronJob leave the lock of the registry to the command: the latter has no rule against passes that
-    overlap, the former only one against its own.
-
-    Args:
-        config: Of the cluster.
-        schedule: The settings of the schedule.
-        name: Its id.
-        cron: Its times.
-        arguments: The command's own overrides.
+    overlap, the former only one against its own. `arguments` are the command's own overrides.
     """
     # $(NAME) would be taken for a variable of the pod.
     words = [word.replace("$(", "$$(") for word in submission(config, schedule.command, arguments)]
@@ -92,11 +83,7 @@ def ray_cron_job(
 
 
 def _times(schedule: ScheduleConfig, cron: Cron) -> Manifest:
-    return {
-        "cron": str(cron),
-        "timezone": schedule.timezone,
-        "starting_deadline_s": schedule.starting_deadline_s,
-    }
+    return {"cron": str(cron), "timezone": schedule.timezone, "starting_deadline_s": schedule.starting_deadline_s}
 
 
 def submission(config: KubernetesConfig, command: str, arguments: Sequence[str]) -> list[str]:
@@ -145,8 +132,7 @@ def _without_gaps(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _without_gaps(value) for key, value in node.items() if value is not None}
     if isinstance(node, list):
-        whole = [one for one in node if not isinstance(one, dict) or _is_named(one)]
-        return [_without_gaps(one) for one in whole]
+        return [_without_gaps(one) for one in node if not isinstance(one, dict) or _is_named(one)]
     return node
 
 
