@@ -62,14 +62,8 @@ def run_comparison(
 ) -> None:
     """Search every contest, repeat the winners on further seeds, and show and record the table.
 
-    Args:
-        config: The comparison.
-        prepared: Its jobs are the contests' searches.
-        contests: Methods on jobs.
-        workspace: Has a folder for each of the two phases.
-        console: Where it is shown.
+    The jobs of `prepared` are the contests' searches; the workspace gets a folder for each of the two phases.
     """
-
     store = open_store(config.tracking)
     jobs = [job for contest in contests for job in (contest.search, *contest.repeats)]
     results = SweepResults()
@@ -99,17 +93,13 @@ def run_comparison(
             recorder.describe(None, comparison_markdown(rows))
             recorder.flush()
             console.print(comparison_table(rows))
-            console.print(
-                f"Recorded in {store.uri} (experiment {config.tracking.experiment}, comparison {workspace.id}); "
-                "champions are as before",
-                soft_wrap=True,
-            )
+            where = f"{store.uri} (experiment {config.tracking.experiment}, comparison {workspace.id})"
+            console.print(f"Recorded in {where}; champions are as before", soft_wrap=True)
         if missing:
             raise SweepError("; ".join(missing.values()))
 
 
 def _row(contest: Contest, won: dict[str, JobTested], results: SweepResults) -> ComparisonRow:
-
     names = [name for name in (contest.search.name, *(job.name for job in contest.repeats)) if name in won]
     winners = [won[name] for name in names]
     trainings = [results.trials[name][won[name].trial.index] for name in names]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
 
@@ -13,12 +13,7 @@ from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.reports import plots
 from pipeline.reports.results import SweepResults
-from pipeline.reports.tables import (
-    LeaderboardRow,
-    leaderboard_markdown,
-    leaderboard_records,
-    leaderboard_table,
-)
+from pipeline.reports.tables import LeaderboardRow, leaderboard_markdown, leaderboard_records, leaderboard_table
 from pipeline.rules.judge import Case
 from pipeline.rules.news import unseen
 from pipeline.rules.versions import Registered
@@ -45,10 +40,8 @@ def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepReco
     for winner in ending.winners:
         job = ending.prepared.job_of(winner)
         trials, metric, index = ending.results.of(job.name), job.task.config.primary, winner.trial.index
-        search = plots.search_figure(trials, job=job.name, metric=metric, winner=index)
-        recorder.figure(job.name, "search.png", search)
-        curves = plots.curves_figure(trials, job=job.name, metric=metric, winner=index)
-        recorder.figure(job.name, "curves.png", curves)
+        for name, draw in (("search", plots.search_figure), ("curves", plots.curves_figure)):
+            recorder.figure(job.name, f"{name}.png", draw(trials, job=job.name, metric=metric, winner=index))
         gold = [row[job.task.target] for row in winner.predictions]
         for shown in job.task.figures(gold, [row["predicted"] for row in winner.predictions]):
             recorder.figure(job.name, f"{shown.name}.png", plots.answers_figure(shown, job=job.name))
@@ -89,10 +82,8 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
             text = f"{row.job}: not clearly better than its baseline ({row.test:.3f} against {row.baseline:.3f})"
             console.print(text, style="yellow", markup=False, soft_wrap=True)
     example = next((row for row in rows if row.alias == "champion"), rows[0])
-    console.print(
-        f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})",
-        soft_wrap=True,
-    )
+    recorded = f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})"
+    console.print(recorded, soft_wrap=True)
     where = _arguments(store.config)
     console.print("\nNext:")
     console.print(f"  make ui{where}        compare the trials in the MLflow UI", markup=False, soft_wrap=True)
@@ -116,10 +107,7 @@ def _row(job: Job, winner: JobTested, bundle: Bundle, registered: Registered, se
         share=bundle.record.share,
         bundle_bytes=bundle.num_bytes,
         seconds=seconds,
-        alias=registered.alias,
-        name=registered.name,
-        version=registered.version,
-        reason=registered.reason,
+        **asdict(registered),
     )
 
 
@@ -128,10 +116,8 @@ def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
     winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
     job = ending.prepared.job_of(winner)
     item = job.task.example(min(job.dataset.test.rows, key=lambda one: len(str(one.fields))))
-    given = (
-        f"TEXT={_quoted(item)}" if isinstance(item, str) else f"ITEM={_quoted(json.dumps(item, ensure_ascii=False))}"
-    )
-    return f"make predict TASK={row.name.replace('.', '/')} {given}"
+    name, text = ("TEXT", item) if isinstance(item, str) else ("ITEM", json.dumps(item, ensure_ascii=False))
+    return f"make predict TASK={row.name.replace('.', '/')} {name}={_quoted(text)}"
 
 
 def _arguments(tracking: TrackingConfig) -> str:

@@ -133,11 +133,7 @@ def described(method: MethodConfig, num_layers: int, num_trained: int) -> str:
 
 
 def task_of(config: ConvertConfig) -> tuple[TaskConfig, str]:
-    """The task and domain that `job` names.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
+    """The task and domain that `job` names; a ConfigError where there is none of that name."""
     name, _, domain = config.job.partition("/")
     if name not in config.task:
         remedy = nearest(name, sorted(config.task)) if name else "Name the task that the adapter is for: job=sentiment"

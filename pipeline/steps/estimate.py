@@ -1,7 +1,6 @@
 """What a sweep is going to do, before it does it: counted, in a dry run measured by a few real steps, and shown."""
 
 import time
-from collections.abc import Sequence
 from operator import attrgetter
 
 import torch
@@ -14,7 +13,7 @@ from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.batches import training_batches
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
-from pipeline.core.engine.trials import Job, Settings, Trial, trial_of
+from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.tasks.task import Scores
 from pipeline.reports.tables import Cost, MatrixRow, matrix_table
 from pipeline.reports.words import duration
@@ -89,13 +88,8 @@ def _row(config: SweepConfig, prepared: Prepared, job: Job) -> MatrixRow:
         epochs=plan.epochs,
         share=trained_share(prepared, job, trial),
         cost=cost,
-        fixed=fixed_settings(config.search.fixed, job.settings),
+        fixed=", ".join(f"{key.rpartition('.')[2]} {attrgetter(key)(job.settings)}" for key in config.search.fixed),
     )
-
-
-def fixed_settings(keys: Sequence[str], settings: Settings) -> str:
-    """Say what the keys are fixed to: `learning_rate 1e-05, width 16`."""
-    return ", ".join(f"{key.rpartition('.')[2]} {attrgetter(key)(settings)}" for key in keys)
 
 
 def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:

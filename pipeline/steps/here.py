@@ -39,13 +39,8 @@ def run(
 ) -> Outcome:
     """Search every job for its best adapter and test the winners, as `pipeline.cluster.experiment.run` does on Ray.
 
-    Args:
-        jobs: The matrix.
-        resident: What all adapters sit on; on a GPU, a copy of it.
-        search: Which candidates, and which of them go on; checked already.
-        cluster: Threads of a trial, and whether it computes on the GPU.
-        folder: The search's own, from which it goes on when called again after an interruption.
-        sink: Is told every event.
+    The arguments are the same; of `cluster` the threads of a trial count, and whether it computes on the GPU, there on
+    a copy of what all adapters sit on.
 
     Raises:
         SweepError: The checkpoint was changed, or nothing can be written to `folder`.
@@ -72,12 +67,8 @@ def run_on(
     sink: Sink,
 ) -> Outcome:
     """Do what `run` does, with anything that can train and test: what `bench` makes."""
-    race, trials, named = (
-        Race(jobs, search, time.monotonic),
-        folder.resolve() / "trials",
-        {job.name: job for job in jobs},
-    )
-    num_threads = torch.get_num_threads()
+    race, trials = Race(jobs, search, time.monotonic), folder.resolve() / "trials"
+    named, num_threads = {job.name: job for job in jobs}, torch.get_num_threads()
     trainer = Trainer(
         bench,
         named.__getitem__,

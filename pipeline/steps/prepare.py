@@ -46,8 +46,7 @@ class Prepared(Resident):
 def prepare(config: SweepConfig) -> Prepared:
     """Find and load the checkpoint, read and tokenise the data, and check that the methods fit both.
 
-    Raises:
-        UserError: With everything that is wrong.
+    Raises a UserError with everything that is wrong, as do `open_resident` and `read_job`.
     """
     contenders = _contenders(config)
     prepared = open_resident(config)
@@ -68,11 +67,7 @@ def prepare(config: SweepConfig) -> Prepared:
 
 
 def open_resident(config: SweepConfig) -> Prepared:
-    """Check what can be checked without reading a row, all of it at once; then load the checkpoint.
-
-    Raises:
-        UserError: With everything that is wrong.
-    """
+    """Check what can be checked without reading a row, all of it at once; then load the checkpoint."""
     transformers_logging.set_verbosity_error()
     contenders, faults = _contenders(config), Faults()
     with faults.gathered():
@@ -93,13 +88,8 @@ def open_resident(config: SweepConfig) -> Prepared:
         checkpoint = open_checkpoint(config.checkpoint)
     faults.raise_any()
     loaded = load_checkpoint(checkpoint)
-    return Prepared(
-        checkpoint=checkpoint,
-        tokenizer=loaded.tokenizer,
-        base=loaded.base,
-        wanted=wanted,
-        slots=num_slots,
-    )
+    tokenizer, base = loaded.tokenizer, loaded.base
+    return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, wanted=wanted, slots=num_slots)
 
 
 def _nodes(cluster: ClusterConfig) -> slots.Nodes:
@@ -113,15 +103,10 @@ def _nodes(cluster: ClusterConfig) -> slots.Nodes:
 
 
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: PreTrainedTokenizerBase) -> Job:
-    """Read, check and tokenise the data of one task and domain.
-
-    Raises:
-        UserError: With the faults of all its rows.
-    """
-    reserved = most_virtual_tokens(config.search, config.method)
+    """Read, check and tokenise the data of one task and domain."""
     dataset = load(task_config, domain, config.data)
     task = task_for(task_config, dataset)
-    task.reserved = reserved
+    task.reserved = most_virtual_tokens(config.search, config.method)
     return Job(
         name=job_name(task_config, domain),
         registered_name=registered_name(task_config, domain),

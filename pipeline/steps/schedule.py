@@ -58,16 +58,9 @@ def install(own: ScheduleConfig, given: Sequence[str], console: Console) -> None
     elif own.on == "cron":
         said = add_to_crontab(made)
     created = folder.description.get("created") if own.on == "foreground" else None  # what it missed while it was off
-    folder.describe(
-        {
-            "on": own.on,
-            "cron": str(cron),
-            "timezone": own.timezone,
-            "command": own.command,
-            "arguments": words,
-            "created": created or datetime.now().astimezone().isoformat(),
-        }
-    )
+    created = created or datetime.now().astimezone().isoformat()
+    description = {"on": own.on, "cron": str(cron), "timezone": own.timezone, "command": own.command}
+    folder.describe({**description, "arguments": words, "created": created})
     if own.on == "foreground":
         sys.exit(foreground(pass_of(own, name, words), cron, zone_of(own.timezone)))
     next_time = f"{cron.next(datetime.now(zone_of(own.timezone))):%A, %Y-%m-%d %H:%M %Z}"

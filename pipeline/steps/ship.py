@@ -28,8 +28,10 @@ def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[st
     runs = own.runs if sweep is not None else None
     faults = Faults()
     with faults.gathered():
-        if sweep is None or not sweep.dryrun:
-            check_tracking(config.tracking.uri)
+        if config.tracking.uri.startswith("sqlite:") and (sweep is None or not sweep.dryrun):
+            rule = "is a file, which from here would be one of a folder on the head node that goes with the job"
+            remedy = "Record on a server that the cluster reaches: ARGS='tracking.uri=http://<server>:5000'"
+            raise ConfigError(fault("tracking.uri", config.tracking.uri, rule, remedy))
     with faults.gathered():
         if own.ship and sweep is not None and (sweep.tasks or sweep.resume is None):
             resolve(sweep.tasks, sweep.task, sweep.data)
@@ -65,18 +67,6 @@ def shipped(config: SweepConfig | None, given: Sequence[str], ship: bool) -> tup
         elif key not in dropped:
             words.append(argument)
     return [*words, *replaced], folders
-
-
-def check_tracking(uri: str) -> None:
-    """Refuse a store that would go with the job.
-
-    Raises:
-        ConfigError: It is a file.
-    """
-    if uri.startswith("sqlite:"):
-        rule = "is a file, which from here would be one of a folder on the head node that goes with the job"
-        remedy = "Record on a server that the cluster reaches: ARGS='tracking.uri=http://<server>:5000'"
-        raise ConfigError(fault("tracking.uri", uri, rule, remedy))
 
 
 def names(arguments: Sequence[str], key: str) -> bool:

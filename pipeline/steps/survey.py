@@ -200,12 +200,7 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
 def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:
     """The challenger's learning rate, as a share of that of the last cold start and as it is.
 
-    As a share of the champion's own it would be smaller in each pass.
-
-    Args:
-        champion: What it begins with.
-        challenger: How it is made.
-        labels: What the outputs of its head stand for.
+    As a share of the champion's own it would be smaller in each pass. `labels`: what its head's outputs stand for.
     """
     rate = 1.0
     if challenger.start == "warm":

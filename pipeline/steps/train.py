@@ -20,10 +20,12 @@ from pipeline.tracking.recorder import SweepFacts, SweepRecorder
 from pipeline.tracking.store import Store
 
 
-def facts_of(config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], id: str) -> SweepFacts:
-    """What is known before the first trial."""
-    return SweepFacts(
-        id=id,
+def open_recorder(
+    config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], workspace: Workspace, store: Store, console: Console
+) -> SweepRecorder:
+    """Record the jobs under the id of the workspace; what the user has to know of the store is shown."""
+    facts = SweepFacts(
+        id=workspace.id,
         jobs=jobs,
         checkpoint=prepared.checkpoint,
         config=dataclasses.asdict(config),
@@ -31,14 +33,8 @@ def facts_of(config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], id: s
         git_commit=git_commit(),
         versions=package_versions(),
     )
-
-
-def open_recorder(
-    config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], workspace: Workspace, store: Store, console: Console
-) -> SweepRecorder:
-    """Record the jobs under the id of the workspace; what the user has to know of the store is shown."""
     tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
-    return SweepRecorder(store, facts_of(config, prepared, jobs, workspace.id), workspace.folder, tell=tell)
+    return SweepRecorder(store, facts, workspace.folder, tell=tell)
 
 
 def run_search(
@@ -57,9 +53,7 @@ def run_search(
         search: What is searched, where a job has no space of its own.
         prepared: The jobs and their checkpoint.
         folder: Its own, from which it can be gone on with.
-        results: Takes in every event, and so does the recorder.
-        recorder: As above.
-        console: Where the progress is shown.
+        results, recorder, console: Are told every event, the console as progress.
     """
     here = config.cluster.name == "here"
     if here:

@@ -36,17 +36,9 @@ def settle_winner(
     champion = champion_of(store, job.registered_name)
     judgement = judge(case, None if champion is None else opponent_of(champion, job.task.config))
     record_judgement(recorder, job.name, judgement)  # first: of what is registered it is there
-    registered = register(
-        store,
-        case.period,
-        job,
-        winner,
-        case.bundle,
-        recorder.run_id(job.name),
-        judgement.verdict,
-        replaces=None if champion is None else champion.version,
-    )
-    return registered, judgement
+    run_id, replaces = recorder.run_id(job.name), None if champion is None else champion.version
+    verdict = judgement.verdict
+    return register(store, case.period, job, winner, case.bundle, run_id, verdict, replaces=replaces), judgement
 
 
 def record_judgement(recorder: SweepRecorder, job: str, judgement: Judgement) -> None:
@@ -145,14 +137,8 @@ def _record_matrix(
 ) -> dict[str, float]:
     """Record every version's score on every slice; return the metrics of continual learning of the last champion.
 
-    The untrained model of forward transfer is the answer that needs no model: the score that `Scores.baseline` has.
-
-    Args:
-        recorder: Takes the table and the figure.
-        job: What was trained.
-        ledger: Of the version that was judged.
-        baselines: Slice's name -> score without a model.
-        rejected: The period of the last version, if it was not promoted.
+    The untrained model of forward transfer is the answer that needs no model: the score that `Scores.baseline` has, in
+    `baselines` by the slice's name. `rejected` is the period of the last version, if it was not promoted.
     """
     known = {entry.name: entry.scores for entry in ledger.history}
     periods = [one.name for one in ledger.slices if one.name in known]
@@ -162,9 +148,8 @@ def _record_matrix(
     untrained = [baselines.get(name, np.nan) for name in periods]
     versions = [f"{name} (rejected)" if name == rejected else name for name in periods]
     records = continual_records(scores, periods, untrained)
-    recorder.table(
-        job.name, "continual.json", [{**one, "after": name} for one, name in zip(records, versions, strict=True)]
-    )
+    named = [{**one, "after": name} for one, name in zip(records, versions, strict=True)]
+    recorder.table(job.name, "continual.json", named)
     metric = job.task.config.primary
     figure = plots.matrix_figure(scores.tolist(), versions=versions, periods=periods, job=job.name, metric=metric)
     recorder.figure(job.name, "continual.png", figure)

@@ -25,17 +25,7 @@ from pipeline.reports.console import logged, quiet
 from pipeline.tracking.fields import flatten
 
 C = TypeVar("C", bound=SweepConfig)
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "ray",
-    "mlflow",
-    "hydra-core",
-    "datasets",
-    "optuna",
-    "peft",
-    "sacrebleu",
-)
+_PACKAGES = ("torch", "transformers", "ray", "mlflow", "hydra-core", "datasets", "optuna", "peft", "sacrebleu")
 _CONFIG = "sweep.json"
 _ALIVE = "alive"
 """A file that is there while the command runs, and locked by it: behind one that was killed it stays, unlocked."""
@@ -169,7 +159,12 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
     """
     alive = workspace.folder / _ALIVE
     kept = logged if config.cluster.name == "here" else quiet
-    with _locked(alive), kept(workspace.log_file) as shown:
+    try:
+        lock = FileLock(alive).acquire(timeout=_ENDING_S)
+    except Timeout as error:
+        rule, remedy = "is running: another command is at it", "Wait for that one, or stop it with Ctrl-C"
+        raise ConfigError(fault("RESUME", workspace.id, rule, remedy)) from error
+    with lock, kept(workspace.log_file) as shown:
         try:
             yield shown
         except BaseException as error:
@@ -183,17 +178,6 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
         finally:
             with suppress(OSError):  # a disk that was write-protected meanwhile has its own error
                 alive.unlink()
-
-
-@contextmanager
-def _locked(alive: Path) -> Iterator[None]:
-    try:
-        held = FileLock(alive).acquire(timeout=_ENDING_S)
-    except Timeout as error:
-        rule, remedy = "is running: another command is at it", "Wait for that one, or stop it with Ctrl-C"
-        raise ConfigError(fault("RESUME", alive.parent.name, rule, remedy)) from error
-    with held:
-        yield
 
 
 @contextmanager
