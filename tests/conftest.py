@@ -43,6 +43,20 @@ def once(folder: Path, make: Callable[[Path], None]) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def empty_database(shared: Path) -> Path:
+    """A database with MLflow's tables and no experiment of ours: making them takes seconds."""
+
+    def make(folder: Path) -> None:
+        from pipeline.config import TrackingConfig
+        from pipeline.tracking.store import open_store
+
+        uri = f"sqlite:///{folder}/mlflow.db"
+        open_store(TrackingConfig(uri=uri, artifacts=str(folder), experiment="unused"))
+
+    return once(shared / "store", make) / "mlflow.db"
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch on one thread, which for models this small is faster than two."""

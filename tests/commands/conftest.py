@@ -31,6 +31,12 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 @pytest.fixture
+def stored(workplace: Workplace, empty_database: Path) -> Workplace:
+    """One with an empty tracking store."""
+    return workplace.with_tables(empty_database)
+
+
+@pytest.fixture
 def call(workplace: Workplace) -> Call:
     """Call a command in this process."""
     return workplace.call

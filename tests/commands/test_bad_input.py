@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import datasets
 import pytest
 
 from tests.commands.workplace import Call, Done, Workplace
@@ -264,32 +265,41 @@ def test_bad_rows_of_several_jobs_are_told_together_and_no_more_than_20(workplac
     assert workplace.left() == []
 
 
-NO_DATA = "stanfordnlp/sst2: cannot be loaded from the hub: "
-NO_CHECKPOINT = "checkpoint: 'google-bert/bert-base-uncased' cannot be fetched from the hub ("
-
-
-@pytest.mark.parametrize(
-    ("arguments", "offline", "message"),
-    [
-        (["data.source=hub"], {"HF_HUB_OFFLINE": "1"}, f"{NO_DATA}Couldn't reach 'stanfordnlp/sst2' on the Hub"),
-        (["data.source=hub"], {"HF_ENDPOINT": "http://127.0.0.1:9"}, f"{NO_DATA}http://127.0.0.1:9 does not answer"),
-        (["checkpoint=bert_base"], {"HF_ENDPOINT": "http://127.0.0.1:9"}, NO_CHECKPOINT),
-    ],
-)
-def test_hub_that_cannot_be_reached_is_told_at_once(
-    workplace: Workplace, arguments: list[str], offline: dict[str, str], message: str
-) -> None:
-    start = time.monotonic()
-    environment = {"HF_HOME": str(workplace.data), **offline}  # a process, since the libraries read these once
-    done = workplace.run("sweep", "tasks=[sentiment]", *arguments, environment=environment)
+def assert_hub_is_named(done: Done, message: str, workplace: Workplace) -> None:
     assert done.code == 2
     title, text = done.err.splitlines()
     assert title == "Not started:"
     assert message in text
     for word in ("Check the", "network", "HF_TOKEN", "HF_HUB_OFFLINE=1"):
         assert word in text
-    assert time.monotonic() - start < 25  # of which the imports take a few
     assert workplace.left() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HF_HUB_OFFLINE", True, "Couldn't reach 'stanfordnlp/sst2' on the Hub"),
+        ("HF_ENDPOINT", "http://127.0.0.1:9", "http://127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_hub_of_data_that_cannot_be_reached_is_told_at_once(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, name: str, value: object, message: str
+) -> None:
+    start = time.monotonic()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", workplace.data)
+    monkeypatch.setattr(datasets.config, name, value)  # as the library reads it of the environment, once
+    done = workplace.call("sweep", "tasks=[sentiment]", "data.source=hub")
+    assert_hub_is_named(done, f"stanfordnlp/sst2: cannot be loaded from the hub: {message}", workplace)
+    assert time.monotonic() - start < 20
+
+
+def test_a_hub_of_checkpoints_that_cannot_be_reached_is_told_at_once(workplace: Workplace) -> None:
+    start = time.monotonic()
+    environment = {"HF_HOME": str(workplace.data), "HF_ENDPOINT": "http://127.0.0.1:9"}  # read once by a process
+    done = workplace.run("sweep", "tasks=[sentiment]", "checkpoint=bert_base", environment=environment)
+    message = "checkpoint: 'google-bert/bert-base-uncased' cannot be fetched from the hub ("
+    assert_hub_is_named(done, message, workplace)
+    assert time.monotonic() - start < 25  # of which the imports take a few
 
 
 def test_process_ends_with_code_2_and_without_traceback(workplace: Workplace) -> None:

@@ -16,10 +16,10 @@ SMALL = ["CLUSTER=here", "engine.batch_size=8", "data.max_train_rows=24", "seeds
 
 @pytest.fixture(scope="module")
 def compared(
-    tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str], formats: Path
+    tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str], formats: Path, empty_database: Path
 ) -> tuple[Workplace, Done, list[str]]:
     """All seven methods."""
-    place = Workplace(tmp_path_factory.mktemp("compared") / "place")
+    place = Workplace(tmp_path_factory.mktemp("compared") / "place").with_tables(empty_database)
     words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=1"]
     return place, place.call("compare", *words, *SMALL), words
 

@@ -63,26 +63,26 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("family", writers.FAMILIES)
 def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
-    family: str, rows: Path, workplace: Workplace
+    family: str, rows: Path, stored: Workplace
 ) -> None:
-    folder = workplace.data / family
+    folder = stored.data / family
     tokenizer = writers.make_tokenizer(family, [*WORDS, *COLOURS, *COLOURS.values(), "="])
     tokenizer.save_pretrained(folder)
     writers.make_model(family, len(tokenizer), std=None if family == "t5" else 0.1).save_pretrained(folder)
     where = [f"DATA={rows / 'data'}", f"CONF={rows / 'own'}", f"CHECKPOINT={folder}"]
 
-    done = workplace.call("sweep", "TASKS=colour,french", *where, *GIVEN, *SMALL, RATES)
+    done = stored.call("sweep", "TASKS=colour,french", *where, *GIVEN, *SMALL, RATES)
     assert done.code == 0, done.err + done.out
-    board = {row["job"]: row for row in workplace.leaderboard()}
-    assert len(workplace.runs("trial")) == 4
+    board = {row["job"]: row for row in stored.leaderboard()}
+    assert len(stored.runs("trial")) == 4
     assert board["colour/default"]["alias"] == board["french/default"]["alias"] == "champion"
 
     text = "TEXT=the green book in rome"
-    assert json.loads(workplace.call("predict", "TASK=colour", text).out)["label"] in COLOURS
-    written = workplace.call("predict", "TASK=french", text)
+    assert json.loads(stored.call("predict", "TASK=colour", text).out)["label"] in COLOURS
+    written = stored.call("predict", "TASK=french", text)
     assert isinstance(json.loads(written.out)["text"], str), written.err
 
-    probed = workplace.call("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, *SMALL)
+    probed = stored.call("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, *SMALL)
     assert probed.code == 0, probed.err + probed.out
-    scores = [run.data.metrics["test/primary"] for run in workplace.runs("job") if run.data.tags["method"] == "probe"]
+    scores = [run.data.metrics["test/primary"] for run in stored.runs("job") if run.data.tags["method"] == "probe"]
     assert board["colour/default"]["test"] > scores[0] + 0.05 > board["colour/default"]["baseline"]

@@ -65,10 +65,10 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Workplace, str]]:
+def served(tmp_path: Path, empty_database: Path) -> Iterator[tuple[Workplace, str]]:
     """A place, and the address of an MLflow server whose store stands in it under the names of the local one."""
     place = Workplace(tmp_path)
-    with serving(place.cwd) as server:
+    with serving(place.cwd, empty_database) as server:
         (place.cwd / "mlflow.db").symlink_to(server.database)
         (place.cwd / "mlartifacts").symlink_to(server.folder / "art")
         yield place, server.uri

@@ -53,8 +53,8 @@ def mixed(count: int) -> list[Row]:
 class Place:
     """A place where both tasks have a champion."""
 
-    def __init__(self, root: Path, checkpoint: str) -> None:
-        self.place = Workplace(root)
+    def __init__(self, place: Workplace, checkpoint: str) -> None:
+        self.place = place
         self.checkpoint = checkpoint
         self.old = rows(opinion, 240, seed=1)
         self.place.write({**splits("intent", self.old), **splits("ner/news", rows(journey, 80, seed=2))})
@@ -94,10 +94,12 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str]) -> tuple[Place, Path]:
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, str], empty_database: Path
+) -> tuple[Place, Path]:
     """The place, and a copy of all that is in it."""
     root, kept = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("kept") / "place"
-    place = Place(root, checkpoints["bert"])
+    place = Place(Workplace(root).with_tables(empty_database), checkpoints["bert"])
     shutil.copytree(root, kept)
     return place, kept
 

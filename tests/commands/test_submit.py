@@ -146,13 +146,13 @@ def test_a_good_command_shows_its_log_and_ends_with_0(
 
 @pytest.mark.server
 def test_a_sweep_trains_on_the_cluster_and_its_files_are_in_the_home_there(
-    cluster: Cluster, place: Workplace, checkpoints: dict[str, str]
+    cluster: Cluster, place: Workplace, checkpoints: dict[str, str], empty_database: Path
 ) -> None:
     own = [word for word in words(cluster, place, checkpoints["bert"]) if not word.startswith(("DRYRUN", "ARGS"))]
     row = '{"message": "a %s book %s", "queue": "%s"}\n'
     unseen = "".join(row % (word, number, label) for number in range(9) for word, label in WORDS.items())
     place.write({"triage/test.jsonl": unseen})
-    with serving(place.cwd.parent) as server:
+    with serving(place.cwd.parent, empty_database) as server:
         own += ["TRIALS=1", "EPOCHS=1", f"ARGS=submit.environment=image tracking.uri={server.uri}"]
         done = place.make("submit", *own, environment={"RAY_AUTH_TOKEN": cluster.token})
         assert done.code == 0, done.out + done.err

@@ -79,12 +79,12 @@ def test_without_a_terminal_a_sweep_prints_lines_and_no_control_codes(swept: Swe
 
 
 def test_the_same_seed_gives_the_same_leaderboard_in_one_process_as_on_two_slots_of_ray(
-    swept: Swept, workplace: Workplace
+    swept: Swept, stored: Workplace
 ) -> None:
     place, _, words = swept
-    done = workplace.call("sweep", *words, "CLUSTER=here")
+    done = stored.call("sweep", *words, "CLUSTER=here")
     assert Counter(lines_of(done)).total() == 12
-    assert workplace.leaderboard() == place.leaderboard()
+    assert stored.leaderboard() == place.leaderboard()
 
 
 @pytest.mark.faults
@@ -133,18 +133,18 @@ def test_a_resumed_sweep_refuses_other_settings_and_dry_runs_on_demand(swept: Sw
 
 
 def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
-    workplace: Workplace, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    stored: Workplace, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", workplace.data / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", stored.data / "cache")
     for seed, split in enumerate(("train", "validation")):
-        (workplace.data / "reviews").mkdir(exist_ok=True)
+        (stored.data / "reviews").mkdir(exist_ok=True)
         table = pyarrow.Table.from_pylist(corpus.rows(corpus.opinion, 48, seed))
-        parquet.write_table(table, workplace.data / "reviews" / f"{split}.parquet")
-    own = workplace.data / "own"
+        parquet.write_table(table, stored.data / "reviews" / f"{split}.parquet")
+    own = stored.data / "own"
     own.mkdir()
-    hub = {"default": {"id": str(workplace.data / "reviews"), "columns": {"text": "text"}}}
+    hub = {"default": {"id": str(stored.data / "reviews"), "columns": {"text": "text"}}}
     (own / "reviews.yaml").write_text(json.dumps({"kind": "classification", "hub": hub}), "utf-8")
-    done = workplace.call(
+    done = stored.call(
         "sweep",
         "tasks=[reviews]",
         "data.source=hub",
@@ -164,63 +164,63 @@ def test_hub_data_optuna_and_distilbert_with_a_trial_that_fails(
     assert len(failed) == 2
     assert all("the loss is nan" in line and "lr 1e30" in line for line in failed)
     assert "There is no test split: " in done.out
-    (row,) = workplace.leaderboard()
+    (row,) = stored.leaderboard()
     assert row["learning_rate"] == 0.003
-    assert_nested_and_ended(workplace, {"reviews/default": 4})
-    reasons = [run.data.tags["reason"] for run in workplace.runs("trial") if run.info.status == "FAILED"]
+    assert_nested_and_ended(stored, {"reviews/default": 4})
+    reasons = [run.data.tags["reason"] for run in stored.runs("trial") if run.info.status == "FAILED"]
     assert len(reasons) == 2
     assert all("the loss is nan" in reason for reason in reasons)
 
 
-def test_all_domains_of_a_task_by_grid_and_asha_on_electra(workplace: Workplace, checkpoints: dict[str, str]) -> None:
+def test_all_domains_of_a_task_by_grid_and_asha_on_electra(stored: Workplace, checkpoints: dict[str, str]) -> None:
     for seed, domain in enumerate(("films", "songs")):
         for number, split in enumerate(("train", "validation", "test")):
             rows = corpus.rows(corpus.opinion, 32, 10 * seed + number)
-            workplace.write({f"sentiment/{domain}/{split}.jsonl": rows})
-    words = ["TASKS=sentiment/*", f"DATA={workplace.data}", f"CHECKPOINT={checkpoints['electra']}", "EPOCHS=2"]
-    done = workplace.call("sweep", *words, "search=grid", "search.scheduler=asha", "search.grid_points=2", *HERE)
+            stored.write({f"sentiment/{domain}/{split}.jsonl": rows})
+    words = ["TASKS=sentiment/*", f"DATA={stored.data}", f"CHECKPOINT={checkpoints['electra']}", "EPOCHS=2"]
+    done = stored.call("sweep", *words, "search=grid", "search.scheduler=asha", "search.grid_points=2", *HERE)
     assert len(lines_of(done)) == 8
     names = ["sentiment/films", "sentiment/songs"]
-    assert [(row["job"], row["name"]) for row in workplace.leaderboard()] == [
+    assert [(row["job"], row["name"]) for row in stored.leaderboard()] == [
         ("sentiment/films", "sentiment"),
         ("sentiment/songs", "sentiment.songs"),
     ]
-    assert_nested_and_ended(workplace, dict.fromkeys(names, 4))
-    points = Counter((run.data.params["learning_rate"], run.data.params["width"]) for run in workplace.runs("trial"))
+    assert_nested_and_ended(stored, dict.fromkeys(names, 4))
+    points = Counter((run.data.params["learning_rate"], run.data.params["width"]) for run in stored.runs("trial"))
     assert points == {(rate, width): 2 for rate in ("0.0003", "0.003") for width in ("2", "4")}
 
 
 def test_a_time_budget_ends_the_search_and_the_best_so_far_wins_on_roberta(
-    workplace: Workplace, checkpoints: dict[str, str], formats: Path
+    stored: Workplace, checkpoints: dict[str, str], formats: Path
 ) -> None:
     words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['roberta']}", "TRIALS=3", "EPOCHS=9999"]
     start = time.monotonic()
-    done = workplace.call("sweep", *words, "search.scheduler=none", "search.time_budget_s=1", *HERE)
+    done = stored.call("sweep", *words, "search.scheduler=none", "search.time_budget_s=1", *HERE)
     assert time.monotonic() - start < 120
     lines = lines_of(done)
     assert len(lines) == 3
-    (row,) = workplace.leaderboard()
+    (row,) = stored.leaderboard()
     assert row["alias"] == "champion"
-    assert_nested_and_ended(workplace, {"ner/news": 3})
-    reasons = Counter(run.data.tags["reason"] for run in workplace.runs("trial"))
+    assert_nested_and_ended(stored, {"ner/news": 3})
+    reasons = Counter(run.data.tags["reason"] for run in stored.runs("trial"))
     assert reasons == {"time budget": 3}
 
 
 def test_a_job_without_a_winner_takes_nothing_from_the_others(
-    workplace: Workplace, checkpoints: dict[str, str], formats: Path
+    stored: Workplace, checkpoints: dict[str, str], formats: Path
 ) -> None:
     words = ["TASKS=ner,intent", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=9999"]
     options = ["search.scheduler=none", "search.time_budget_s=1"]  # intent's turn never comes
-    done = workplace.call("sweep", *words, *options, *HERE)
+    done = stored.call("sweep", *words, *options, *HERE)
     assert done.err == "Failed: intent/default has no trial with a score (time budget)\n"
     assert done.code == 1
-    (row,) = workplace.leaderboard()
+    (row,) = stored.leaderboard()
     assert (row["job"], row["alias"]) == ("ner/news", "champion")
-    (folder,) = (workplace.cwd / "runs").iterdir()
+    (folder,) = (stored.cwd / "runs").iterdir()
     assert "Leaderboard" in done.out and f"Stopped. Go on with: make sweep RESUME={folder.name}" in done.out
-    status = {run.data.tags["job"]: run.info.status for run in workplace.runs("job")}
+    status = {run.data.tags["job"]: run.info.status for run in stored.runs("job")}
     assert status == {"ner/news": "FINISHED", "intent/default": "FAILED"}
-    assert {run.info.status for run in workplace.runs("sweep")} == {"FAILED"}
+    assert {run.info.status for run in stored.runs("sweep")} == {"FAILED"}
 
 
 @pytest.fixture

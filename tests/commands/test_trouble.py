@@ -39,8 +39,8 @@ def poisoned(row: Row, draw: random.Random) -> Row:
 class Place:
     """Where there is a champion of rows that are right."""
 
-    def __init__(self, root: Path, checkpoint: str) -> None:
-        self.place = Workplace(root)
+    def __init__(self, place: Workplace, checkpoint: str) -> None:
+        self.place = place
         self.words = ["tasks=[intent]", f"data.source={self.place.data}", f"checkpoint={checkpoint}", *SETTINGS]
         self.write(ALL[:400])
         done = self.command("sweep", *FIXED, "engine.epochs=8")
@@ -74,8 +74,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, checkpoints: dict[str, str]) -> Place:
-    return Place(tmp_path, checkpoints["bert"])
+def place(stored: Workplace, checkpoints: dict[str, str]) -> Place:
+    return Place(stored, checkpoints["bert"])
 
 
 def test_wrong_labels_a_poisoned_word_and_a_spoilt_slice_are_stopped_and_right_rows_are_not(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,11 @@ class Workplace:
         self.cwd, self.data = root / "work", root / "data"
         for folder in (self.cwd, self.data):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def with_tables(self, database: Path) -> "Workplace":
+        """Put a tracking store there, so that no command has to make its tables."""
+        shutil.copy(database, self.cwd / "mlflow.db")
+        return self
 
     def write(self, files: Mapping[str, Rows]) -> None:
         """Write files below `data`, jsonl where rows are given."""

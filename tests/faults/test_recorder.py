@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.tracking.recorder import SPOOL, SweepFacts
 from pipeline.tracking.store import Store
-from tests.unit.tracking.conftest import Story, empty_database, facts, job, recording, story
+from tests.unit.tracking.conftest import Story, facts, job, recording, story
 from tests.unit.tracking.server import Server, losing
 from tests.unit.tracking.test_recorder_outage import (
     always,
@@ -25,7 +25,7 @@ from tests.unit.tracking.test_recorder_outage import (
     wait_for_outage,
 )
 
-__all__ = ["empty_database", "facts", "hurried", "job", "remote", "server", "story", "undisturbed"]
+__all__ = ["facts", "hurried", "job", "remote", "server", "story", "undisturbed"]
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
 

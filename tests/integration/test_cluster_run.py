@@ -4,7 +4,8 @@ import dataclasses
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.cluster import weights
+from pipeline.cluster import connection, weights
 from pipeline.cluster.connection import connected
 from pipeline.cluster.experiment import run
 from pipeline.cluster.parallel import _backend
@@ -33,8 +34,10 @@ from pipeline.core.engine.events import EpochSaved, JobTested, SweepEvent, Trial
 from pipeline.core.engine.trainer import follow
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError
+from pipeline.steps import here
 from tests.conftest import TinyBert
 from tests.tiny import outcome, tiny_checkpoint, tiny_job, weights_of
+from tests.unit.steps.test_here import HERE, SEARCHES
 
 pytestmark = pytest.mark.ray
 
@@ -96,32 +99,6 @@ def test_a_sweep_that_was_interrupted_ends_bit_for_bit_like_one_that_was_not(
     assert outcome(resumed) == outcome(whole)
 
 
-@TWO_OF_EACH
-def test_two_workers_train_what_one_trains(
-    two_slots: ClusterConfig, jobs: list[Job], resident: Resident, tmp_path: Path
-) -> None:
-    """At the same global batch and without dropout, which each worker draws for itself.
-
-    Not to the bit: a batch in two shares is padded and summed in another order. In float32 that is some 1e-7 of the
-    largest weight a step; a worker that left its share out would be off by more than the tolerance at the first one.
-    """
-    # One row more than full batches have: the last batch leaves a worker without a share.
-    films, books = [plain(job) for job in jobs]
-    job = dataclasses.replace(films, settings=dataclasses.replace(films.settings, engine=ODD))
-    whole: dict[int, list[SweepEvent]] = {}
-    for num_workers in (1, 2):
-        whole[num_workers] = []
-        cluster = dataclasses.replace(two_slots, num_workers=num_workers)
-        folder = tmp_path / str(num_workers)
-        run([job, books], resident, search=SEARCH, cluster=cluster, folder=folder, sink=whole[num_workers].append)
-    one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
-    assert one.keys() == two.keys() and len(one) > 50
-    for name, tensor in one.items():
-        assert torch.allclose(tensor, two[name], rtol=0, atol=1e-5), name
-    scores = [{key: end[:4] for key, end in outcome(told).items()} for told in whole.values()]
-    assert scores[0] == scores[1]
-
-
 @pytest.mark.faults
 @TWO_OF_EACH
 def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_not(
@@ -145,8 +122,67 @@ def test_two_workers_that_were_interrupted_end_bit_for_bit_like_two_that_were_no
     assert outcome(resumed) == outcome(whole)
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[None]:
+    """A Ray of our own, of two cores, where another one's address stands in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        environment.delenv("RAY_AUTH_MODE", raising=False)
+        ours = connected(ClusterConfig(num_cpus=2), shared_bytes=100 * 2**20)
+        ours.__enter__()
+    yield
+    ours.__exit__(None, None, None)
+
+
+@pytest.fixture
+def joined(started: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches are run on that Ray, and start none."""
+    monkeypatch.setattr(connection, "connected", lambda cluster, shared_bytes: nullcontext())
+
+
+@TWO_OF_EACH
+def test_two_workers_train_what_one_trains(
+    two_slots: ClusterConfig, joined: None, jobs: list[Job], resident: Resident, tmp_path: Path
+) -> None:
+    """At the same global batch and without dropout, which each worker draws for itself.
+
+    Not to the bit: a batch in two shares is padded and summed in another order. In float32 that is some 1e-7 of the
+    largest weight a step; a worker that left its share out would be off by more than the tolerance at the first one.
+    """
+    # One row more than full batches have: the last batch leaves a worker without a share.
+    films, books = [plain(job) for job in jobs]
+    job = dataclasses.replace(films, settings=dataclasses.replace(films.settings, engine=ODD))
+    whole: dict[int, list[SweepEvent]] = {}
+    for num_workers in (1, 2):
+        whole[num_workers] = []
+        cluster = dataclasses.replace(two_slots, num_workers=num_workers)
+        folder = tmp_path / str(num_workers)
+        run([job, books], resident, search=SEARCH, cluster=cluster, folder=folder, sink=whole[num_workers].append)
+    one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
+    assert one.keys() == two.keys() and len(one) > 50
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, two[name], rtol=0, atol=1e-5), name
+    scores = [{key: end[:4] for key, end in outcome(told).items()} for told in whole.values()]
+    assert scores[0] == scores[1]
+
+
+def test_a_search_on_ray_and_one_in_this_process_end_the_same_to_the_bit(
+    joined: None, jobs: list[Job], resident: Resident, tmp_path: Path
+) -> None:
+    """Two trials side by side: what comes out does not depend on the order in which they report."""
+    told: dict[str, list[SweepEvent]] = {"ray": [], "here": []}
+    for name, search, cluster in (("ray", run, TWO_SLOTS), ("here", here.run, HERE)):
+        wanted, folder, sink = SEARCHES["optuna halving"], tmp_path / name, told[name].append
+        ended = search(jobs, resident, search=wanted, cluster=cluster, folder=folder, sink=sink)
+        assert [won.trial.job for won in ended.winners] == ["films/d", "books/d"]
+    assert outcome(told["here"]) == outcome(told["ray"])
+    assert weights_of(tmp_path / "here").keys() == weights_of(tmp_path / "ray").keys()
+    tests = [{one.trial.key: one.answers for one in events if isinstance(one, JobTested)} for events in told.values()]
+    assert tests[0] == tests[1]
+
+
 def test_a_checkpoint_that_was_changed_fails_the_sweep_which_reads_it_no_second_time(
-    jobs: list[Job], resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    joined: None, jobs: list[Job], resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(resident.checkpoint.folder)  # what the trials and the end of the sweep need is in memory
 
@@ -199,15 +235,10 @@ def test_a_write_into_a_copy_of_the_checkpoint_is_found_before_anything_of_it_is
     assert base.test(job, trial, bundle).predictions
 
 
-def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_the_checkpoint(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    with connected(ClusterConfig(num_cpus=1), shared_bytes=100 * 2**20):
-        assert is_token_auth_enabled()
-        (node,) = ray.nodes()
-        assert node["Resources"]["object_store_memory"] == (256 + 125) * 2**20
+def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_the_checkpoint(started: None) -> None:
+    assert is_token_auth_enabled()
+    (node,) = ray.nodes()
+    assert node["Resources"]["object_store_memory"] == (256 + 125) * 2**20
 
 
 def test_gradients_are_summed_by_nccl_on_whole_gpus_alone() -> None:

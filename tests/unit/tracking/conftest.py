@@ -28,15 +28,6 @@ CHECKPOINT = CheckpointConfig(name="tiny", source="path", location="tiny", sha25
 TASK = TaskConfig(name="sentiment", kind="classification", default_domain="films")
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and no experiment of ours: making them takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    config = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder), experiment="unused")
-    open_store(config)
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def tracking(empty_database: Path, tmp_path: Path) -> TrackingConfig:
     """Where a fresh store of the test's own is."""
