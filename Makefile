@@ -11,7 +11,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
 # A thread each: two processes that compute with all cores wait for one another most of the time.
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 # Free text reaches the command through the environment, as it was typed: make expands nothing in it.
 FREE := TEXT ITEM FILE REASON
