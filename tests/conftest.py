@@ -4,11 +4,13 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
-import torch
 from filelock import FileLock
-from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+if TYPE_CHECKING:  # the process that only hands out the tests reads this file too, and needs no torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WORDS = """
     the a an of in at and or is was not who what where when which one two red blue green good bad fine awful
@@ -16,7 +18,8 @@ WORDS = """
     met from capital city france italy germany norway water fire earth wind hot cold wet dry question answer
 """
 
-TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+TinyBert: TypeAlias = "Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]"
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 waits for the other process of tests
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +63,8 @@ def empty_database(shared: Path) -> Path:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch on one thread, which for models this small is faster than two."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -73,7 +78,10 @@ def tiny_bert() -> TinyBert:
     The vocabulary is WORDS, letters, digits and punctuation; another word has a sub-token for each letter.
     """
 
-    def make() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         letters = "abcdefghijklmnopqrstuvwxyz0123456789"
         specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         continued = [f"##{letter}" for letter in letters]

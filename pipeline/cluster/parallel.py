@@ -80,8 +80,6 @@ class WorkerGroup:
 
         Returns at once: they are waited for by the first trial.
         """
-        # What sums the gradients: nccl refuses two processes on one GPU, where shares of GPUs may put them.
-        backend: Literal["gloo", "nccl"] = "nccl" if cluster.gpus_per_trial >= 1 else "gloo"
         nowhere = {"num_cpus": 0}
         self._orders = tuple(Queue(actor_options=nowhere) for _ in range(cluster.num_workers))
         self._answers = Queue(actor_options=nowhere)
@@ -97,7 +95,7 @@ class WorkerGroup:
         trainer = TorchTrainer(
             _work,
             train_loop_config={"supplies": supplies},
-            torch_config=TorchConfig(backend=backend, timeout_s=_COLLECTIVE_TIMEOUT_S),
+            torch_config=TorchConfig(backend=_backend(cluster), timeout_s=_COLLECTIVE_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=cluster.num_workers,
                 use_gpu=bool(cluster.gpus_per_trial),
@@ -193,6 +191,11 @@ def resources(cluster: ClusterConfig) -> dict[str, float]:
     """What one worker takes, in Ray's words."""
     amounts = {"CPU": float(cluster.cpus_per_trial), "GPU": cluster.gpus_per_trial}
     return {kind: amount for kind, amount in amounts.items() if amount}
+
+
+def _backend(cluster: ClusterConfig) -> Literal["gloo", "nccl"]:
+    """What sums the gradients: nccl refuses two processes on one GPU, where shares of GPUs may put them."""
+    return "nccl" if cluster.gpus_per_trial >= 1 else "gloo"
 
 
 def _work(config: dict[str, _Supplies]) -> None:

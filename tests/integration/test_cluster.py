@@ -204,7 +204,7 @@ def test_trials_are_swapped_into_the_same_processes(undisturbed: Sweep) -> None:
 
 def test_killed_and_slow_processes_change_nothing(undisturbed: Sweep, tmp_path: Path) -> None:
     again = Sweep(tmp_path, faults={"b-03": (1, "nan"), "a-01": (2, "kill")}, epoch_s=0.1)
-    again.run()
+    again.run(cluster=ONE_SLOT)
     assert again.outcome == undisturbed.outcome
     assert len(again.of(TrialReported)) == len(undisturbed.of(TrialReported))
     assert len(lines(tmp_path / "trials" / "a-01")) == 4  # no epoch was trained twice
@@ -270,7 +270,7 @@ class StoppedTwice(Sweep):
 def test_a_second_interrupt_stops_the_sweep_wherever_it_is(tmp_path: Path) -> None:
     cut = StoppedTwice(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        cut.run()
+        cut.run(cluster=ONE_SLOT)
     assert cut.stopped
     assert len(cut.of(TrialReported)) == 1
 
@@ -294,13 +294,13 @@ def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> Non
     assert set(started[:2]) == {"a-00", "a-01"}  # the second cohort waits for the first
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_a_process_that_finds_its_copy_of_the_checkpoint_changed_ends_the_sweep(
     num_workers: int, tmp_path: Path
 ) -> None:
     one = Sweep(tmp_path, faults={"a-01": (2, "changed")})
     with pytest.raises(SweepError, match=r"^The shared checkpoint was changed\.$"):
-        one.run(cluster=dataclasses.replace(TWO_SLOTS, num_workers=num_workers))
+        one.run(cluster=dataclasses.replace(ONE_SLOT, cpus_per_trial=2 // num_workers, num_workers=num_workers))
     assert "a-01" not in one.outcome
     assert not one.of(JobTested)
     wait_until_freed(cpus=2)

@@ -16,7 +16,7 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.cluster import connection, weights
+from pipeline.cluster import connection, experiment, weights
 from pipeline.cluster.connection import connected
 from pipeline.cluster.experiment import run
 from pipeline.cluster.parallel import _backend
@@ -34,6 +34,7 @@ from pipeline.core.engine.events import EpochSaved, JobTested, SweepEvent, Trial
 from pipeline.core.engine.trainer import follow
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError
+from pipeline.rules.race import Outcome
 from pipeline.steps import here
 from tests.conftest import TinyBert
 from tests.tiny import outcome, tiny_checkpoint, tiny_job, weights_of
@@ -153,11 +154,10 @@ def test_two_workers_train_what_one_trains(
     films, books = [plain(job) for job in jobs]
     job = dataclasses.replace(films, settings=dataclasses.replace(films.settings, engine=ODD))
     whole: dict[int, list[SweepEvent]] = {}
-    for num_workers in (1, 2):
-        whole[num_workers] = []
-        cluster = dataclasses.replace(two_slots, num_workers=num_workers)
-        folder = tmp_path / str(num_workers)
-        run([job, books], resident, search=SEARCH, cluster=cluster, folder=folder, sink=whole[num_workers].append)
+    alone = dataclasses.replace(two_slots, name="here"), dataclasses.replace(two_slots, num_workers=2)
+    for num_workers, search, cluster in zip((1, 2), (here.run, run), alone, strict=True):
+        sink, folder = whole.setdefault(num_workers, []).append, tmp_path / str(num_workers)
+        search([job, books], resident, search=SEARCH, cluster=cluster, folder=folder, sink=sink)
     one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
     assert one.keys() == two.keys() and len(one) > 50
     for name, tensor in one.items():
@@ -170,6 +170,7 @@ def test_a_search_on_ray_and_one_in_this_process_end_the_same_to_the_bit(
     joined: None, jobs: list[Job], resident: Resident, tmp_path: Path
 ) -> None:
     """Two trials side by side: what comes out does not depend on the order in which they report."""
+    shutil.rmtree(resident.checkpoint.folder)  # what the trials and the end of the sweep need is in memory
     told: dict[str, list[SweepEvent]] = {"ray": [], "here": []}
     for name, search, cluster in (("ray", run, TWO_SLOTS), ("here", here.run, HERE)):
         wanted, folder, sink = SEARCHES["optuna halving"], tmp_path / name, told[name].append
@@ -184,12 +185,13 @@ def test_a_search_on_ray_and_one_in_this_process_end_the_same_to_the_bit(
 def test_a_checkpoint_that_was_changed_fails_the_sweep_which_reads_it_no_second_time(
     joined: None, jobs: list[Job], resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(resident.checkpoint.folder)  # what the trials and the end of the sweep need is in memory
+    shutil.rmtree(resident.checkpoint.folder)
 
     def another(tensors: Mapping[str, Tensor]) -> SharedWeights:
         return dataclasses.replace(share(tensors), sha256="0" * 64)
 
     monkeypatch.setattr(weights, "share", another)
+    monkeypatch.setattr(experiment, "run_on", lambda *_, **__: Outcome(winners=(), missing={}))
     search, told = dataclasses.replace(SEARCH, trials=1), list[SweepEvent]()
     with pytest.raises(SweepError, match="The shared checkpoint was changed while the trials ran"):
         run(jobs[:1], resident, search=search, cluster=TWO_SLOTS, folder=tmp_path / "sweep", sink=told.append)
