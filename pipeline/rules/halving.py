@@ -49,7 +49,8 @@ class Halving:
 
     def __init__(self, members: Sequence[int], *, first_rung: int, reduction: int) -> None:
         self._reduction = reduction
-        self._rung = first_rung
+        self.rung = first_rung
+        """The epoch at which its members are compared next."""
         self._in_rung = sorted(members)
         self._scores: dict[int, float | None] = {}
         """Trials that have reached the rung, or ended before it."""
@@ -60,7 +61,7 @@ class Halving:
 
         A report of an epoch before the rung changes nothing: a trial that is taken up again repeats its own.
         """
-        if epoch < self._rung or trial not in self._in_rung:
+        if epoch < self.rung or trial not in self._in_rung:
             return Ruling(action="continue")
         self._scores[trial] = score
         return self._decide(trial)
@@ -85,13 +86,13 @@ class Halving:
         keep = math.ceil(len(ranking) / self._reduction)
         kept = [trial for trial in ranking[:keep] if self._scores[trial] is not None]
         pruned = {
-            trial: f"pruned at epoch {self._rung}: {_ordinal(place)} of {len(ranking)}"
+            trial: f"pruned at epoch {self.rung}: {_ordinal(place)} of {len(ranking)}"
             for place, trial in enumerate(ranking, start=1)
             if trial not in kept and trial not in self._ended
         }
         self._in_rung = sorted(kept)
         self._scores = {trial: self._scores[trial] for trial in kept if trial in self._ended}
-        self._rung *= self._reduction
+        self.rung *= self._reduction
         return tuple(trial for trial in self._in_rung if trial not in self._ended), pruned
 
     def _rank(self, trial: int) -> tuple[float, int]:
