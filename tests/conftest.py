@@ -12,6 +12,8 @@ from filelock import FileLock
 if TYPE_CHECKING:  # the process that only hands out the tests reads this file too, and needs no torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from tests.unit.tracking.server import Server
+
 WORDS = """
     the a an of in at and or is was not who what where when which one two red blue green good bad fine awful
     dull film book food song plot great poor love hate anna ben carl dora paris rome berlin oslo went to saw
@@ -58,6 +60,15 @@ def empty_database(shared: Path) -> Path:
         open_store(TrackingConfig(uri=uri, artifacts=str(folder), experiment="unused"))
 
     return once(shared / "store", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
+    """An MLflow server for all tests of a process."""
+    from tests.unit.tracking.server import serving
+
+    with serving(tmp_path_factory.mktemp("server"), empty_database) as server:
+        yield server
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 
 from tests.commands.conftest import TRIAGE
 from tests.commands.workplace import Done, Workplace
-from tests.unit.tracking.server import serving
+from tests.unit.tracking.server import Server
 
 pytestmark = [pytest.mark.commands, pytest.mark.ray]
 
@@ -134,22 +134,21 @@ def submit(cluster: Cluster, place: Workplace, checkpoint: str, token: str) -> D
 
 @pytest.mark.server
 def test_a_sweep_trains_on_the_cluster_shows_its_log_and_has_its_files_in_the_home_there(
-    cluster: Cluster, place: Workplace, checkpoints: dict[str, str], empty_database: Path
+    cluster: Cluster, place: Workplace, checkpoints: dict[str, str], mlflow_server: Server
 ) -> None:
     own = [word for word in words(cluster, place, checkpoints["bert"]) if not word.startswith(("DRYRUN", "ARGS"))]
     row = '{"message": "a %s book %s", "queue": "%s"}\n'
     unseen = "".join(row % (word, number, label) for number in range(9) for word, label in WORDS.items())
     place.write({"triage/test.jsonl": unseen})
-    with serving(place.cwd.parent, empty_database) as server:
-        own += ["TRIALS=1", "EPOCHS=1", f"ARGS=submit.environment=image tracking.uri={server.uri}"]
-        done = place.make("submit", *own, environment={"RAY_AUTH_TOKEN": cluster.token})
-        assert done.code == 0, done.out + done.err
-        assert done.out.count("  trial 1/1") == done.out.count("Leaderboard") == 1
-        assert "triage/mail" in done.out
-        assert f"to {cluster.address}; Ctrl-C stops it" in done.err
-        assert "Connection lost" not in done.err
-        assert place.left() == ["constraints.txt", "installed", "pyproject.toml"]
-        assert int(MlflowClient(server.uri).get_model_version_by_alias("triage", "champion").version) == 1
+    own += ["TRIALS=1", "EPOCHS=1", f"ARGS=submit.environment=image tracking.uri={mlflow_server.uri}"]
+    done = place.make("submit", *own, environment={"RAY_AUTH_TOKEN": cluster.token})
+    assert done.code == 0, done.out + done.err
+    assert done.out.count("  trial 1/1") == done.out.count("Leaderboard") == 1
+    assert "triage/mail" in done.out
+    assert f"to {cluster.address}; Ctrl-C stops it" in done.err
+    assert "Connection lost" not in done.err
+    assert place.left() == ["constraints.txt", "installed", "pyproject.toml"]
+    assert int(MlflowClient(mlflow_server.uri).get_model_version_by_alias("triage", "champion").version) == 1
     assert list(cluster.home.glob("adapter-runs/*/trials/*/bundle-1/bundle.json"))
 
 

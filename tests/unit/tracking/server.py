@@ -19,6 +19,8 @@ from typing import Literal
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from mlflow import MlflowClient
+
 Fate = Literal["answered", "lost", "late"]
 """Of a request: `late` hangs up, and hands it on LATE_S afterwards."""
 LATE_S = 0.3
@@ -90,6 +92,14 @@ class Server:
             found = list(base.execute(query, (sweep_id, stage)))
         assert len(found) == len(dict(found)), f"a run was made twice: {found}"
         return dict(found)
+
+
+def without_models(server: Server) -> Server:
+    """The server, after other tests have registered models."""
+    client = MlflowClient(server.uri)
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    return server
 
 
 @contextmanager

@@ -16,17 +16,16 @@ from pipeline.errors import TrackingError
 from pipeline.tracking.lock import exclusive
 from pipeline.tracking.store import Store, open_store
 from tests.processes import forked
-from tests.unit.tracking.server import serving
+from tests.unit.tracking.server import Server, without_models
 
 NAME = "sentiment"
 SETTLE_S = 0.3
 
 
 @pytest.fixture(scope="module")
-def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an MLflow server."""
-    with serving(tmp_path_factory.mktemp("server"), empty_database) as server:
-        yield server.uri
+def server(mlflow_server: Server) -> str:
+    """Address of an MLflow server without models."""
+    return without_models(mlflow_server).uri
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pipeline.errors import TrackingError
 from pipeline.tracking.recorder import SPOOL, SweepFacts
 from pipeline.tracking.store import Store, open_store
 from tests.unit.tracking.conftest import Story, enrol, make_facts, make_job, recording, verdict
-from tests.unit.tracking.server import LATE_S, Fate, Row, Server, losing, serving
+from tests.unit.tracking.server import LATE_S, Fate, Row, Server, losing, without_models
 
 pytestmark = pytest.mark.server
 ROOT = Path(__file__).parents[3]
@@ -25,9 +24,8 @@ TRIALS = 8
 
 
 @pytest.fixture(scope="module")
-def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server"), empty_database) as server:
-        yield server
+def server(mlflow_server: Server) -> Server:
+    return without_models(mlflow_server)
 
 
 @pytest.fixture

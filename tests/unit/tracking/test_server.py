@@ -1,6 +1,5 @@
 """The same over HTTP: a real server, which keeps the artifacts itself."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,21 @@ from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.registry import champion_of, champions, fetch
 from pipeline.tracking.store import Store, open_store
 from tests.unit.tracking.conftest import TASK, enrol, recording, verdict
-from tests.unit.tracking.server import serving
+from tests.unit.tracking.server import Server, without_models
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an MLflow server with nothing recorded in it."""
-    with serving(tmp_path_factory.mktemp("server"), empty_database) as server:
-        yield server.uri
+def server(mlflow_server: Server) -> str:
+    """Address of an MLflow server without models."""
+    return without_models(mlflow_server).uri
 
 
 @pytest.fixture
 def remote(server: str) -> Store:
     """The server's store."""
-    return open_store(TrackingConfig(uri=server, artifacts="never-used"))
+    return open_store(TrackingConfig(uri=server, artifacts="never-used", experiment="over http"))
 
 
 def test_sweep_is_recorded_and_resumed_over_http(remote: Store, facts: SweepFacts, story: Any, tmp_path: Path) -> None:
