@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from filelock import FileLock
@@ -30,6 +30,18 @@ def frozen() -> None:
     one each: with all libraries loaded, that takes longer than to train a model this small."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> None:
+    """SQLite hands what it writes to the system, and does not wait for the disk: no test outlives the machine."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def connected(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", connected)
 
 
 @pytest.fixture(scope="session")
