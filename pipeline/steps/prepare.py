@@ -104,9 +104,10 @@ def _nodes(cluster: ClusterConfig) -> slots.Nodes:
 
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: PreTrainedTokenizerBase) -> Job:
     """Read, check and tokenise the data of one task and domain."""
+    reserved = most_virtual_tokens(config.search, config.method)
     dataset = load(task_config, domain, config.data)
     task = task_for(task_config, dataset)
-    task.reserved = most_virtual_tokens(config.search, config.method)
+    task.reserved = reserved
     return Job(
         name=job_name(task_config, domain),
         registered_name=registered_name(task_config, domain),
