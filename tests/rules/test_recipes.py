@@ -42,8 +42,8 @@ def test_the_kind_checks_rows_and_scores_answers(monkeypatch: pytest.MonkeyPatch
         {"text": "w3", "labels": ["b", "b"]},
     ]
     *rows, twice = [row for one in values for row in make_row(one, config, "train.jsonl:1") if isinstance(row, Row)]
-    assert [(one.where, one.rule) for one in kind.row_faults(twice)] == [("train.jsonl:1", "names a label twice")]
-    assert list(kind.row_faults(rows[0])) == []
+    assert [(one.where, one.rule) for one in kind.target_faults(twice)] == [("train.jsonl:1", "names a label twice")]
+    assert [*kind.input_faults(rows[0]), *kind.target_faults(rows[0])] == []
     task = kind.from_rows(config, rows)
     assert task.labels == ("a", "b")
     scores = task.score(rows, [{"labels": ["a"]}, {"labels": ["a"]}])
