@@ -4,14 +4,16 @@ import os
 
 from rich.console import Console
 
-from pipeline.config.commands import RollbackConfig
+from pipeline.config.commands import RollbackConfig, named
 from pipeline.errors import ConfigError, fault
 
 
 def main(config: RollbackConfig, console: Console) -> None:
     reason = os.environ.get("REASON", "").strip()
-    if not reason:
-        raise ConfigError(fault("REASON", "", "is missing", "Say why, for those who come after"))
+    faults = list(named(config.job, "make rollback TASK=sentiment REASON='...'"))
+    faults += [] if reason else [fault("REASON", "", "is missing", "Say why, for those who come after")]
+    if faults:
+        raise ConfigError(faults)
     from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
     from pipeline.tracking.promotion import rollback
     from pipeline.tracking.registry import registered_as

@@ -32,7 +32,7 @@ class PredictConfig:
     """Task, or task/domain, whose champion answers."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        yield from _named(self.job, "make predict TASK=sentiment TEXT='...'")
+        yield from named(self.job, "make predict TASK=sentiment TEXT='...'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +53,9 @@ class RollbackConfig:
     quarantine: bool = True
     """Leave the rows that were new to it out of later passes."""
 
-    def faults(self, where: str) -> Iterator[Fault]:
-        yield from _named(self.job, "make rollback TASK=sentiment REASON='...'")
 
-
-def _named(job: str, example: str) -> Iterator[Fault]:
+def named(job: str, example: str) -> Iterator[Fault]:
+    """A fault where no task is named."""
     if not job:
         yield fault("TASK", "", "is missing", f"Name a task that has a champion (`make status` lists them): {example}")
 
