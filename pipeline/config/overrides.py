@@ -106,13 +106,14 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     """
     overrides = _parse(arguments)
     own = _own_folder(overrides)
-    command, said = COMMANDS[name], _said(overrides, own)
+    command = COMMANDS[name]
     lines = [f"hydra.searchpath=[{quoted(f'file://{own}')}]"] if own else []
     fields = {field.name for field in dataclasses.fields(command.config)}
     lines += [line for override in overrides if (line := _line(override, own, fields, faults))]
     tasks = _task_files(own, faults) if "task" in fields else None
-    faults += unused(said, command.unused, name)
     try:
+        said = _said(overrides, own)
+        faults += unused(said, command.unused, name)
         values = _composed(name, lines, tasks, said, faults)
         if name == "compare":
             if any(override.key_or_group == "method" for override in overrides):
@@ -142,10 +143,9 @@ def _said(overrides: list[Override], own: Path | None) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for override in overrides:
         key, value = override.key_or_group, override.value()
-        file = (own or CONF) / key / f"{value}.yaml"
         if isinstance(value, dict):
             said |= flat(value, f"{key}.")
-        elif own and key not in ("method", "search") and file.is_file():
+        elif own and key not in ("method", "search") and (file := own / key / f"{value}.yaml") in (own / key).glob("*"):
             said |= flat(OmegaConf.to_container(OmegaConf.load(file)), f"{key}.")
         else:
             said[key] = value

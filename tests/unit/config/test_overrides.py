@@ -115,3 +115,10 @@ def test_a_comparison_trains_every_method_with_the_value_that_is_set() -> None:
     config = read_config("compare", CompareConfig, words)
     assert {name: set(one.space) for name, one in config.contenders.items()} == {"probe": set(), "lora": {WIDTH}}
     assert config.search.fixed == [RATE]
+
+
+def test_a_broken_file_of_the_users_own_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "slow.yaml").write_text("learning_rate: {a\n", "utf-8")
+    with pytest.raises(ConfigError, match="config: cannot be read"):
+        read_config("sweep", SweepConfig, ["tasks=[sentiment]", f"conf={tmp_path}", "engine=slow", f"runs={'x' * 300}"])
