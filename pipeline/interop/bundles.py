@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from pipeline.config import EngineConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint, empty_base, num_parameters
@@ -17,6 +17,9 @@ from pipeline.errors import BundleError, ConfigError, Fault, fault
 from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
 from pipeline.interop.files import raise_faults
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def shape_of(checkpoint: Checkpoint) -> Shape:
     """Measure a checkpoint by its config; no weights are read.
@@ -28,7 +31,7 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
 
 
 def bundle_of(
-    foreign: Foreign, checkpoint: Checkpoint, base: PreTrainedModel, task: TaskConfig, *, domain: str, seed: int
+    foreign: Foreign, checkpoint: Checkpoint, base: "PreTrainedModel", task: TaskConfig, *, domain: str, seed: int
 ) -> tuple[BundleRecord, dict[str, Tensor]]:
     """Make a bundle's record and weights of a foreign adapter; without a head it gets a new one.
 

@@ -2,10 +2,10 @@
 
 import time
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import SweepConfig
 from pipeline.core.adapters.checkpoint import Resident, num_parameters
@@ -19,6 +19,9 @@ from pipeline.reports.tables import Cost, MatrixRow, matrix_table
 from pipeline.reports.words import duration
 from pipeline.rules.search import plan_of, search_of
 from pipeline.steps.prepare import Prepared, widest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LARGE_SHARE = 0.05
 """Above this an adapter is no longer small, and the user is warned."""
@@ -92,7 +95,7 @@ def _row(config: SweepConfig, prepared: Prepared, job: Job) -> MatrixRow:
     )
 
 
-def truncation_notes(job: Job, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def truncation_notes(job: Job, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Say how many rows are longer than the model reads, and what becomes of them."""
     cut = {name: split.num_truncated for name, split in job.encoded.items() if split.num_truncated}
     counts = ", ".join(f"{number} of {name}" for name, number in cut.items())

@@ -3,9 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING
 
 from pipeline.config import (
     METHOD_TRAITS,
@@ -25,6 +23,9 @@ from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import task_for
 from pipeline.errors import ConfigError, Fault, Faults, fault
 from pipeline.rules import search, slots
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +69,8 @@ def prepare(config: SweepConfig) -> Prepared:
 
 def open_resident(config: SweepConfig) -> Prepared:
     """Check what can be checked without reading a row, all of it at once; then load the checkpoint."""
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.set_verbosity_error()
     contenders, faults = _contenders(config), Faults()
     with faults.gathered():
@@ -102,7 +105,7 @@ def _nodes(cluster: ClusterConfig) -> slots.Nodes:
     return [slots.local_node(cluster)]
 
 
-def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: PreTrainedTokenizerBase) -> Job:
+def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: "PreTrainedTokenizerBase") -> Job:
     """Read, check and tokenise the data of one task and domain."""
     reserved = most_virtual_tokens(config.search, config.method)
     dataset = load(task_config, domain, config.data)

@@ -44,6 +44,10 @@ HOMES = {
 }
 """Where each framework may be imported, in whatever way: inside functions and for type checking too."""
 
+SLOW = {"transformers": ("pipeline/interop/edge_runtime.py",)}
+"""What takes longer to load than torch, and where it may be loaded before a function needs it: in what runs alone on a
+device. A command that asks for a table, and a process of Ray that only passes things on, do without it."""
+
 MOST_LINES, MOST_LINES_OF_A_COMMAND = 400, 60
 MOST_LINES_OF = {"pipeline/core/engine/loop.py": 250, "jobs/__main__.py": 400}
 """The door is no command."""
@@ -73,10 +77,14 @@ def sources(root: Path) -> list[Path]:
     return sorted(file for top in ("pipeline", "jobs") for file in (root / top).rglob("*.py"))
 
 
-def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of everything that a file imports; of `from a import b` it is `a.b`."""
+def imports(file: Path, root: Path, *, at_start: bool = False) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything that a file imports; of `from a import b` it is `a.b`.
+
+    `at_start`: only what is imported whenever the file is, not what is in a function or for type checking.
+    """
     package = file.relative_to(root).parent.parts
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in tree.body if at_start else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -159,6 +167,14 @@ def home_faults(root: Path) -> Iterator[str]:
                 yield f"{path}:{line}: imports {name}, whose home is {' and '.join(homes) or 'the tests'}"
 
 
+def start_faults(root: Path) -> Iterator[str]:
+    for file in sources(root):
+        path = file.relative_to(root).as_posix()
+        for line, name in imports(file, root, at_start=True):
+            if path not in SLOW.get(name.split(".")[0], (path,)):
+                yield f"{path}:{line}: imports {name} before a function needs it"
+
+
 def purity_faults(root: Path) -> Iterator[str]:
     """What in `pipeline/rules` reaches files, programs or the network."""
     for file in sorted((root / "pipeline" / "rules").rglob("*.py")):
@@ -195,7 +211,16 @@ def name_faults(root: Path) -> Iterator[str]:
 Rule = Callable[[Path], Iterator[str]]
 RULES: Mapping[str, Rule] = {
     rule.__name__: rule
-    for rule in (floor_faults, command_faults, circles, home_faults, purity_faults, size_faults, name_faults)
+    for rule in (
+        floor_faults,
+        command_faults,
+        circles,
+        home_faults,
+        start_faults,
+        purity_faults,
+        size_faults,
+        name_faults,
+    )
 }
 
 
@@ -277,6 +302,18 @@ TYPED = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
         ("home_faults", "pipeline/core/data/load.py", f"{TYPED}import datasets", "imports datasets"),
         ("home_faults", "pipeline/core/adapters/insert.py", "import peft", "imports peft"),
         ("home_faults", "pipeline/core/tasks/metrics.py", "import sklearn.metrics", "whose home is the tests"),
+        (
+            "start_faults",
+            "pipeline/core/tasks/x.py",
+            "from transformers import AutoModel",
+            "imports transformers.AutoModel before",
+        ),
+        (
+            "start_faults",
+            "jobs/status.py",
+            f"{LATE}pass\nimport transformers.utils",
+            ":3: imports transformers.utils before",
+        ),
         ("purity_faults", "pipeline/rules/x.py", "import os.path", "imports os.path"),
         ("purity_faults", "pipeline/rules/x.py", f"{LATE}from subprocess import run", "imports subprocess.run"),
         ("purity_faults", "pipeline/rules/x.py", "from pipeline.files import new_folder", "imports pipeline.files"),

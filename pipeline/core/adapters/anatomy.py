@@ -7,13 +7,15 @@ LN(x), and nothing follows h + x.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from pipeline.core.adapters.layouts import Place
 from pipeline.errors import CheckpointError, fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
@@ -188,12 +190,12 @@ def anatomy_of(config: object) -> Anatomy:
     return anatomy
 
 
-def body_of(base: PreTrainedModel) -> PreTrainedModel:
+def body_of(base: "PreTrainedModel") -> "PreTrainedModel":
     """The Transformer itself: the base without its language-model head, if it has one."""
-    return cast(PreTrainedModel, base.base_model)
+    return cast("PreTrainedModel", base.base_model)
 
 
-def layers_of(base: PreTrainedModel) -> list[tuple[nn.Module, Stack]]:
+def layers_of(base: "PreTrainedModel") -> list[tuple[nn.Module, Stack]]:
     """Every layer and how it is built, in the order of computation: what layer numbers count."""
     anatomy, body = anatomy_of(base.config), body_of(base)
     return [(layer, stack) for stack in anatomy.stacks for layer in _members(body, stack.layers.split("."))]

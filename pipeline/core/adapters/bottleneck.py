@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
 from pipeline.config import MethodConfig
 
@@ -20,6 +19,8 @@ class Bottleneck(nn.Module):
 
     def __init__(self, hidden_size: int, width: int, config: MethodConfig, generator: torch.Generator) -> None:
         """Make the weights, (R, H) down and (H, R) up, with R the width; the generator gives the initial ones."""
+        from transformers.activations import ACT2FN
+
         super().__init__()
         self.down = nn.Linear(hidden_size, width)
         self.activation: nn.Module = ACT2FN["leaky_relu" if config.activation == "leakyrelu" else config.activation]

@@ -7,26 +7,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
 
 from pipeline.config import CheckpointConfig
 from pipeline.core.adapters.anatomy import ANATOMIES, anatomy_of
 from pipeline.errors import CheckpointError, Fault, fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _VOCABULARIES = (
@@ -52,7 +43,7 @@ class Checkpoint:
     folder: Path
     sha256: str
     """Of the weights file; of the hashes of all files by name where there are several."""
-    architecture: PreTrainedConfig
+    architecture: "PreTrainedConfig"
     """Its config.json; travels to machines that do not have the folder."""
     has_lm_head: bool
     """Whether a decoder has its language-model head: saved with it, or tied to its embeddings."""
@@ -75,8 +66,8 @@ class Resident:
     """A checkpoint in this process, where it is read from the disk once."""
 
     checkpoint: Checkpoint
-    tokenizer: PreTrainedTokenizerBase
-    base: PreTrainedModel
+    tokenizer: "PreTrainedTokenizerBase"
+    base: "PreTrainedModel"
     """Frozen, on the CPU, without adapters; whoever attaches some takes them off again."""
 
 
@@ -105,6 +96,8 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
             f"Reinstall or download {config.location} again; if the new weights are meant, change the pinned sha256"
         )
         raise CheckpointError(_fault(config, rule, remedy))
+    from transformers import AutoConfig  # here and below: it takes longer to load than torch, and not all need it
+
     try:
         model = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -116,12 +109,14 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     return Checkpoint(config=config, folder=folder, sha256=sha256, architecture=model, has_lm_head=has_lm_head)
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+def load_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase":
     """Load the checkpoint's own tokenizer, limited to the positions that the model has.
 
     Raises:
         CheckpointError: The folder has none.
     """
+    from transformers import AutoTokenizer
+
     remedy = "Save it into the folder with tokenizer.save_pretrained(folder)"
     if not any(file for pattern in _VOCABULARIES for file in checkpoint.folder.glob(pattern)):
         # transformers would make a tokenizer without words from config.json alone.
@@ -164,17 +159,19 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return tensors_of(base)
 
 
-def tensors_of(base: PreTrainedModel) -> dict[str, Tensor]:
+def tensors_of(base: "PreTrainedModel") -> dict[str, Tensor]:
     """The weights and buffers of a base model without adapters, in its own memory; tied ones once."""
     tensors = {**dict(base.named_parameters()), **dict(base.named_buffers(remove_duplicate=False))}
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> "PreTrainedModel":
     """Make the frozen base model, in eval mode, around what `load_tensors` returned, without copying it.
 
     It is the bare model of an encoder; of a decoder the one with the language-model head, where that was saved.
     """
+    from transformers import GenerationConfig
+
     base = empty_base(checkpoint)
     persistent = set(base.state_dict())
     base.load_state_dict({name: t for name, t in tensors.items() if name in persistent}, strict=False, assign=True)
@@ -190,7 +187,7 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> PreTrai
     return base.requires_grad_(False).eval()
 
 
-def empty_base(checkpoint: Checkpoint) -> PreTrainedModel:
+def empty_base(checkpoint: Checkpoint) -> "PreTrainedModel":
     """Make the base model without its weights: on the meta device."""
     with torch.device("meta"):
         base: PreTrainedModel = _model_class(checkpoint).from_config(
@@ -201,6 +198,8 @@ def empty_base(checkpoint: Checkpoint) -> PreTrainedModel:
 
 
 def _model_class(checkpoint: Checkpoint) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
     if not checkpoint.has_lm_head:
         return AutoModel
     is_decoder = ANATOMIES[checkpoint.model_type].kind == "decoder"
@@ -216,7 +215,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def num_parameters(base: PreTrainedModel) -> int:
+def num_parameters(base: "PreTrainedModel") -> int:
     """Count the checkpoint's own parameters; adapters do not count."""
     return sum(p.numel() for p in base.parameters() if not p.requires_grad)
 
@@ -224,6 +223,8 @@ def num_parameters(base: PreTrainedModel) -> int:
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
     """Keep transformers from drawing a bar for weights that are read in a moment."""
+    from transformers.utils import logging as transformers_logging
+
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -233,7 +234,7 @@ def _without_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _drop_pooler(base: PreTrainedModel) -> None:
+def _drop_pooler(base: "PreTrainedModel") -> None:
     """Leave out the pooling layer that some families add: no head reads it."""
     if getattr(base, "pooler", None) is not None:
         base.pooler = None

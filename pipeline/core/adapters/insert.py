@@ -5,17 +5,19 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import layers_of
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
 from pipeline.errors import ConfigError, fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Reads = Literal["output", "normed", "input"]
 
@@ -85,7 +87,7 @@ class TrainedNorm(nn.Module):
         return self.norm(hidden)  # type: ignore[no-any-return]
 
 
-def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
     """Wrap the sub-blocks of the config's layout and layers; the bottlenecks (and norms) alone have gradients.
 
     Args:
@@ -118,7 +120,7 @@ def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
 
 def undo(model: nn.Module) -> None:
     """Put the checkpoint's own modules back; without adapters it does nothing."""
-    for layer, _ in layers_of(cast(PreTrainedModel, model)):
+    for layer, _ in layers_of(cast("PreTrainedModel", model)):
         for path, module in list(layer.named_modules()):  # listed first, since the tree changes
             if isinstance(module, Adapted):
                 module.unhook()
@@ -130,7 +132,7 @@ def undo(model: nn.Module) -> None:
 def adapter_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Name every module that is trained, whatever the family: bottlenecks as `layers.3.feed_forward`, norms as
     `layers.3.feed_forward.norm`."""
-    for number, (layer, stack) in enumerate(layers_of(cast(PreTrainedModel, model))):
+    for number, (layer, stack) in enumerate(layers_of(cast("PreTrainedModel", model))):
         for place in PLACES:
             block = stack.sub_block(place)
             wrapper = layer.get_submodule(block.module)

@@ -1,10 +1,10 @@
 """Put a task's model together on the resident base, fresh or from a bundle, and take it apart again."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from pipeline.config import EngineConfig, MethodConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
@@ -16,11 +16,14 @@ from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
 from pipeline.errors import BundleError, fault
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _ADAPTER, _HEAD = "adapter.", "head."
 
 
 def fresh_model(
-    base: PreTrainedModel,
+    base: "PreTrainedModel",
     checkpoint: Checkpoint,
     task: Task,
     method: MethodConfig,
@@ -38,7 +41,7 @@ def fresh_model(
     return TaskModel(model, head.to(base.device), pooling=checkpoint.pooling)
 
 
-def bundle_model(base: PreTrainedModel, checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
+def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
     """Attach a bundle to the base.
 
     Raises:

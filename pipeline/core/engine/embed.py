@@ -1,12 +1,12 @@
 """Rows as vectors of the frozen checkpoint, without any adapter: what rows of different times are compared by."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
@@ -16,12 +16,15 @@ from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
 from pipeline.core.tasks.tensors import pad_inputs, pieces
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def embeddings(
-    base: PreTrainedModel,
+    base: "PreTrainedModel",
     task: Task,
     rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     config: EngineConfig,
 ) -> NDArray[np.float32]:
     """The mean of the last layer's hidden states over the sub-tokens of each row's text.

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import AdamW
-from transformers import get_scheduler
 
 from pipeline.config import EngineConfig
 from pipeline.core.engine.batches import made_ahead, move, ready, training_batches
@@ -30,6 +29,8 @@ class Training:
     def __init__(
         self, model: TaskModel, num_examples: int, config: EngineConfig, seed: int, workers: Workers = ALONE
     ) -> None:
+        from transformers import get_scheduler
+
         self.model = model
         self.config = config
         self.seed = seed

@@ -14,11 +14,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
@@ -39,6 +38,9 @@ from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.task import Scores
 from pipeline.files import new_file
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 log = logging.getLogger(__name__)
 
 _SNAPSHOT_EVERY_S = 60.0  # within an epoch; each epoch ends with one
@@ -51,7 +53,7 @@ class Session:
 
     def __init__(
         self,
-        base: PreTrainedModel,
+        base: "PreTrainedModel",
         checkpoint: Checkpoint,
         pad_token_id: int,
         job: Job,
@@ -233,7 +235,7 @@ def read_snapshot(file: Path) -> dict[str, Any] | None:
 
 
 def test(
-    base: PreTrainedModel,
+    base: "PreTrainedModel",
     checkpoint: Checkpoint,
     pad_token_id: int,
     job: Job,

@@ -1,20 +1,22 @@
 """How a checkpoint is adapted: every method is the same four functions, and the engine never asks which it has."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig, MethodName
 from pipeline.core.adapters import insert
 from pipeline.core.methods import full, lora, probe, prompt
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class Method(Protocol):
     """What the engine needs of a method; the modules of this package and `adapters/insert.py` have it."""
 
-    def attach(self, base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+    def attach(self, base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
         """Make of the frozen base the model to run, in which what is to be trained has gradients.
 
         That is the base itself, changed; a wrapper around it; or a copy.

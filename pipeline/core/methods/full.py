@@ -2,17 +2,19 @@
 
 import copy
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import body_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+
+def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
     """Copy the base; a language-model head of its own, not tied to the embeddings, stays frozen."""
     model = copy.deepcopy(base)
     body_of(model).requires_grad_(True)

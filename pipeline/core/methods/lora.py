@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, layers_of
@@ -18,11 +16,12 @@ from pipeline.files import new_folder
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+    from transformers import PreTrainedModel
 
 _ADAPTER = "default"
 
 
-def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
     """Put a low-rank update beside the query and value projections of the chosen layers.
 
     Raises:
@@ -62,7 +61,7 @@ def undo(model: nn.Module) -> None:
         del model.peft_config
 
 
-def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Mapping[str, Tensor], name: str) -> None:
+def save(folder: Path, base: "PreTrainedModel", config: MethodConfig, tensors: Mapping[str, Tensor], name: str) -> None:
     """Write a folder, which must not be there yet, in peft's layout, which vLLM and LoRAX serve.
 
     Args:
@@ -80,8 +79,9 @@ def save(folder: Path, base: PreTrainedModel, config: MethodConfig, tensors: Map
         save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def _config(base: PreTrainedModel, config: MethodConfig) -> "LoraConfig":
+def _config(base: "PreTrainedModel", config: MethodConfig) -> "LoraConfig":
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
     targets = tuple(f".{name}" for name in anatomy_of(base.config).lora)
     layers = layers_of(base)

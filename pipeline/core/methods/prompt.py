@@ -2,17 +2,19 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, body_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def attach(base: PreTrainedModel, config: MethodConfig, seed: int) -> nn.Module:
+
+def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
     """Wrap the body, or in place its encoder where it has one; it then puts out the virtual positions too.
 
     The virtual tokens begin as embeddings of words that are drawn from the vocabulary (section 3.2). This is peft's
@@ -57,6 +59,8 @@ def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def undo(model: nn.Module) -> None:
     """Put the encoder back where it was replaced; a wrapper around the body has changed nothing."""
+    from transformers import PreTrainedModel
+
     if isinstance(model, PreTrainedModel):
         body: Any = body_of(model)
         body.encoder = body.encoder.base_model

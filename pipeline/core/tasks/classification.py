@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
@@ -18,6 +17,9 @@ from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
 from pipeline.errors import Fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @final
@@ -51,7 +53,7 @@ class Classification(Task):
         for split in (dataset.validation, dataset.test):
             yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="label")
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise the rows; of a pair the longer text is cut first, so that a short question stays whole."""
         texts = [row.fields["text"] for row in rows]
         pairs = [row.fields["text_pair"] for row in rows] if "text_pair" in self.config.columns else None

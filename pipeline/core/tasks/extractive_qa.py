@@ -1,7 +1,7 @@
 """A span of a context that answers a question; contexts longer than the model are read window by window."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
@@ -18,6 +17,9 @@ from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
 from pipeline.errors import Fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @final
@@ -51,7 +53,7 @@ class ExtractiveQA(Task):
                 remedy = f"Set answer_start to {found}" if found >= 0 else "Copy the answer from the context"
                 yield row_fault(row, text, rule, remedy)
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Cut contexts into windows; a question is truncated to a quarter of the window, and counted."""
         limit = self.limit(tokenizer)
         questions, num_truncated = _clip([row.fields["question"] for row in rows], tokenizer, limit // 4)
@@ -76,7 +78,7 @@ class ExtractiveQA(Task):
             examples.append(example)
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
 
-    def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
+    def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Of questions alone: contexts are read in windows."""
         return f"questions truncated to a quarter of {self.limit(tokenizer)} sub-tokens"
 
@@ -133,7 +135,7 @@ class ExtractiveQA(Task):
         return self.scores(means, counts, metrics.mean_of, baseline=float(baseline))
 
 
-def _clip(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> tuple[list[str], int]:
+def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int) -> tuple[list[str], int]:
     """Cut each text behind its first `limit` sub-tokens; the texts, and how many were cut."""
     encoded = tokenizer(list(texts), add_special_tokens=False, truncation="longest_first", max_length=limit)
     clipped = [

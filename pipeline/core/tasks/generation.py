@@ -6,13 +6,12 @@ does not know which until it meets the model, so that batches hold prompt and ta
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, cast, final
+from typing import TYPE_CHECKING, Any, Self, cast, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from pipeline.config import FIELDS, TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
@@ -23,6 +22,9 @@ from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
 from pipeline.core.tasks.tensors import pad, row_numbers, to_arrays
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError, fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _IGNORED = -100
 
@@ -66,11 +68,11 @@ class Generation(Task):
         if self.config.primary == "chrf" and not metrics.has_chrf():
             yield fault(f"{where}.metric", "chrf", "needs sacrebleu", f"Install it, or set {where}.metric=exact_match")
 
-    def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
+    def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         longest = self.config.max_new_tokens
         return f"truncated to {self.limit(tokenizer) - longest} sub-tokens of prompt and {longest} of completion"
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise prompts and completions; of a long prompt the beginning is cut, of a long completion the end.
 
         Raises:
@@ -102,7 +104,7 @@ class Generation(Task):
             num_truncated += len(prompt) < len(ids) or len(target) > longest
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated, tokenizer=tokenizer)
 
-    def _targets(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> tuple[int, dict[int, list[int]]]:
+    def _targets(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> tuple[int, dict[int, list[int]]]:
         """The token that ends a completion, and the sub-tokens of those that are there, by the number of their row.
 
         Raises:
@@ -147,6 +149,8 @@ class Generation(Task):
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
         """The sub-tokens that are written before the end, (sub-tokens,) each; float32 holds them exactly below 2^24."""
+        from transformers import GenerationConfig
+
         ids_BP, mask_BP, end = batch["prompt_ids"], batch["prompt_mask"], int(batch["end"])
         # What is None here is taken from `model.base.generation_config`, which `build_base` has emptied.
         settings: dict[str, Any] = {

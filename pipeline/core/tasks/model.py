@@ -6,7 +6,6 @@ from typing import Any, Literal, cast, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from pipeline.core.adapters.anatomy import anatomy_of, body_of
 
@@ -29,11 +28,14 @@ class TaskModel(nn.Module):
             head: Maps hidden states to logits; without parameters where the language-model head is used.
             pooling: How a text becomes one vector.
         """
+        from transformers import PreTrainedModel
+
         super().__init__()
         self.base: Any = base
         self.head = head
         self.pooling = pooling
         self.anatomy = anatomy_of(self.base.config)
+        self._is_bare = isinstance(base, PreTrainedModel)  # not wrapped
         self._reads_segments = int(getattr(self.base.config, "type_vocab_size", 0) or 0) > 1
         self.train(False)
 
@@ -66,11 +68,11 @@ class TaskModel(nn.Module):
             an encoder they are the decoder's, which reads the text shifted by one, as BartForQuestionAnswering does.
         """
         ids_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
-        body = body_of(self.base) if isinstance(self.base, PreTrainedModel) else self.base
+        body = body_of(self.base) if self._is_bare else self.base
         if self.anatomy.kind == "encoder-decoder":
             return _decoded(body, ids_BT, mask_BT)
         arguments: dict[str, Any] = {"input_ids": ids_BT, "attention_mask": mask_BT}
-        if isinstance(self.base, PreTrainedModel):  # behind virtual tokens peft counts positions itself, in one segment
+        if self._is_bare:  # behind virtual tokens peft counts positions itself, in one segment
             if self._reads_segments and "token_type_ids" in inputs:
                 arguments["token_type_ids"] = inputs["token_type_ids"]
             if self.anatomy.positions:

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
@@ -17,6 +16,9 @@ from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
 from pipeline.errors import Fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _ASKED = "asked_"
 """Prefix of the questions' own inputs in a batch, where they are encoded apart from the options."""
@@ -42,7 +44,7 @@ class MultipleChoice(Task):
     def target_faults(cls, row: Row) -> Iterator[Fault]:
         yield from answer_faults(row)
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise the rows; of question and option together the longer is cut first."""
         owners = [i for i, row in enumerate(rows) for _ in row.fields["options"]]
         options = [option for row in rows for option in row.fields["options"]]

@@ -4,13 +4,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
@@ -22,6 +21,9 @@ from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
 from pipeline.errors import Fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -109,7 +111,7 @@ class Tagging(Task):
         """Split a text into words and punctuation marks; a list of tokens stays as it is."""
         return _WORD.findall(value) if isinstance(value, str) else value
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise the rows; `words` are those the model sees, `firsts` and `lasts` where their sub-tokens are.
 
         As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's

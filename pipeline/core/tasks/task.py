@@ -10,12 +10,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
@@ -26,6 +25,9 @@ from pipeline.core.tasks.figures import Figure
 from pipeline.core.tasks.metrics import Counts, Statistic
 from pipeline.core.tasks.model import TaskModel
 from pipeline.errors import DataError, Fault, fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Example = dict[str, Any]
 """One input of the model: `row` (index of its row), `length` (for bucketing), and what the kind adds."""
@@ -43,7 +45,7 @@ class Encoded:
     num_rows: int
     num_truncated: int
     """Rows of which the model does not see everything."""
-    tokenizer: PreTrainedTokenizerBase | None = None
+    tokenizer: "PreTrainedTokenizerBase | None" = None
     """Of generation, whose outputs are sub-tokens."""
 
 
@@ -194,10 +196,10 @@ class Task(ABC):
     # Rows -> examples -> batches
 
     @abstractmethod
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise rows; without a target, or with a label that the task lacks, an example has none."""
 
-    def encoded(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Encoded]:
+    def encoded(self, dataset: Dataset, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Encoded]:
         """Tokenise every split: train, validation, test -> examples."""
         return {split.name: self.encode(split.rows, tokenizer) for split in dataset.splits}
 
@@ -205,11 +207,11 @@ class Task(ABC):
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Pad examples to the longest of them and stack them into a batch."""
 
-    def limit(self, tokenizer: PreTrainedTokenizerBase) -> int:
+    def limit(self, tokenizer: "PreTrainedTokenizerBase") -> int:
         """The longest input in sub-tokens that config and model both allow."""
         return min(self.config.max_length, int(tokenizer.model_max_length) - self.reserved)
 
-    def truncation(self, tokenizer: PreTrainedTokenizerBase) -> str:
+    def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """What becomes of rows that are longer than the model reads, in words."""
         return f"truncated to {self.limit(tokenizer)} sub-tokens"
 

@@ -1,15 +1,17 @@
 """Tokenised inputs into padded tensors, and logits into arrays."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import BatchEncoding
 
 from pipeline.core.tasks.task import Example, Output
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding
 
 
 def is_truncated(encoding: Any) -> bool:
@@ -17,7 +19,7 @@ def is_truncated(encoding: Any) -> bool:
     return bool(encoding.overflowing)
 
 
-def pieces(encoded: BatchEncoding, index: int) -> Example:
+def pieces(encoded: "BatchEncoding", index: int) -> Example:
     """What the model reads of one tokenised input: `input_ids`, and `token_type_ids` if there are any."""
     names = ("input_ids", "token_type_ids")
     return {name: encoded[name][index] for name in names if name in encoded}

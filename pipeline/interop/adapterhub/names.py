@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Kind, MethodConfig
 from pipeline.core.adapters.anatomy import ANATOMIES, layers_of
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, Place
 from pipeline.errors import BundleError, fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +91,7 @@ class Shape:
     """Layers of each stack: one number, or the encoder's and the decoder's."""
 
     @classmethod
-    def of(cls, base: PreTrainedModel) -> "Shape":
+    def of(cls, base: "PreTrainedModel") -> "Shape":
         """Measure a model; its weights are not looked at.
 
         Raises:
