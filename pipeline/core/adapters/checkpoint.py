@@ -3,9 +3,10 @@
 import copy
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,6 +70,9 @@ class Resident:
     tokenizer: "PreTrainedTokenizerBase"
     base: "PreTrainedModel"
     """Frozen, on the CPU, without adapters; whoever attaches some takes them off again."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Held by whoever has adapters on the base, or uses the tokenizer, where several threads may: servers call in
+    threads, while a base carries one adapter at a time and a tokenizer's settings are changed by each call."""
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Resident:

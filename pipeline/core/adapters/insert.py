@@ -98,7 +98,8 @@ def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Modul
         ConfigError: A layer number is not one of the model's.
         CheckpointError: The model's family has no entry in the table of anatomies.
     """
-    assert not any(True for _ in adapter_modules(base)), "the base carries adapters already"
+    if any(True for _ in adapter_modules(base)):  # no assert: with `python -O` answers would be wrong instead
+        raise RuntimeError("the base carries adapters already")
     layout, layers = LAYOUTS[config.name], layers_of(base)
     hidden_size, device = base.config.hidden_size, base.device
     generator = torch.Generator().manual_seed(seed)

@@ -14,7 +14,10 @@ from pipeline.core.tasks.task import Answer, Scores, Task
 
 
 class Predictor:
-    """One checkpoint in memory; a bundle is attached for a call and taken off again."""
+    """One checkpoint in memory; a bundle is attached for a call and taken off again.
+
+    Any number of threads may call: they are answered one after another.
+    """
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -37,13 +40,14 @@ class Predictor:
 
     def answer(self, bundle: Bundle, rows: Sequence[Row]) -> list[Answer]:
         """Answer rows; their targets, if any, are not looked at."""
-        model, task = bundle_model(self.resident.base, self.resident.checkpoint, bundle)
-        try:
-            tokenizer = self.resident.tokenizer
-            encoded = task.encode(rows, tokenizer)
-            return answer(model, task, rows, encoded, bundle.record.engine, tokenizer.pad_token_id)
-        finally:
-            release(model, bundle.record.method)
+        with self.resident.lock:
+            model, task = bundle_model(self.resident.base, self.resident.checkpoint, bundle)
+            try:
+                tokenizer = self.resident.tokenizer
+                encoded = task.encode(rows, tokenizer)
+                return answer(model, task, rows, encoded, bundle.record.engine, tokenizer.pad_token_id)
+            finally:
+                release(model, bundle.record.method)
 
 
 @final

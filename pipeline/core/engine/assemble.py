@@ -45,7 +45,7 @@ def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle
     """Attach a bundle to the base.
 
     Raises:
-        BundleError: The bundle was trained on another checkpoint.
+        BundleError: The bundle was trained on another checkpoint, or its weights are not those of its method and head.
     """
     record = bundle.record
     if record.checkpoint_sha256 != checkpoint.sha256:
@@ -54,7 +54,14 @@ def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle
         raise BundleError(fault(bundle.folder, "", rule, remedy))
     task = restore(record.task, record.labels, record.method.virtual_tokens)
     model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
-    load_trained(model, record.method, bundle.tensors())
+    try:
+        load_trained(model, record.method, bundle.tensors())
+    except Exception as error:
+        release(model, record.method)  # or no later bundle would find the base as it was
+        if not isinstance(error, RuntimeError | KeyError | ValueError):  # what torch and the methods say of other names
+            raise
+        rule = f"has weights that do not belong to its bundle.json ({str(error).strip().partition(chr(10))[0][:200]})"
+        raise BundleError(fault(bundle.folder, "", rule, "Take the bundle from its source again")) from error
     return model.eval(), task
 
 

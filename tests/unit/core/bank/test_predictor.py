@@ -1,8 +1,10 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
@@ -11,7 +13,7 @@ from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.tasks.kinds import restore
-from pipeline.errors import DataError
+from pipeline.errors import BundleError, DataError
 from tests import bundles
 
 LABELS = {"mood": ["bad", "fine", "good"], "place": ["norway", "italy"]}
@@ -80,3 +82,27 @@ def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:
 
 def test_the_tokenizer_is_the_checkpoints_own(predictor: Predictor) -> None:
     assert load_tokenizer(predictor.resident.checkpoint).get_vocab() == predictor.resident.tokenizer.get_vocab()
+
+
+@pytest.mark.filterwarnings("error")
+def test_threads_that_ask_at_once_get_the_answers_that_they_get_alone(predictor: Predictor, tmp_path: Path) -> None:
+    texts = ["the film was good", "anna went to oslo", "cold water"]
+    read = {name: read_bundle(tmp_path / name) for name in LABELS}
+    alone = {name: predictor.predict(bundle, texts) for name, bundle in read.items()}
+    other = Predictor(predictor.resident)  # as a scorer beside it has one
+    with ThreadPoolExecutor(4) as threads:
+        asked = [(name, one) for name in LABELS for one in (predictor, other)] * 6
+        got = list(threads.map(lambda ask: ask[1].predict(read[ask[0]], texts), asked))
+    assert got == [alone[name] for name, _ in asked]
+
+
+def test_a_bundle_whose_weights_are_anothers_is_refused_and_the_next_one_is_answered_with(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    """The checksum is right: somebody made the folder from two."""
+    good = predictor.predict(read_bundle(tmp_path / "mood"), ["good"])
+    bad = read_bundle(tmp_path / "place")
+    (bad.folder / "weights.safetensors").write_bytes(save(load_file(tmp_path / "mood" / "weights.safetensors")))
+    with pytest.raises(BundleError, match=r"has weights that do not belong to its bundle\.json"):
+        predictor.predict(bad, ["good"])
+    assert predictor.predict(read_bundle(tmp_path / "mood"), ["good"]) == good
