@@ -56,10 +56,9 @@ def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepReco
                 gate=gate,
                 period=ending.sweep_id,
                 bundle=bundle,
-                target=job.task.target,
                 trained=job.dataset.train.rows,
                 chosen=job.dataset.validation.rows,
-                evaluation=unseen(job.dataset, job.task.target),
+                evaluation=unseen(job.dataset),
                 answers=winner.answers,
             )
             registered, _ = settle_winner(case, job, winner, store, recorder)
