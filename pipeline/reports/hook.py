@@ -2,10 +2,14 @@
 
 import json
 import logging
+import os
+import signal
 import subprocess
-import urllib.error
+import tempfile
+import threading
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipeline.config import HookConfig
@@ -14,28 +18,60 @@ log = logging.getLogger(__name__)
 
 
 def tell_hook(hook: HookConfig, event: Mapping[str, Any]) -> str | None:
-    """Tell the event as JSON; the champion has changed whether or not anybody listens.
+    """Tell the event as JSON; the champion has changed whether or not anybody listens, and whatever the listener does.
 
     Returns:
         What went wrong, if anything; it is logged too.
     """
-    text = json.dumps(dict(event))
-    failed = None
+    failed: str | None = None
     try:
+        text = json.dumps(dict(event), default=str).encode()
         if hook.command:
-            words = ["bash", "-c", hook.command]
-            done = subprocess.run(
-                words, input=text, text=True, capture_output=True, timeout=hook.timeout_s, check=False
-            )
-            if done.returncode:
-                failed = f"{hook.command!r} ended with {done.returncode}: {done.stderr.strip()[-200:]}"
+            failed = _run(hook.command, text, hook.timeout_s)
         elif hook.url:
-            request = urllib.request.Request(hook.url, text.encode(), {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=hook.timeout_s):  # a status of 400 or more raises
-                pass
-    except (OSError, subprocess.TimeoutExpired) as error:
-        failed = f"{hook.command or hook.url}: {error}"
+            failed = _post(hook.url, text, hook.timeout_s)
+    except Exception as error:  # a name that cannot be resolved, an answer that is no HTTP, a shell that is not there
+        failed = f"{hook.command or hook.url}: {error or type(error).__name__}"
     if failed:
         failed = f"The hook was not told of {event['event']} {event['name']} v{event['version']}: {failed}"
         log.warning("%s", failed)
     return failed
+
+
+def _run(command: str, text: bytes, timeout_s: float) -> str | None:
+    """Run a command, and end it and what it has started when its time is over; say how it failed."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:  # a pipe could be kept open, or full
+        given.write(text)
+        given.seek(0)
+        process = subprocess.Popen(
+            ["bash", "-c", command], stdin=given, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout_s)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if not code:
+            return None
+        said.seek(max(said.seek(0, os.SEEK_END) - 200, 0))
+        return f"{command!r} ended with {code}: {said.read().decode('utf-8', 'replace').strip()}"
+
+
+def _post(url: str, text: bytes, timeout_s: float) -> str | None:
+    """Post to a webhook; say how it failed, and do not wait for an answer that comes byte by byte."""
+    failed: list[str | None] = [f"{url}: timed out"]
+
+    def post() -> None:
+        try:
+            request = urllib.request.Request(url, text, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=timeout_s):  # a status of 400 or more raises
+                failed[0] = None
+        except Exception as error:
+            failed[0] = f"{url}: {error or type(error).__name__}"
+
+    poster = threading.Thread(target=post, daemon=True, name="hook")
+    poster.start()
+    poster.join(timeout_s + 1)  # the socket's own timeout has the better words
+    return failed[0]

@@ -201,10 +201,10 @@ def git_commit() -> str | None:
     """Name the commit of the checkout, with `-dirty` after it where files were changed; None outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, check=False)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return found.stdout.decode("utf-8", "replace").strip() or None
 
 
 def package_versions() -> Mapping[str, str]:

@@ -1,5 +1,9 @@
 """A hook that does not listen: it is told, and nothing else comes of it."""
 
+import socket
+import threading
+import time
+
 import pytest
 
 from pipeline.config import HookConfig
@@ -14,6 +18,14 @@ EVENT = {"event": "promoted", "name": "ner", "version": 3}
         (HookConfig(command="echo no such desk >&2; exit 7"), "ended with 7: no such desk"),
         (HookConfig(command="sleep 5", timeout_s=0.1), "timed out"),
         (HookConfig(url="http://127.0.0.1:9/"), "Connection refused"),
+        (HookConfig(command=r"printf '\377\376' >&2; exit 1"), "ended with 1: \N{REPLACEMENT CHARACTER}"),
+        (HookConfig(command="sleep 5 & sleep 5", timeout_s=0.1), "timed out"),
+        (HookConfig(command="yes >&2", timeout_s=0.1), "timed out"),
+        (HookConfig(command="echo \0"), "null byte"),
+        (HookConfig(url="http://127.0.0.1:x/"), "nonnumeric port"),
+        (HookConfig(url="http://[::1/"), "Invalid IPv6 URL"),
+        (HookConfig(url="http://a b/"), "control characters"),
+        (HookConfig(url=f"http://{'a' * 70}.example/"), "label"),
     ],
 )
 def test_a_hook_that_fails_is_told(hook: HookConfig, why: str) -> None:
@@ -21,6 +33,31 @@ def test_a_hook_that_fails_is_told(hook: HookConfig, why: str) -> None:
     assert failed is not None
     assert failed.startswith("The hook was not told of promoted ner v3: ")
     assert why in failed
+
+
+@pytest.mark.parametrize(
+    "says",
+    [b"garbage\r\n\r\n", b"", b"HTTP/1.1 xyz\r\n\r\n", b"\xff\xfe\0", b"HTTP/1.1 302 F\r\nLocation: x://\r\n\r\n"],
+)
+def test_a_webhook_that_answers_garbage_is_told(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        failed = tell_hook(HookConfig(url=f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_s=5.0), EVENT)
+    assert failed is not None
+    assert failed.startswith("The hook was not told of promoted ner v3: http://127.0.0.1:")
+
+
+def test_a_hook_that_leaves_a_process_behind_is_not_waited_for() -> None:
+    begun = time.monotonic()
+    assert tell_hook(HookConfig(command="sleep 4 & exit 0"), EVENT) is None
+    assert time.monotonic() - begun < 3
 
 
 def test_a_hook_that_listens_has_nothing_to_tell() -> None:
