@@ -76,7 +76,7 @@ def run(main: Callable[[], None]) -> int:
     """Run a command and turn what it raises into a message and an exit code."""
     from rich.console import Console  # here: `make help` needs nothing installed
 
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         main()
     except UserError as error:

@@ -6,12 +6,14 @@ import sys
 from rich.console import Console
 
 from pipeline.config import RetrainConfig
+from pipeline.core.data.load import registered_name
 from pipeline.errors import Faults
 from pipeline.reports.verdicts import survey_lines
 from pipeline.steps.prepare import open_resident
 from pipeline.steps.retrain import run_pass
 from pipeline.steps.survey import survey
 from pipeline.steps.workspace import open_workspace, passes_cut_off, running
+from pipeline.tracking.registry import check_owners
 from pipeline.tracking.run import end_runs
 from pipeline.tracking.store import open_store
 
@@ -19,6 +21,7 @@ from pipeline.tracking.store import open_store
 def main(config: RetrainConfig, console: Console) -> None:
     prepared = open_resident(config)
     store = open_store(config.tracking, create=False)
+    check_owners(store, {registered_name(task, domain): task.name for task, domain in prepared.wanted})
     with passes_cut_off(config) as cut_off:
         for id in cut_off:
             console.print(f"Pass {id} was killed: its runs are ended now", markup=False, soft_wrap=True)

@@ -34,18 +34,20 @@ def run_sweep(config: SweepConfig, prepared: Prepared, workspace: Workspace, con
         opening = pool.submit(open_store, config.tracking)  # at first it makes its tables; Ray's import takes as long
         from pipeline.steps.conclude import Ending, conclude, show
         from pipeline.steps.train import open_recorder, run_search
+        from pipeline.tracking.registry import check_owners
 
         store = opening.result()
+    check_owners(store, {job.registered_name: job.dataset.task for job in prepared.jobs})
     results = SweepResults()
     with open_recorder(config, prepared, prepared.jobs, workspace, store, console) as recorder:
         outcome = run_search(config, config.search, prepared, workspace.folder, results, recorder, console)
         ending = Ending(sweep_id=workspace.id, prepared=prepared, results=results, winners=outcome.winners)
-        if outcome.winners:
-            rows = conclude(ending, config.gate, store, recorder)
-            recorder.flush()
+        rows, failed = conclude(ending, config.gate, store, recorder)
+        recorder.flush()
+        if rows:
             show(rows, ending, store, console)
-        if outcome.missing:
-            raise SweepError("; ".join(outcome.missing.values()))
+        if missing := [*outcome.missing.values(), *failed.values()]:
+            raise SweepError("; ".join(missing))
 
 
 if __name__ == "__main__":  # one release: RayCronJobs that were written before call this file

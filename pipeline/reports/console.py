@@ -50,8 +50,11 @@ def logged(log_file: Path) -> Iterator[Console]:
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """A console on standard output, or on a file."""
-    made = Console(file=file, highlight=False)
+    """A console on standard output, or on a file, that shows what it is given as it is: `[/2]` is no markup.
+
+    Names, labels and messages of other programs are in most lines.
+    """
+    made = Console(file=file, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = 140  # a log file or a pipe: nobody's window is narrow
     return made

@@ -162,11 +162,9 @@ def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
 
 def comparison_figure(rows: Sequence[ComparisonRow]) -> "Figure":
     """Test score of each method over its trained parameters, a panel a job; bars are one standard deviation."""
-    from matplotlib.figure import Figure
-
     jobs = list(dict.fromkeys(row.job for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    figure = Figure(figsize=(1.4 + 4.6 * len(jobs), 4.2), dpi=120, layout="constrained")
+    figure = _sheet(1.4 + 4.6 * len(jobs), 4.2)
     for place, (job, axes) in enumerate(zip(jobs, figure.subplots(1, len(jobs), squeeze=False)[0], strict=True)):
         some = [row for row in rows if row.job == job]
         for row in some:
@@ -184,6 +182,7 @@ def comparison_figure(rows: Sequence[ComparisonRow]) -> "Figure":
             if row.method == "full":
                 axes.axhline(fmean(row.test), color=_GREY, linewidth=0.8, linestyle=":")
         axes.set(xscale="log", xlabel="trained parameters", ylabel=f"test {some[0].metric}", title=job)
+        _plain_log_ticks(axes)
         axes.spines[["top", "right"]].set_visible(False)
         if place == len(jobs) - 1:
             _legend_beside(axes)
@@ -224,16 +223,24 @@ def matrix_figure(
 
 
 def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _sheet(width, height)
     axes = figure.add_subplot()
     axes.grid(visible=True, color="#E5E5E5")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _sheet(width: float, height: float) -> "Figure":
+    """An empty figure, on which text is text: labels and names of the user's may have any number of `$`."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["text.parse_math"] = False  # for good: ticks are made when a figure is drawn
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _plain_log_ticks(axes: Any) -> None:

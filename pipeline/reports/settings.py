@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config.settings import Setting
@@ -14,5 +13,5 @@ def settings_table(settings: Sequence[Setting]) -> Table:
     for column, style in (("setting", "bold"), ("is", ""), ("default", ""), ("what it is for", "")):
         table.add_column(column, style=style, overflow="fold")
     for one in settings:
-        table.add_row(*map(escape, (one.key, one.allowed or one.type, one.default, one.says)))
+        table.add_row(one.key, one.allowed or one.type, one.default, one.says)
     return table

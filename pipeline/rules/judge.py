@@ -15,6 +15,7 @@ from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.task import Scores
 from pipeline.errors import PipelineError
 from pipeline.rules.gate import Decision, Evidence, SliceEvidence, decide
+from pipeline.rules.news import input_key
 from pipeline.rules.versions import Verdict
 
 Score = Callable[[Bundle, Sequence[Row], Mapping[str, Any]], Scores]
@@ -44,12 +45,12 @@ class Case:
     """Id of the sweep or pass."""
     bundle: Bundle
     """The winner's."""
+    target: str
+    """The field that is predicted."""
     trained: Sequence[Row]
     """Rows that were new to the winner's training."""
     chosen: Sequence[Row]
     """Rows that it was chosen by."""
-    replaced: Sequence[Row] = ()
-    """Rows of the champion's, in a retraining, that new ones are edits of."""
     evaluation: Sequence[Row]
     """Rows of this period that nothing was trained on or chosen by."""
     follows: int | None = None
@@ -144,11 +145,11 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
 
 def _past(case: Case, champion: Opponent, ledger: Ledger, gaps: list[str]) -> list[Compared]:
     # Of the champion's too: a sweep may have trained it on rows of older slices.
-    seen = (*case.trained, *case.chosen, *ledger.seen)
-    own = {row.key for row in seen}
+    seen = (*case.trained, *case.chosen, *ledger.trained, *ledger.chosen)
+    own = {input_key(row, case.target) for row in seen}
     past = []
     for one in ledger.slices:
-        rows = [row for row in one.rows if row.key not in own]
+        rows = [row for row in one.rows if input_key(row, case.target) not in own]
         if rows:
             past.append(_side_by_side(case, one.name, rows, champion, gaps))
         else:
@@ -174,7 +175,7 @@ def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:
     if ledger is not None and case.follows is None:
-        ledger = dataclasses.replace(ledger, trained=(), chosen=(), former=())
+        ledger = dataclasses.replace(ledger, trained=(), chosen=())
     return extended(
         ledger,
         name=case.period,
@@ -183,5 +184,4 @@ def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> 
         slice_rows=case.evaluation,
         scores={name: ours.primary for name, ours, _ in compared},
         before={name: theirs.primary for name, _, theirs in compared if theirs is not None},
-        replaced=case.replaced,
     )

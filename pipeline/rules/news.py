@@ -1,8 +1,7 @@
 """Which rows are new to a champion, whatever file or revision they are in. Pure.
 
-Rows are told by the digest of their content. What must not be trained on is told by the key of its inputs: an
-evaluation row that comes again with another label, or in capitals, leaks all the same. Of a row that was edited the
-`id` tells which it was, where ids can be believed (`_edits`).
+Rows are told by the digest of their content. What must not be trained on is told by the content without its target,
+in lower case and without regard to spaces: an evaluation row that comes again with another label leaks all the same.
 """
 
 import hashlib
@@ -22,10 +21,8 @@ class News:
     validation: tuple[Row, ...]
     evaluation: tuple[Row, ...]
     """New rows of the test split: the slice of this period."""
-    replaced: tuple[Row, ...]
-    """Rows that the champion was trained on or chosen by, of which new ones are edits."""
-    ambiguous: int
-    """New rows with an `id` that the champion knows and that tells nothing: taken as rows like any other."""
+    edited: int
+    """New rows whose `id` the champion has seen with another content."""
     gone: int
     """Rows that the champion was trained on and that the data set has no more, edited ones aside; they stay in its
     ledger."""
@@ -50,9 +47,8 @@ class News:
     def counts(self) -> dict[str, int | str]:
         """All of it in numbers, as plain JSON."""
         splits = {"train": len(self.train), "validation": len(self.validation), "evaluation": len(self.evaluation)}
-        names = ("ambiguous", "gone", "leaked", "seen", "quarantined")
-        others = {"edited": len(self.replaced), **{name: getattr(self, name) for name in names}}
-        return {"digest": self.digest, **splits, **others}
+        left_out = {name: getattr(self, name) for name in ("edited", "gone", "leaked", "seen", "quarantined")}
+        return {"digest": self.digest, **splits, **left_out}
 
     def line(self) -> str:
         """Say it in words."""
@@ -62,8 +58,7 @@ class News:
     def others(self) -> list[str]:
         """Say of which rows else there are how many."""
         others = {
-            "edited": len(self.replaced),
-            "with an id that tells nothing, since other rows have it too": self.ambiguous,
+            "edited": self.edited,
             "gone from the data": self.gone,
             "left out since they are evaluation rows": self.leaked,
             "left out of the evaluation since they were trained on": self.seen,
@@ -72,54 +67,57 @@ class News:
         return [f"{count} {what}" for what, count in others.items() if count]
 
 
-def news(ledger: Ledger, dataset: Dataset, *, reserved: Sequence[Row] = (), quarantine: Collection[str] = ()) -> News:
+def news(
+    ledger: Ledger, dataset: Dataset, target: str, *, reserved: Sequence[Row] = (), quarantine: Collection[str] = ()
+) -> News:
     """Find the new rows.
 
     Args:
         ledger: The champion's.
         dataset: As it is now.
+        target: The field that is predicted.
         reserved: Evaluation rows of versions that were not promoted: no slices of the champion's. Rows of the data with
             their inputs stay evaluation rows, in whatever split they are now; with the targets that they have now.
         quarantine: Digests of rows that are not to be used again.
     """
-    everything = [row for split in dataset.splits for row in split.rows]
-    edits = _edits(ledger, everything)
-    # What was edited back is new again.
-    known = {row.digest for row in (*ledger.trained, *ledger.chosen, *ledger.evaluation)}
-    known |= {row.digest for row in ledger.former if row.digest not in edits}
-    held, used = {row.key for row in ledger.evaluation}, {row.key for row in ledger.seen}
-    kept_out = {row.key for row in reserved}
-    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in kept_out]
+    known, held = ledger.known, {input_key(row, target) for one in ledger.slices for row in one.rows}
+    used = {input_key(row, target) for row in (*ledger.trained, *ledger.chosen)}
+    kept_out = {input_key(row, target) for row in reserved}
+    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if input_key(row, target) in kept_out]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
-    evaluation = [row for row in candidates if row.key not in used | held]
-    held |= {row.key for row in evaluation}
+    evaluation = [row for row in candidates if input_key(row, target) not in used | held]
+    held |= {input_key(row, target) for row in evaluation}
     train, validation = (_new(split.rows, known, quarantine) for split in (dataset.train, dataset.validation))
-    kept = [[row for row in rows if row.key not in held] for rows in (train, validation)]
-    replaced = {edits[row.digest].digest: edits[row.digest] for row in (*kept[0], *kept[1]) if row.digest in edits}
-    ids = {row.id for row in (*ledger.seen, *ledger.evaluation) if row.id is not None}
-    ambiguous = [row for part in kept for row in part if row.id in ids and row.digest not in edits]
+    kept = [[row for row in rows if input_key(row, target) not in held] for rows in (train, validation)]
+    ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
+    edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
+    everything = [row for split in dataset.splits for row in split.rows]
     now = {row.digest for row in everything}
     # Those that are known are counted too: equal rows leak no less.
-    own = {row.digest for row in ledger.seen}
+    own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
     before = [_new(split.rows, own, quarantine) for split in (dataset.train, dataset.validation)]
     tested = _new((*dataset.test.rows, *moved), (), quarantine)
     return News(
         train=tuple(kept[0]),
         validation=tuple(kept[1]),
         evaluation=tuple(evaluation),
-        replaced=tuple(replaced.values()),
-        ambiguous=len(ambiguous),
-        gone=sum(row.digest not in now and row.digest not in replaced for row in ledger.trained),
-        leaked=sum(row.key in held for rows in before for row in rows),
-        seen=sum(row.key in used for row in tested),
+        edited=len(edited),
+        gone=sum(row.digest not in now and row.fields.get("id") not in edited for row in ledger.trained),
+        leaked=sum(input_key(row, target) in held for rows in before for row in rows),
+        seen=sum(input_key(row, target) in used for row in tested),
         quarantined=len(now & set(quarantine)),
     )
 
 
-def unseen(dataset: Dataset) -> list[Row]:
+def unseen(dataset: Dataset, target: str) -> list[Row]:
     """The test rows that are in neither of the other splits, each once; told by their inputs."""
-    used = {row.key for split in (dataset.train, dataset.validation) for row in split.rows}
-    return _new((row for row in dataset.test.rows if row.key not in used), (), ())
+    used = {input_key(row, target) for split in (dataset.train, dataset.validation) for row in split.rows}
+    return _new((row for row in dataset.test.rows if input_key(row, target) not in used), (), ())
+
+
+def input_key(row: Row, target: str) -> str:
+    """Name what a model reads of a row, without its target, letter case and spaces."""
+    return json.dumps(_plain({name: value for name, value in row.fields.items() if name not in (target, "id")}))
 
 
 def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[str]]) -> list[Row]:
@@ -154,34 +152,17 @@ def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[
     return [row for row in rows if row.digest in chosen]
 
 
-def _edits(ledger: Ledger, rows: Sequence[Row]) -> dict[str, Row]:
-    """Find the edits: digest of a row of the data -> the row of the ledger that it takes the place of.
-
-    It has that row's id, no other row of either side has it, and the old content is gone from the data. Where every
-    export counts its rows anew, though, all of that may hold of rows that have nothing in common: where ids come back
-    with other inputs more often than with the same, they name nothing, and only another target is an edit.
-    """
-    now = {row.digest for row in rows}
-    own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
-    before, after = _by_id((*ledger.trained, *ledger.chosen, *ledger.evaluation)), _by_id(rows)
-    pairs = [(before[name], row) for name, row in after.items() if name in before]
-    changed = [(old, row) for old, row in pairs if old.digest in own and old.digest not in now]
-    same = [(old, row) for old, row in pairs if old.key == row.key]
-    if 2 * len(same) < len(pairs):
-        changed = [(old, row) for old, row in changed if old.key == row.key]
-    return {row.digest: old for old, row in changed}
-
-
-def _by_id(rows: Iterable[Row]) -> dict[str, Row]:
-    """The rows that alone have their id."""
-    found: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row.id is not None:
-            found.setdefault(row.id, {})[row.digest] = row
-    return {name: row for name, there in found.items() if len(there) == 1 for row in there.values()}
-
-
 def _new(rows: Iterable[Row], known: Collection[str], quarantine: Collection[str]) -> list[Row]:
     """Those not known, each once."""
     found = {row.digest: row for row in rows if row.digest not in known and row.digest not in quarantine}
     return list(found.values())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return " ".join(value.casefold().split())
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

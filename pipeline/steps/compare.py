@@ -89,7 +89,7 @@ def run_comparison(
         if rows:
             recorder.table(None, "comparison.json", comparison_records(rows))
             recorder.text(None, "comparison.md", comparison_markdown(rows))
-            recorder.figure(None, "comparison.png", plots.comparison_figure(rows))
+            recorder.figure(None, "comparison.png", lambda: plots.comparison_figure(rows))
             recorder.describe(None, comparison_markdown(rows))
             recorder.flush()
             console.print(comparison_table(rows))

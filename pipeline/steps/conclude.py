@@ -1,8 +1,10 @@
 """What is made of a sweep's results: registered versions, figures on the runs, the leaderboard."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 from rich.console import Console
 
@@ -18,7 +20,7 @@ from pipeline.rules.judge import Case
 from pipeline.rules.news import unseen
 from pipeline.rules.versions import Registered
 from pipeline.steps.prepare import Prepared
-from pipeline.steps.verdict import settle_winner
+from pipeline.steps.verdict import settle_winner, settling
 from pipeline.tracking.recorder import SweepRecorder
 from pipeline.tracking.registry import registered_before
 from pipeline.tracking.store import Store
@@ -34,40 +36,70 @@ class Ending:
     winners: Sequence[JobTested]
 
 
-def conclude(ending: Ending, gate: GateConfig, store: Store, recorder: SweepRecorder) -> list[LeaderboardRow]:
-    """Register the winners, record the figures and the leaderboard."""
-    rows = []
+def conclude(
+    ending: Ending, gate: GateConfig, store: Store, recorder: SweepRecorder
+) -> tuple[list[LeaderboardRow], Mapping[str, str]]:
+    """Register the winners; then record the figures and the leaderboard, without which they are registered too.
+
+    Returns:
+        The rows of those that are registered; and by job why its winner is not.
+    """
+    rows: list[LeaderboardRow] = []
+    failed: dict[str, str] = {}
     for winner in ending.winners:
         job = ending.prepared.job_of(winner)
-        trials, metric, index = ending.results.of(job.name), job.task.config.primary, winner.trial.index
-        for name, draw in (("search", plots.search_figure), ("curves", plots.curves_figure)):
-            recorder.figure(job.name, f"{name}.png", draw(trials, job=job.name, metric=metric, winner=index))
+        with settling(job.name, failed):
+            bundle = read_bundle(winner.bundle)
+            registered = _registered(ending, job, winner, bundle, gate, store, recorder)
+            rows.append(_row(job, winner, bundle, registered, ending.results.seconds(job.name)))
+    for winner in ending.winners:
+        _record_figures(ending, ending.prepared.job_of(winner), winner, recorder)
+    if rows:
+        recorder.table(None, "leaderboard.json", leaderboard_records(rows))
+        recorder.text(None, "leaderboard.md", leaderboard_markdown(rows))
+        recorder.figure(None, "leaderboard.png", lambda: plots.leaderboard_figure(rows))
+        recorder.describe(None, leaderboard_markdown(rows))
+    return rows, failed
+
+
+def _registered(
+    ending: Ending,
+    job: Job,
+    winner: JobTested,
+    bundle: Bundle,
+    gate: GateConfig,
+    store: Store,
+    recorder: SweepRecorder,
+) -> Registered:
+    """Judge and register a winner: once, also where the sweep was cut off after that."""
+    before = registered_before(store, ending.sweep_id, job)
+    if before is not None:
+        return before
+    case = Case(
+        score=Scorer(ending.prepared, job.task),
+        gate=gate,
+        period=ending.sweep_id,
+        bundle=bundle,
+        target=job.task.target,
+        trained=job.dataset.train.rows,
+        chosen=job.dataset.validation.rows,
+        evaluation=unseen(job.dataset, job.task.target),
+        answers=winner.answers,
+    )
+    return settle_winner(case, job, winner, store, recorder)[0]
+
+
+def _record_figures(ending: Ending, job: Job, winner: JobTested, recorder: SweepRecorder) -> None:
+    of: dict[str, Any] = {"job": job.name, "metric": job.task.config.primary, "winner": winner.trial.index}
+    trials = ending.results.of(job.name)
+    recorder.figure(job.name, "search.png", lambda: plots.search_figure(trials, **of))
+    recorder.figure(job.name, "curves.png", lambda: plots.curves_figure(trials, **of))
+    with recorder.aside(f"what the answers of {job.name} show"):
         gold = [row[job.task.target] for row in winner.predictions]
         for shown in job.task.figures(gold, [row["predicted"] for row in winner.predictions]):
-            recorder.figure(job.name, f"{shown.name}.png", plots.answers_figure(shown, job=job.name))
+            recorder.figure(job.name, f"{shown.name}.png", partial(plots.answers_figure, shown, job=job.name))
             if records := shown.records():
                 recorder.table(job.name, f"{shown.name}.json", records)
-        bundle = read_bundle(winner.bundle)
-        # Judged once, also where the sweep was cut off after that.
-        registered = registered_before(store, ending.sweep_id, job)
-        if registered is None:
-            case = Case(
-                score=Scorer(ending.prepared, job.task),
-                gate=gate,
-                period=ending.sweep_id,
-                bundle=bundle,
-                trained=job.dataset.train.rows,
-                chosen=job.dataset.validation.rows,
-                evaluation=unseen(job.dataset),
-                answers=winner.answers,
-            )
-            registered, _ = settle_winner(case, job, winner, store, recorder)
-        rows.append(_row(job, winner, bundle, registered, ending.results.seconds(job.name)))
-    recorder.table(None, "leaderboard.json", leaderboard_records(rows))
-    recorder.text(None, "leaderboard.md", leaderboard_markdown(rows))
-    recorder.figure(None, "leaderboard.png", plots.leaderboard_figure(rows))
-    recorder.describe(None, leaderboard_markdown(rows))
-    return rows
 
 
 def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: Console) -> None:

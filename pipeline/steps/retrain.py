@@ -13,7 +13,7 @@ from pipeline.reports.verdicts import passes_table
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.survey import Survey
 from pipeline.steps.train import open_recorder, run_search
-from pipeline.steps.verdict import record_pass, settle_pass, untrained
+from pipeline.steps.verdict import record_pass, settle_pass, settling, untrained
 from pipeline.steps.workspace import Workspace
 from pipeline.tracking.store import Store
 
@@ -34,15 +34,21 @@ def run_pass(
     with open_recorder(config, prepared, jobs, workspace, store, console) as recorder:
         rows = {found.name: untrained(found) for found in surveys}
         missing: Mapping[str, str] = {}
+        failed: dict[str, str] = {}
         if jobs:
             outcome = run_search(config, search, prepared, workspace.folder, results, recorder, console)
             missing = outcome.missing
             for winner in outcome.winners:
                 found = next(one for one in surveys if one.name == winner.trial.job)
                 seconds = results.seconds(found.name)
-                row = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
-                rows[found.name] = row
-                if row.decision == "promoted":
+                with settling(found.name, failed):
+                    row = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
+                    rows[found.name] = row
+                if found.name in failed:
+                    rows[found.name] = dataclasses.replace(
+                        rows[found.name], decision="failed", reason=failed[found.name]
+                    )
+                elif row.decision == "promoted":
                     event = {"event": "promoted", "name": found.registered_name, "version": row.version}
                     event |= {"replaces": row.champion, "reason": row.reason}
                     if failed := tell_hook(config.hook, event):
@@ -52,5 +58,5 @@ def run_pass(
         console.print(passes_table(list(rows.values())))
         for row in rows.values():
             console.print(f"{row.job}: {row.decision}: {row.reason}", markup=False, soft_wrap=True)
-        if missing:
-            raise SweepError("; ".join(missing.values()))
+        if missing or failed:
+            raise SweepError("; ".join([*missing.values(), *failed.values()]))

@@ -1,8 +1,11 @@
 """A winner is judged beside the champion, registered, and everything about it recorded."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +24,27 @@ from pipeline.rules.transfer import continual_metrics, continual_records, flat
 from pipeline.rules.versions import Champion, Registered
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.survey import Survey
+from pipeline.tracking.outage import is_outage
 from pipeline.tracking.recorder import SweepRecorder
 from pipeline.tracking.registry import champion_of, register
 from pipeline.tracking.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def settling(job: str, failed: dict[str, str]) -> Iterator[None]:
+    """Settle one of several winners: what goes wrong with it is put into `failed`, and the others are settled too.
+
+    A store that is away is nobody's own trouble, and ends them all.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_outage(error):
+            raise
+        _log.exception("%s: its winner could not be registered", job)
+        failed[job] = f"the winner of {job} could not be registered ({str(error).strip().partition(chr(10))[0][:300]})"
 
 
 def settle_winner(
@@ -77,9 +98,9 @@ def settle_pass(
         gate=config.gate,
         period=period,
         bundle=read_bundle(winner.bundle),
+        target=job.task.target,
         trained=found.news.train,
         chosen=found.news.validation,
-        replaced=found.news.replaced,
         evaluation=found.news.evaluation,
         follows=found.champion.version,
         news=found.attempt,
@@ -100,17 +121,25 @@ def settle_pass(
         on_new=(both["champion"], both["challenger"]) if "champion" in both else None,
         seconds=seconds,
     )
+    with recorder.aside(f"what {job.name} has learned and forgotten"):
+        _record_row(job, found, row, judgement, recorder, "" if promoted else period)
+    return row
+
+
+def _record_row(
+    job: Job, found: Survey, row: PassRow, judgement: Judgement, recorder: SweepRecorder, rejected: str
+) -> None:
+    """Record what a pass did for one job, on its run; `rejected` is the pass, if its version was not promoted."""
     recorder.json(job.name, "news.json", found.news.counts())
     tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason}
     metrics = dict(found.drift.metrics()) if found.drift is not None else {}
     # The longer one: a version that could not be compared has a ledger of its own alone.
     ledger = max(found.ledger, judgement.verdict.ledger, key=lambda one: len(one.history))
-    metrics |= _record_matrix(recorder, job, ledger, judgement.baselines, "" if promoted else period)
+    metrics |= _record_matrix(recorder, job, ledger, judgement.baselines, rejected)
     recorder.measure(job.name, metrics, tags)
     if found.drift is not None:
         recorder.table(job.name, "drift.json", found.drift.records())
     recorder.describe(job.name, verdict_markdown(row, found.drift, judgement.check_records()))
-    return row
 
 
 def untrained(found: Survey) -> PassRow:
@@ -151,8 +180,8 @@ def _record_matrix(
     named = [{**one, "after": name} for one, name in zip(records, versions, strict=True)]
     recorder.table(job.name, "continual.json", named)
     metric = job.task.config.primary
-    figure = plots.matrix_figure(scores.tolist(), versions=versions, periods=periods, job=job.name, metric=metric)
-    recorder.figure(job.name, "continual.png", figure)
+    shown: dict[str, Any] = {"versions": versions, "periods": periods, "job": job.name, "metric": metric}
+    recorder.figure(job.name, "continual.png", lambda: plots.matrix_figure(scores.tolist(), **shown))
     champions = len([name for name in periods if name != rejected])  # it is the last one
     if not champions:
         return {}

@@ -9,11 +9,14 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
+
+from mlflow.exceptions import MlflowException
 
 from pipeline.core.engine.events import SweepEvent, TrialPaused
 from pipeline.errors import TrackingError
@@ -34,6 +37,8 @@ _MOST_TOGETHER = 100
 """Records that are looked at to be sent together."""
 _GRACE_S = 3.0
 """Given to the store where an error has ended the sweep, and to the thread to notice that nobody waits for it."""
+_REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+"""What MLflow says of a request whose contents it does not take, now or later."""
 _log = logging.getLogger(__name__)
 
 
@@ -84,11 +89,26 @@ class SweepRecorder:
         if not isinstance(event, TrialPaused):  # of which nothing is recorded
             self._put(Told(event=event, at_ms=int(time.time() * 1000)))
 
-    def figure(self, job: str | None, path: str, figure: "Figure") -> None:
-        """Keep a figure; the ending of `path` says the format."""
+    def figure(self, job: str | None, path: str, draw: "Callable[[], Figure]") -> None:
+        """Draw a figure and keep it, if it can be drawn; the ending of `path` says the format."""
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=path.rpartition(".")[2])
-        self._put(Filed(job=job, path=path, data=drawn.getvalue()))
+        with self.aside(f"{path} of {job or 'all jobs'}"):
+            draw().savefig(drawn, format=path.rpartition(".")[2])
+            self._put(Filed(job=job, path=path, data=drawn.getvalue()))
+
+    @contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Make what only shows that which is recorded without it: if that fails, it is told, and no more.
+
+        Raises:
+            TrackingError: As always; nothing at all can be recorded.
+        """
+        try:
+            yield
+        except TrackingError:
+            raise
+        except Exception as error:
+            self._tell(f"{what}: could not be made ({reason(error)}). All else is recorded.")
 
     def table(self, job: str | None, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep rows as a table that the MLflow UI shows; `path` ends in .json."""
@@ -216,7 +236,14 @@ class SweepRecorder:
                 self._is_open = True
                 self._changed.notify_all()
             while records := self._next():
-                self._persist(partial(self._tree.write, records))
+                try:
+                    self._persist(partial(self._tree.write, records))
+                except MlflowException as error:
+                    if not _is_note(records) or error.error_code not in _REFUSED:
+                        raise
+                    self._tell(
+                        f"The tracking store {self._uri} refuses a note ({reason(error)}); all else is recorded."
+                    )
                 with self._changed:
                     self._spool.drop(len(records))
                     self._changed.notify_all()
@@ -283,6 +310,11 @@ class SweepRecorder:
         with self._changed:
             self._error = error
             self._changed.notify_all()
+
+
+def _is_note(records: Sequence[Record]) -> bool:
+    """Whether nothing else depends on the records: a description, or a file that only people look at."""
+    return all(isinstance(one, Described) or (isinstance(one, Filed) and not one.is_table) for one in records)
 
 
 class _Abandoned(Exception):

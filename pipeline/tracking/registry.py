@@ -97,6 +97,27 @@ def registered_as(store: Store, name: str) -> str:
     return str(_named(name, models).name)
 
 
+def check_owners(store: Store, wanted: Mapping[str, str]) -> None:
+    """Refuse registered names that are another task's already: `sentiment.movies` is a domain's, or a task's own.
+
+    Args:
+        store: The tracking store.
+        wanted: Registered name -> the task that is to be registered there.
+
+    Raises:
+        ConfigError: The versions of another task are registered there.
+    """
+    with store_errors(store.uri):
+        owners = {model.name: model.tags.get("task") for model in every(store.client.search_registered_models)}
+    faults = [
+        fault("TASKS", task, f"would be registered as {name}, which is the task {owners[name]}'s", "Rename the task")
+        for name, task in wanted.items()
+        if owners.get(name) not in (None, task)
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
 def champion_of(store: Store, name: str) -> Champion | None:
     """Find the champion of a registered name, if there is one, and fetch its files."""
 

@@ -1,6 +1,7 @@
 """From the names that a user writes to data sets: which tasks and domains there are, and their rows."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from pipeline.core.data.splits import arrange
 from pipeline.errors import ConfigError, DataError, Fault, Faults, fault
 
 STARTER = Path(__file__).with_name("starter")
+_NO_NAME = frozenset("/\\:%'\"`,*?<>|;$")
+"""Characters that mean something in filters of MLflow, in its names of models, in shells, and in names of files."""
+_NAME_BYTES = 100
+"""The longest name of a task, and of a domain: both together are a file's name and a registered model's."""
 
 
 def job_name(task: TaskConfig, domain: str) -> str:
@@ -42,7 +47,8 @@ def resolve(patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConf
     """Turn `sentiment` (its default domain), `sentiment/movies` and `sentiment/*` into tasks and domains.
 
     Raises:
-        UserError: With a fault for every pattern that names no task or domain.
+        UserError: With a fault for every pattern that names no task or domain, and for every name that cannot be that
+            of a folder, of a registered model and in a filter of MLflow, or would be another one's there.
     """
     wanted = [pattern.strip() for pattern in patterns if pattern.strip()]
     if not wanted:
@@ -55,7 +61,37 @@ def resolve(patterns: list[str], tasks: Mapping[str, TaskConfig], data: DataConf
             for task, domain in _expand(pattern, tasks, data):
                 jobs[job_name(task, domain)] = (task, domain)
     faults.raise_any()
+    _check_names(jobs, tasks)
     return list(jobs.values())
+
+
+def _check_names(jobs: Mapping[str, tuple[TaskConfig, str]], tasks: Mapping[str, TaskConfig]) -> None:
+    """Refuse what later could be no name, or would be two things' name: seen here, before anything is trained."""
+    faults = []
+    named = {"task": dict.fromkeys(task.name for task, _ in jobs.values())}
+    named["domain"] = dict.fromkeys(domain for _, domain in jobs.values())
+    for what, names in named.items():
+        for name in names:
+            unfit = [one for one in name if one in _NO_NAME or (unicodedata.category(one)[0] in "CZ" and one != " ")]
+            unfit += [end for end in (name[:1], name[-1:]) if end in ("", " ", ".")]
+            if unfit or len(name.encode()) > _NAME_BYTES:
+                why = f"it has {unfit[0]!r}" if unfit and unfit[0] else f"it is not 1 to {_NAME_BYTES} bytes long"
+                why += ", and at an end no blank and no dot may be" if unfit and unfit[0] in (" ", ".") else ""
+                rule = f"can be no name of a {what}: {why}"
+                faults.append(
+                    fault("TASKS", name, rule, "Rename its file or folder, such as to letters, digits, _ and -")
+                )
+    owners: dict[str, str] = {}
+    for job, (task, domain) in jobs.items():
+        folder, model = job.replace("/", "."), registered_name(task, domain)
+        others = [owners.get(f"folder {folder}"), owners.get(f"model {model}")]
+        others += [name for name in tasks if name == model and name != task.name]
+        if other := next(filter(None, others), None):
+            rule = f"would be registered, or kept, under the name of {other}: `{model}`"
+            faults.append(fault("TASKS", job, rule, "Rename one of the two"))
+        owners |= {f"folder {folder}": job, f"model {model}": job}
+    if faults:
+        raise ConfigError(faults)
 
 
 def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:

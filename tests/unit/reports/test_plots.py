@@ -135,3 +135,25 @@ def test_no_figure_needs_pyplot(row: LeaderboardRow) -> None:
     before = "matplotlib.pyplot" in sys.modules
     rendered(plots.leaderboard_figure([row]))
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+@pytest.mark.parametrize("label", ["$", "$$", "cost $5 or $6_{", "\\$x^$", "$\\alpha$"])
+def test_text_of_the_users_is_drawn_as_text(label: str, trials: Any, row: LeaderboardRow) -> None:
+    drawn = [
+        plots.answers_figure(Confusion(gold=[label, "b"], said=["b", label], labels=[label, "b"]), job=label),
+        plots.answers_figure(
+            Entities(scores={label: {"precision": 1.0, "recall": 0.5, "f1": 0.67, "support": 3.0}}), job=label
+        ),
+        plots.search_figure(trials, job=label, metric="f1"),
+        plots.leaderboard_figure([dataclasses.replace(row, job=label)]),
+        plots.matrix_figure([[0.5]], versions=[label], periods=[label], job=label, metric="f1"),
+    ]
+    for figure in drawn:
+        assert rendered(figure) > 1000
+        assert not [text for text in figure.findobj(_Text()) if text.get_parse_math()]
+
+
+def _Text() -> Any:
+    from matplotlib.text import Text
+
+    return Text

@@ -70,6 +70,7 @@ class Court:
             "gate": GATE,
             "period": "june",
             "bundle": self.bundle(bundle),
+            "target": "label",
             "trained": [row("fresh film", "good")],
             "chosen": [row("fresh song", "bad")],
             "evaluation": NEW,

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pytest
 from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from pipeline.config import TrackingConfig
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialStarted
@@ -200,7 +202,7 @@ def test_sweep_keeps_config_and_environment(store: Store, facts: SweepFacts, run
 
 def test_artifacts_of_the_command_go_to_sweep_or_job(store: Store, facts: SweepFacts, runs: Runs) -> None:
     with recording(store, facts) as recorder:
-        recorder.figure(JOB, "search.png", Figure())
+        recorder.figure(JOB, "search.png", Figure)
         recorder.table(None, "leaderboard.json", [{"job": JOB, "test": 0.7}])
         recorder.text(None, "leaderboard.md", "| job |")
         recorder.json(JOB, "entities.json", {"PER": {"f1": 0.5}})
@@ -297,3 +299,34 @@ def test_losses_that_are_no_number_are_recorded(store: Store, facts: SweepFacts,
     report = dataclasses.replace(story.epoch(1), losses=((1, float("nan"), 1e-3),))
     tell(store, facts, [report])
     assert "train/loss" in runs()[TRIAL].data.metrics
+
+
+def test_a_figure_that_cannot_be_drawn_costs_a_note(store: Store, facts: SweepFacts, runs: Runs) -> None:
+    def draw() -> Figure:
+        raise ValueError("no glyph")
+
+    told: list[str] = []
+    with recording(store, facts, told.append) as recorder:
+        recorder.figure(JOB, "confusion.png", draw)
+        recorder.text(JOB, "after.md", "all else")
+    assert told == ["confusion.png of sentiment/films: could not be made (no glyph). All else is recorded."]
+    assert "after.md" in artifacts(store, runs()[JOB])
+    assert runs()[facts.id].info.status == "FINISHED"
+
+
+def test_a_note_that_the_store_refuses_costs_a_note(
+    store: Store, facts: SweepFacts, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: Any, path: str, data: bytes) -> None:
+        raise MlflowException("Invalid artifact path", error_code=INVALID_PARAMETER_VALUE)
+
+    told: list[str] = []
+    with recording(store, facts, told.append) as recorder:
+        recorder.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.tracking.run.Run.file", refuse)
+            recorder.text(JOB, "bad.md", "refused")
+            recorder.flush()
+        recorder.text(JOB, "after.md", "all else")
+    assert [line for line in told if "refuses a note (Invalid artifact path)" in line]
+    assert "after.md" in artifacts(store, runs()[JOB])

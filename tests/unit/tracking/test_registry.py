@@ -13,6 +13,7 @@ from pipeline.tracking.promotion import rollback
 from pipeline.tracking.registry import (
     champion_of,
     champions,
+    check_owners,
     fetch,
     past_of,
     register,
@@ -266,3 +267,10 @@ def test_bundle_that_was_deleted_is_named(store: Store, story: Any) -> None:
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(TrackingError, match=r"sentiment version 1: there is no bundle at .*bundle"):
         fetch(store, "sentiment")
+
+
+def test_a_name_that_another_task_has_is_refused_before_anything_is_trained(store: Store, story: Any) -> None:
+    enter(store, story, "one")
+    check_owners(store, {"sentiment": "sentiment", "ner": "ner"})
+    with pytest.raises(ConfigError, match="would be registered as sentiment, which is the task sentiment's"):
+        check_owners(store, {"sentiment": "sent", "ner": "ner"})

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -247,3 +248,44 @@ def test_seven_thousand_rows_load_in_well_under_a_second(tasks: Tasks, tmp_path:
     start = time.process_time()
     load(tasks["sentiment"], "films", from_files(tmp_path))
     assert time.process_time() - start < 0.8
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    "name", ["women's clothing", 'a"b', "50%", "a:b", "x\\y", " films", "films.", "a\tb", "a\u200bb", "é" * 51]
+)
+def test_a_domain_that_could_be_no_name_later_is_refused_before_anything_is_trained(
+    name: str, write: Write, tasks: Tasks, tmp_path: Path
+) -> None:
+    write(f"sentiment/{name}/train.jsonl", ROW)
+    with pytest.raises(ConfigError, match=r"can be no name of a domain: .* Rename its file or folder"):
+        resolve(["sentiment/*"], tasks, from_files(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["R&D", "sports (us)", "दिल्ली", "français", "v2.films", "two words", "a+b=c", "[x]"])
+def test_any_other_name_is_a_name(name: str, write: Write, tasks: Tasks, tmp_path: Path) -> None:
+    write(f"sentiment/{name}/train.jsonl", ROW)
+    assert names(resolve(["sentiment/*"], tasks, from_files(tmp_path))) == [f"sentiment/{name}"]
+
+
+def test_jobs_that_would_share_a_folder_or_a_registered_name_are_refused(
+    write: Write, tasks: Tasks, tmp_path: Path
+) -> None:
+    both = {**tasks, "sentiment.v2": dataclasses.replace(tasks["sentiment"], name="sentiment.v2")}
+    write("sentiment/v2.films/train.jsonl", ROW)
+    write("sentiment.v2/films/train.jsonl", ROW)
+    data = from_files(tmp_path)
+    with pytest.raises(ConfigError, match=r"sentiment\.v2/films.* under the name of sentiment/v2\.films"):
+        resolve(["sentiment/*", "sentiment.v2/films"], both, data)
+    assert names(resolve(["sentiment.v2/films"], both, data)) == ["sentiment.v2/films"]
+
+
+def test_a_domain_whose_registered_name_is_that_of_another_task_is_refused(
+    write: Write, tasks: Tasks, tmp_path: Path
+) -> None:
+    both = {**tasks, "sentiment.movies": dataclasses.replace(tasks["sentiment"], name="sentiment.movies")}
+    write("sentiment/movies/train.jsonl", ROW)
+    with pytest.raises(ConfigError, match=r"under the name of sentiment\.movies"):
+        resolve(["sentiment/movies"], both, from_files(tmp_path))
