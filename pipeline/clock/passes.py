@@ -21,7 +21,7 @@ from tzlocal import get_localzone
 from pipeline.clock.schedule import Stamp
 from pipeline.config.cron import Cron
 from pipeline.errors import PipelineError
-from pipeline.files import new_file
+from pipeline.files import make_folder, new_file
 
 LOCKED = 75
 """Exit code of a pass that was not started, since another one runs: EX_TEMPFAIL of sysexits.h."""
@@ -42,29 +42,25 @@ class Folder:
     @property
     def description(self) -> Mapping[str, Any]:
         """What was installed: `on`, `cron`, `timezone`, `command`, `created`; empty where nothing was."""
-        try:
-            found: Mapping[str, Any] = json.loads((self.path / "schedule.json").read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        return found
+        return self._read("schedule.json")
 
     def describe(self, description: Mapping[str, Any] | None) -> None:
         """Write what is installed; None takes it away, and leaves the logs."""
         if description is None:
             (self.path / "schedule.json").unlink(missing_ok=True)
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._write("schedule.json", description)
 
     @property
     def stamp(self) -> Stamp | None:
-        """How the last pass went."""
+        """How the last pass went; None where there was none, or its stamp cannot be read: the next one begins anew."""
+        values = self._read("stamp.json")
         try:
-            values = json.loads((self.path / "stamp.json").read_text("utf-8"))
-        except FileNotFoundError:
+            times = {key: datetime.fromisoformat(values[key]) for key in ("began", "ended") if values[key] is not None}
+            return Stamp(**{**values, **times})
+        except (LookupError, TypeError, ValueError):
             return None
-        times = {key: datetime.fromisoformat(values[key]) for key in ("began", "ended") if values[key] is not None}
-        return Stamp(**(values | times))
 
     def write_stamp(self, stamp: Stamp) -> None:
         """Replace the stamp, at once."""
@@ -96,6 +92,14 @@ class Folder:
         since = [datetime.fromisoformat(created)] if created else []
         since += [stamp.began] if stamp else []
         return bool(since) and cron.due(max(since), datetime.now(zone)) is not None
+
+    def _read(self, name: str) -> Mapping[str, Any]:
+        """What a file holds; empty where it is not there, or no object: after a power cut, earlier ones were."""
+        try:
+            found = json.loads((self.path / name).read_text("utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         with new_file(self.path / name) as draft:

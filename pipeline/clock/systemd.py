@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.clock.schedule import OTHERS, Schedule, installed, refused
 from pipeline.config.cron import Cron
 from pipeline.errors import ConfigError, fault
+from pipeline.files import new_file
 
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _STOP_S = 120  # for a sweep's snapshots and last records after Ctrl-C
@@ -107,7 +108,8 @@ def write_units(schedule: Schedule, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in units(schedule).items():
-            (folder / name).write_text(text, "utf-8", errors="surrogateescape")
+            with new_file(folder / name) as draft:
+                draft.write_text(text, "utf-8", errors="surrogateescape")
     except OSError as error:
         rule, remedy = f"cannot be written ({error.strerror})", "Set schedule.systemd=user, or schedule.target=<folder>"
         raise ConfigError(fault("systemd", folder, rule, remedy)) from error

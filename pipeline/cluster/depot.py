@@ -13,7 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.core.engine.trainer import TrialFolder
-from pipeline.files import new_file
+from pipeline.files import make_folder, new_file
 
 Files = Mapping[str, bytes]
 """Path relative to a trial's folder -> contents."""
@@ -101,10 +101,10 @@ def write_files(folder: Path, files: Files) -> None:
 
     A bundle is there before the snapshot that points to it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name in sorted(files):
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with new_file(target) as draft:
             draft.write_bytes(files[name])
 

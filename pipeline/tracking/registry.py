@@ -26,12 +26,13 @@ from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
+from pipeline.files import sync_below
 from pipeline.pyfunc import BUNDLE, LEDGER
 from pipeline.rules.versions import Champion, Files, Past, Registered, Verdict, Version
 from pipeline.tracking import promotion
 from pipeline.tracking.fields import data_fingerprint
 from pipeline.tracking.outage import is_outage, patiently
-from pipeline.tracking.store import Store, every, store_errors
+from pipeline.tracking.store import Store, every, local_path, store_errors
 
 _LOADER = "pipeline.pyfunc"
 _log = logging.getLogger(__name__)
@@ -259,6 +260,8 @@ def _create(
             mlflow_model=Model(run_id=run_id, model_id=model.model_id),
         )
         client.log_model_artifacts(model.model_id, str(folder / "model"))
+    if (copied := local_path(model.artifact_location)) is not None:  # before a version can name it
+        sync_below(copied.parent.parent.parent, copied)
     model = client.finalize_logged_model(model.model_id, "READY")
     outputs = client.get_run(run_id).outputs
     if outputs is None or model.model_id not in [output.model_id for output in outputs.model_outputs]:

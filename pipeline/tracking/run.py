@@ -15,7 +15,8 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
-from pipeline.tracking.store import Store, every, store_errors
+from pipeline.files import sync_below
+from pipeline.tracking.store import Store, every, local_path, store_errors
 
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Point = tuple[str, float, int]
@@ -37,6 +38,7 @@ class Run:
         self._store = store
         self._client = store.client
         self.id: str = entity.info.run_id
+        self._artifacts = local_path(entity.info.artifact_uri)
         self.status: str = entity.info.status
         self.tags: dict[str, str] = dict(entity.data.tags)
         self._params = set(entity.data.params)
@@ -99,6 +101,7 @@ class Run:
     def folder(self, local: Path, path: str) -> None:
         """Keep a folder's files as artifacts below `path`."""
         self._client.log_artifacts(self.id, str(local), path)
+        self._sync(path)
 
     def file(self, path: str, data: bytes) -> None:
         """Keep a file as an artifact."""
@@ -108,6 +111,7 @@ class Run:
             file.write_bytes(data)
             parent = str(inside.parent)
             self._client.log_artifact(self.id, str(file), None if parent == "." else parent)
+        self._sync(path)
 
     def table(self, path: str, data: bytes) -> None:
         """Keep a table as an artifact that the MLflow UI shows as one.
@@ -139,6 +143,11 @@ class Run:
     def delete(self) -> None:
         """Put the run into MLflow's bin."""
         self._client.delete_run(self.id)
+
+    def _sync(self, path: str) -> None:
+        """Wait until the disk has what MLflow has copied into a local folder: the spool is about to forget it."""
+        if self._artifacts is not None:
+            sync_below(self._artifacts.parent.parent, self._artifacts / path)
 
     def _had(self) -> set[tuple[str, int]]:
         if self._points is None:

@@ -17,7 +17,7 @@ from typing import Any, final, get_args
 from pipeline.config.strict import build
 from pipeline.core.engine.events import Evaluated, SweepEvent
 from pipeline.core.engine.trials import Settings, Trial
-from pipeline.files import new_file
+from pipeline.files import make_folder, new_file
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         """Open the folder, or make it; what is in it comes first."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.folder = folder
         for draft in folder.glob(".*"):
             draft.unlink()
@@ -86,7 +86,7 @@ class Spool:
         """Append a record; an OSError where the folder cannot be written to."""
         with self._lock:
             file = self.folder / f"{self._last + 1:09d}.json"
-            with new_file(file) as draft:  # what a power cut takes, the trials' folders tell again on RESUME
+            with new_file(file) as draft:
                 draft.write_text(encode(record), "utf-8")
             self._last += 1
             self._files.append(file)

@@ -11,7 +11,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.rest_utils import http_request
+from mlflow.utils.uri import is_local_uri
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError, TrackingError, fault
@@ -76,6 +78,11 @@ def store_errors(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         first_line = str(error).strip().partition("\n")[0][:300]
         raise TrackingError(f"The tracking store {uri} refused: {first_line}") from error
+
+
+def local_path(uri: str) -> Path | None:
+    """Where artifacts are on this machine; None where they go through a server or to an object store."""
+    return Path(local_file_uri_to_path(uri)) if is_local_uri(uri) else None
 
 
 def every(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BundleError
-from pipeline.files import new_file, new_folder
+from pipeline.files import make_folder, new_file, new_folder
+from tests.powercut import PowerCut
 
 
 def test_a_file_is_replaced_only_when_all_of_it_was_written(tmp_path: Path) -> None:
@@ -45,3 +46,37 @@ def test_a_draft_that_a_killed_process_left_is_no_part_of_the_folder(tmp_path: P
     (tmp_path / "a").rmdir()
     with new_folder(tmp_path / "a") as again:
         assert again == draft and not any(again.iterdir())
+
+
+def everything(root: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+def test_what_was_put_in_place_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    cut = PowerCut(monkeypatch)
+    with new_folder(root / "sweep" / "trials" / "bundle-1") as draft:
+        (draft / "inner").mkdir()
+        (draft / "inner" / "rows.jsonl").write_text("rows")
+        (draft / "bundle.json").write_text("{}")
+    make_folder(root / "spool" / "deeper")
+    for text in ("first", "second"):
+        with new_file(root / "spool" / "deeper" / "1.json") as draft:
+            draft.write_text(text)
+        left = everything(cut.left(root, tmp_path / text))
+        assert left == everything(root) and left["spool/deeper/1.json"] == text.encode()
+    assert (tmp_path / "second" / "sweep" / "trials" / "bundle-1" / "inner" / "rows.jsonl").read_text() == "rows"
+
+
+def test_a_power_cut_before_the_block_has_ended_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    cut = PowerCut(monkeypatch)
+    with new_file(root / "1.json") as draft:
+        draft.write_text("old")
+    with new_file(root / "1.json") as draft:
+        draft.write_text("new")
+        assert everything(cut.left(root, tmp_path / "left")) == {"1.json": b"old"}

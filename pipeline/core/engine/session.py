@@ -36,7 +36,8 @@ from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.trials import Job, Trial, seed_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.task import Scores
-from pipeline.files import new_file
+from pipeline.errors import BundleError
+from pipeline.files import make_folder, new_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +72,7 @@ class Session:
         """
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
         self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         settings = trial.settings
         torch.manual_seed(seed_of(trial.seed, "training"))
         self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
@@ -194,14 +195,22 @@ class Session:
         write_bundle(folder, record, trained(self.model, settings.method))
 
     def _newest(self) -> tuple[int, dict[str, Any] | None]:
-        """Read the last snapshot that is not damaged; remove those that are."""
+        """Read the last snapshot that is not damaged and has its bundle; remove those that are or have not."""
         for number, file in sorted(self._snapshots().items(), reverse=True):
             state = read_snapshot(file)
-            if state is not None:
+            if state is not None and self._has_bundle(state):
                 return number, state
-            log.warning("%s: %s is damaged, the snapshot before it is taken", self.trial.key, file)
+            log.warning("%s: %s, or its bundle, is damaged: the one before it is taken", self.trial.key, file)
             file.unlink()
         return 0, None
+
+    def _has_bundle(self, state: dict[str, Any]) -> bool:
+        """Whether the best adapter that a snapshot points to is there: later epochs may not write another one."""
+        best = state["training"]["position"]["best_epoch"]
+        try:
+            return not best or bool(read_bundle(self.folder / f"bundle-{best}"))
+        except BundleError:
+            return False
 
     def _snapshots(self) -> dict[int, Path]:
         """Those that are there, by number."""

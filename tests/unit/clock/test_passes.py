@@ -250,3 +250,15 @@ def test_what_comes_due_while_a_pass_runs_is_said_and_caught_up_once(
 def test_the_oldest_logs_go() -> None:
     assert superfluous(["20261125T0.log", "20261123T0.log", "20261124T0.log"], 2) == ["20261123T0.log"]
     assert superfluous(["a.log"], 2) == []
+
+
+@pytest.mark.parametrize(
+    "left", ["", "{", "[]", "null", '{"began": 1}', '{"began": "x", "log": "", "pid": 1}', "\0\0\0"]
+)
+def test_a_stamp_that_cannot_be_read_is_none_and_the_next_pass_runs(tmp_path: Path, left: str) -> None:
+    (tmp_path / "stamp.json").write_text(left)
+    (tmp_path / "schedule.json").write_text(left)
+    folder = Folder(path=tmp_path)
+    assert folder.stamp is None and not folder.description.get("created")
+    assert one(tmp_path, "pass").run() == 0
+    assert folder.stamp is not None and folder.stamp.code == 0

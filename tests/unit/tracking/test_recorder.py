@@ -15,7 +15,8 @@ from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, Tri
 from pipeline.errors import TrackingError
 from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.store import Store, open_store
-from tests.unit.tracking.conftest import a_row, recording
+from tests.powercut import PowerCut
+from tests.unit.tracking.conftest import a_row, enrol, recording, verdict
 
 Runs = Callable[[], Mapping[str, Any]]
 TRIAL, OTHER, JOB = "00 sentiment/films", "01 sentiment/films", "sentiment/films"
@@ -330,3 +331,21 @@ def test_a_note_that_the_store_refuses_costs_a_note(
         recorder.text(JOB, "after.md", "all else")
     assert [line for line in told if "refuses a note (Invalid artifact path)" in line]
     assert "after.md" in artifacts(store, runs()[JOB])
+
+
+def test_artifacts_in_a_local_folder_are_there_after_a_power_cut(
+    store: Store, facts: SweepFacts, story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow copies, and does not wait for the disk; its database may well survive without the files."""
+    (tmp_path / "mlartifacts").mkdir(exist_ok=True)
+    cut = PowerCut(monkeypatch)
+    tell(store, facts, whole_sweep(story))
+    winner = story.tested()
+    registered = enrol(store, facts.id, winner, verdict("champion"))
+    left = cut.left(tmp_path / "mlartifacts", tmp_path / "left")
+    files = {file.relative_to(tmp_path / "mlartifacts") for file in (tmp_path / "mlartifacts").rglob("*.*")}
+    kept = {file for file in files if (tmp_path / "mlartifacts" / file).is_file()}
+    assert {file.name for file in kept} >= {"config.json", "test_predictions.json", "bundle.json", "ledger.json"}
+    for file in kept:
+        assert (left / file).read_bytes() == (tmp_path / "mlartifacts" / file).read_bytes(), file
+    assert registered.version == 1

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pipeline.core.engine.evaluate import answer
 from pipeline.core.engine.events import EpochSaved, Evaluated, Finished, SnapshotSaved, StepDone
 from pipeline.core.engine.session import Session, test
 from pipeline.errors import BundleError, TrainingDiverged
+from tests.powercut import PowerCut
 
 if TYPE_CHECKING:
     from conftest import Lab  # type: ignore[import-not-found]
@@ -123,6 +125,46 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(lab: "Lab", tmp_path: P
     assert not file.exists()
     assert scores_of(later.events()) == [values["primary"] for values, _ in undisturbed[0][1:]]
     assert_same(undisturbed, run(later))
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_cut_off_by_a_power_cut_ends_like_an_undisturbed_one(
+    lab: "Lab", tmp_path: Path, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(lab.session(tmp_path / "a"))
+    root = tmp_path / "b"
+    root.mkdir()
+    cut = PowerCut(monkeypatch)
+    session = lab.session(root / "trial")
+    next(event for event in session.events() if isinstance(event, EpochSaved) and event.evaluated.epoch == epochs)
+    session.close()
+    left = cut.left(root, tmp_path / "left") / "trial"
+    later = lab.session(left)
+    told = [event for event in later.events(start=epochs) if isinstance(event, EpochSaved)]
+    assert [event.evaluated.epoch for event in told] == list(range(epochs + 1, 4))
+    later.close()
+    assert_same(undisturbed, run(lab.session(left)))
+    assert cut.count < 12 * 3  # an epoch: a bundle of two files, and a snapshot
+
+
+@pytest.mark.parametrize("spoil", ["weights.safetensors", "bundle.json", None])
+def test_a_snapshot_whose_bundle_is_gone_falls_back_to_the_one_before(
+    lab: "Lab", tmp_path: Path, spoil: str | None
+) -> None:
+    """An earlier version did not wait for the disk: after a power cut the files of the bundle were empty."""
+    undisturbed = run(lab.session(tmp_path / "a"))
+    session = lab.session(tmp_path / "b")
+    saved = [event for event in session.events() if isinstance(event, EpochSaved)]
+    best = saved[-1].bundle
+    session.close()
+    assert best is not None
+    if spoil is None:
+        shutil.rmtree(best)
+    else:
+        (best / spoil).write_bytes(b"")
+    later = run(lab.session(tmp_path / "b"))
+    assert_same(undisturbed, later)
+    assert read_bundle(best)
 
 
 def test_epochs_that_the_caller_knows_are_left_out(lab: "Lab", tmp_path: Path) -> None:
