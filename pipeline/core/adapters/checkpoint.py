@@ -32,6 +32,8 @@ _VOCABULARIES = (
 )
 _NOT_NEEDED = ("pooler", "final_logits_bias")
 """Weights that a checkpoint may lack: of a layer that is left out, and zero."""
+_NO_CODE: Mapping[str, Any] = {"trust_remote_code": False}
+"""Given to transformers in every call: left out, it asks on standard input whether to run a checkpoint's own code."""
 _WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
@@ -103,10 +105,16 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     from transformers import AutoConfig  # here and below: it takes longer to load than torch, and not all need it
 
     try:
-        model = AutoConfig.from_pretrained(folder)
+        model = AutoConfig.from_pretrained(folder, **_NO_CODE)
     except (OSError, ValueError, KeyError) as error:
         rule = f"has no config.json that transformers can read ({_first_sentence(error)})"
-        raise CheckpointError(_fault(config, rule, "Save it with model.save_pretrained(folder)")) from error
+        remedy = "Save it with model.save_pretrained(folder)"
+        if "trust_remote_code" in str(error):
+            rule, remedy = (
+                "needs code of its own, which is never run",
+                "Use one of a family that transformers has itself",
+            )
+        raise CheckpointError(_fault(config, rule, remedy)) from error
     decodes = anatomy_of(model).kind != "encoder"
     is_there = any(name.endswith(_WITH_LM_HEAD) for name in model.architectures or ())
     has_lm_head = decodes and (is_there or model.tie_word_embeddings)  # tied, it is the embeddings: BART's hub files
@@ -126,7 +134,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase":
         # transformers would make a tokenizer without words from config.json alone.
         raise CheckpointError(_fault(checkpoint.config, "has no tokenizer", remedy))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **_NO_CODE)
     except (OSError, ValueError, KeyError, TypeError) as error:
         rule = f"has no tokenizer that transformers can read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
@@ -150,7 +158,7 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     try:
         with _without_progress_bar():
             base, report = _model_class(checkpoint).from_pretrained(
-                checkpoint.folder, dtype=torch.float32, output_loading_info=True
+                checkpoint.folder, dtype=torch.float32, output_loading_info=True, **_NO_CODE
             )
     except (OSError, ValueError, RuntimeError) as error:
         rule = f"has weights that cannot be read ({_first_sentence(error)})"
@@ -195,7 +203,7 @@ def empty_base(checkpoint: Checkpoint) -> "PreTrainedModel":
     """Make the base model without its weights: on the meta device."""
     with torch.device("meta"):
         base: PreTrainedModel = _model_class(checkpoint).from_config(
-            copy.deepcopy(checkpoint.architecture), dtype=torch.float32
+            copy.deepcopy(checkpoint.architecture), dtype=torch.float32, **_NO_CODE
         )
     _drop_pooler(base)
     return base

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -206,3 +207,45 @@ def test_a_tokenizer_without_a_limit_gets_that_of_the_model(
     tokenizer.model_max_length = 10**30
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(open_checkpoint(config)).model_max_length == limit
+
+
+CODE = """
+from pathlib import Path
+from transformers import BertConfig, BertModel, BertTokenizer
+Path(__file__).with_name("was-run").touch()
+Path({marker!r}).touch()
+class OwnConfig(BertConfig):
+    model_type = "own"
+class OwnModel(BertModel):
+    config_class = OwnConfig
+class OwnTokenizer(BertTokenizer):
+    pass
+"""
+
+
+@pytest.mark.parametrize("model_type", ["own", "bert"])
+def test_a_checkpoints_own_code_is_never_run_and_nobody_is_asked(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> str:
+        raise AssertionError("transformers asks whether to run it")
+
+    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, marker = tmp_path / "checkpoint", tmp_path / "ran"
+    config = saved("bert", folder)
+    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the"]))
+    names = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel", "AutoTokenizer": ["own.OwnTokenizer", None]}
+    values = json.loads((folder / "config.json").read_text()) | {"model_type": model_type, "auto_map": names}
+    (folder / "config.json").write_text(json.dumps(values))
+    named = {"tokenizer_class": "BertTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    if model_type == "own":
+        with pytest.raises(CheckpointError, match="needs code of its own, which is never run"):
+            open_checkpoint(config)
+    else:
+        checkpoint = open_checkpoint(config)
+        build_base(checkpoint, load_tensors(checkpoint))
+        assert load_tokenizer(checkpoint).pad_token_id == 0
+    assert not marker.exists()
