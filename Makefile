@@ -1,7 +1,6 @@
 # `make help` lists the commands. Each sets up `.venv` first if it is not there or out of date.
 SHELL := /bin/bash
-# Without brace and file name expansion, for ARGS: 'search.space.method.dropout={choice:[0.0,0.1]}'.
-.SHELLFLAGS := +B -euf -o pipefail -c
+.SHELLFLAGS := -eu -o pipefail -c
 ifeq ($(MAKE_VERSION),3.81)
 $(error GNU make 3.82 or later is needed, and this is the 3.81 of macOS. Try: brew install make, then gmake ...)
 endif
@@ -13,28 +12,26 @@ STAMP := .venv/.installed
 # A thread each: two processes that compute with all cores wait for one another most of the time.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-# Free text reaches the command through the environment, as it was typed: make expands nothing in it.
-FREE := TEXT ITEM FILE REASON
-TYPED := $(foreach name,$(FREE),$(if $(filter command,$(origin $(name))),$(name)=))
-override export TEXT := $(value TEXT)
-override export ITEM := $(value ITEM)
-override export FILE := $(value FILE)
-override export REASON := $(value REASON)
-
-# Every variable of the command line is handed on, so that a command refuses what it does not use; `?=` marks one of the
-# environment, which counts for the commands that take it.
+# What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
+# number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment
+# are not used, but for free text; a command is told of those that it would take.
 VARIABLES := TASKS TASK DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN SOURCE TARGET TO PORT \
 	COMMAND ADDRESS CRON ON ACTION ID
-OTHERS = $(filter-out $(VARIABLES) $(FREE) ARGS PYTHON RUN STAMP,$(.VARIABLES))
-from = $(foreach name,$(2),$(if $(and $(filter $(1),$(origin $(name))),$(value $(name))),'$(name)$(3)$(subst ','\'',$(value $(name)))'))
-GIVEN = $(TYPED) $(call from,command,$(VARIABLES) $(OTHERS),=) $(call from,environment,$(VARIABLES),?=)
+FREE := TEXT ITEM FILE REASON
+from = $(foreach name,$(2),$(if $(filter $(1),$(origin $(name))),$(name)))
+GIVEN := $(filter-out PYTHON RUN STAMP,$(call from,command,$(.VARIABLES)))
+override export ADAPTERS_STANDING := $(call from,environment,$(VARIABLES) ARGS)
+override export ADAPTERS_WORDS := $(words $(GIVEN))
+$(foreach name,$(GIVEN),$(eval NUMBER += x)$(eval override export ADAPTERS_WORD_$(words $(NUMBER)) := $$(name)=$$(value $$(name))))
+# Make would hand them on too, and expand them for it.
+$(foreach name,$(GIVEN),$(eval unexport $$(name)))
 COMMANDS := sweep compare retrain predict status rollback ui convert submit schedule manifests
 
 .PHONY: help setup $(COMMANDS) bench test test-faults check clean
 
-help: $(if $(COMMAND),$(STAMP)) ## List the commands; COMMAND=sweep lists the settings of one
-ifdef COMMAND
-	$(RUN) jobs $(COMMAND) --help
+help: $(if $(value COMMAND),$(STAMP)) ## List the commands; COMMAND=sweep lists the settings of one
+ifneq ($(value COMMAND),)
+	$(RUN) jobs help --make
 else
 	echo "make <command> [VARIABLE=value ...]"; echo
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,10 +49,10 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt
 
 $(COMMANDS): $(STAMP)
-	$(RUN) jobs $@ $(GIVEN) $(ARGS)
+	$(RUN) jobs $@ --make
 
 bench: $(STAMP) .venv-peer/.installed ## Training speed, side by side with the adapters library
-	$(RUN) tests.bench $(GIVEN) $(ARGS)
+	$(RUN) tests.bench --make
 
 .venv-peer/.installed: tests/bench/peer-requirements.txt
 	echo "Setting up .venv-peer, which the adapters library needs for itself (once) ..."

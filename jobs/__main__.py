@@ -1,4 +1,4 @@
-"""The one door: `python -m jobs <command> [VARIABLE=value ...] [key=value ...] [--help]`.
+"""The one door: `python -m jobs <command> [VARIABLE=value ...] [key=value ...] [--help]`; `make` says `--make` instead.
 
 It reads the config, then imports the command, so that a bad setting is told before torch is loaded; and it turns
 errors into exit codes: 0 done, 1 failed while running, 2 something that the user can mend, 130 interrupted.
@@ -15,19 +15,33 @@ from contextlib import suppress
 if sys.version_info < (3, 11):  # noqa: UP036 (`make help` may run under any Python)
     sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}. Try: make PYTHON=python3.12 ...")
 
-from pipeline.config.commands import COMMANDS, VARIABLES, Command, environment_of
+from pipeline.config.commands import COMMANDS, VARIABLES, Command, environment_of, standing
 from pipeline.config.strict import nearest
+from pipeline.config.typed import typed
 from pipeline.errors import ConfigError, PipelineError, UserError, fault
 
 
 def main(words: Sequence[str]) -> int:
     """Run a command line; return its exit code."""
     name, *rest = words or ["--help"]
+    if rest == ["--make"]:
+        return run(lambda: made(name, typed(os.environ)))
     if name in ("--help", "-h", "help"):
         with suppress(BrokenPipeError):  # `make help | head`
             print(overview(), flush=True)
         return 0
     return run(lambda: explain(name) if {"--help", "-h"} & set(rest) else call(name, rest))
+
+
+def made(name: str, words: Sequence[str]) -> None:
+    """Do what a command line of `make` says."""
+    if name == "help":
+        explain(next((word.partition("=")[2] for word in words if word.startswith("COMMAND=")), ""))
+        return
+    command_of(name)
+    for note in standing(name, words, os.environ):
+        print(note, file=sys.stderr)
+    call(name, words)
 
 
 def overview() -> str:

@@ -4,6 +4,7 @@ The settings of the small commands stand here; those of a sweep are in `pipeline
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from pipeline.config import (
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.config.strict import nearest
+from pipeline.config.typed import is_bare, plain, quoted
 from pipeline.errors import ConfigError, Fault, fault
 
 
@@ -314,8 +316,7 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
 
     Args:
         name: The command.
-        words: `TASKS=ner`; `TASKS?=ner`, which an environment says, and which counts where the command takes it and
-            nothing else was said; `key=value`.
+        words: `TASKS=ner`, `key=value`.
 
     Raises:
         ConfigError: There is no such variable, or the command does not take it; or it cannot run the one that it wraps.
@@ -324,16 +325,16 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
     keys = {variable: f"{name}.{key}" if command.wraps else key for variable, key in command.keys().items()}
     if command.wraps:
         keys = _wrapped(name, words) | keys
-    written, faults, said = [], [], {match[1] for word in words if (match := re.match(r"([A-Z]+)=", word))}
+    written, faults = [], []
     for word in words:
-        match = re.match(r"([A-Z]+)(\??)=(.*)", word, re.S)
+        match = re.match(r"([A-Z]+)=(.*)", word, re.S)
         if match is None:
             written.append(word)
             continue
-        variable, weak, value = match.groups()
-        if variable in keys and not (weak and variable in said):
+        variable, value = match.groups()
+        if variable in keys:
             written += _override(VARIABLES[variable].form, keys[variable], value)
-        elif not weak:
+        else:
             rule, remedy = "is no variable", nearest(variable, list(VARIABLES))
             if variable in VARIABLES:
                 rule, remedy = f"is not used by `{name}`", f"It takes {', '.join(keys)}"
@@ -341,6 +342,22 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
     if faults:
         raise ConfigError(faults)
     return written
+
+
+def standing(name: str, words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Say which variables that a command takes stand in the environment of `make` alone, where they are not used."""
+    said = {word.partition("=")[0] for word in words}
+    taken = {*COMMANDS[name].variables, "ARGS"} | (set().union(*_inner(name)) if COMMANDS[name].wraps else set())
+    return [
+        f"{one} stands in the environment, and is not used: write make {name} {one}={shlex.quote(environment[one])}"
+        for one in environment.get("ADAPTERS_STANDING", "").split()
+        if one in taken and one not in said and one in environment
+    ]
+
+
+def _inner(name: str) -> list[Sequence[str]]:
+    """The variables of each command that another one can run."""
+    return [COMMANDS[one].variables for one in commands_from(name)]
 
 
 def environment_of(words: Sequence[str]) -> dict[str, str]:
@@ -356,7 +373,7 @@ def _wrapped(name: str, words: Sequence[str]) -> dict[str, str]:
         ConfigError: It cannot be run from there.
     """
     said = {
-        key.removesuffix("?").removeprefix(f"{name}.").lower(): value.strip("\"'")
+        key.removeprefix(f"{name}.").lower(): value.strip("\"'")
         for key, _, value in (word.partition("=") for word in words)
         if key.isupper() or key.startswith(f"{name}.")
     }
@@ -373,9 +390,7 @@ def _override(form: Form, key: str, value: str) -> list[str]:
         return [] if value in ("", "0", "no", "false") else [f"{key}=true"]
     if form == "free" or not value:
         return []
-    return [f"{key}={quoted(value) if form == 'text' else f'[{value}]' if form == 'list' else value}"]
-
-
-def quoted(text: str) -> str:
-    """Write text as the value of an override."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if form == "list":
+        items = [plain(item.strip()) for item in value.split(",") if item.strip()]
+        return [f"{key}=[{','.join(items)}]"]
+    return [f"{key}={quoted(value) if form == 'text' or not is_bare(value) else value}"]

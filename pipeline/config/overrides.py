@@ -15,9 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.config import METHOD_TRAITS
-from pipeline.config.commands import COMMANDS, overrides_of, quoted
+from pipeline.config.commands import COMMANDS, overrides_of
 from pipeline.config.settings import RANGES, Setting, flat, idle, searched, settings, unused
 from pipeline.config.strict import build, nearest
+from pipeline.config.typed import quoted, unescaped
 from pipeline.errors import ConfigError, Fault, fault
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -187,7 +188,7 @@ def _options(group: str, own: Path | None) -> list[str]:
 
 def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """The key and the value, as text, of each override; a ConfigError names those that are none."""
-    return [(override.key_or_group, str(override.value())) for override in _parse(list(arguments))]
+    return [(override.key_or_group, unescaped(str(override.value()))) for override in _parse(list(arguments))]
 
 
 def _parse(arguments: list[str]) -> list[Override]:
@@ -208,7 +209,7 @@ def _own_folder(overrides: list[Override]) -> Path | None:
     for override in overrides:
         if override.key_or_group == "conf":
             overrides.remove(override)
-            folder = Path(str(override.value())).expanduser().resolve()
+            folder = Path(unescaped(str(override.value()))).expanduser().resolve()
             if not folder.is_dir():
                 remedy = "Give a folder that holds task files such as mytask.yaml"
                 raise ConfigError(fault("CONF", folder, "is no folder", remedy))
@@ -221,7 +222,7 @@ def _line(override: Override, own: Path | None, fields: set[str], faults: list[F
     key, raw = override.key_or_group, override.get_value_element_as_str()
     if key.startswith("search.space.") and (line := _range_line(key, raw, override.value())):
         return line
-    value, options = str(override.value()), _options(key, own) if key in fields else []
+    value, options = unescaped(str(override.value())), _options(key, own) if key in fields else []
     if key == "data" and value not in options and not isinstance(override.value(), dict):
         return f"++data.source={raw}"
     if not options:

@@ -16,11 +16,12 @@ from pipeline.clock.crontab import add_to_crontab, read_crontab, remove_from_cro
 from pipeline.clock.passes import Folder, Pass, foreground, zone_of
 from pipeline.clock.schedule import Schedule, installed, outcome
 from pipeline.clock.systemd import add_units, installed_units, remove_units, scope_of, write_units
-from pipeline.config.commands import ManifestsConfig, quoted
+from pipeline.config.commands import ManifestsConfig
 from pipeline.config.cron import Cron, parse
 from pipeline.config.overrides import CONF, pairs, read_command, read_config
 from pipeline.config.schedule import LONGEST_ID, ScheduleConfig
 from pipeline.config.strict import nearest
+from pipeline.config.typed import quoted
 from pipeline.errors import ConfigError, Faults, fault
 
 _CLUSTER = "manifests."
@@ -154,7 +155,7 @@ def show(own: ScheduleConfig, console: Console) -> None:
     """List the schedules: what is installed for this user, and what runs in the foreground from this folder."""
     folders: dict[str, tuple[str, Folder]] = {}
     for file in sorted(Path(own.files).absolute().glob("*/schedule.json")):
-        on = str(Folder(path=file.parent).description["on"])
+        on = str(Folder(path=file.parent).description.get("on", ""))
         folders[file.parent.name] = (on if on == "foreground" else f"{on}, not installed", Folder(path=file.parent))
     for on, found in all_installed().items():
         folders |= {name: (on, Folder(path=Path(path))) for name, path in found.items()}

@@ -20,6 +20,7 @@ from jobs.__main__ import run
 from pipeline.config import SweepConfig
 from pipeline.config.commands import overrides_of
 from pipeline.config.overrides import read_config
+from pipeline.config.typed import typed
 from pipeline.errors import ConfigError, Fault, PipelineError
 from pipeline.reports.console import console
 from pipeline.steps.workspace import git_commit
@@ -161,4 +162,5 @@ def _table(figures: dict[str, list[float]], title: str) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: main(bench_config(overrides_of("sweep", sys.argv[1:])), console())))
+    words = typed(os.environ) if sys.argv[1:] == ["--make"] else sys.argv[1:]
+    sys.exit(run(lambda: main(bench_config(overrides_of("sweep", words)), console())))

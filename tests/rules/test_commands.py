@@ -1,5 +1,7 @@
 """The table of commands against what there is: files, targets of the Makefile, variables, and what is refused."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from pipeline.config.commands import COMMANDS, VARIABLES, overrides_of
-from pipeline.config.overrides import read_command
+from pipeline.config import SweepConfig
+from pipeline.config.commands import COMMANDS, VARIABLES, PredictConfig, overrides_of, standing
+from pipeline.config.overrides import pairs, read_command, read_config
+from pipeline.config.typed import typed
 from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -69,9 +73,72 @@ def test_what_a_command_does_not_use_it_refuses_by_name(command: str, words: lis
     assert message in str(caught.value)
 
 
-def test_a_variable_of_the_environment_counts_where_it_is_taken_and_nothing_else_was_said() -> None:
-    assert overrides_of("sweep", ["EPOCHS?=3", "PORT?=8080"]) == ["engine.epochs=3"]
-    assert overrides_of("sweep", ["EPOCHS=2", "EPOCHS?=3"]) == ["engine.epochs=2"]
+HOSTILE = [
+    "x\"'; touch ran; echo '",
+    "$(shell touch ran)",
+    "$$(touch ran)",
+    "`touch ran`",
+    "${oc.env:HOME}",
+    "o'neil",
+    "cost$100",
+    "ner/français",
+    "a\nb",
+    "a # b",
+    "C:\\dir\\",
+    "{a: 1}",
+    "[x",
+    "a=b, c",
+    "%s \\${x} \\\\${y}",
+    "~/*",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_typed_behind_make_arrives_as_it_was_typed(text: str, tmp_path: Path) -> None:
+    """Through the real Makefile, neither by way of the shell nor of make's own functions."""
+    for name in ("pyproject.toml", "constraints.txt", "installed"):  # the last one is the newest
+        (tmp_path / name).touch()
+    (tmp_path / "echo.py").write_text(
+        "import os, json, sys; sys.path.insert(0, os.environ['ROOT']); from pipeline.config.typed import typed;"
+        "json.dump([sys.argv[1:], typed(os.environ)], open('words.json', 'w'))"
+    )
+    given = [f"RUN={sys.executable} echo.py", "STAMP=installed", f"TASK={text}", f"DATA={text}", f"FOO={text}"]
+    done = subprocess.run(
+        ["make", "-f", str(ROOT / "Makefile"), "sweep", *given, "ARGS=a='b c' d=\"$x\""],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "ROOT": str(ROOT), "SEED": "9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    arguments, words = json.loads((tmp_path / "words.json").read_text())
+    assert arguments == ["jobs", "sweep", "--make"]
+    assert sorted(words) == sorted([f"TASK={text}", f"DATA={text}", f"FOO={text}", "a=b c", "d=$x"])
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_variable_means_its_text_and_nothing_of_hydras_grammar(text: str) -> None:
+    written = overrides_of("predict", [f"TASK={text}"])
+    assert read_config("predict", PredictConfig, written).job == text
+    assert pairs(written) == [("job", text)]
+    (tasks,) = overrides_of("sweep", [f"TASKS={text},ner"])
+    config = read_config("sweep", SweepConfig, [tasks])
+    assert config.tasks == [*(part.strip() for part in text.split(",")), "ner"]
+
+
+def test_a_variable_of_the_environment_is_not_used_and_a_note_says_so() -> None:
+    environment = {"ADAPTERS_STANDING": "SEED PORT DATA", "SEED": "9", "PORT": "80", "DATA": "/a b"}
+    notes = standing("sweep", ["TASKS=ner", "DATA=hub"], environment)
+    assert notes == ["SEED stands in the environment, and is not used: write make sweep SEED=9"]
+    notes = standing("submit", ["TASKS=ner"], environment)
+    assert notes[1] == "DATA stands in the environment, and is not used: write make submit DATA='/a b'"
+
+
+def test_a_quote_in_args_that_is_not_closed_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"ARGS: .* cannot be split into words \(No closing quotation\)"):
+        typed({"ADAPTERS_WORDS": "1", "ADAPTERS_WORD_1": "ARGS=a='b"})
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -157,7 +157,6 @@ def test_every_variable_reaches_the_command_or_is_refused_by_name(table: Path, t
         schedule("ACTION=remove", "tasks=[ner]", "seed=3")
     with pytest.raises(ConfigError, match="DATA: '/data' is not used by `schedule`"):
         schedule("ACTION=list", "DATA=/data")
-    schedule("ACTION=list", "DATA?=/data")  # of the environment
 
 
 def test_a_crontab_line_that_was_written_before_the_one_door_still_runs(tmp_path: Path) -> None:
