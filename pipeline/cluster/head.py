@@ -23,13 +23,14 @@ from typing import Any
 import ray
 from ray.job_submission import JobSubmissionClient
 
+from pipeline.config.typed import quoted
 from pipeline.errors import ConfigError, Fault, PipelineError, fault
 
 CODE = ("pipeline", "conf", "jobs", "Makefile", "pyproject.toml", "constraints.txt", "README.md")
 """What is shipped of the checkout: all that a command reads."""
 # Ray 2.60's store of packages takes 512 MiB, but its dashboard refuses a request's body above 100 MiB on its way there.
 LIMIT_BYTES = 100 * 2**20
-_LEFT_OUT = ("__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".DS_Store")
+_LEFT_OUT = ("__pycache__",)  # and what is hidden
 _ANSWER_S = 5.0
 _LOST_S = 120.0  # how long a head that does not answer is waited for
 _IDLE_S = 10.0  # a silence of the log after which the head is asked how things are
@@ -61,31 +62,33 @@ class Ended:
         return self.driver_code if self.driver_code >= 0 else 128 - self.driver_code
 
 
-def contents(root: Path, folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Map the names in the shipped folder to files: the code of the checkout `root`, and the user's folders by name."""
-    found: dict[str, Path] = {}
+def contents(root: Path, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Map the names in the shipped folder to files: the code of the checkout `root`, and those of the user's.
+
+    Raises:
+        ConfigError: The checkout has a link to a file elsewhere.
+    """
+    found = dict(files)
     for name in CODE:
         path = root / name
-        found |= {name: path} if path.is_file() else _below(path, name)
-    for name, folder in folders.items():
-        found |= _below(folder, name)
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            inside = file.relative_to(root)
+            if file.is_file() and not any(part.startswith(".") or part in _LEFT_OUT for part in inside.parts):
+                if not file.resolve().is_relative_to(root.resolve()):
+                    rule, remedy = "is a link that leaves the checkout, and would be shipped", "Take it away"
+                    raise ConfigError(fault(file, "", rule, remedy))
+                found[str(inside)] = file
     return dict(sorted(found.items()))
 
 
-def _below(folder: Path, name: str) -> dict[str, Path]:
-    found = {}
-    been: set[str] = set()
-    for path, inner, files in os.walk(folder, followlinks=True):
-        been.add(os.path.realpath(path))  # a link to a folder above would never end
-        inner[:] = [one for one in inner if one not in _LEFT_OUT and os.path.realpath(Path(path, one)) not in been]
-        for file in files:
-            if file not in _LEFT_OUT:
-                found[str(Path(name) / Path(path, file).relative_to(folder))] = Path(path, file)
-    return found
-
-
-def pack(target: Path, root: Path, folders: Mapping[str, Path]) -> int:
+def pack(target: Path, root: Path, files: Mapping[str, Path], folders: Mapping[str, Path]) -> int:
     """Zip what is shipped into the file `target`; return its size.
+
+    Args:
+        target: Must not be there yet.
+        root: The checkout.
+        files: Name in the shipped folder -> file of the user's.
+        folders: Beginning of such names -> where these files come from, for messages.
 
     Ray would leave out of a folder what any `.gitignore` or `.rayignore` in it names, data too; of a zip it takes all.
     The same contents give the same bytes, which are uploaded once.
@@ -93,7 +96,7 @@ def pack(target: Path, root: Path, folders: Mapping[str, Path]) -> int:
     Raises:
         ConfigError: It is more than a cluster takes.
     """
-    files = contents(root, folders)
+    files = contents(root, files)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():
             info = zipfile.ZipInfo(name)  # of 1980
@@ -132,8 +135,8 @@ def entrypoint(command: str, arguments: Sequence[str], *, runs: str | None = Non
     words = shlex.join(["python", "-m", "jobs", command, *arguments])
     if runs is not None:
         home = runs.startswith("~/")
-        escaped = (runs[1:] if home else runs).replace("\\", "\\\\").replace('"', '\\"')
-        words += " " + shlex.quote('runs="') + ('"$HOME"' if home else "") + shlex.quote(f'{escaped}"')
+        begin, rest = '"', quoted(runs[1:] if home else runs)[1:]
+        words += " " + shlex.quote(f"runs={begin}") + ('"$HOME"' if home else "") + shlex.quote(rest)
     return f"exec {words}"  # no shell stays between Ray's signals and the command
 
 

@@ -1,21 +1,27 @@
 """A command line rewritten for another machine: checked as the command would itself, its folders shipped."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config import SweepConfig
-from pipeline.config.commands import COMMANDS, SubmitConfig, quoted
+from pipeline.config import SweepConfig, TaskConfig
+from pipeline.config.commands import COMMANDS, SubmitConfig
 from pipeline.config.overrides import pairs, read_command
-from pipeline.core.data.load import resolve
+from pipeline.config.typed import quoted
+from pipeline.core.data.load import resolve, split_paths
 from pipeline.errors import ConfigError, Faults, fault
 
+Jobs = Sequence[tuple[TaskConfig, str]]
+_CHECKPOINT = ("*.safetensors", "*.json", "*.txt", "*.model", "pytorch_model*.bin")
+"""What is read of a checkpoint's folder: weights, config and tokenizer."""
 
-def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[str, Path], str | None]:
+
+def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[str, Path], dict[str, Path], str | None]:
     """Check what the command is given as it would itself, and rewrite it for the head node.
 
     Returns:
-        Its overrides there; name in the shipped folder -> folder here; the folder for the sweep's own files.
+        Its overrides there; name in the shipped folder -> folder here; name there -> file here, of all that the command
+        reads in these folders; the folder for the sweep's own files.
 
     Raises:
         UserError: Something that the command would refuse, or that does not work from afar.
@@ -27,6 +33,7 @@ def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[st
     sweep = config if isinstance(config, SweepConfig) else None
     runs = own.runs if sweep is not None else None
     faults = Faults()
+    jobs: Jobs = ()
     with faults.gathered():
         if config.tracking.uri.startswith("sqlite:") and (sweep is None or not sweep.dryrun):
             rule = "is a file, which from here would be one of a folder on the head node that goes with the job"
@@ -34,13 +41,43 @@ def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[st
             raise ConfigError(fault("tracking.uri", config.tracking.uri, rule, remedy))
     with faults.gathered():
         if own.ship and sweep is not None and (sweep.tasks or sweep.resume is None):
-            resolve(sweep.tasks, sweep.task, sweep.data)
+            jobs = resolve(sweep.tasks, sweep.task, sweep.data)
     with faults.gathered():
         if sweep is not None and names(arguments, "runs"):  # as `Go on with: ...` says on the head
             runs = read_command("submit", [f"submit.runs={quoted(sweep.runs)}"])[0].runs
     faults.raise_any()
     words, folders = shipped(sweep, arguments, own.ship)
-    return words, folders, runs
+    return words, folders, _files(sweep, jobs, folders), runs
+
+
+def _files(config: SweepConfig | None, jobs: Jobs, folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Name in the shipped folder -> file: splits of the jobs, YAML, and a checkpoint's own; nothing else of a folder.
+
+    Raises:
+        ConfigError: A link leads out of a folder: what it points to may be meant for nobody else.
+    """
+    found: dict[str, Path] = {}
+    faults = []
+    for name, folder in folders.items():
+        inside = folder
+        if name == "shipped/data" and config is not None:
+            files = list(split_paths(jobs, config.data))
+        elif name == "shipped/conf":
+            files = [file for pattern in ("*.yaml", "*/*.yaml") for file in folder.glob(pattern)]
+        else:
+            files = [file for pattern in _CHECKPOINT for file in folder.glob(pattern)]
+            if folder.parent.name == "snapshots":  # in the hub's cache, where all files are links beside it
+                inside = folder.parents[1]
+        for file in files:
+            if any(part.startswith(".") for part in file.relative_to(folder).parts):
+                continue
+            if not file.resolve().is_relative_to(inside):
+                remedy = "Put the file itself there, or have the folder on the head node and say ARGS=submit.ship=false"
+                faults.append(fault(file, "", "is a link that leaves its folder, and would be shipped", remedy))
+            found[f"{name}/{file.relative_to(folder)}"] = file
+    if faults:
+        raise ConfigError(faults)
+    return found
 
 
 def shipped(config: SweepConfig | None, given: Sequence[str], ship: bool) -> tuple[list[str], dict[str, Path]]:

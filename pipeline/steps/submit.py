@@ -22,7 +22,7 @@ ROOT = CONF.parent
 
 def submit(own: SubmitConfig, given: Sequence[str]) -> None:
     """Check, ship, submit and follow; leave with the exit code of the command."""
-    words, folders, runs = rewrite(own, given)
+    words, folders, files, runs = rewrite(own, given)
 
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         # Ray reads it when it is imported, and sends no token without it.
@@ -37,7 +37,7 @@ def submit(own: SubmitConfig, given: Sequence[str]) -> None:
         head.require_ray(cluster.pinned_ray(ROOT))
     with tempfile.TemporaryDirectory(prefix="submit-") as temporary:
         package = Path(temporary) / "package.zip"
-        size = cluster.pack(package, ROOT, folders)
+        size = cluster.pack(package, ROOT, files, folders)
         log.note(f"Shipping {size / 1e6:,.1f} MB: {', '.join(['the code', *map(str, folders.values())])}")
         described = cluster.environment(ROOT, package, install=install)
         try:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
@@ -92,6 +92,17 @@ def _check_names(jobs: Mapping[str, tuple[TaskConfig, str]], tasks: Mapping[str,
         owners |= {f"folder {folder}": job, f"model {model}": job}
     if faults:
         raise ConfigError(faults)
+
+
+def split_paths(jobs: Sequence[tuple[TaskConfig, str]], data: DataConfig) -> Iterator[Path]:
+    """The files that `load` reads of the jobs, below the folder that `data` names; of all tasks where none is given."""
+    root = _root(data).resolve()
+    folders = [_folders(task, data)[domain] for task, domain in jobs]
+    if not jobs:
+        folders = [folder for task in _task_folders(root) for folder in _domain_folders(root / task).values()]
+    for folder in dict.fromkeys(root / folder.relative_to(_root(data)) if jobs else folder for folder in folders):
+        for paths in files.split_files(folder).values():
+            yield from paths
 
 
 def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:

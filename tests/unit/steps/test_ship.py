@@ -32,7 +32,7 @@ def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path
     (tmp_path / "own" / "triage.yaml").write_text("kind: classification\n", "utf-8")
     (tmp_path / "ck").mkdir()
     given = ["tasks=[sentiment]", f'data.source="{data}"', f'checkpoint="{tmp_path}/ck"', f'conf="{tmp_path}/own"']
-    words, folders, runs = rewrite(SubmitConfig(), [*given, "seed=3", SERVER])
+    words, folders, _, runs = rewrite(SubmitConfig(), [*given, "seed=3", SERVER])
     assert str(tmp_path) not in " ".join(words)
     assert folders == {
         "shipped/data": data,
@@ -58,12 +58,12 @@ def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path
 
 def test_nothing_is_rewritten_where_the_head_has_the_folders() -> None:
     given = ["tasks=[sentiment]", 'data.source="/there"', "cluster=local", SERVER, "runs=/srv/runs"]
-    words, folders, runs = rewrite(SubmitConfig(ship=False), given)
+    words, folders, _, runs = rewrite(SubmitConfig(ship=False), given)
     assert (words, folders, runs) == ([*given[:-1]], {}, "/srv/runs")
 
 
 def test_the_starter_corpus_and_a_known_checkpoint_need_no_rewriting() -> None:
-    words, folders, _ = rewrite(SubmitConfig(), ["tasks=[ner]", "checkpoint=bert_base", SERVER])
+    words, folders, _, _ = rewrite(SubmitConfig(), ["tasks=[ner]", "checkpoint=bert_base", SERVER])
     assert (words, folders) == (["tasks=[ner]", "checkpoint=bert_base", SERVER, "cluster=existing"], {})
 
 
@@ -88,3 +88,58 @@ def test_a_mistake_in_the_submission_itself_is_named_as_it_is_written() -> None:
         read_command("submit", ["COMMAND=submit", "TASKS=ner"])
     with pytest.raises(ConfigError, match=r"^ADDRESS: 'head:8265' must be the address of a dashboard"):
         read_command("submit", ["submit.address=head:8265"])
+
+
+def test_only_what_the_command_reads_is_shipped(tmp_path: Path, data: Path) -> None:
+    for name in ("sentiment/.env", "sentiment/notes.md", "secret.jsonl", "ner/train.jsonl", ".hidden/train.jsonl"):
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_text('{"text": "x", "label": "positive"}\n')
+    (data / "sentiment" / "movies").mkdir()
+    (data / "sentiment" / "movies" / "test.csv").write_text("text,label\nx,positive\n")
+    (data / "sentiment" / "movies" / "train.csv").write_text("text,label\nx,positive\n")
+    own, checkpoint = tmp_path / "own", tmp_path / "ck"
+    for name in ("triage.yaml", "method/my.yaml", "notes.txt", ".secret.yaml", ".git/config.yaml", "id_rsa"):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_text("kind: classification\n")
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "train.log", ".env", "own.py"):
+        checkpoint.mkdir(exist_ok=True)
+        (checkpoint / name).write_text("{}")
+    given = [f'data.source="{data}"', f'checkpoint="{checkpoint}"', f'conf="{own}"', SERVER]
+    _, _, files, _ = rewrite(SubmitConfig(), ["tasks=[sentiment/movies]", *given])
+    assert sorted(name.removeprefix("shipped/") for name in files) == [
+        "checkpoint/config.json",
+        "checkpoint/model.safetensors",
+        "checkpoint/tokenizer.json",
+        "checkpoint/vocab.txt",
+        "conf/method/my.yaml",
+        "conf/triage.yaml",
+        "data/sentiment/movies/test.csv",
+        "data/sentiment/movies/train.csv",
+    ]
+    _, _, files, _ = rewrite(SubmitConfig(), ["resume=20260101-000000-abcd", f'data.source="{data}"', SERVER])
+    assert {"shipped/data/ner/train.jsonl", "shipped/data/sentiment/train.jsonl"} <= set(files)
+    assert not [name for name in files if "/." in name or "secret" in name]
+
+
+@pytest.mark.parametrize("link", ["build/sentiment/test.jsonl", "own/other.yaml", "ck/vocab.txt", "build/sentiment/tv"])
+def test_a_link_that_leaves_what_is_shipped_is_refused(link: str, tmp_path: Path, data: Path) -> None:
+    for name in ("own", "ck", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere" / "train.jsonl").write_text("kind: classification\n")
+    target = tmp_path / "elsewhere" / ("" if link.endswith("tv") else "train.jsonl")
+    (tmp_path / link).symlink_to(target)
+    (data / "sentiment" / "validation.jsonl").symlink_to(data / "sentiment" / "train.jsonl")  # stays inside
+    given = [f'data.source="{data}"', f'checkpoint="{tmp_path}/ck"', f'conf="{tmp_path}/own"', SERVER]
+    with pytest.raises(ConfigError, match="is a link that leaves its folder, and would be shipped"):
+        rewrite(SubmitConfig(), ["tasks=[sentiment/*]", *given])
+
+
+def test_a_checkpoint_in_the_cache_of_the_hub_is_shipped_through_its_links(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "c0ffee"
+    (tmp_path / "models--a--b" / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "models--a--b" / "blobs" / name).write_text("{}")
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    _, _, files, _ = rewrite(SubmitConfig(), ["tasks=[ner]", f'checkpoint="{snapshot}"', SERVER])
+    assert sorted(files) == ["shipped/checkpoint/config.json", "shipped/checkpoint/model.safetensors"]
