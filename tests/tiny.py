@@ -30,7 +30,7 @@ def tiny_job(name: str, checkpoint: Checkpoint) -> Job:
         rows = []
         for i, word in enumerate(words):
             fields = {"text": f"{word} {name[:-1]} {i}", "label": "bad" if word in ("bad", "awful", "dull") else "good"}
-            rows.append(Row(fields=fields, origin=f"{kind}:{i}", digest=f"{kind}{i}"))
+            rows.append(Row(fields=fields, origin=f"{kind}:{i}", digest=f"{kind}{i}", key=f"{kind}{i}"))
         return Split(name=kind, rows=tuple(rows), fingerprint=kind, cut_from=None)
 
     words = ["good", "bad", "fine", "awful", "great", "dull"]

@@ -216,7 +216,8 @@ class DataConfig:
     test_share: float = 0.1
     """Share of the training rows cut off by hash when there is no test split."""
     drop_overlap: bool = False
-    """Remove from train the rows that stand in validation or test too."""
+    """Remove from train the rows whose inputs stand in validation or test too, whatever the target, the letter case
+    and the spaces."""
     max_train_rows: int | None = None
     """Train on this many rows at most, chosen by hash. None: on all."""
 

@@ -15,7 +15,6 @@ from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.task import Scores
 from pipeline.errors import PipelineError
 from pipeline.rules.gate import Decision, Evidence, SliceEvidence, decide
-from pipeline.rules.news import input_key
 from pipeline.rules.versions import Verdict
 
 Score = Callable[[Bundle, Sequence[Row], Mapping[str, Any]], Scores]
@@ -45,8 +44,6 @@ class Case:
     """Id of the sweep or pass."""
     bundle: Bundle
     """The winner's."""
-    target: str
-    """The field that is predicted."""
     trained: Sequence[Row]
     """Rows that were new to the winner's training."""
     chosen: Sequence[Row]
@@ -146,10 +143,10 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
 def _past(case: Case, champion: Opponent, ledger: Ledger, gaps: list[str]) -> list[Compared]:
     # Of the champion's too: a sweep may have trained it on rows of older slices.
     seen = (*case.trained, *case.chosen, *ledger.trained, *ledger.chosen)
-    own = {input_key(row, case.target) for row in seen}
+    own = {row.key for row in seen}
     past = []
     for one in ledger.slices:
-        rows = [row for row in one.rows if input_key(row, case.target) not in own]
+        rows = [row for row in one.rows if row.key not in own]
         if rows:
             past.append(_side_by_side(case, one.name, rows, champion, gaps))
         else:

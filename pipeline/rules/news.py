@@ -1,7 +1,7 @@
 """Which rows are new to a champion, whatever file or revision they are in. Pure.
 
-Rows are told by the digest of their content. What must not be trained on is told by the content without its target,
-in lower case and without regard to spaces: an evaluation row that comes again with another label leaks all the same.
+Rows are told by the digest of their content. What must not be trained on is told by the key of its inputs: an
+evaluation row that comes again with another label, or in capitals, leaks all the same.
 """
 
 import hashlib
@@ -67,28 +67,25 @@ class News:
         return [f"{count} {what}" for what, count in others.items() if count]
 
 
-def news(
-    ledger: Ledger, dataset: Dataset, target: str, *, reserved: Sequence[Row] = (), quarantine: Collection[str] = ()
-) -> News:
+def news(ledger: Ledger, dataset: Dataset, *, reserved: Sequence[Row] = (), quarantine: Collection[str] = ()) -> News:
     """Find the new rows.
 
     Args:
         ledger: The champion's.
         dataset: As it is now.
-        target: The field that is predicted.
         reserved: Evaluation rows of versions that were not promoted: no slices of the champion's. Rows of the data with
             their inputs stay evaluation rows, in whatever split they are now; with the targets that they have now.
         quarantine: Digests of rows that are not to be used again.
     """
-    known, held = ledger.known, {input_key(row, target) for one in ledger.slices for row in one.rows}
-    used = {input_key(row, target) for row in (*ledger.trained, *ledger.chosen)}
-    kept_out = {input_key(row, target) for row in reserved}
-    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if input_key(row, target) in kept_out]
+    known, held = ledger.known, {row.key for one in ledger.slices for row in one.rows}
+    used = {row.key for row in (*ledger.trained, *ledger.chosen)}
+    kept_out = {row.key for row in reserved}
+    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in kept_out]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
-    evaluation = [row for row in candidates if input_key(row, target) not in used | held]
-    held |= {input_key(row, target) for row in evaluation}
+    evaluation = [row for row in candidates if row.key not in used | held]
+    held |= {row.key for row in evaluation}
     train, validation = (_new(split.rows, known, quarantine) for split in (dataset.train, dataset.validation))
-    kept = [[row for row in rows if input_key(row, target) not in held] for rows in (train, validation)]
+    kept = [[row for row in rows if row.key not in held] for rows in (train, validation)]
     ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
     edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
     everything = [row for split in dataset.splits for row in split.rows]
@@ -103,21 +100,16 @@ def news(
         evaluation=tuple(evaluation),
         edited=len(edited),
         gone=sum(row.digest not in now and row.fields.get("id") not in edited for row in ledger.trained),
-        leaked=sum(input_key(row, target) in held for rows in before for row in rows),
-        seen=sum(input_key(row, target) in used for row in tested),
+        leaked=sum(row.key in held for rows in before for row in rows),
+        seen=sum(row.key in used for row in tested),
         quarantined=len(now & set(quarantine)),
     )
 
 
-def unseen(dataset: Dataset, target: str) -> list[Row]:
+def unseen(dataset: Dataset) -> list[Row]:
     """The test rows that are in neither of the other splits, each once; told by their inputs."""
-    used = {input_key(row, target) for split in (dataset.train, dataset.validation) for row in split.rows}
-    return _new((row for row in dataset.test.rows if input_key(row, target) not in used), (), ())
-
-
-def input_key(row: Row, target: str) -> str:
-    """Name what a model reads of a row, without its target, letter case and spaces."""
-    return json.dumps(_plain({name: value for name, value in row.fields.items() if name not in (target, "id")}))
+    used = {row.key for split in (dataset.train, dataset.validation) for row in split.rows}
+    return _new((row for row in dataset.test.rows if row.key not in used), (), ())
 
 
 def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[str]]) -> list[Row]:
@@ -156,13 +148,3 @@ def _new(rows: Iterable[Row], known: Collection[str], quarantine: Collection[str
     """Those not known, each once."""
     found = {row.digest: row for row in rows if row.digest not in known and row.digest not in quarantine}
     return list(found.values())
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, str):
-        return " ".join(value.casefold().split())
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in sorted(value.items())}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value

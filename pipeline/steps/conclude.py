@@ -80,10 +80,9 @@ def _registered(
         gate=gate,
         period=ending.sweep_id,
         bundle=bundle,
-        target=job.task.target,
         trained=job.dataset.train.rows,
         chosen=job.dataset.validation.rows,
-        evaluation=unseen(job.dataset, job.task.target),
+        evaluation=unseen(job.dataset),
         answers=winner.answers,
     )
     return settle_winner(case, job, winner, store, recorder)[0]

@@ -68,7 +68,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     past = past_of(store, registered, champion.version)
     ledger, reserved, quarantine = _seen(champion, past, task)
     dataset = load(task, domain, config.data)
-    found = news(ledger, dataset, task.target, reserved=reserved, quarantine=quarantine)
+    found = news(ledger, dataset, reserved=reserved, quarantine=quarantine)
     here = Survey(
         name=name,
         registered_name=registered,

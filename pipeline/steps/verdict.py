@@ -98,7 +98,6 @@ def settle_pass(
         gate=config.gate,
         period=period,
         bundle=read_bundle(winner.bundle),
-        target=job.task.target,
         trained=found.news.train,
         chosen=found.news.validation,
         evaluation=found.news.evaluation,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ class Row:
     """File and line, or data set and row, from 1: `data/ner/train.jsonl:12`, `stanfordnlp/sst2[train]:12`."""
     digest: str
     """First 16 hex digits of the sha256 of the fields without `id`: equal rows have equal digests."""
+    key: str
+    """The same of what a model reads: without the target, and whatever the letter case, the spaces and the form of
+    Unicode. Rows with equal keys may not stand on both sides of training and evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Dataset:
     validation: Split
     test: Split
     overlap: Mapping[str, int]
-    """`train/test` -> number of rows of test that stand in train too; likewise the other pairs."""
+    """`train/test` -> number of rows of test whose inputs stand in train too; likewise the other pairs."""
     notes: tuple[str, ...]
     """Sentences for the user: what was cut, dropped, not read."""
 
@@ -120,16 +124,16 @@ def make_row(
     if faults:
         yield from faults
         return
-    text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = _hashed(fields)
     except UnicodeEncodeError:  # "\ud83d" alone is valid JSON, but no tokenizer takes it
         rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
         yield fault(origin, "", rule, "Write the file as UTF-8 without escapes")
         return
+    key = _hashed({name: _plain(value) for name, value in fields.items() if name != task.target})
     if isinstance(values.get("id"), str | int):
         fields["id"] = values["id"]
-    yield Row(fields, origin, digest)
+    yield Row(fields, origin, digest, key)
 
 
 REMEDIES: Mapping[type, str] = {
@@ -138,6 +142,21 @@ REMEDIES: Mapping[type, str] = {
     list: 'Give a list of strings, such as ["a", "b"]',
     dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0',
 }
+
+
+def _hashed(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """A text, or the texts in a list, in small letters, with single spaces, in Unicode's form NFKC."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    folded = unicodedata.normalize("NFKC", value).casefold()  # which may compose anew: once more
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def _wrong(name: str, value: Any, wanted: type) -> str:

@@ -24,16 +24,16 @@ def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Spli
         where: The source, for messages.
 
     Returns:
-        The splits by name; for each pair of them the number of rows of the second that stand in the first; sentences
-        for the user.
+        The splits by name; for each pair of them the number of rows of the second whose inputs stand in the first;
+        sentences for the user.
 
     Raises:
         DataError: A split would be left with no rows.
     """
     rows, notes = _cut(found, config)
     if config.drop_overlap:
-        held_out = {row.digest for name in ("validation", "test") for row in rows[name]}
-        kept = [row for row in rows["train"] if row.digest not in held_out]
+        held_out = {row.key for name in ("validation", "test") for row in rows[name]}
+        kept = [row for row in rows["train"] if row.key not in held_out]
         if dropped := len(rows["train"]) - len(kept):
             notes.append(f"{_rows(dropped)} of train dropped: in validation or test too (data.drop_overlap).")
         rows["train"] = kept
@@ -44,8 +44,8 @@ def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Spli
         notes.append(f"train is limited to {limit} of {total} rows, chosen by hash (data.max_train_rows).")
     if faults := [_empty(name, where) for name in SPLITS if not rows[name]]:
         raise DataError(faults)
-    digests = {name: {row.digest for row in rows[name]} for name in SPLITS}
-    overlap = {f"{a}/{b}": sum(row.digest in digests[a] for row in rows[b]) for a, b in combinations(SPLITS, 2)}
+    keys = {name: {row.key for row in rows[name]} for name in SPLITS}
+    overlap = {f"{a}/{b}": sum(row.key in keys[a] for row in rows[b]) for a, b in combinations(SPLITS, 2)}
     for pair, count in overlap.items():
         if count:
             first, second = pair.split("/")

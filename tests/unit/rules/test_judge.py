@@ -70,7 +70,6 @@ class Court:
             "gate": GATE,
             "period": "june",
             "bundle": self.bundle(bundle),
-            "target": "label",
             "trained": [row("fresh film", "good")],
             "chosen": [row("fresh song", "bad")],
             "evaluation": NEW,

@@ -57,7 +57,6 @@ def case_of(story: Story, score: Any, sweep: str = "two") -> Case:
         gate=GateConfig(min_rows=1),
         period=sweep,
         bundle=read_bundle(story.bundle()),
-        target="label",
         trained=data.train.rows,
         chosen=data.validation.rows,
         evaluation=data.test.rows,

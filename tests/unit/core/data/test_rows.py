@@ -39,6 +39,24 @@ def test_digest_is_the_same_in_every_version_of_the_pipeline(tasks: Tasks) -> No
     assert row({"text": "a", "label": "b"}, tasks["sentiment"]).digest == "ff5bf79a84822325"
 
 
+@pytest.mark.parametrize(
+    ("task", "values", "same", "other"),
+    [
+        ("sentiment", {"text": "Ein Maß", "label": "a"}, {"text": "EIN  MASS"}, {"text": "ein Mass ."}),
+        ("sentiment", {"text": "\uac00\ufb01", "label": "a"}, {"text": "\u1100\u1161fi"}, {"text": "\uac00"}),
+        ("ner", {"tokens": ["Å", "b"], "tags": ["O", "O"]}, {"tokens": ["a\u030a", "B"]}, {"tokens": ["Åb", ""]}),
+        ("medqa", {"question": "q", "options": ["a"], "answer": 0}, {"question": "Q", "answer": 1}, {"options": ["b"]}),
+    ],
+)  # fmt: skip
+def test_the_key_names_the_inputs_without_target_case_spaces_and_form(
+    tasks: Tasks, task: str, values: dict[str, Any], same: dict[str, Any], other: dict[str, Any]
+) -> None:
+    made = row(values, tasks[task])
+    again, another = (row({**values, **changes, "id": 7}, tasks[task]) for changes in (same, other))
+    assert made.key == again.key != another.key
+    assert made.digest != again.digest
+
+
 def test_id_is_kept_beside_the_fields_and_other_columns_are_not(tasks: Tasks) -> None:
     made = row({"text": "a", "label": "b", "id": "x1", "source": "web"}, tasks["sentiment"])
     assert made.fields == {"text": "a", "label": "b", "id": "x1"}
@@ -104,7 +122,7 @@ def test_long_values_are_shortened_in_messages(tasks: Tasks) -> None:
 
 def test_manifest_lists_digests_fingerprints_and_what_was_cut() -> None:
     def split(name: str, digest: str, cut_from: str | None = None) -> Split:
-        return Split(name, (Row({"text": "t", "label": "l"}, "f:1", digest),), "f" + digest, cut_from)
+        return Split(name, (Row({"text": "t", "label": "l"}, "f:1", digest, digest),), "f" + digest, cut_from)
 
     parts = split("train", "aa"), split("validation", "bb", "train"), split("test", "cc")
     dataset = Dataset("ner", "news", "starter", *parts, {"train/test": 1}, ("note",))

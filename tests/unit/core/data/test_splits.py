@@ -17,6 +17,12 @@ def make(*texts: str) -> list[Row]:
     return [row for row in made if isinstance(row, Row)]
 
 
+def labelled(text: str, label: str = "x") -> Row:
+    (row,) = make_row({"text": text, "label": label}, TASK, "f:1")
+    assert isinstance(row, Row)
+    return row
+
+
 def digests(rows: Sequence[Row]) -> list[str]:
     return [row.digest for row in rows]
 
@@ -78,6 +84,25 @@ def test_overlap_counts_the_later_splits_rows_and_says_so() -> None:
         "3 rows of test stand in train too.",
         "1 row of test stands in validation too.",
     ]
+
+
+SAME_INPUTS = [
+    labelled("Un café noir", "y"),
+    labelled("UN CAFÉ NOIR"),
+    labelled("Un\u00a0 caf\u00e9 noir\n"),
+    labelled("Un cafe\u0301 noir", "y"),
+    labelled("Un cafe\u0301\u2003NOIR"),
+]
+
+
+@pytest.mark.parametrize("again", SAME_INPUTS, ids=lambda row: ascii(row.fields["text"]))
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_same_inputs_are_overlap_whatever_the_label_the_case_or_the_form_of_unicode(again: Row, split: str) -> None:
+    found = {"train": [labelled("Un café noir"), *make("a")], "validation": make("v"), "test": make("w")}
+    found[split] = [*found[split], again]
+    assert arrange(found, CONFIG, "t/d")[1][f"train/{split}"] == 1
+    splits, overlap, _ = arrange(found, DataConfig(drop_overlap=True), "t/d")
+    assert [digests(splits["train"].rows), any(overlap.values())] == [digests(make("a")), False]
 
 
 def test_drop_overlap_takes_shared_rows_from_train_alone() -> None:
