@@ -48,6 +48,8 @@ class Case:
     """Rows that were new to the winner's training."""
     chosen: Sequence[Row]
     """Rows that it was chosen by."""
+    replaced: Sequence[Row] = ()
+    """Rows of the champion's, in a retraining, that new ones are edits of."""
     evaluation: Sequence[Row]
     """Rows of this period that nothing was trained on or chosen by."""
     follows: int | None = None
@@ -142,7 +144,7 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
 
 def _past(case: Case, champion: Opponent, ledger: Ledger, gaps: list[str]) -> list[Compared]:
     # Of the champion's too: a sweep may have trained it on rows of older slices.
-    seen = (*case.trained, *case.chosen, *ledger.trained, *ledger.chosen)
+    seen = (*case.trained, *case.chosen, *ledger.seen)
     own = {row.key for row in seen}
     past = []
     for one in ledger.slices:
@@ -172,7 +174,7 @@ def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:
     if ledger is not None and case.follows is None:
-        ledger = dataclasses.replace(ledger, trained=(), chosen=())
+        ledger = dataclasses.replace(ledger, trained=(), chosen=(), former=())
     return extended(
         ledger,
         name=case.period,
@@ -181,4 +183,5 @@ def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> 
         slice_rows=case.evaluation,
         scores={name: ours.primary for name, ours, _ in compared},
         before={name: theirs.primary for name, _, theirs in compared if theirs is not None},
+        replaced=case.replaced,
     )

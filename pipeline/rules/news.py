@@ -1,7 +1,8 @@
 """Which rows are new to a champion, whatever file or revision they are in. Pure.
 
 Rows are told by the digest of their content. What must not be trained on is told by the key of its inputs: an
-evaluation row that comes again with another label, or in capitals, leaks all the same.
+evaluation row that comes again with another label, or in capitals, leaks all the same. Of a row that was edited the
+`id` tells which it was, where ids can be believed (`_edits`).
 """
 
 import hashlib
@@ -21,8 +22,10 @@ class News:
     validation: tuple[Row, ...]
     evaluation: tuple[Row, ...]
     """New rows of the test split: the slice of this period."""
-    edited: int
-    """New rows whose `id` the champion has seen with another content."""
+    replaced: tuple[Row, ...]
+    """Rows that the champion was trained on or chosen by, of which new ones are edits."""
+    ambiguous: int
+    """New rows with an `id` that the champion knows and that tells nothing: taken as rows like any other."""
     gone: int
     """Rows that the champion was trained on and that the data set has no more, edited ones aside; they stay in its
     ledger."""
@@ -47,8 +50,9 @@ class News:
     def counts(self) -> dict[str, int | str]:
         """All of it in numbers, as plain JSON."""
         splits = {"train": len(self.train), "validation": len(self.validation), "evaluation": len(self.evaluation)}
-        left_out = {name: getattr(self, name) for name in ("edited", "gone", "leaked", "seen", "quarantined")}
-        return {"digest": self.digest, **splits, **left_out}
+        names = ("ambiguous", "gone", "leaked", "seen", "quarantined")
+        others = {"edited": len(self.replaced), **{name: getattr(self, name) for name in names}}
+        return {"digest": self.digest, **splits, **others}
 
     def line(self) -> str:
         """Say it in words."""
@@ -58,7 +62,8 @@ class News:
     def others(self) -> list[str]:
         """Say of which rows else there are how many."""
         others = {
-            "edited": self.edited,
+            "edited": len(self.replaced),
+            "with an id that tells nothing, since other rows have it too": self.ambiguous,
             "gone from the data": self.gone,
             "left out since they are evaluation rows": self.leaked,
             "left out of the evaluation since they were trained on": self.seen,
@@ -77,8 +82,12 @@ def news(ledger: Ledger, dataset: Dataset, *, reserved: Sequence[Row] = (), quar
             their inputs stay evaluation rows, in whatever split they are now; with the targets that they have now.
         quarantine: Digests of rows that are not to be used again.
     """
-    known, held = ledger.known, {row.key for one in ledger.slices for row in one.rows}
-    used = {row.key for row in (*ledger.trained, *ledger.chosen)}
+    everything = [row for split in dataset.splits for row in split.rows]
+    edits = _edits(ledger, everything)
+    # What was edited back is new again.
+    known = {row.digest for row in (*ledger.trained, *ledger.chosen, *ledger.evaluation)}
+    known |= {row.digest for row in ledger.former if row.digest not in edits}
+    held, used = {row.key for row in ledger.evaluation}, {row.key for row in ledger.seen}
     kept_out = {row.key for row in reserved}
     moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in kept_out]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
@@ -86,20 +95,21 @@ def news(ledger: Ledger, dataset: Dataset, *, reserved: Sequence[Row] = (), quar
     held |= {row.key for row in evaluation}
     train, validation = (_new(split.rows, known, quarantine) for split in (dataset.train, dataset.validation))
     kept = [[row for row in rows if row.key not in held] for rows in (train, validation)]
-    ids = {row.fields["id"] for row in (*ledger.trained, *ledger.chosen) if "id" in row.fields}
-    edited = [row.fields["id"] for part in kept for row in part if row.fields.get("id") in ids]
-    everything = [row for split in dataset.splits for row in split.rows]
+    replaced = {edits[row.digest].digest: edits[row.digest] for row in (*kept[0], *kept[1]) if row.digest in edits}
+    ids = {row.id for row in (*ledger.seen, *ledger.evaluation) if row.id is not None}
+    ambiguous = [row for part in kept for row in part if row.id in ids and row.digest not in edits]
     now = {row.digest for row in everything}
     # Those that are known are counted too: equal rows leak no less.
-    own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
+    own = {row.digest for row in ledger.seen}
     before = [_new(split.rows, own, quarantine) for split in (dataset.train, dataset.validation)]
     tested = _new((*dataset.test.rows, *moved), (), quarantine)
     return News(
         train=tuple(kept[0]),
         validation=tuple(kept[1]),
         evaluation=tuple(evaluation),
-        edited=len(edited),
-        gone=sum(row.digest not in now and row.fields.get("id") not in edited for row in ledger.trained),
+        replaced=tuple(replaced.values()),
+        ambiguous=len(ambiguous),
+        gone=sum(row.digest not in now and row.digest not in replaced for row in ledger.trained),
         leaked=sum(row.key in held for rows in before for row in rows),
         seen=sum(row.key in used for row in tested),
         quarantined=len(now & set(quarantine)),
@@ -142,6 +152,33 @@ def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[
         if chosen.isdisjoint(with_it):
             chosen.add(min(with_it))
     return [row for row in rows if row.digest in chosen]
+
+
+def _edits(ledger: Ledger, rows: Sequence[Row]) -> dict[str, Row]:
+    """Find the edits: digest of a row of the data -> the row of the ledger that it takes the place of.
+
+    It has that row's id, no other row of either side has it, and the old content is gone from the data. Where every
+    export counts its rows anew, though, all of that may hold of rows that have nothing in common: where ids come back
+    with other inputs more often than with the same, they name nothing, and only another target is an edit.
+    """
+    now = {row.digest for row in rows}
+    own = {row.digest for row in (*ledger.trained, *ledger.chosen)}
+    before, after = _by_id((*ledger.trained, *ledger.chosen, *ledger.evaluation)), _by_id(rows)
+    pairs = [(before[name], row) for name, row in after.items() if name in before]
+    changed = [(old, row) for old, row in pairs if old.digest in own and old.digest not in now]
+    same = [(old, row) for old, row in pairs if old.key == row.key]
+    if 2 * len(same) < len(pairs):
+        changed = [(old, row) for old, row in changed if old.key == row.key]
+    return {row.digest: old for old, row in changed}
+
+
+def _by_id(rows: Iterable[Row]) -> dict[str, Row]:
+    """The rows that alone have their id."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row.id is not None:
+            found.setdefault(row.id, {})[row.digest] = row
+    return {name: row for name, there in found.items() if len(there) == 1 for row in there.values()}
 
 
 def _new(rows: Iterable[Row], known: Collection[str], quarantine: Collection[str]) -> list[Row]:

@@ -11,7 +11,7 @@ from pipeline.config import ChallengerConfig, Range, RetrainConfig, TaskConfig
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
-from pipeline.core.data.ledger import Ledger, read_ledger, unedited
+from pipeline.core.data.ledger import Ledger, read_ledger, without
 from pipeline.core.data.load import job_name, load, registered_name
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.data.splits import fingerprint
@@ -162,10 +162,11 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
 def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resident: Resident) -> tuple[Job, int]:
     """The challenger's job, and how many of its rows are old ones."""
     record, ledger, found = here.bundle.record, here.ledger, here.news
-    old = unedited(ledger.trained, found.train)
+    edited = {row.digest for row in found.replaced}
+    old, chosen_before = without(ledger.trained, edited), without(ledger.chosen, edited)
     labels = {row.digest: task.labels_of(row) for row in old}
     replay = replayed(old, config.challenger.replay, labels)
-    validation = [*found.validation, *choose(ledger.chosen, len(found.validation) or len(ledger.chosen))]
+    validation = [*found.validation, *choose(chosen_before, len(found.validation) or len(chosen_before))]
     test = list(found.evaluation) or [row for one in ledger.slices[-1:] for row in one.rows]
     rows = {"train": [*found.train, *replay], "validation": validation, "test": test}
     for name, part in rows.items():

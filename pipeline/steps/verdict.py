@@ -100,6 +100,7 @@ def settle_pass(
         bundle=read_bundle(winner.bundle),
         trained=found.news.train,
         chosen=found.news.validation,
+        replaced=found.news.replaced,
         evaluation=found.news.evaluation,
         follows=found.champion.version,
         news=found.attempt,

@@ -3,6 +3,7 @@
     ledger.json              the slices in order, and how each version on the way scored on them
     trained.jsonl            rows that it or a version before it was trained on, from which replay draws
     chosen.jsonl             rows on which epochs and trials were chosen
+    former.jsonl             rows of both kinds that were edited since: known, and not replayed
     slices/<digest>.jsonl    rows of one slice, in canonical fields
 
 A slice is addressed by the fingerprint of its rows. Reading checks all rows, so that what was changed is found out.
@@ -10,7 +11,7 @@ A slice is addressed by the fingerprint of its rows. Reading checks all rows, so
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from pipeline.core.data.splits import fingerprint
 from pipeline.errors import DataError, Fault, fault
 
 FORMAT = 1
-_FILE, _TRAINED, _CHOSEN, _SLICES = "ledger.json", "trained.jsonl", "chosen.jsonl", "slices"
+_FILE, _SLICES = "ledger.json", "slices"
+_TRAINED, _CHOSEN, _FORMER = "trained.jsonl", "chosen.jsonl", "former.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,8 @@ class Ledger:
 
     trained: tuple[Row, ...]
     chosen: tuple[Row, ...] = ()
+    former: tuple[Row, ...] = ()
+    """Rows that it was trained on or chosen by, of which the data have had another content since."""
     slices: tuple[Slice, ...] = ()
     """In the order of their periods."""
     history: tuple[Entry, ...] = ()
@@ -61,9 +65,19 @@ class Ledger:
     """Digests of the rows that were new to this version, and of its own slice."""
 
     @property
+    def seen(self) -> tuple[Row, ...]:
+        """All rows that it was ever trained on or chosen by."""
+        return (*self.trained, *self.chosen, *self.former)
+
+    @property
+    def evaluation(self) -> tuple[Row, ...]:
+        """The rows of all slices."""
+        return tuple(row for one in self.slices for row in one.rows)
+
+    @property
     def known(self) -> set[str]:
         """Digests of all rows that need not be looked at again."""
-        return {row.digest for row in (*self.trained, *self.chosen, *(r for one in self.slices for r in one.rows))}
+        return {row.digest for row in (*self.seen, *self.evaluation)}
 
 
 def write_ledger(folder: Path, ledger: Ledger) -> None:
@@ -76,10 +90,12 @@ def write_ledger(folder: Path, ledger: Ledger) -> None:
         "added": list(ledger.added),
         "trained": fingerprint(ledger.trained),
         "chosen": fingerprint(ledger.chosen),
+        "former": fingerprint(ledger.former),
     }
     (folder / _FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     _write_rows(folder / _TRAINED, ledger.trained)
     _write_rows(folder / _CHOSEN, ledger.chosen)
+    _write_rows(folder / _FORMER, ledger.former)
     for one in ledger.slices:
         _write_rows(_slice_file(folder, one.digest), one.rows)
 
@@ -96,6 +112,7 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
             raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
         described, history = values["slices"], tuple(Entry(**entry) for entry in values["history"])
         added, trained, chosen = tuple(values["added"]), values["trained"], values["chosen"]
+        former = values.get("former")  # which ledgers of before did not keep
     except (OSError, ValueError, TypeError, KeyError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
         raise DataError(fault(folder, error, rule, remedy)) from error
@@ -103,6 +120,7 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
     return Ledger(
         trained=_read_rows(folder / _TRAINED, canonical, trained),
         chosen=_read_rows(folder / _CHOSEN, canonical, chosen),
+        former=() if former is None else _read_rows(folder / _FORMER, canonical, former),
         slices=tuple(
             Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical, one["digest"]))
             for one in described
@@ -121,6 +139,7 @@ def extended(
     slice_rows: Sequence[Row],
     scores: Mapping[str, float],
     before: Mapping[str, float] | None = None,
+    replaced: Sequence[Row] = (),
 ) -> Ledger:
     """Add a period to a champion's ledger: what the version that was trained in it has seen.
 
@@ -132,6 +151,7 @@ def extended(
         slice_rows: The period's evaluation rows; none where they are those of a slice that is there.
         scores: Slice's name -> score of the new version.
         before: Slice's name -> score of the champion, for the new slice.
+        replaced: Rows of the champion's that new ones are edits of.
     """
     ledger = ledger or Ledger(trained=())
     new = Slice(name=name, rows=tuple(slice_rows))
@@ -140,24 +160,26 @@ def extended(
     history = ledger.history
     if history and before:
         history = (*history[:-1], dataclasses.replace(history[-1], scores={**before, **history[-1].scores}))
+    edited = {row.digest for row in replaced}
+    again = {row.digest for row in (*trained, *chosen)}
     return Ledger(
-        trained=_united(ledger.trained, trained),
-        chosen=_united(ledger.chosen, chosen),
+        trained=_united(without(ledger.trained, edited), trained),
+        chosen=_united(without(ledger.chosen, edited), chosen),
+        former=_united(without(ledger.former, again), replaced),
         slices=slices,
         history=(*history, Entry(name=name, scores=dict(scores))),
         added=tuple(dict.fromkeys(row.digest for row in (*trained, *chosen, *slice_rows))),
     )
 
 
-def unedited(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """The old rows but those of which there is a new one, told by its id."""
-    edited = {row.fields["id"] for row in new if "id" in row.fields}
-    return [row for row in old if row.fields.get("id") not in edited]
+def without(rows: Iterable[Row], digests: Collection[str]) -> list[Row]:
+    """The rows but those that have one of the digests."""
+    return [row for row in rows if row.digest not in digests]
 
 
 def _united(old: Sequence[Row], new: Sequence[Row]) -> tuple[Row, ...]:
-    """Both, each row once; of a row that was edited, told by its id, the new one alone."""
-    return tuple({row.digest: row for row in (*unedited(old, new), *new)}.values())
+    """Both, each row once."""
+    return tuple({row.digest: row for row in (*old, *new)}.values())
 
 
 def _slice_file(folder: Path, digest: str) -> Path:

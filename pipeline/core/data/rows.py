@@ -27,6 +27,11 @@ class Row:
     """The same of what a model reads: without the target, and whatever the letter case, the spaces and the form of
     Unicode. Rows with equal keys may not stand on both sides of training and evaluation."""
 
+    @property
+    def id(self) -> str | None:
+        """The source's own name of the row, if it has one; as text, since a csv file has no numbers."""
+        return str(self.fields.get("id", "")).strip() or None
+
 
 @dataclass(frozen=True, slots=True)
 class Split:

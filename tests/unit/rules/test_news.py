@@ -47,7 +47,8 @@ def found(data: Dataset, **others: Any) -> News:
 
 def left_out(one: News) -> dict[str, int]:
     """The counts that are not 0."""
-    return {name: n for name in ("edited", "gone", "leaked", "seen", "quarantined") if (n := getattr(one, name))}
+    names = ("edited", "ambiguous", "gone", "leaked", "seen", "quarantined")
+    return {name: int(n) for name in names if (n := one.counts()[name])}
 
 
 def texts(rows: Iterable[Row]) -> list[str]:
@@ -75,7 +76,7 @@ def test_new_rows_of_each_split_are_found_and_counted() -> None:
     assert one.counts() == {
         "digest": one.digest,
         **{"train": 2, "validation": 1, "evaluation": 3},
-        **{"edited": 0, "gone": 0, "leaked": 0, "seen": 0, "quarantined": 0},
+        **{"edited": 0, "ambiguous": 0, "gone": 0, "leaked": 0, "seen": 0, "quarantined": 0},
     }
 
 
@@ -89,6 +90,86 @@ def test_an_edit_of_a_row_without_an_id_is_one_new_row_and_one_gone() -> None:
     edited = row("trained nought")
     one = found(dataset([*TRAINED[1:], edited], CHOSEN, [*MAY, *JUNE], alone=True))
     assert [texts(one.train), left_out(one)] == [["trained nought"], {"gone": 1}]
+
+
+def test_an_edit_is_told_whether_its_id_is_a_number_or_the_text_of_one() -> None:
+    ledger = Ledger(trained=tuple(row(f"trained {n}", id=n) for n in range(4)))
+    csv = [row(f"trained {n}" if n else "Trained, nought", id=f" {n}") for n in range(4)]
+    one = news(ledger, dataset(csv, alone=True))
+    assert [texts(one.train), texts(one.replaced), left_out(one)] == [
+        ["Trained, nought"],
+        ["trained 0"],
+        {"edited": 1},
+    ]
+
+
+def exported(texts: Sequence[str], start: int = 0) -> list[Row]:
+    """With ids that are the rows' positions, as a data frame's index is."""
+    return [row(text, id=start + number) for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("splits", [(60, 0, 0), (40, 10, 10), (30, 30, 0)])
+def test_rows_whose_ids_begin_at_0_in_every_export_are_no_edits(splits: Sequence[int]) -> None:
+    may, june = (
+        [exported([f"{month} {split} {n}" for n in range(count)]) for split, count in enumerate(splits)]
+        for month in ("may", "june")
+    )
+    ledger = Ledger(trained=tuple(may[0]), chosen=tuple(may[1]), slices=(Slice(name="may", rows=tuple(may[2])),))
+    one = news(ledger, dataset(*june, alone=True))
+    assert [one.replaced, len(one.train), len(one.validation)] == [(), *splits[:2]]
+    assert one.ambiguous == sum(splits[:2])
+    assert f"{one.ambiguous} with an id that tells nothing, since other rows have it too" in one.line()
+    ledger = Ledger(
+        trained=(*ledger.trained, *one.train),
+        chosen=(*ledger.chosen, *one.validation),
+        slices=(*ledger.slices, Slice(name="june", rows=one.evaluation)),
+    )
+    again = news(ledger, dataset(*map(lambda *both: both[0] + both[1], may, june), alone=True))
+    assert [again.count, left_out(again)] == [0, {}]
+    third = [*may[0], *june[0], *exported(["another"])]
+    assert left_out(news(ledger, dataset(third, alone=True))) == {"ambiguous": 1}
+
+
+def test_a_row_whose_old_content_is_still_there_was_not_edited() -> None:
+    moved = [row(f"trained {n}", id=f"t{n - 1}") for n in range(1, 4)]  # one is gone, and the others moved up
+    shifted = dataset([*moved, row("new", id="t3")], CHOSEN, [*MAY, *JUNE], alone=True)
+    one = found(shifted)
+    assert [texts(one.train), left_out(one)] == [["new"], {"ambiguous": 1, "gone": 1}]
+    one = found(dataset([row("new", id="t0")]))
+    assert [texts(one.train), one.replaced, left_out(one)] == [["new"], (), {"ambiguous": 1}]
+
+
+def test_an_id_that_rows_of_several_splits_have_tells_no_edit() -> None:
+    one = found(dataset([*TRAINED[1:], row("a", id="t0")], [*CHOSEN, row("b", id="t0")], [*MAY, *JUNE], alone=True))
+    assert left_out(one) == {"ambiguous": 2, "gone": 1}
+    shared = Ledger(trained=TRAINED, slices=(Slice(name="may", rows=(row("tested", id="t0"),)),))
+    one = news(shared, dataset([*TRAINED[1:], row("a", id="t0")], alone=True))
+    assert left_out(one) == {"ambiguous": 1, "gone": 1}
+
+
+def test_rows_without_an_id_in_a_file_that_has_ids_are_no_edits_of_each_other() -> None:
+    ledger = Ledger(trained=(row("old", id=""),))
+    assert left_out(news(ledger, dataset([row("new", id="")], alone=True))) == {"gone": 1}
+
+
+def test_of_a_file_of_edits_alone_those_of_the_target_are_told() -> None:
+    fixed = [row(f"Trained {n}", "bad", id=f"t{n}") for n in range(3)]
+    one = found(dataset(fixed, alone=True))
+    assert [texts(one.replaced), left_out(one)] == [["trained 0", "trained 1", "trained 2"], {"edited": 3, "gone": 1}]
+
+
+def test_an_edited_row_stays_known_and_is_never_an_evaluation_row() -> None:
+    edited = row("Trained nought", id="t0")
+    ledger = Ledger(trained=(*TRAINED[1:], edited), former=TRAINED[:1])
+    both = dataset([*TRAINED, edited], test=[row("TRAINED 0")], alone=True)
+    assert [news(ledger, both).count, left_out(news(ledger, both))] == [0, {"seen": 1}]
+
+
+def test_a_row_that_was_edited_back_is_new_again() -> None:
+    edited = row("Trained nought", id="t0")
+    ledger = Ledger(trained=(*TRAINED[1:], edited), former=TRAINED[:1])
+    one = news(ledger, dataset(TRAINED, alone=True))
+    assert [texts(one.train), one.replaced, left_out(one)] == [["trained 0"], (edited,), {"edited": 1}]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def row(text: str, label: str = "good", **others: Any) -> Row:
 LEDGER = Ledger(
     trained=(row("one", id="a"), row("two", "bad", id=7), row("three")),
     chosen=(row("four"),),
+    former=(row("One", id="a"),),
     slices=(Slice(name="may", rows=(row("five"), row("six", "bad"))), Slice(name="june", rows=(row("seven"),))),
     history=(Entry(name="may", scores={"may": 0.5, "june": 0.25}), Entry(name="june", scores={"june": 1.0})),
     added=("0123456789abcdef",),
@@ -50,13 +51,14 @@ def grown(ledger: Ledger | None = LEDGER, **changes: Any) -> Ledger:
 
 def test_a_ledger_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     found = again(LEDGER, tmp_path)
-    assert [fields(found.trained), fields(found.chosen)] == [fields(LEDGER.trained), fields(LEDGER.chosen)]
+    for part in ("trained", "chosen", "former"):
+        assert fields(getattr(found, part)) == fields(getattr(LEDGER, part))
     assert [(one.name, fields(one.rows)) for one in found.slices] == [(o.name, fields(o.rows)) for o in LEDGER.slices]
     assert [found.history, found.added] == [LEDGER.history, LEDGER.added]
     assert (
         found.known
         == LEDGER.known
-        == {row.digest for row in map(row, ["one", "three", "four", "five", "seven"])}
+        == {row.digest for row in map(row, ["one", "One", "three", "four", "five", "seven"])}
         | {
             row("two", "bad").digest,
             row("six", "bad").digest,
@@ -91,7 +93,9 @@ def test_a_slice_that_was_changed_is_refused_by_name(tmp_path: Path, change: tup
         read_ledger(tmp_path / "ledger", TASK)
 
 
-@pytest.mark.parametrize("name", ["trained.jsonl", "chosen.jsonl", f"slices/{LEDGER.slices[1].digest}.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["trained.jsonl", "chosen.jsonl", "former.jsonl", f"slices/{LEDGER.slices[1].digest}.jsonl"]
+)
 def test_a_file_that_lost_a_row_is_refused_by_name(tmp_path: Path, name: str) -> None:
     write_ledger(tmp_path / "ledger", LEDGER)
     file = tmp_path / "ledger" / name
@@ -100,7 +104,9 @@ def test_a_file_that_lost_a_row_is_refused_by_name(tmp_path: Path, name: str) ->
         read_ledger(tmp_path / "ledger", TASK)
 
 
-@pytest.mark.parametrize("name", ["trained.jsonl", "chosen.jsonl", f"slices/{LEDGER.slices[0].digest}.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["trained.jsonl", "chosen.jsonl", "former.jsonl", f"slices/{LEDGER.slices[0].digest}.jsonl"]
+)
 def test_a_file_that_is_gone_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     write_ledger(tmp_path / "ledger", LEDGER)
     (tmp_path / "ledger" / name).unlink()
@@ -167,10 +173,30 @@ def test_a_slice_that_is_there_is_not_added_under_another_name() -> None:
     assert len(grown(slice_rows=LEDGER.slices[0].rows[:1]).slices) == 3
 
 
-def test_a_row_that_was_edited_replaces_the_old_one() -> None:
-    found = grown(trained=[row("ONE", id="a"), row("TWO", "bad", id=7)])
-    assert found.trained == (row("three"), row("ONE", id="a"), row("TWO", "bad", id=7))
-    assert grown(trained=[row("ONE", id="b")]).trained == (*LEDGER.trained, row("ONE", id="b"))
+def test_a_row_that_was_edited_replaces_the_old_one_which_stays_known() -> None:
+    old, new = LEDGER.trained[0], row("ONE", id="a")
+    found = grown(trained=[new], replaced=[old])
+    assert found.trained == (*LEDGER.trained[1:], new)
+    assert found.former == (*LEDGER.former, old)
+    assert found.known == {*LEDGER.known, new.digest}
+    back = grown(found, trained=[old], replaced=[new])
+    assert [back.trained, back.former] == [(*LEDGER.trained[1:], old), (*LEDGER.former, new)]
+
+
+def test_the_same_id_alone_replaces_nothing() -> None:
+    new = [row("ONE", id="a"), row("TWO", "bad", id="7")]
+    assert grown(trained=new, chosen=[row("six", id="a")]).trained == (*LEDGER.trained, *new)
+
+
+def test_a_ledger_that_was_written_before_former_rows_were_kept_is_read(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger", LEDGER)
+    file = tmp_path / "ledger" / "ledger.json"
+    values = json.loads(file.read_text("utf-8"))
+    del values["former"]
+    file.write_text(json.dumps(values), "utf-8")
+    (tmp_path / "ledger" / "former.jsonl").unlink()
+    found = read_ledger(tmp_path / "ledger", TASK)
+    assert [found.former, fields(found.trained)] == [(), fields(LEDGER.trained)]
 
 
 def test_rows_without_an_id_replace_nothing_and_are_kept_once() -> None:
