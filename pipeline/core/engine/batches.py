@@ -1,5 +1,6 @@
 """Which rows go together, in an order that depends on seed and epoch alone; and their batches, made ahead of use."""
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -18,13 +19,18 @@ def training_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
     """Group all examples by like length, then shuffle the batches; every epoch, from 1, has batches of its own.
 
     Returns:
-        Indices into `lengths` (sub-tokens of each example), each once; one batch may be smaller than the others.
+        Indices into `lengths` (sub-tokens of each example), each once. The batches are as few as can be, and their
+        sizes differ by one at most, at random: a last batch of what is left over would hold the longest examples in
+        every epoch, and give each of them the weight of many.
     """
     random = np.random.default_rng([seed, epoch])
     noisy = np.asarray(lengths) * random.uniform(1 - _JITTER, 1 + _JITTER, len(lengths))
     order = random.permutation(len(lengths))
     order = order[np.argsort(noisy[order], kind="stable")]
-    batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
+    num_batches = math.ceil(len(order) / batch_size)
+    size, more = divmod(len(order), max(num_batches, 1))
+    ends = np.cumsum(random.permutation([size + 1] * more + [size] * (num_batches - more)))
+    batches = [part.tolist() for part in np.split(order, ends[:-1])]
     random.shuffle(batches)
     return batches
 

@@ -11,7 +11,22 @@ LENGTHS = np.random.default_rng(0).integers(5, 60, 1003).tolist()
 def test_every_example_is_in_one_batch() -> None:
     batches = training_batches(LENGTHS, 32, seed=1, epoch=1)
     assert sorted(i for batch in batches for i in batch) == list(range(1003))
-    assert sorted(map(len, batches)) == [11] + [32] * 31
+    assert sorted(map(len, batches)) == [31] * 21 + [32] * 11
+
+
+@pytest.mark.parametrize(("num", "size"), [(513, 16), (17, 16), (16, 16), (5, 16), (1, 4), (33, 8), (7, 1)])
+def test_no_example_has_the_weight_of_many(num: int, size: int) -> None:
+    lengths, epochs = list(range(5, 5 + num)), range(1, 201)
+    weights = np.zeros((len(epochs), num))  # a batch's loss is the mean of its rows'
+    for epoch in epochs:
+        batches = training_batches(lengths, size, 0, epoch)
+        assert len(batches) == -(-num // size)
+        assert max(map(len, batches)) <= size and max(map(len, batches)) - min(map(len, batches)) <= 1
+        assert sorted(i for batch in batches for i in batch) == list(range(num))
+        for batch in batches:
+            weights[epoch - 1, batch] = num / len(batches) / len(batch)
+    means = weights.mean(0)  # whether short or long, over the epochs every row counts alike
+    assert 0.85 < means.min() <= means.max() < 1.15
 
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
