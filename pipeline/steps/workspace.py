@@ -118,21 +118,27 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
 
     Raises:
         ConfigError: The folder cannot be written.
-        DataError: The rows or the checkpoint are not those that the resumed sweep began with.
+        DataError: The rows, their order or the checkpoint are not those that the resumed sweep began with.
     """
     facts = {"checkpoint": checkpoint_sha256} | {job.name: job.dataset.fingerprints for job in jobs}
+    orders = {job.name: job.dataset.order for job in jobs}
     if config.resume is not None:
         folder = Path(config.runs) / config.resume
-        stored = json.loads((folder / _CONFIG).read_text("utf-8"))["facts"]
-        changed = [name for name in facts if stored.get(name) != facts[name]]
-        if changed:
+        values = json.loads((folder / _CONFIG).read_text("utf-8"))
+        stored, before = values["facts"], values.get("orders", {})  # sweeps of before did not keep orders
+        rule = ""
+        if changed := [name for name in facts if stored.get(name) != facts[name]]:
             rule = f"began with other contents of {', '.join(changed)}"
+        elif moved := [name for name in orders if before.get(name, orders[name]) != orders[name]]:
+            rule = f"began with the rows of {', '.join(moved)} in another order, in which batches take them"
+        if rule:
             raise DataError(fault("RESUME", config.resume, rule, "Restore them, or start a new sweep without RESUME"))
         with _written(config):
             (folder / _ALIVE).touch()
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    values = {"layout": _LAYOUT, "command": command_of(config), "config": dataclasses.asdict(config), "facts": facts}
+    values = {"layout": _LAYOUT, "command": command_of(config), "config": dataclasses.asdict(config)}
+    values |= {"facts": facts, "orders": orders}
     with _written(config), new_folder(folder) as draft:
         (draft / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -7,9 +8,12 @@ import pytest
 
 from pipeline.config import SweepConfig
 from pipeline.config.overrides import read_config
-from pipeline.errors import ConfigError
+from pipeline.core.data.rows import SPLITS, Row, Split
+from pipeline.core.engine.trials import Job
+from pipeline.errors import ConfigError, DataError
 from pipeline.steps import workspace
 from pipeline.steps.workspace import open_workspace, resumed, running
+from tests.played import played_job
 
 
 def config(runs: Path, **given: str) -> SweepConfig:
@@ -41,6 +45,30 @@ def test_a_sweep_that_is_running_is_not_resumed_beside_itself(tmp_path: Path, mo
         pass
     with running(open_workspace(again, [], "sha"), again):
         pass
+
+
+def job_of(*texts: str) -> Job:
+    """Of the same three rows in every split."""
+    rows = tuple(Row({"text": text}, "here:1", digest=text, key=text) for text in texts)
+    job = played_job("mood/default")
+    parts = {name: Split(name, rows, "print", None) for name in SPLITS}
+    return dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, **parts))
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_the_same_rows_in_another_order_are_not_gone_on_with(tmp_path: Path, split: str) -> None:
+    job, turned = job_of("a", "b", "c"), job_of("c", "b", "a")
+    one = open_workspace(config(tmp_path), [job], "sha")
+    again = config(tmp_path, resume=one.id)
+    moved = dataclasses.replace(job.dataset, **{split: getattr(turned.dataset, split)})
+    other = dataclasses.replace(job, dataset=moved)
+    assert open_workspace(again, [job], "sha").folder == one.folder
+    with pytest.raises(DataError, match=rf"began with the rows of {job.name} in another order.*Restore them"):
+        open_workspace(again, [other], "sha")
+    file = one.folder / "sweep.json"  # as it was written before orders were kept
+    values = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({key: value for key, value in values.items() if key != "orders"}), "utf-8")
+    assert open_workspace(again, [other], "sha").folder == one.folder
 
 
 @pytest.mark.parametrize("cluster", ["local", "here"])
