@@ -20,7 +20,7 @@ from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
-from pipeline.errors import Fault
+from pipeline.errors import ConfigError, Fault, fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,9 +34,12 @@ class Tagging(Task):
 
     It is the first one, as is usual, but in a decoder the last, which alone has seen the whole word.
 
-    `labels` are the tags: O, then B- and I- of every entity type. Of all sequences of tags that are BIO, the
-    likeliest is predicted: an I- tag never stands where none of its type is open. A word that the model does not
-    see, because it lies behind the truncation or has no sub-token, is predicted O.
+    `labels` are the tags: O, then B- and I- of every entity type; those of a head from elsewhere may come in any
+    order. Of all sequences of tags that are BIO, the likeliest is predicted: an I- tag never stands where none of its
+    type is open. A word that the model does not see, because it lies behind the truncation or has no sub-token, is
+    predicted O.
+
+    Raises a ConfigError where the labels are no tags in BIO, as in a head that knows no O.
     """
 
     has_labels = True
@@ -45,6 +48,9 @@ class Tagging(Task):
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
     ) -> None:
         super().__init__(config, labels, shares)
+        if self.labels and (rule := _not_bio(self.labels)):
+            remedy = "Use a head whose outputs are O, and B-<type> and I-<type> of every type"
+            raise ConfigError(fault(f"task.{config.name}: tags", ", ".join(self.labels), rule, remedy))
         follows = [[tag[:2] != "I-" or tag[2:] == before[2:] for tag in self.labels] for before in self.labels]
         self._penalty_LL = np.where(follows, 0.0, -np.inf).astype(np.float32)
 
@@ -177,7 +183,8 @@ class Tagging(Task):
             scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
             scores_TL[:, self.number["O"]] = 0.0  # all that a word without logits can be
             scores_TL[example["words"]] = logits_WL
-            tags = [self.labels[number] for number in _likeliest(scores_TL, self._penalty_LL)]
+            likeliest = _likeliest(scores_TL, self._penalty_LL, self._penalty_LL[self.number["O"]])
+            tags = [self.labels[number] for number in likeliest]
             entities = [
                 {"type": type_, "text": " ".join(tokens[start:end]), "start": start, "end": end}
                 for type_, start, end in spans(tags)
@@ -201,15 +208,27 @@ def _logits(model: TaskModel, batch: Batch) -> Tensor:
     return model.logits(model.hidden(batch)[batch["lasts" if model.anatomy.kind == "decoder" else "firsts"]])
 
 
-def _likeliest(scores_TL: Output, penalty_LL: Output) -> list[int]:
+def _not_bio(tags: Sequence[str]) -> str:
+    """Say why entities cannot be told by these tags; empty where they can."""
+    if "O" not in tags:
+        return "have no O, which a word outside all entities has"
+    for tag in tags:
+        if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
+            return f"are not BIO: {tag} is neither O nor B-<type> nor I-<type>"
+        if tag[:2] == "I-" and f"B-{tag[2:]}" not in tags:
+            return f"are not BIO: there is {tag} and no B-{tag[2:]}, with which an entity begins"
+    return ""
+
+
+def _likeliest(scores_TL: Output, penalty_LL: Output, start_L: Output) -> list[int]:
     """The sequence of tags with the highest sum of scores and penalties (Viterbi 1967).
 
     Args:
         scores_TL: Logit of each tag for each token; what a softmax would subtract is the same for all tags.
-        penalty_LL: 0 where the second tag may follow the first, else minus infinity; the beginning counts as
-            the first tag, O.
+        penalty_LL: 0 where the second tag may follow the first, else minus infinity.
+        start_L: The same of what may come first: whatever may follow an O.
     """
-    best_L = scores_TL[0] + penalty_LL[0]
+    best_L = scores_TL[0] + start_L
     before_TL = []
     for scores_L in scores_TL[1:]:
         paths_LL = best_L[:, None] + penalty_LL

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.config import TaskConfig
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.tagging import Tagging
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tests.conftest import TinyBert
@@ -238,6 +238,34 @@ def test_no_sequence_of_bio_tags_has_a_higher_score(tiny_bert: TinyBert, make_ro
         assert decode(tiny_bert, make_rows, "anna ben carl dora", logits) == [LABELS[number] for number in best]
         differ += tuple(logits.argmax(-1)) != best
     assert differ > 10
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2, 3, 4], [4, 3, 2, 1, 0], [2, 4, 1, 3, 0]])
+def test_the_answer_is_the_same_whatever_the_order_of_a_heads_labels(
+    make_rows: MakeRows, tiny_bert: TinyBert, order: list[int]
+) -> None:
+    rows = make_rows(CONFIG, [sentence("anna ben carl dora")])
+    ours, theirs = restore(CONFIG, LABELS), restore(CONFIG, [LABELS[number] for number in order])
+    encoded = ours.encode(rows, tiny_bert()[1])
+    for seed in range(20):
+        logits = np.random.default_rng(seed).normal(size=(4, 5)).astype(np.float32)
+        assert theirs.answers(rows, encoded, [logits[:, order]]) == ours.answers(rows, encoded, [logits])
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule"),
+    [
+        (["B-per", "I-per"], "have no O"),
+        (["O", "PER", "LOC"], "are not BIO: PER is neither O nor"),
+        (["O", "S-per", "B-per", "I-per"], "are not BIO: S-per is neither O nor"),
+        (["I-per", "O"], "are not BIO: there is I-per and no B-per"),
+        (["O", "B-"], "are not BIO: B- is neither O nor"),
+    ],
+)
+def test_a_head_whose_outputs_are_no_bio_tags_is_refused(labels: list[str], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.ner: tags: '{', '.join(labels)}' {rule}.* Use a head whose outputs"):
+        restore(CONFIG, labels)
+    assert restore(CONFIG, ["B-per", "O"]).labels == ("B-per", "O")
 
 
 def test_a_word_without_a_sub_token_is_o_and_ends_the_entity(tiny_bert: TinyBert, make_rows: MakeRows) -> None:
