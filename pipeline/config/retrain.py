@@ -18,7 +18,7 @@ class ChallengerConfig:
     """`warm`: from the champion's weights; `cold`: from fresh ones, as a sweep."""
     replay: float = 0.1
     """Share of the rows that the champion was trained on which are trained on again, beside the new ones; the same of
-    every label."""
+    every label, and others in each pass."""
     rate: float = 0.1
     """Learning rate of a warm start, as a share of that of the last cold start: at the whole of it what was learnt is
     lost first."""
@@ -29,7 +29,7 @@ class ChallengerConfig:
     of a cold start around its width too."""
     spread: float = 3.0
     """How far around: learning rates from a `spread`-th of the champion's to `spread` times it, widths half and
-    twice."""
+    twice; never beyond what the first search tried."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)

@@ -24,6 +24,12 @@ class Range:
         """What the config names: the choices, or both ends; where these are good settings, all proposals are."""
         return self.log_uniform or self.uniform or self.choice or []
 
+    @property
+    def ends(self) -> list[float]:
+        """The lowest and the highest value, where it has numbers of which these differ; else nothing."""
+        numbers = [float(one) for one in self.named if type(one) in (int, float)]
+        return [min(numbers), max(numbers)] if len({*numbers}) > 1 else []
+
     def faults(self, where: str) -> Iterator[Fault]:
         given = [name for name in ("log_uniform", "uniform", "choice") if getattr(self, name) is not None]
         if len(given) != 1:

@@ -122,13 +122,19 @@ def unseen(dataset: Dataset) -> list[Row]:
     return _new((row for row in dataset.test.rows if row.key not in used), (), ())
 
 
-def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[str]]) -> list[Row]:
-    """Choose the old rows that are trained on again, by their digest: the same share of every label, at least a row.
+def shuffled(rows: Sequence[Row], seed: str) -> list[Row]:
+    """Put the rows into an order that depends on the seed and on what each of them is, whatever stands around it."""
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{seed} {row.digest}".encode()).digest())
+
+
+def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[str]], seed: str) -> list[Row]:
+    """Choose the old rows that are trained on again: the same share of every label, at least a row.
 
     Args:
         rows: That the champion was trained on.
         share: Of them, from 0 to 1.
         labels: Digest -> the labels of a row; a row goes with the rarest of them.
+        seed: Of the pass: by another one others are chosen, or most rows would never be seen again.
 
     Returns:
         In the order of `rows`.
@@ -140,17 +146,16 @@ def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[
         for label in {*labels[row.digest]}:
             counts[label] = counts.get(label, 0) + 1
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in shuffled(rows, seed):
         rarest = min(labels[row.digest], key=lambda label: (counts[label], label), default="")
         groups.setdefault(rarest, []).append(row)
     chosen: set[str] = set()
     for group in groups.values():
-        ordered = sorted(group, key=lambda row: row.digest)
-        chosen |= {row.digest for row in ordered[: max(1, round(len(group) * share))]}
+        chosen |= {row.digest for row in group[: max(1, round(len(group) * share))]}
     for label in sorted(counts):  # one that always goes with a rarer one may have been passed over
-        with_it = [row.digest for row in rows if label in labels[row.digest]]
-        if chosen.isdisjoint(with_it):
-            chosen.add(min(with_it))
+        with_it = [row for row in rows if label in labels[row.digest]]
+        if chosen.isdisjoint(row.digest for row in with_it):
+            chosen.add(shuffled(with_it, seed)[0].digest)
     return [row for row in rows if row.digest in chosen]
 
 

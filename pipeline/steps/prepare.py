@@ -119,6 +119,7 @@ def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenize
         encoded=task.encoded(dataset, tokenizer),
         settings=Settings(method=config.method, engine=config.engine),
         seed=config.seed,
+        searched={key: range_.ends for key, range_ in config.search.space.items() if range_.ends},
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
 from pipeline.errors import ConfigError, DataError, PipelineError, fault
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
-from pipeline.rules.news import News, news, replayed
+from pipeline.rules.news import News, news, replayed, shuffled
 from pipeline.rules.search import check
 from pipeline.rules.versions import Champion, Past
 from pipeline.tracking.registry import champion_of, past_of
@@ -165,8 +165,10 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
     edited = {row.digest for row in found.replaced}
     old, chosen_before = without(ledger.trained, edited), without(ledger.chosen, edited)
     labels = {row.digest: task.labels_of(row) for row in old}
-    replay = replayed(old, config.challenger.replay, labels)
-    validation = [*found.validation, *choose(chosen_before, len(found.validation) or len(chosen_before))]
+    seed = f"{config.seed} {found.digest}"  # another one in each pass, and the same again on the same rows
+    replay = replayed(old, config.challenger.replay, labels, seed)
+    num_before = len(found.validation) or len(chosen_before)
+    validation = [*found.validation, *shuffled(chosen_before, seed)[:num_before]]
     test = list(found.evaluation) or [row for one in ledger.slices[-1:] for row in one.rows]
     rows = {"train": [*found.train, *replay], "validation": validation, "test": test}
     for name, part in rows.items():
@@ -184,6 +186,7 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
     rate, learning_rate = rates(record, config.challenger, built.labels)
     engine = dataclasses.replace(config.engine, learning_rate=learning_rate)
     settings = Settings(method=record.method, engine=engine)
+    searched = searched_by(record, config.challenger.spread)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
@@ -192,7 +195,8 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
         encoded=built.encoded(combined, resident.tokenizer),
         settings=settings,
         seed=config.seed,
-        space=space_around(config, settings),
+        space=space_around(config, settings, searched, rate),
+        searched=searched,
         start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
     )
     return job, len(replay)
@@ -209,17 +213,43 @@ def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence
     return rate, champion.engine.learning_rate / champion.rate * rate
 
 
-def space_around(config: RetrainConfig, settings: Settings) -> Mapping[str, Range]:
+def searched_by(champion: BundleRecord, spread: float) -> Mapping[str, list[float]]:
+    """The lowest and the highest value of what the first search tried, of a cold start.
+
+    Of a champion that does not know, these are the ends of one search around it.
+    """
+    cold, width = champion.engine.learning_rate / champion.rate, champion.method.width
+    own = {"engine.learning_rate": [cold / spread, cold * spread], "method.width": [max(width // 2, 1), 2 * width]}
+    return {**own, **champion.searched}
+
+
+def space_around(
+    config: RetrainConfig, settings: Settings, searched: Mapping[str, list[float]], rate: float
+) -> Mapping[str, Range]:
     """What is searched around the settings of the first trial; nothing where it is the only one.
+
+    No pass leaves what the first search tried: a learning rate or a width that each pass took further would end
+    anywhere.
+
+    Args:
+        config: The pass.
+        settings: Of the first trial.
+        searched: As `searched_by` says.
+        rate: The first trial's learning rate as a share of that of a cold start.
 
     Raises:
         ConfigError: They leave no room for it: the width of a champion that was trained by a reduction factor.
     """
     if config.challenger.trials == 1:
         return {}
-    spread, rate, width = config.challenger.spread, settings.engine.learning_rate, settings.method.width
-    space = {"engine.learning_rate": Range(log_uniform=[rate / spread, rate * spread])}
+    spread, width, space = config.challenger.spread, settings.method.width, {}
+    low, high = (end * rate for end in searched["engine.learning_rate"])
+    around = [max(settings.engine.learning_rate / spread, low), min(settings.engine.learning_rate * spread, high)]
+    if around[0] < around[1]:
+        space["engine.learning_rate"] = Range(log_uniform=around)
     if config.challenger.start == "cold":
-        space["method.width"] = Range(choice=sorted({max(width // 2, 1), width, 2 * width}))
+        low, high = searched["method.width"]
+        others = {one for one in (max(width // 2, 1), 2 * width) if low <= one <= high}
+        space["method.width"] = Range(choice=sorted({width, *others}))
     check(dataclasses.replace(config.search, space=space), settings)
     return space

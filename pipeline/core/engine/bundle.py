@@ -38,6 +38,8 @@ class BundleRecord:
     engine: EngineConfig
     rate: float = 1.0
     """The engine's learning rate as a share of a cold start's; below 1 where it began with a champion's weights."""
+    searched: Mapping[str, list[float]] = field(default_factory=dict)
+    """Config key -> the lowest and the highest value that the first search tried: no retraining goes beyond."""
     checkpoint: CheckpointConfig
     checkpoint_sha256: str
     seed: int

@@ -181,6 +181,7 @@ class Session:
             method=settings.method,
             engine=settings.engine,
             rate=self.job.start.rate if self.job.start else 1.0,
+            searched=self.job.searched,
             checkpoint=self.checkpoint.config,
             checkpoint_sha256=self.checkpoint.sha256,
             seed=self.trial.seed,

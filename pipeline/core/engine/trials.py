@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +50,8 @@ class Job:
     seed: int
     space: Mapping[str, Range] | None = None
     """What its search tries, where that is not what all jobs try."""
+    searched: Mapping[str, list[float]] = field(default_factory=dict)
+    """As in the record of a bundle."""
     start: Start | None = None
     """What its trials begin with. None: fresh weights."""
 

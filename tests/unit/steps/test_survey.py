@@ -1,15 +1,24 @@
 """What a challenger is trained with."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 
-from pipeline.config import ChallengerConfig, CheckpointConfig, EngineConfig, MethodConfig, RetrainConfig, TaskConfig
+from pipeline.config import (
+    ChallengerConfig,
+    CheckpointConfig,
+    EngineConfig,
+    MethodConfig,
+    Range,
+    RetrainConfig,
+    TaskConfig,
+)
 from pipeline.config.overrides import read_config
 from pipeline.core.engine.bundle import BundleRecord
 from pipeline.core.engine.trials import Settings
 from pipeline.errors import ConfigError
-from pipeline.steps.survey import rates, space_around
+from pipeline.steps.survey import rates, searched_by, space_around
 
 COLD = BundleRecord(
     job="mood/default",
@@ -49,8 +58,45 @@ def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
 
 def test_what_is_searched_around_a_champion_is_checked_before_the_pass_begins() -> None:
     config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.start=cold", "challenger.trials=3"])
-    space = space_around(config, Settings(method=COLD.method, engine=COLD.engine))
+    searched = searched_by(COLD, 3)
+    space = space_around(config, Settings(method=COLD.method, engine=COLD.engine), searched, 1)
     assert sorted(space) == ["engine.learning_rate", "method.width"]
     reduced = dataclasses.replace(COLD.method, reduction_factor=16)
     with pytest.raises(ConfigError, match=r"search\.space\.method\.width: has no effect beside"):
-        space_around(config, Settings(method=reduced, engine=COLD.engine))
+        space_around(config, Settings(method=reduced, engine=COLD.engine), searched, 1)
+
+
+@pytest.mark.parametrize("start", ["warm", "cold"])
+@pytest.mark.parametrize("searched", [{}, {"engine.learning_rate": [1e-3, 3e-3], "method.width": [24.0, 64.0]}])
+@pytest.mark.parametrize("end", [0, -1])
+def test_no_pass_leaves_what_the_first_search_tried(
+    start: str, searched: dict[str, list[float]], end: Literal[0, -1]
+) -> None:
+    words = ["tasks=[ner]", f"challenger.start={start}", "challenger.trials=3", "challenger.rate=0.3"]
+    config = read_config("retrain", RetrainConfig, words)
+    record, first = dataclasses.replace(COLD, searched=searched), None
+    for _ in range(6):  # each of whose winners is at the end of what was tried
+        within = searched_by(record, config.challenger.spread)
+        first = first or within
+        assert within == first
+        rate, learning_rate = rates(record, config.challenger, record.labels)
+        engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
+        space = space_around(config, Settings(method=record.method, engine=engine), within, rate)
+        around = space["engine.learning_rate"].named
+        widths = space["method.width"].named if start == "cold" else [record.method.width]
+        engine = dataclasses.replace(engine, learning_rate=around[end])
+        method = dataclasses.replace(record.method, width=widths[end])
+        record = dataclasses.replace(record, engine=engine, method=method, rate=rate, searched=within)
+    assert record.engine.learning_rate / record.rate == pytest.approx(first["engine.learning_rate"][end])
+    assert first["method.width"][0] <= record.method.width <= first["method.width"][1]
+
+
+def test_what_a_search_tries_is_kept_by_its_ends() -> None:
+    assert Range(log_uniform=[1e-3, 1e-2]).ends == [1e-3, 1e-2]
+    assert Range(choice=[96, 24, 48]).ends == [24.0, 96.0]
+    assert [Range(choice=values).ends for values in ([8], ["all", "top-2"], [True, False], [1, "a"])] == [
+        [],
+        [],
+        [],
+        [],
+    ]
