@@ -90,6 +90,9 @@ class TaskConfig:
     """Generation: longest completion in sub-tokens; they are taken from `max_length`."""
     beams: int = 1
     """Generation: candidates that beam search keeps; 1 is greedy."""
+    group: str | None = None
+    """Column that rows which belong together share, such as a document or a patient: where a split is cut off train,
+    they all go into the same. None: each row goes for itself, in extractive QA all that share a context together."""
     rows: str | None = None
     """The task whose rows (starter, files) this one reads, posed in another way. None: its own."""
     hub: Mapping[str, HubConfig] = field(default_factory=dict)
@@ -116,6 +119,11 @@ class TaskConfig:
         else:
             names = [name for name in self.types if name != "text_pair" or name in self.fields]
         return {name: self.fields.get(name, name) for name in names}
+
+    @property
+    def group_field(self) -> str | None:
+        """The canonical field that rows which belong together share, where the kind has one."""
+        return "context" if self.kind == "extractive_qa" else None
 
     @property
     def target(self) -> str:

@@ -52,6 +52,8 @@ class Case:
     """Rows of the champion's, in a retraining, that new ones are edits of."""
     evaluation: Sequence[Row]
     """Rows of this period that nothing was trained on or chosen by."""
+    used: frozenset[str] = frozenset()
+    """Keys of rows that other versions of the name were trained on or chosen by."""
     follows: int | None = None
     """The champion that it goes on from, in a retraining: it has seen besides what that one has seen."""
     news: str = ""
@@ -123,6 +125,9 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
         else:
             _, ledger = champion.read
             past = _past(case, champion, ledger, gaps)
+    # A sweep may have other splits than versions before it, and one of them was trained on rows that are test rows now.
+    used = case.used | (ledger.seen_keys if ledger is not None else set())
+    case = dataclasses.replace(case, evaluation=[row for row in case.evaluation if row.key not in used])
     known = {one.digest for one in ledger.slices} if ledger is not None else set()
     if case.evaluation and Slice(name=case.period, rows=tuple(case.evaluation)).digest not in known:
         new = _side_by_side(case, case.period, case.evaluation, champion, gaps)
@@ -173,8 +178,10 @@ def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
 
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:
-    if ledger is not None and case.follows is None:
-        ledger = dataclasses.replace(ledger, trained=(), chosen=(), former=())
+    ledger = ledger or Ledger(trained=())
+    if case.follows is None:
+        ledger = dataclasses.replace(ledger, trained=(), chosen=(), former=(), used=frozenset(ledger.seen_keys))
+    ledger = dataclasses.replace(ledger, used=ledger.used | case.used)
     return extended(
         ledger,
         name=case.period,

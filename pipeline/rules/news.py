@@ -32,7 +32,7 @@ class News:
     leaked: int
     """Rows of train and validation that are evaluation rows, of any period: left out."""
     seen: int
-    """Rows of the test split that the champion was trained on or chosen by: left out."""
+    """Rows of the test split that the champion, or another version, was trained on or chosen by: left out."""
     quarantined: int
     """Rows that came with a version that was rolled back: left out."""
 
@@ -72,7 +72,14 @@ class News:
         return [f"{count} {what}" for what, count in others.items() if count]
 
 
-def news(ledger: Ledger, dataset: Dataset, *, reserved: Sequence[Row] = (), quarantine: Collection[str] = ()) -> News:
+def news(
+    ledger: Ledger,
+    dataset: Dataset,
+    *,
+    reserved: Sequence[Row] = (),
+    quarantine: Collection[str] = (),
+    used: Collection[str] = (),
+) -> News:
     """Find the new rows.
 
     Args:
@@ -81,13 +88,14 @@ def news(ledger: Ledger, dataset: Dataset, *, reserved: Sequence[Row] = (), quar
         reserved: Evaluation rows of versions that were not promoted: no slices of the champion's. Rows of the data with
             their inputs stay evaluation rows, in whatever split they are now; with the targets that they have now.
         quarantine: Digests of rows that are not to be used again.
+        used: Keys of rows that versions which were not promoted have been trained on or chosen by.
     """
     everything = [row for split in dataset.splits for row in split.rows]
     edits = _edits(ledger, everything)
     # What was edited back is new again.
     known = {row.digest for row in (*ledger.trained, *ledger.chosen, *ledger.evaluation)}
     known |= {row.digest for row in ledger.former if row.digest not in edits}
-    held, used = {row.key for row in ledger.evaluation}, {row.key for row in ledger.seen}
+    held, used = {row.key for row in ledger.evaluation}, ledger.seen_keys.union(used)
     kept_out = {row.key for row in reserved}
     moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in kept_out]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)

@@ -37,9 +37,7 @@ class Champion:
         Raises:
             TrackingError: They are not where the registry says.
         """
-        if isinstance(self.found, TrackingError):
-            raise self.found
-        return self.found
+        return _found(self.found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,4 +95,20 @@ class Past:
     replaces: int | None
     """The champion that it was judged against."""
     reason: str
-    ledger: Path
+    found: Files | TrackingError
+    """Its files, or why they are not where the registry says."""
+
+    @property
+    def ledger(self) -> Path:
+        """Folder of what it has seen.
+
+        Raises:
+            TrackingError: Its files are not where the registry says.
+        """
+        return _found(self.found).ledger
+
+
+def _found(files: Files | TrackingError) -> Files:
+    if isinstance(files, TrackingError):
+        raise files
+    return files

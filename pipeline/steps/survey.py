@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,7 @@ from pipeline.core.engine.embed import embeddings
 from pipeline.core.engine.trials import Job, Settings, Start
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
-from pipeline.errors import ConfigError, DataError, PipelineError, fault
+from pipeline.errors import ConfigError, DataError, fault
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.news import News, news, replayed, shuffled
 from pipeline.rules.search import check
@@ -41,6 +42,8 @@ class Survey:
     champion: Champion
     bundle: Bundle
     ledger: Ledger
+    used: frozenset[str]
+    """Keys of rows that other versions, which are not champion, were trained on or chosen by."""
     news: News
     finding: Finding
     reason: str
@@ -66,15 +69,16 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     bundle = read_bundle(champion.files.bundle)
     _check(name, task, bundle, resident.checkpoint)
     past = past_of(store, registered, champion.version)
-    ledger, reserved, quarantine = _seen(champion, past, task)
-    dataset = load(task, domain, config.data)
-    found = news(ledger, dataset, reserved=reserved, quarantine=quarantine)
+    ledger, reserved, quarantine, used = _seen(champion, past, task)
+    dataset = data_of(config, task, domain, bundle.record)
+    found = news(ledger, dataset, reserved=reserved, quarantine=quarantine, used=used)
     here = Survey(
         name=name,
         registered_name=registered,
         champion=champion,
         bundle=bundle,
         ledger=ledger,
+        used=used,
         news=found,
         finding="nothing new",
         reason=found.line(),
@@ -117,22 +121,41 @@ def _attempt(config: RetrainConfig, found: News) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _seen(champion: Champion, past: Sequence[Past], task: TaskConfig) -> tuple[Ledger, list[Row], set[str]]:
-    """What the champion has seen; evaluation rows of others, which stay evaluation rows; digests that are left out."""
+def data_of(config: RetrainConfig, task: TaskConfig, domain: str, champion: BundleRecord) -> Dataset:
+    """Read the data, cut as the champion's were: else rows that it was trained on would come into the test split."""
+    grouped = dataclasses.replace(task, group=champion.task.group)
+    return load(grouped, domain, config.data, cut=champion.cut)
+
+
+def ledgers_of(past: Sequence[Past], task: TaskConfig) -> Iterator[tuple[Past, Ledger]]:
+    """What these versions have seen, but those that were made by hand, or before ledgers.
+
+    Raises:
+        TrackingError: The files of one are not where the registry says.
+    """
+    for one in past:
+        folder = one.ledger
+        with suppress(DataError):
+            yield one, read_ledger(folder, task)
+
+
+def _seen(
+    champion: Champion, past: Sequence[Past], task: TaskConfig
+) -> tuple[Ledger, list[Row], set[str], frozenset[str]]:
+    """What the champion has seen; evaluation rows of others, which stay evaluation rows; digests that are left out; and
+    keys of what others were trained on or chosen by."""
     ledger = read_ledger(champion.files.ledger, task)
     known = {one.digest for one in ledger.slices}
     reserved: list[Row] = []
     quarantine: set[str] = set()
-    for one in past:
-        try:
-            its = read_ledger(one.ledger, task)
-        except PipelineError:
-            continue  # of a version that was made by hand, or before ledgers
+    used: set[str] = set()
+    for one, its in ledgers_of(past, task):
+        used |= its.seen_keys
         if one.quarantined:
             quarantine |= set(its.added)
         else:
             reserved += [row for part in its.slices if part.digest not in known for row in part.rows]
-    return ledger, reserved, quarantine
+    return ledger, reserved, quarantine, frozenset(used)
 
 
 def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) -> Drift:

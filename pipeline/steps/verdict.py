@@ -21,12 +21,12 @@ from pipeline.reports import plots
 from pipeline.reports.verdicts import PassRow, pass_records, passes_markdown, verdict_markdown
 from pipeline.rules.judge import Case, Judgement, Opponent, judge
 from pipeline.rules.transfer import continual_metrics, continual_records, flat
-from pipeline.rules.versions import Champion, Registered
+from pipeline.rules.versions import Champion, Files, Registered
 from pipeline.steps.prepare import Prepared
-from pipeline.steps.survey import Survey
+from pipeline.steps.survey import Survey, ledgers_of
 from pipeline.tracking.outage import is_outage
 from pipeline.tracking.recorder import SweepRecorder
-from pipeline.tracking.registry import champion_of, register
+from pipeline.tracking.registry import champion_of, past_of, register
 from pipeline.tracking.store import Store
 
 _log = logging.getLogger(__name__)
@@ -55,6 +55,11 @@ def settle_winner(
     The store is asked before and after, not meanwhile: while it is away nothing is scored again.
     """
     champion = champion_of(store, job.registered_name)
+    if case.follows is None:
+        past = past_of(store, job.registered_name, 0 if champion is None else champion.version)
+        there = [one for one in past if isinstance(one.found, Files)]  # of one that was lost nothing is known
+        used = (its.seen_keys for _, its in ledgers_of(there, job.task.config))
+        case = dataclasses.replace(case, used=case.used.union(*used))
     judgement = judge(case, None if champion is None else opponent_of(champion, job.task.config))
     record_judgement(recorder, job.name, judgement)  # first: of what is registered it is there
     run_id, replaces = recorder.run_id(job.name), None if champion is None else champion.version
@@ -101,6 +106,7 @@ def settle_pass(
         trained=found.news.train,
         chosen=found.news.validation,
         replaced=found.news.replaced,
+        used=found.used,
         evaluation=found.news.evaluation,
         follows=found.champion.version,
         news=found.attempt,

@@ -1,7 +1,6 @@
 """Registered versions: winners become models, and a rule says which of them is the champion.
 
-Whatever the store refuses is raised as a TrackingError; so is, by `fetch` and `past_of`, that files are not where the
-registry says.
+Whatever the store refuses is raised as a TrackingError; so is, by `fetch`, that files are not where the registry says.
 """
 
 import logging
@@ -153,7 +152,7 @@ def past_of(store: Store, name: str, champion: int) -> list[Past]:
                         news=version.tags.get("news", ""),
                         replaces=int(replaces) if replaces else None,
                         reason=version.tags.get(promotion.REASON, ""),
-                        ledger=_bundle_folder(store, version).parent / LEDGER,
+                        found=_files(store, version),
                     )
                 )
     return found

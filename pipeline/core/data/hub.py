@@ -111,6 +111,10 @@ def _mapping_faults(config: HubConfig, task: TaskConfig, key: str, there: Mappin
             rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.columns)}"
             yield fault(f"{key}.columns.{name}", "", rule, remedy)
     read = [part for name in SPLITS if (part := config.splits.get(name, name)) in there]
+    for part in read if task.group else ():
+        if task.group not in there[part] and str(task.group).split(".")[0] not in there[part]:
+            rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
+            yield fault(f"task.{task.name}.group", task.group, rule, "Name one of these, or leave it out")
     for part, name in itertools.product(read, task.columns):
         column = config.columns.get(name, name)
         for path in [column] if isinstance(column, str) else column:
@@ -130,7 +134,7 @@ def _canonical(part: "datasets.Dataset", config: HubConfig, task: TaskConfig) ->
     names = {name: _class_names(part.features, column) for name, column in columns.items()}
     records = []
     for values in part:
-        record: dict[str, Any] = {"id": values.get("id")}
+        record: dict[str, Any] = {"id": values.get("id"), "group": _pick(values, task.group or "")}
         for name, column in columns.items():
             value, wanted, known = _pick(values, column), task.types[name], names[name]
             if wanted is str:

@@ -57,6 +57,8 @@ class Ledger:
     chosen: tuple[Row, ...] = ()
     former: tuple[Row, ...] = ()
     """Rows that it was trained on or chosen by, of which the data have had another content since."""
+    used: frozenset[str] = frozenset()
+    """Keys of rows that other versions of the name were trained on or chosen by: never evaluation rows."""
     slices: tuple[Slice, ...] = ()
     """In the order of their periods."""
     history: tuple[Entry, ...] = ()
@@ -68,6 +70,11 @@ class Ledger:
     def seen(self) -> tuple[Row, ...]:
         """All rows that it was ever trained on or chosen by."""
         return (*self.trained, *self.chosen, *self.former)
+
+    @property
+    def seen_keys(self) -> set[str]:
+        """Keys of all rows that it or another version of the name was ever trained on or chosen by."""
+        return {row.key for row in self.seen} | self.used
 
     @property
     def evaluation(self) -> tuple[Row, ...]:
@@ -91,6 +98,7 @@ def write_ledger(folder: Path, ledger: Ledger) -> None:
         "trained": fingerprint(ledger.trained),
         "chosen": fingerprint(ledger.chosen),
         "former": fingerprint(ledger.former),
+        "used": sorted(ledger.used),
     }
     (folder / _FILE).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     _write_rows(folder / _TRAINED, ledger.trained)
@@ -112,7 +120,8 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
             raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
         described, history = values["slices"], tuple(Entry(**entry) for entry in values["history"])
         added, trained, chosen = tuple(values["added"]), values["trained"], values["chosen"]
-        former = values.get("former")  # which ledgers of before did not keep
+        # What ledgers of before did not keep.
+        former, used = values.get("former"), frozenset(values.get("used", ()))
     except (OSError, ValueError, TypeError, KeyError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
         raise DataError(fault(folder, error, rule, remedy)) from error
@@ -125,6 +134,7 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
             Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical, one["digest"]))
             for one in described
         ),
+        used=used,
         history=history,
         added=added,
     )
@@ -162,7 +172,8 @@ def extended(
         history = (*history[:-1], dataclasses.replace(history[-1], scores={**before, **history[-1].scores}))
     edited = {row.digest for row in replaced}
     again = {row.digest for row in (*trained, *chosen)}
-    return Ledger(
+    return dataclasses.replace(
+        ledger,
         trained=_united(without(ledger.trained, edited), trained),
         chosen=_united(without(ledger.chosen, edited), chosen),
         former=_united(without(ledger.former, again), replaced),

@@ -9,7 +9,7 @@ from pipeline.config import DataConfig, TaskConfig
 from pipeline.config.strict import nearest
 from pipeline.core.data import hub
 from pipeline.core.data import readers as files
-from pipeline.core.data.rows import Dataset, Row, Source
+from pipeline.core.data.rows import CUT, Dataset, Row, Source
 from pipeline.core.data.splits import arrange
 from pipeline.errors import ConfigError, DataError, Fault, Faults, fault
 
@@ -105,8 +105,8 @@ def split_paths(jobs: Sequence[tuple[TaskConfig, str]], data: DataConfig) -> Ite
             yield from paths
 
 
-def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:
-    """Read the three splits of one domain.
+def load(task: TaskConfig, domain: str, data: DataConfig, *, cut: int = CUT) -> Dataset:
+    """Read the three splits of one domain; those that are missing are cut off train by this version of the rule.
 
     Raises:
         DataError: With every fault of every split.
@@ -127,7 +127,7 @@ def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:
             faults.append(fault(split.where, "", "has no rows", f"Add rows{otherwise}"))
     if faults:
         raise DataError(faults)
-    splits, overlap, notes = arrange(found, data, job_name(task, domain))
+    splits, overlap, notes = arrange(found, data, job_name(task, domain), cut=cut)
     return Dataset(
         task=task.name,
         domain=domain,
@@ -137,6 +137,7 @@ def load(task: TaskConfig, domain: str, data: DataConfig) -> Dataset:
         test=splits["test"],
         overlap=overlap,
         notes=(*source.notes, *notes),
+        cut=cut,
     )
 
 

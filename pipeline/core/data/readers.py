@@ -64,7 +64,8 @@ def read(path: Path, task: TaskConfig) -> Iterator[Row | Fault]:
                 yield from missing
                 continue
             named = {name: values[column] for name, column in task.columns.items()}
-            yield from make_row({**named, "id": values.get("id")}, task, where)
+            own = {"id": values.get("id"), "group": values.get(task.group or "")}
+            yield from make_row({**named, **own}, task, where)
     except DataError as error:
         yield from error.faults
 
@@ -72,6 +73,11 @@ def read(path: Path, task: TaskConfig) -> Iterator[Row | Fault]:
 def missing_fields(there: Any, task: TaskConfig, where: str) -> list[Fault]:
     """Name every column of the task that is not among those there."""
     faults = []
+    if task.group and task.group not in there:
+        rule = (
+            f"has no field `{task.group}`, by which rows are grouped (it has: {', '.join(map(str, there)) or 'none'})"
+        )
+        faults.append(fault(where, "", rule, f"Add it, or take `group` out of conf/task/{task.name}.yaml"))
     for name, column in task.columns.items():
         if column not in there:
             rule = f"has no field `{column}` (it has: {', '.join(map(str, there)) or 'none'})"
@@ -184,7 +190,7 @@ def _read_parquet(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] |
             names = file.schema_arrow.names
             if faults := missing_fields(names, task, str(path)):
                 raise DataError(faults)
-            wanted = [name for name in names if name in {*task.columns.values(), "id"}]
+            wanted = [name for name in names if name in {*task.columns.values(), "id", task.group}]
             batches = file.iter_batches(columns=wanted)
             yield from enumerate((values for batch in batches for values in batch.to_pylist()), start=1)
     except (pyarrow.ArrowException, OSError) as error:

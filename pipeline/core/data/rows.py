@@ -11,6 +11,8 @@ from pipeline.config import TaskConfig
 from pipeline.errors import Fault, fault
 
 SPLITS = ("train", "validation", "test")
+CUT = 2
+"""Version of the rule by which a missing split is cut off train: 1 is each row for itself, 2 is by groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Row:
     key: str
     """The same of what a model reads: without the target, and whatever the letter case, the spaces and the form of
     Unicode. Rows with equal keys may not stand on both sides of training and evaluation."""
+
+    group: str | None = None
+    """16 hex digits that rows share which no cut may tear apart; None: the row goes for itself."""
 
     @property
     def id(self) -> str | None:
@@ -59,6 +64,8 @@ class Dataset:
     """`train/test` -> number of rows of test whose inputs stand in train too; likewise the other pairs."""
     notes: tuple[str, ...]
     """Sentences for the user: what was cut, dropped, not read."""
+    cut: int = CUT
+    """Version of the rule by which missing splits were cut."""
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -143,7 +150,10 @@ def make_row(
     key = _hashed({name: _plain(value) for name, value in fields.items() if name != task.target})
     if isinstance(values.get("id"), str | int):
         fields["id"] = values["id"]
-    yield Row(fields, origin, digest, key)
+    # A column of the files, which is no field; or a field.
+    shared = values.get("group") if task.group else fields.get(task.group_field or "")
+    group = None if shared in (None, "") else _hashed({"group": _plain(str(shared))})
+    yield Row(fields, origin, digest, key, group)
 
 
 REMEDIES: Mapping[type, str] = {

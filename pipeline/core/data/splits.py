@@ -1,7 +1,7 @@
 """From the splits that a source has to the three that training needs: cut, compared, limited, fingerprinted.
 
-A row goes where its digest says, whatever stands around it: the same row is cut into the same split when rows
-are added or come in another order, and equal rows are never torn apart.
+A row goes where its digest says, or that of its group, whatever stands around it: the same row is cut into the same
+split when rows are added or come in another order, and neither equal rows nor those of a group are torn apart.
 """
 
 import hashlib
@@ -9,19 +9,22 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from pipeline.config import DataConfig
-from pipeline.core.data.rows import SPLITS, Row, Split
+from pipeline.core.data.rows import CUT, SPLITS, Row, Split
 from pipeline.errors import DataError, Fault, fault
 
 Rows = Mapping[str, Sequence[Row]]
 
 
-def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Split], dict[str, int], list[str]]:
+def arrange(
+    found: Rows, config: DataConfig, where: str, *, cut: int = CUT
+) -> tuple[dict[str, Split], dict[str, int], list[str]]:
     """Make train, validation and test out of what was found.
 
     Args:
         found: Split -> its rows, at least one; train is there.
         config: Shares to cut, whether to drop overlap, how many rows to train on.
         where: The source, for messages.
+        cut: Version of the rule by which missing splits are cut.
 
     Returns:
         The splits by name; for each pair of them the number of rows of the second whose inputs stand in the first;
@@ -30,7 +33,7 @@ def arrange(found: Rows, config: DataConfig, where: str) -> tuple[dict[str, Spli
     Raises:
         DataError: A split would be left with no rows.
     """
-    rows, notes = _cut(found, config)
+    rows, notes = _cut(found, config, cut)
     if config.drop_overlap:
         held_out = {row.key for name in ("validation", "test") for row in rows[name]}
         kept = [row for row in rows["train"] if row.key not in held_out]
@@ -63,7 +66,7 @@ def fingerprint(rows: Sequence[Row]) -> str:
     return hashlib.sha256("\n".join(sorted(row.digest for row in rows)).encode()).hexdigest()[:16]
 
 
-def _cut(found: Rows, config: DataConfig) -> tuple[dict[str, Sequence[Row]], list[str]]:
+def _cut(found: Rows, config: DataConfig, version: int) -> tuple[dict[str, Sequence[Row]], list[str]]:
     """Cut the missing splits off train: the lowest digests are test, the next validation."""
     rows = dict(found)
     notes = []
@@ -71,17 +74,20 @@ def _cut(found: Rows, config: DataConfig) -> tuple[dict[str, Sequence[Row]], lis
     for name, share in (("test", config.test_share), ("validation", config.validation_share)):
         high = low + share
         if name not in found:
-            rows[name] = [row for row in rows["train"] if low <= _position(row) < high]
-            rows["train"] = [row for row in rows["train"] if not low <= _position(row) < high]
+            rows[name] = [row for row in rows["train"] if low <= _position(row, version) < high]
+            rows["train"] = [row for row in rows["train"] if not low <= _position(row, version) < high]
             count = f"{len(rows[name])} of the {total} rows of train"
-            notes.append(f"There is no {name} split: {count} were cut off for it by hash.")
+            groups = len({row.group for row in rows[name] if row.group}) if version > 1 else 0
+            whole = f", {groups} groups as a whole" if groups else ""
+            notes.append(f"There is no {name} split: {count} were cut off for it by hash{whole}.")
         low = high
     return rows, notes
 
 
-def _position(row: Row) -> float:
-    """Place the row in [0, 1) by its digest."""
-    return int(row.digest[:13], 16) / 16**13
+def _position(row: Row, version: int) -> float:
+    """Place the row in [0, 1) by its group, or else by its digest; the first version knew no groups."""
+    placed = (row.group if version > 1 else None) or row.digest
+    return int(placed[:13], 16) / 16**13
 
 
 def _empty(name: str, where: str) -> Fault:
@@ -89,7 +95,7 @@ def _empty(name: str, where: str) -> Fault:
         rule = "has no rows left to train on"
         remedy = "Add rows, or take fewer away (data.drop_overlap, data.validation_share, data.test_share)"
     else:
-        rule = f"has no {name} split, and train has too few rows to cut one off"
+        rule = f"has no {name} split, and train has too few rows, or groups of rows, to cut one off"
         remedy = f"Add a {name} split, add rows to train, or raise data.{name}_share"
     return fault(where, "", rule, remedy)
 

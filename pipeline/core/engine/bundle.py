@@ -49,6 +49,8 @@ class BundleRecord:
     """Metrics on the validation rows at that epoch."""
     data: Mapping[str, str]
     """train, validation, test -> fingerprint of the rows."""
+    cut: int = 1
+    """Version of the rule by which a missing split was cut off train: a retraining keeps to it."""
     num_trained: int
     """Parameters of adapter and head."""
     num_checkpoint: int

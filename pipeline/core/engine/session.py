@@ -188,6 +188,7 @@ class Session:
             epoch=evaluated.epoch,
             validation=evaluated.metrics,
             data=self.job.dataset.fingerprints,
+            cut=self.job.dataset.cut,
             num_trained=sum(p.numel() for p in self.training.parameters),
             num_checkpoint=num_parameters(self.base),
         )

@@ -259,6 +259,28 @@ def test_evaluation_rows_that_are_a_slice_already_are_no_new_one(court: Court) -
     assert verdict.ledger.history[-1] == Entry(name="june", scores={"may": 0.75})
 
 
+def test_a_row_that_a_registered_version_was_trained_on_is_no_evaluation_row(court: Court) -> None:
+    # A sweep of other splits: the champion, or a rejected version, was trained on rows that are test rows now.
+    own, other = row("OLD film 0", "bad"), row("rejected film", "good")
+    used = frozenset({other.key})
+    ledger = dataclasses.replace(LEDGER, former=(row("edited film", "good"),), used=frozenset({"0" * 16}))
+    evaluation = [own, *NEW, other, row("chosen  film 1", "good"), row("edited film", "bad")]
+    judged = court.judge("good", court.champion("bad", ledger), evaluation=evaluation, used=used, follows=None)
+    assert judged.evidence.new is not None
+    assert len(judged.evidence.new.challenger) == len(NEW)
+    found = judged.verdict.ledger
+    assert fields(found.slices[-1].rows) == fields(NEW)
+    assert found.used == {"0" * 16, other.key, *(one.key for one in (*OLD, *CHOSEN)), row("edited film", "").key}
+    assert court.judge("good", None, evaluation=[other], used=used, follows=None).verdict.ledger.slices == ()
+
+
+def test_what_other_versions_were_trained_on_stays_known_in_a_retraining(court: Court) -> None:
+    ledger = dataclasses.replace(LEDGER, used=frozenset({"0" * 16}))
+    found = court.judge("good", court.champion("bad", ledger), used=frozenset({"1" * 16})).verdict.ledger
+    assert found.used == {"0" * 16, "1" * 16}
+    assert found.former == ledger.former
+
+
 def test_a_version_whose_champion_was_replaced_meanwhile_is_stopped(court: Court) -> None:
     verdict = court.judge("good", court.champion("bad"), follows=2).verdict
     assert verdict.alias == "challenger"

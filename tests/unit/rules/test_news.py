@@ -1,5 +1,6 @@
 """What is new to a champion, what must never be trained on, and which old rows are trained on again."""
 
+import dataclasses
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -218,6 +219,13 @@ def test_a_test_row_that_was_trained_on_or_chosen_by_is_left_out(again: Row) -> 
     one = found(dataset(test=[row("new"), again]))
     assert [texts(one.evaluation), left_out(one)] == [["new"], {"seen": 1}]
     assert "; 1 left out of the evaluation since they were trained on" in one.line()
+
+
+def test_a_test_row_that_another_version_was_trained_on_is_left_out() -> None:
+    data = dataset(test=[row("new"), row("Used", "bad"), row("once used")])
+    ledger = dataclasses.replace(LEDGER, used=frozenset({row("once used").key}))
+    one = news(ledger, data, used={row("used").key})
+    assert [texts(one.evaluation), left_out(one)] == [["new"], {"seen": 2}]
 
 
 def test_quarantined_rows_are_used_for_nothing() -> None:

@@ -1,6 +1,8 @@
 """What a challenger is trained with."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -15,10 +17,11 @@ from pipeline.config import (
     TaskConfig,
 )
 from pipeline.config.overrides import read_config
+from pipeline.core.data.load import load
 from pipeline.core.engine.bundle import BundleRecord
 from pipeline.core.engine.trials import Settings
 from pipeline.errors import ConfigError
-from pipeline.steps.survey import rates, searched_by, space_around
+from pipeline.steps.survey import data_of, rates, searched_by, space_around
 
 COLD = BundleRecord(
     job="mood/default",
@@ -48,6 +51,19 @@ def test_the_learning_rate_of_warm_starts_is_the_same_in_every_pass() -> None:
     rate, learning_rate = rates(record, ChallengerConfig(start="cold"), ["bad", "new"])
     assert rate == 1
     assert learning_rate == pytest.approx(0.002)
+
+
+def test_a_champion_keeps_the_cut_that_it_was_made_with(tmp_path: Path) -> None:
+    (tmp_path / "mood").mkdir()
+    rows = [{"text": f"text {one}", "label": "good", "doc": one % 50} for one in range(300)]
+    (tmp_path / "mood" / "train.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
+    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", f"data.source={tmp_path}"])
+    now = dataclasses.replace(COLD.task, group="doc")
+    alone, grouped = (load(task, "default", config.data) for task in (COLD.task, now))
+    assert alone.fingerprints != grouped.fingerprints
+    before = dataclasses.replace(COLD, task=now, cut=1)
+    for champion, cut in ((COLD, alone), (before, alone), (dataclasses.replace(before, cut=2), grouped)):
+        assert data_of(config, now, "default", champion).fingerprints == cut.fingerprints
 
 
 def test_a_new_label_has_a_learning_rate_of_its_own() -> None:

@@ -24,6 +24,7 @@ LEDGER = Ledger(
     trained=(row("one", id="a"), row("two", "bad", id=7), row("three")),
     chosen=(row("four"),),
     former=(row("One", id="a"),),
+    used=frozenset({"00" * 8, "ff" * 8}),
     slices=(Slice(name="may", rows=(row("five"), row("six", "bad"))), Slice(name="june", rows=(row("seven"),))),
     history=(Entry(name="may", scores={"may": 0.5, "june": 0.25}), Entry(name="june", scores={"june": 1.0})),
     added=("0123456789abcdef",),
@@ -54,7 +55,7 @@ def test_a_ledger_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     for part in ("trained", "chosen", "former"):
         assert fields(getattr(found, part)) == fields(getattr(LEDGER, part))
     assert [(one.name, fields(one.rows)) for one in found.slices] == [(o.name, fields(o.rows)) for o in LEDGER.slices]
-    assert [found.history, found.added] == [LEDGER.history, LEDGER.added]
+    assert [found.history, found.added, found.used] == [LEDGER.history, LEDGER.added, LEDGER.used]
     assert (
         found.known
         == LEDGER.known
@@ -192,11 +193,11 @@ def test_a_ledger_that_was_written_before_former_rows_were_kept_is_read(tmp_path
     write_ledger(tmp_path / "ledger", LEDGER)
     file = tmp_path / "ledger" / "ledger.json"
     values = json.loads(file.read_text("utf-8"))
-    del values["former"]
+    del values["former"], values["used"]
     file.write_text(json.dumps(values), "utf-8")
     (tmp_path / "ledger" / "former.jsonl").unlink()
     found = read_ledger(tmp_path / "ledger", TASK)
-    assert [found.former, fields(found.trained)] == [(), fields(LEDGER.trained)]
+    assert [found.former, found.used, fields(found.trained)] == [(), frozenset(), fields(LEDGER.trained)]
 
 
 def test_rows_without_an_id_replace_nothing_and_are_kept_once() -> None:

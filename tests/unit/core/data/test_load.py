@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from pipeline.config import DataConfig, HubConfig, TaskConfig
 from pipeline.core.data.load import domains, job_name, load, registered_name, resolve
@@ -30,6 +32,31 @@ def test_names_of_jobs_and_of_registered_models(tasks: Tasks) -> None:
     assert job_name(task, "movies") == "sentiment/movies"
     assert registered_name(task, "movies") == "sentiment.movies"
     assert registered_name(task, "films") == "sentiment"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_rows_of_a_group_are_cut_together_from_a_file(tasks: Tasks, tmp_path: Path, form: str) -> None:
+    rows = [
+        {"text": f"text {one}", "label": "x", "doc": number, "other": 1} for one in range(400) for number in [one % 80]
+    ]
+    folder = tmp_path / "sentiment"
+    folder.mkdir()
+    file = folder / f"train.{form}"
+    if form == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    elif form == "csv":
+        file.write_text("text,label,doc\n" + "".join(f"{one['text']},x,{one['doc']}\n" for one in rows), "utf-8")
+    else:
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
+    task = dataclasses.replace(tasks["sentiment"], group="doc")
+    found = load(task, "films", from_files(tmp_path))
+    docs = [{int(str(row.fields["text"]).split()[1]) % 80 for row in split.rows} for split in found.splits]
+    assert sum(map(len, docs)) == len(set.union(*docs)) == 80
+    before = load(task, "films", from_files(tmp_path), cut=1)
+    assert [before.cut, found.cut] == [1, 2]
+    assert before.fingerprints == load(tasks["sentiment"], "films", from_files(tmp_path)).fingerprints
+    with pytest.raises(DataError, match=r"has no field `document`, by which rows are grouped .*take `group` out of"):
+        load(dataclasses.replace(task, group="document"), "films", from_files(tmp_path))
 
 
 # resolve

@@ -1,3 +1,4 @@
+import dataclasses
 import random
 from collections.abc import Sequence
 
@@ -73,6 +74,56 @@ def test_cut_depends_on_the_row_alone_and_neither_on_order_nor_on_other_rows() -
 def test_equal_rows_are_never_cut_apart() -> None:
     overlap = arrange({"train": [*MANY, *MANY]}, CONFIG, "t/d")[1]
     assert overlap == {"train/validation": 0, "train/test": 0, "validation/test": 0}
+
+
+def grouped(num_groups: int, size: int, task: TaskConfig) -> list[Row]:
+    values = [
+        {"text": f"text {one} of {group}", "label": "x", "group": group}
+        | {"question": f"q {one}", "context": f"C {group}"}
+        | {"answers": {"text": ["C"], "answer_start": [0]}}
+        for one in range(size)
+        for group in range(num_groups)
+    ]
+    return [row for one in values for row in make_row(one, task, "f:1") if isinstance(row, Row)]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [TaskConfig(name="t", kind="classification", group="doc"), TaskConfig(name="q", kind="extractive_qa")],
+    ids=lambda task: task.kind,
+)
+def test_rows_of_a_group_are_never_cut_apart(task: TaskConfig) -> None:
+    rows = grouped(100, 5, task)
+    splits, _, notes = arrange({"train": rows}, CONFIG, "t/d")
+    groups = {name: {row.group for row in split.rows} for name, split in splits.items()}
+    assert sum(map(len, groups.values())) == len(set.union(*groups.values())) == 100
+    assert all(len(split.rows) == 5 * len(groups[name]) for name, split in splits.items())
+    assert 3 < len(groups["test"]) < 20
+    assert notes[0].endswith(f"were cut off for it by hash, {len(groups['test'])} groups as a whole.")
+    more = arrange({"train": [*rows, *make("another")]}, CONFIG, "t/d")[0]
+    assert set(digests(splits["test"].rows)) <= set(digests(more["test"].rows))
+
+
+def test_a_row_that_names_no_group_goes_for_itself() -> None:
+    task = TaskConfig(name="t", kind="classification", group="doc")
+    rows = [
+        row
+        for number, group in enumerate(["", None] * 500)
+        for row in make_row({"text": f"text {number}", "label": "x", "group": group}, task, "f:1")
+        if isinstance(row, Row)
+    ]
+    splits, _, _ = arrange({"train": rows}, CONFIG, "t/d")
+    assert digests(splits["test"].rows) == digests(arrange({"train": MANY}, CONFIG, "t/d")[0]["test"].rows)
+
+
+def test_the_first_version_of_the_cut_knows_no_groups() -> None:
+    task = TaskConfig(name="q", kind="extractive_qa")
+    splits, _, _ = arrange({"train": grouped(100, 5, task)}, CONFIG, "t/d", cut=1)
+    own = [dataclasses.replace(row, group=None) for row in grouped(100, 5, task)]
+    expected = arrange({"train": own}, CONFIG, "t/d")[0]
+    assert {name: split.fingerprint for name, split in splits.items()} == {
+        name: split.fingerprint for name, split in expected.items()
+    }
 
 
 def test_overlap_counts_the_later_splits_rows_and_says_so() -> None:
