@@ -1,8 +1,10 @@
 """A BIO tag for every word of a sentence: entities of several types."""
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -20,12 +22,14 @@ from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
-from pipeline.errors import ConfigError, Fault, fault
+from pipeline.errors import ConfigError, DataError, Fault, fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_UNSPACED = ("CJK ", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "THAI ", "LAO ")
+_UNSPACED += ("KHMER ", "MYANMAR ", "TIBETAN ", "TAI ", "NEW TAI ", "JAVANESE ", "BALINESE ")
+"""How the Unicode names of letters begin whose words have no blanks between them."""
 
 
 @final
@@ -113,9 +117,23 @@ class Tagging(Task):
     def example(self, row: Row) -> str:
         return self.text_of(row)
 
+    def parse_item(self, item: Any, *, where: str = "ITEM") -> Row:
+        """As for any task; of a text that is split into tokens the row keeps the text itself, as `text`.
+
+        Raises:
+            DataError: Also where words cannot be told in the text, since its script has no blanks between them.
+        """
+        column = self.config.columns["tokens"]
+        text = item.get(column, item.get("tokens")) if isinstance(item, Mapping) else item
+        if isinstance(text, str) and (unsplit := next(filter(_is_unspaced, map(text.__getitem__, _words(text))), "")):
+            rule = "is in a script without blanks between words, which are not told here"
+            raise DataError(fault(where, unsplit[:60], rule, f'Give the words: {{"{column}": ["...", "..."]}}'))
+        row = super().parse_item(item, where=where)
+        return replace(row, fields={**row.fields, "text": text}) if isinstance(text, str) else row
+
     def parse_field(self, name: str, value: Any) -> Any:
         """Split a text into words and punctuation marks; a list of tokens stays as it is."""
-        return _WORD.findall(value) if isinstance(value, str) else value
+        return [value[place] for place in _words(value)] if isinstance(value, str) else value
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise the rows; `words` are those the model sees, `firsts` and `lasts` where their sub-tokens are.
@@ -173,23 +191,28 @@ class Tagging(Task):
         return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
-        """`{"tags": [one a token], "entities": [{"type", "text", "start", "end"}]}`.
+        """`{"tags": [one a token], "entities": [{"type", "text", "start", "end", "start_char", "end_char"}]}`.
 
-        Start and end are counted in tokens, the end exclusive.
+        Start and end are counted in tokens and in characters of the text, the ends exclusive; the entity's text is
+        what stands there. Where the row was given as tokens, its text has blanks between them; where it was given as a
+        text, the answer has its `tokens` too.
         """
-        answers = []
+        answers: list[Answer] = []
         for example, logits_WL in zip(encoded.examples, outputs, strict=True):
-            tokens = rows[example["row"]].fields["tokens"]
+            fields = rows[example["row"]].fields
+            tokens, text = fields["tokens"], fields.get("text", " ".join(fields["tokens"]))
             scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
             scores_TL[:, self.number["O"]] = 0.0  # all that a word without logits can be
             scores_TL[example["words"]] = logits_WL
             likeliest = _likeliest(scores_TL, self._penalty_LL, self._penalty_LL[self.number["O"]])
             tags = [self.labels[number] for number in likeliest]
-            entities = [
-                {"type": type_, "text": " ".join(tokens[start:end]), "start": start, "end": end}
-                for type_, start, end in spans(tags)
-            ]
-            answers.append({"tags": tags, "entities": entities})
+            places = _words(text) if "text" in fields else _places(tokens)
+            entities = []
+            for type_, start, end in spans(tags):
+                first, last = places[start].start, places[end - 1].stop
+                chars = {"start_char": first, "end_char": last}
+                entities.append({"type": type_, "text": text[first:last], "start": start, "end": end, **chars})
+            answers.append({"tags": tags, "entities": entities, **({"tokens": tokens} if "text" in fields else {})})
         return answers
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
@@ -201,6 +224,29 @@ class Tagging(Task):
 
     def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
         yield Entities(scores=metrics.entity_scores(gold, [answer["tags"] for answer in answers]))
+
+
+def _words(text: str) -> list[slice]:
+    """Where the words and punctuation marks of a text stand.
+
+    Marks stay with the letter before them, which in many scripts are its vowels, and so do characters that have no
+    width, such as those that join letters: `\\w` alone would tear a word at each of them.
+    """
+    bound = "".join(re.escape(one) for one in sorted({*text}) if unicodedata.category(one) in ("Mn", "Mc", "Me", "Cf"))
+    more = f"[{bound}]*" if bound else ""
+    return [slice(*found.span()) for found in re.finditer(rf"(?:\w{more})+|[^\w\s]{more}", text)]
+
+
+def _places(tokens: Sequence[str]) -> list[slice]:
+    """Where the tokens stand in a text in which there is a blank between each two."""
+    ends = list(accumulate(len(token) + 1 for token in tokens))
+    return [slice(end - len(token) - 1, end - 1) for end, token in zip(ends, tokens, strict=True)]
+
+
+def _is_unspaced(word: str) -> bool:
+    """Whether what looks like one word may be many: it has several letters of a script without blanks between words."""
+    letters = [one for one in word if one.isalpha() and unicodedata.name(one, "").startswith(_UNSPACED)]
+    return len(letters) > 1
 
 
 def _logits(model: TaskModel, batch: Batch) -> Tensor:

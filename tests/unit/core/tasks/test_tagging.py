@@ -163,8 +163,8 @@ def test_it_learns_and_answers_with_tags_and_entities(make_rows: MakeRows, learn
     answers = answer_all(task, model, rows, batch_size=2)
     assert [answer["tags"] for answer in answers] == [row["tags"] for row in TRAIN]
     assert answers[0]["entities"] == [
-        {"type": "per", "text": "anna", "start": 0, "end": 1},
-        {"type": "loc", "text": "paris", "start": 3, "end": 4},
+        {"type": "per", "text": "anna", "start": 0, "end": 1, "start_char": 0, "end_char": 4},
+        {"type": "loc", "text": "paris", "start": 3, "end": 4, "start_char": 13, "end_char": 18},
     ]
     scores = task.score(rows, answers)
     assert scores.metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
@@ -192,6 +192,61 @@ def test_the_head_begins_with_the_shares_of_the_training_tags(make_rows: MakeRow
     for tag in ("O", "B-per", "B-loc"):
         assert bias[task.labels.index(tag)].item() == pytest.approx(np.log(words.count(tag) / len(words)))
     assert torch.equal(restore(CONFIG, task.labels).head(32, 0.1).linear.bias, torch.zeros(5))  # type: ignore[union-attr,arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("दिल्ली में बारिश।", ["दिल्ली", "में", "बारिश", "।"]),
+        ("தமிழ்நாடு நல்லது", ["தமிழ்நாடு", "நல்லது"]),
+        ("Cafe\u0301 Zu\u0308rich.", ["Cafe\u0301", "Zu\u0308rich", "."]),
+        ("می\u200cروم به خانه", ["می\u200cروم", "به", "خانه"]),
+        ("مَكَّة المكرمة", ["مَكَّة", "المكرمة"]),
+        ("בְּרֵאשִׁית", ["בְּרֵאשִׁית"]),
+        ("서울에서 만나요", ["서울에서", "만나요"]),
+        ("Don\u00adau, AT&T", ["Don\u00adau", ",", "AT", "&", "T"]),
+        ("a_b 3.5 😀\ufe0f!", ["a_b", "3", ".", "5", "😀\ufe0f", "!"]),
+        ("\u0301x ]^-\u0300", ["\u0301", "x", "]", "^", "-\u0300"]),
+        ("the sign 馬", ["the", "sign", "馬"]),
+        ("", []),
+    ],
+)
+def test_the_words_of_a_text_are_whole_in_every_script_with_blanks(text: str, tokens: list[str]) -> None:
+    assert restore(CONFIG, LABELS).parse_field("tokens", text) == tokens
+
+
+@pytest.mark.parametrize(
+    "text", ["東京に行く", "我在北京", "ฉันอยู่กรุงเทพ", "ຂ້ອຍຢູ່", "ខ្ញុំនៅភ្នំពេញ", "ရန်ကုန်မြို့", "ﾄｳｷｮｳ", "Visit 東京タワー!"]
+)
+def test_a_text_without_blanks_between_words_is_refused_and_its_tokens_are_taken(text: str) -> None:
+    config = replace(CONFIG, fields={"tokens": "words"})
+    for item in (text, {"words": text}, {"tokens": text}):
+        with pytest.raises(DataError, match=r'TEXT: .* is in a script without blanks.* Give the words: {"words": \['):
+            restore(config, LABELS).parse_item(item, where="TEXT")
+    assert restore(config, LABELS).parse_item({"words": [text]}).fields == {"tokens": [text]}
+
+
+@pytest.mark.parametrize(
+    ("item", "text", "place"),
+    [
+        ("So said  O'Neill of\nAT&T .", "O'Neill", (9, 16)),
+        ({"tokens": "So said  O'Neill of AT&T."}, "O'Neill", (9, 16)),
+        ({"tokens": ["So", "said", "O", "'", "Neill", "of"]}, "O ' Neill", (8, 17)),
+    ],
+)
+def test_an_entity_is_what_stands_in_the_text_and_where(
+    tiny_bert: TinyBert, item: Any, text: str, place: tuple[int, int]
+) -> None:
+    task = restore(CONFIG, LABELS)
+    row = task.parse_item(item)
+    logits = np.zeros((len(row.fields["tokens"]), 5), dtype=np.float32)
+    logits[:, 0], logits[2, 3], logits[3:5, 4] = 1, 9, 9
+    (answer,) = task.answers([row], task.encode([row], tiny_bert()[1]), [logits])
+    entity = {"type": "per", "text": text, "start": 2, "end": 5, "start_char": place[0], "end_char": place[1]}
+    assert answer["entities"] == [entity]
+    given = item["tokens"] if isinstance(item, dict) else item
+    assert isinstance(given, list) or given[slice(*place)] == text
+    assert answer.get("tokens") == (None if isinstance(given, list) else row.fields["tokens"])
 
 
 def decode(tiny_bert: TinyBert, make_rows: MakeRows, words: str, logits: Any) -> list[str]:
