@@ -37,7 +37,8 @@ class Fault:
 
     def __str__(self) -> str:
         shown = f" {self.value!r}" if self.value else ""
-        return f"{self.where}:{shown} {self.rule}. {self.remedy}."
+        text = f"{self.where}:{shown} {self.rule}. {self.remedy}."
+        return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair cannot be printed
 
 
 def fault(where: object, value: object, rule: str, remedy: str) -> Fault:

@@ -41,6 +41,8 @@ def items_of(model_input: Any) -> list[Any]:
     if isinstance(model_input, str | dict):
         return [model_input]
     if hasattr(model_input, "columns"):
+        if not len(model_input):  # which may have no columns either
+            return []
         if len(model_input.columns) > 1:
             return list(model_input.to_dict("records"))
         model_input = model_input.iloc[:, 0]

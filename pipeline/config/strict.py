@@ -6,8 +6,10 @@ resolved to plain containers first and then built here.
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pipeline.errors import ConfigError, Fault, fault
@@ -135,13 +137,13 @@ def _value(hint: Any, value: Any, where: str, faults: list[Fault]) -> Any:
 
 
 def _scalar(hint: Any, value: Any, where: str, faults: list[Fault]) -> Any:
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-3 as text
-        except ValueError:
-            pass
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(value)  # of a text too: YAML 1.1 reads 1e-3 as one
+            if math.isfinite(number):
+                return number
+            faults.append(_wrong(where, value, "a finite number"))
+            return value
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (str, bool, type(None)) and isinstance(value, hint):

@@ -61,6 +61,6 @@ def _lines(raw: bytes, name: str) -> Iterator[tuple[str, Any]]:
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # also brackets within brackets
         remedy = 'Write one JSON object, such as {"text": "..."}'
         raise DataError(fault(where, text[:60], f"is not valid JSON ({error})", remedy)) from error

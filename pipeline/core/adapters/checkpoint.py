@@ -83,8 +83,27 @@ def load_checkpoint(checkpoint: Checkpoint) -> Resident:
     Raises:
         CheckpointError: Either cannot be read.
     """
-    tokenizer, tensors = load_tokenizer(checkpoint), load_tensors(checkpoint)
-    return Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=build_base(checkpoint, tensors))
+    tokenizer, base = load_tokenizer(checkpoint), build_base(checkpoint, load_tensors(checkpoint))
+    num_embeddings: Any = base.get_input_embeddings().num_embeddings
+    largest = _largest_id(tokenizer)
+    if largest >= num_embeddings:
+        rule = f"has a tokenizer with token number {largest} and embeddings of {num_embeddings} tokens"
+        remedy = "Save both anew, after model.resize_token_embeddings(len(tokenizer)) and a training of what is new"
+        raise CheckpointError(_fault(checkpoint.config, rule, remedy))
+    return Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=base)
+
+
+def _largest_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The largest number that a text may be given.
+
+    A text model may have a tokenizer that knows a token of images too, as Gemma 3's, for which it has no embedding.
+    """
+    others = {
+        number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special and any(word in token.content for word in ("image", "audio", "video"))
+    }
+    return max({*tokenizer.get_vocab().values()} - others, default=0)
 
 
 def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
@@ -115,6 +134,10 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
                 "Use one of a family that transformers has itself",
             )
         raise CheckpointError(_fault(config, rule, remedy)) from error
+    if quantised := getattr(model, "quantization_config", None):
+        how = dict(quantised).get("quant_method", "some method") if isinstance(quantised, Mapping) else "some method"
+        rule = f"has quantised weights ({how}), on which nothing is trained here"
+        raise CheckpointError(_fault(config, rule, "Use the checkpoint that it was made from"))
     decodes = anatomy_of(model).kind != "encoder"
     is_there = any(name.endswith(_WITH_LM_HEAD) for name in model.architectures or ())
     has_lm_head = decodes and (is_there or model.tie_word_embeddings)  # tied, it is the embeddings: BART's hub files
@@ -160,7 +183,7 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
             base, report = _model_class(checkpoint).from_pretrained(
                 checkpoint.folder, dtype=torch.float32, output_loading_info=True, **_NO_CODE
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # a package that only some weights need
         rule = f"has weights that cannot be read ({_first_sentence(error)})"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
     missing = sorted(name for name in report["missing_keys"] if name.partition(".")[0] not in _NOT_NEEDED)

@@ -40,6 +40,8 @@ class Predictor:
 
     def answer(self, bundle: Bundle, rows: Sequence[Row]) -> list[Answer]:
         """Answer rows; their targets, if any, are not looked at."""
+        if not rows:
+            return []
         with self.resident.lock:
             model, task = bundle_model(self.resident.base, self.resident.checkpoint, bundle)
             try:

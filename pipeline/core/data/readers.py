@@ -110,7 +110,7 @@ def _stop(where: str, rule: str, remedy: str) -> DataError:
     return DataError(fault(where, "", rule, remedy))
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: Exception) -> str:
     """Say what is wrong with a piece of JSON; its own line number would be taken for the file's."""
     return f"{error.msg} (character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else str(error)
 
@@ -123,7 +123,7 @@ def _read_jsonl(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
         where = f"{path}:{number}"
         try:
             values = json.loads(line.rstrip())
-        except ValueError as error:  # JSONDecodeError, or a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
             yield fault(where, "", f"is not valid JSON: {_reason(error)}", remedy)
             continue
         if isinstance(values, dict):
@@ -175,7 +175,7 @@ def _parse_cells(cells: dict[str, str], task: TaskConfig, where: str) -> tuple[V
             continue
         try:
             values[column] = json.loads(cell)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             remedy = "Write lists, numbers and objects in a cell as JSON"
             faults.append(fault(where, cell[:60], f"is not valid JSON in column `{column}`: {_reason(error)}", remedy))
     return values, faults

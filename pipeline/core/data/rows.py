@@ -141,19 +141,19 @@ def make_row(
     if faults:
         yield from faults
         return
+    own = {"id": values["id"]} if isinstance(values.get("id"), str | int) else {}
+    # A column of the files, which is no field; or a field.
+    shared = values.get("group") if task.group else fields.get(task.group_field or "")
     try:
         digest = _hashed(fields)
+        key = _hashed({name: _plain(value) for name, value in fields.items() if name != task.target})
+        group = None if shared in (None, "") else _hashed({"group": _plain(str(shared))})
+        str(own.get("id", "")).encode()
     except UnicodeEncodeError:  # "\ud83d" alone is valid JSON, but no tokenizer takes it
         rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
         yield fault(origin, "", rule, "Write the file as UTF-8 without escapes")
         return
-    key = _hashed({name: _plain(value) for name, value in fields.items() if name != task.target})
-    if isinstance(values.get("id"), str | int):
-        fields["id"] = values["id"]
-    # A column of the files, which is no field; or a field.
-    shared = values.get("group") if task.group else fields.get(task.group_field or "")
-    group = None if shared in (None, "") else _hashed({"group": _plain(str(shared))})
-    yield Row(fields, origin, digest, key, group)
+    yield Row({**fields, **own}, origin, digest, key, group)
 
 
 REMEDIES: Mapping[type, str] = {
@@ -197,5 +197,8 @@ def _list_of(value: Any, item: type) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:  # what could just be parsed may lie too deep to be written
+        text = "..."
     return text if len(text) <= 60 else text[:57] + "..."

@@ -27,8 +27,10 @@ from pipeline.errors import ConfigError, DataError, Fault, fault
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_UNSPACED = ("CJK ", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "THAI ", "LAO ")
-_UNSPACED += ("KHMER ", "MYANMAR ", "TIBETAN ", "TAI ", "NEW TAI ", "JAVANESE ", "BALINESE ")
+_UNSPACED = (
+    *("CJK ", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "THAI ", "LAO ", "KHMER "),
+    *("MYANMAR ", "TIBETAN ", "TAI ", "NEW TAI ", "JAVANESE ", "BALINESE "),
+)
 """How the Unicode names of letters begin whose words have no blanks between them."""
 
 
@@ -207,7 +209,7 @@ class Tagging(Task):
             likeliest = _likeliest(scores_TL, self._penalty_LL, self._penalty_LL[self.number["O"]])
             tags = [self.labels[number] for number in likeliest]
             places = _words(text) if "text" in fields else _places(tokens)
-            entities = []
+            entities: list[dict[str, Any]] = []
             for type_, start, end in spans(tags):
                 first, last = places[start].start, places[end - 1].stop
                 chars = {"start_char": first, "end_char": last}

@@ -89,6 +89,17 @@ def test_each_rule_names_key_and_remedy(config: Any, message: str) -> None:
     assert shown.startswith("at")
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), "inf", "-Infinity", "nan", 10**400])
+def test_a_number_that_is_infinite_or_none_is_refused(value: object) -> None:
+    for key in ("learning_rate", "clip_norm", "weight_decay"):
+        with pytest.raises(ConfigError, match=rf"{key}: .* must be a( finite)? number"):
+            replace(EngineConfig(), {key: value})
+    with pytest.raises(ConfigError, match=r"scaling: .* must be a number or one of learned"):
+        replace(MethodConfig(name="houlsby"), {"scaling": value})
+    with pytest.raises(ConfigError, match=r"log_uniform\[1\]: .* must be a"):
+        replace(Range(choice=[1]), {"choice": None, "log_uniform": [1e-4, value]})
+
+
 def test_nearest_names_what_may_have_been_meant() -> None:
     assert nearest("sentimnt", ["sentiment", "ner"]) == "Did you mean sentiment"
     assert nearest("zzz", ["b", "a"]) == "Known: a, b"

