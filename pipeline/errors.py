@@ -14,6 +14,7 @@ A `UserError` is a list of faults, so that all of them are shown at once. Anythi
 console is a defect of ours and keeps its traceback.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,14 +43,27 @@ class Fault:
 
 
 def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
-    """Make a fault; `where` and `value` are shown as they print."""
-    return Fault(where=str(where), value=str(value), rule=rule, remedy=remedy)
+    """Make a fault; `where` and `value` are shown as they print, but for passwords in addresses."""
+    return Fault(where=masked(str(where)), value=masked(str(value)), rule=masked(rule), remedy=masked(remedy))
+
+
+def masked(text: str) -> str:
+    """Take names and passwords out of the addresses in a text: `http://***@host`."""
+    return re.sub(r"(?<=://)[^/?#\s\"']*@", "***@", text)
+
+
+def up_to_host(address: str) -> str:
+    """An address whose path may be its secret, as it is shown: `https://hooks.example.com/...`."""
+    return re.sub(r"(://[^/?#]*)[/?#].+", r"\1/...", masked(address), flags=re.S)
 
 
 class PipelineError(Exception):
     """The root: whatever the pipeline raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return masked(super().__str__())  # libraries quote addresses, of a proxy too
 
 
 class UserError(PipelineError):

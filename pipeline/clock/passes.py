@@ -103,6 +103,7 @@ class Folder:
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         with new_file(self.path / name) as draft:
+            draft.touch(0o600)  # it has the whole command line
             draft.write_text(json.dumps(values, indent=1, default=str), "utf-8")
 
 

@@ -109,6 +109,7 @@ def write_units(schedule: Schedule, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in units(schedule).items():
             with new_file(folder / name) as draft:
+                draft.touch(0o600)  # it has the whole command line
                 draft.write_text(text, "utf-8", errors="surrogateescape")
     except OSError as error:
         rule, remedy = f"cannot be written ({error.strerror})", "Set schedule.systemd=user, or schedule.target=<folder>"

@@ -18,6 +18,7 @@ from pipeline.config import (
     TaskConfig,
     TrackingConfig,
 )
+from pipeline.config.faults import no_secret
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.config.strict import nearest
@@ -133,6 +134,7 @@ class SubmitConfig:
         if not self.address.startswith(("http://", "https://")):
             rule, remedy = "must be the address of a dashboard", "Set it as in http://<head>:8265"
             yield fault("address", self.address, rule, remedy)
+        yield from no_secret("address", self.address, "set RAY_AUTH_TOKEN in the environment")
         if not self.runs.startswith(("/", "~/")):
             rule = "must begin with / or ~/: what is below the shipped folder goes with the job"
             yield fault("runs", self.runs, rule, "Set it as in ~/adapter-runs")

@@ -14,3 +14,10 @@ def between(where: str, value: float | None, low: float, high: float) -> Iterato
     if value is not None and not low <= value <= high:
         rule = f"must be between {low:g} and {high:g}"
         yield fault(where, value, rule, f"Set {where} to a number from {low:g} to {high:g}")
+
+
+def no_secret(where: str, address: str | None, instead: str) -> Iterator[Fault]:
+    """A fault where an address holds a name or password: addresses are recorded, and shown."""
+    if address is not None and "@" in address.partition("://")[2].partition("/")[0]:
+        rule = "holds a name or a password, which would be recorded and shown"
+        yield fault(where, address, rule, f"Leave it out of the address, and {instead}")

@@ -1,13 +1,14 @@
 """A pass of continual learning: what a champion is trained on again, and how a challenger is made."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from pipeline.config.drift import DriftConfig
-from pipeline.config.faults import above, between
+from pipeline.config.faults import above, between, no_secret
 from pipeline.config.sweep import SweepConfig
-from pipeline.errors import Fault, fault
+from pipeline.errors import Fault, fault, up_to_host
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +46,17 @@ class HookConfig:
     command: str | None = None
     """A shell command. It finds the event as JSON on its standard input."""
     url: str | None = None
-    """A webhook: gets the same JSON by POST."""
+    """A webhook: gets the same JSON by POST. `$NAME` takes the address from the environment variable NAME, for one that
+    holds a secret: what stands here is recorded up to the host, and written into schedules as it is."""
     timeout_s: float = 30.0
 
     def faults(self, where: str) -> Iterator[Fault]:
         if self.command and self.url:
             yield fault(f"{where}.url", self.url, f"stands beside {where}.command", "Leave out one of the two")
-        if self.url and not self.url.startswith(("http://", "https://")):
-            yield fault(f"{where}.url", self.url, "must begin with http:// or https://", "Write the whole address")
+        if self.url and not re.match(r"https?://|\$\w+\Z", self.url):
+            rule = "must begin with http:// or https://, or be the name of a variable"
+            yield fault(f"{where}.url", self.url, rule, f"Write the whole address, or {where}.url=$NAME")
+        yield from no_secret(f"{where}.url", self.url, f"put it into an environment variable: {where}.url=$NAME")
         yield from above(f"{where}.timeout_s", self.timeout_s)
 
 
@@ -68,3 +72,11 @@ class RetrainConfig(SweepConfig):
         if self.resume is not None:
             rule = "has no effect: a pass that was cut off leaves nothing half-done, and the next one begins anew"
             yield fault("resume", self.resume, rule, "Run the same command without RESUME")
+
+
+def recorded(config: SweepConfig) -> dict[str, Any]:
+    """A config as plain containers, to be kept and shown: the address of a webhook, which may be its secret, is cut."""
+    values = asdict(config)
+    if isinstance(config, RetrainConfig) and config.hook.url is not None:
+        values["hook"]["url"] = up_to_host(config.hook.url)
+    return values

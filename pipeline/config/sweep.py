@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.faults import above, between
+from pipeline.config.faults import above, between, no_secret
 from pipeline.config.gate import GateConfig
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.task import DataConfig, TaskConfig
@@ -83,6 +83,9 @@ class TrackingConfig:
             rule = "must be a SQLite file or an HTTP server (MLflow's file store has no registry to rely on)"
             remedy = f"Set {where}.uri=sqlite:///mlflow.db, or {where}.uri=http://<host>:5000"
             yield fault(f"{where}.uri", self.uri, rule, remedy)
+        login = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        if not self.uri.startswith("sqlite:"):
+            yield from no_secret(f"{where}.uri", self.uri, login)
         if not self.experiment.strip():
             remedy = f"Set {where}.experiment=adapters"
             yield fault(f"{where}.experiment", self.experiment, "must not be empty", remedy)

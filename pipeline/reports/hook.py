@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.config import HookConfig
+from pipeline.errors import up_to_host
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ def tell_hook(hook: HookConfig, event: Mapping[str, Any]) -> str | None:
             failed = _run(hook.command, text, hook.timeout_s)
         elif hook.url:
             failed = _post(hook.url, text, hook.timeout_s)
-    except Exception as error:  # a name that cannot be resolved, an answer that is no HTTP, a shell that is not there
-        failed = f"{hook.command or hook.url}: {error or type(error).__name__}"
+    except Exception as error:  # a shell that is not there
+        failed = f"{hook.command or up_to_host(str(hook.url))}: {error or type(error).__name__}"
     if failed:
         failed = f"The hook was not told of {event['event']} {event['name']} v{event['version']}: {failed}"
         log.warning("%s", failed)
@@ -59,9 +60,13 @@ def _run(command: str, text: bytes, timeout_s: float) -> str | None:
         return f"{command!r} ended with {code}: {said.read().decode('utf-8', 'replace').strip()}"
 
 
-def _post(url: str, text: bytes, timeout_s: float) -> str | None:
+def _post(named: str, text: bytes, timeout_s: float) -> str | None:
     """Post to a webhook; say how it failed, and do not wait for an answer that comes byte by byte."""
-    failed: list[str | None] = [f"{url}: timed out"]
+    url = os.environ.get(named[1:], "") if named.startswith("$") else named
+    if not url:
+        return f"{named} is not set in the environment"
+    name = named if named.startswith("$") else up_to_host(named)
+    failed: list[str | None] = [f"{name}: timed out"]
 
     def post() -> None:
         try:
@@ -69,7 +74,8 @@ def _post(url: str, text: bytes, timeout_s: float) -> str | None:
             with urllib.request.urlopen(request, timeout=timeout_s):  # a status of 400 or more raises
                 failed[0] = None
         except Exception as error:
-            failed[0] = f"{url}: {error or type(error).__name__}"
+            said = str(error) or type(error).__name__
+            failed[0] = f"{name}: {said.replace(url, name).replace(url.partition('://')[2], name)}"
 
     poster = threading.Thread(target=post, daemon=True, name="hook")
     poster.start()

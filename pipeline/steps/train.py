@@ -1,13 +1,12 @@
 """One search as a command runs it: what is recorded of its beginning, and its events told to all who listen."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.config import SearchConfig, SweepConfig
+from pipeline.config import SearchConfig, SweepConfig, recorded
 from pipeline.core.engine.events import SweepEvent
 from pipeline.core.engine.trials import Job
 from pipeline.reports.progress import JobPlan, Progress
@@ -28,7 +27,7 @@ def open_recorder(
         id=workspace.id,
         jobs=jobs,
         checkpoint=prepared.checkpoint,
-        config=dataclasses.asdict(config),
+        config=recorded(config),
         seed=config.seed,
         git_commit=git_commit(),
         versions=package_versions(),

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from pipeline.config import CompareConfig, RetrainConfig, SweepConfig
+from pipeline.config import CompareConfig, RetrainConfig, SweepConfig, recorded
 from pipeline.config.overrides import read_config
 from pipeline.config.strict import build, nearest
 from pipeline.core.engine.trials import Job
@@ -137,7 +137,7 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
             (folder / _ALIVE).touch()
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    values = {"layout": _LAYOUT, "command": command_of(config), "config": dataclasses.asdict(config)}
+    values = {"layout": _LAYOUT, "command": command_of(config), "config": recorded(config)}
     values |= {"facts": facts, "orders": orders}
     with _written(config), new_folder(folder) as draft:
         (draft / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")

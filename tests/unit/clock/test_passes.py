@@ -262,3 +262,4 @@ def test_a_stamp_that_cannot_be_read_is_none_and_the_next_pass_runs(tmp_path: Pa
     assert folder.stamp is None and not folder.description.get("created")
     assert one(tmp_path, "pass").run() == 0
     assert folder.stamp is not None and folder.stamp.code == 0
+    assert (tmp_path / "stamp.json").stat().st_mode & 0o077 == 0, "a schedule holds what was typed"

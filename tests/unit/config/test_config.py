@@ -2,7 +2,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ClusterConfig, TaskConfig
+from pipeline.config import ClusterConfig, TaskConfig, recorded
+from pipeline.config.overrides import read_command
+from pipeline.errors import ConfigError, TrackingError
 
 
 def test_fields_are_mapped_one_by_one_and_the_rest_keep_their_names() -> None:
@@ -27,3 +29,41 @@ def test_what_has_no_effect_with_a_kind_of_cluster_is_refused(given: dict[str, A
     found = list(ClusterConfig(**given).faults("cluster"))
     assert [fault.where for fault in found] == [f"cluster.{name}" for name in faults]
     assert all(f"CLUSTER={given['name']}" in fault.rule for fault in found)
+
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "where"),
+    [
+        ("sweep", [f"tracking.uri=http://me:{SECRET}@lab:5000"], "tracking.uri"),
+        ("sweep", [f"tracking.uri=https://{SECRET}@lab:5000/x"], "tracking.uri"),
+        ("retrain", [f"tracking.uri=htp://me:{SECRET}@lab:5000"], "tracking.uri"),
+        ("retrain", [f"hook.url=http://me:{SECRET}@hooks/x"], "hook.url"),
+        ("rollback", [f"hook.url=https://me:{SECRET}@hooks/x"], "hook.url"),
+        ("status", [f"tracking.uri=http://me:{SECRET}@lab:5000"], "tracking.uri"),
+        ("submit", [f"ADDRESS=http://me:{SECRET}@head:8265"], "ADDRESS"),
+        ("sweep", [f"x=[http://me:{SECRET}@lab:5000"], "command line"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(command: str, words: list[str], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_command(command, [*words, *(["TASKS=ner"] if command in ("sweep", "retrain") else [])])
+    assert where in [fault.where for fault in caught.value.faults]
+    assert SECRET not in str(caught.value)
+    if "http" in words[0] and where != "command line":
+        assert "environment" in str(caught.value) or "htp:" in words[0]
+
+
+def test_an_error_shows_no_password_of_an_address_that_a_library_quotes() -> None:
+    assert str(TrackingError("ProxyError('http://me:s3cret@proxy:3128 a@b refused')")) == (
+        "ProxyError('http://***@proxy:3128 a@b refused')"
+    )
+
+
+def test_what_is_recorded_of_a_webhook_ends_with_its_host() -> None:
+    words = ["TASKS=ner", 'hook.url="https://hooks.example.com/services/T0/s3cret?x=1"']
+    (config,) = read_command("retrain", words)
+    assert recorded(config)["hook"]["url"] == "https://hooks.example.com/..."
+    assert config.hook.url.endswith("x=1")

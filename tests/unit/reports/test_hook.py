@@ -66,3 +66,17 @@ def test_a_hook_that_listens_has_nothing_to_tell() -> None:
         is None
     )
     assert tell_hook(HookConfig(), EVENT) is None
+
+
+def test_an_address_that_is_a_secret_comes_from_the_environment_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "http://127.0.0.1:9/services/T0/s3cret"
+    assert "HOOK_URL is not set in the environment" in str(tell_hook(HookConfig(url="$HOOK_URL"), EVENT))
+    monkeypatch.setenv("HOOK_URL", secret)
+    for hook in (HookConfig(url="$HOOK_URL"), HookConfig(url=secret)):
+        failed = tell_hook(hook, EVENT)
+        assert failed is not None and "Connection refused" in failed
+        assert "s3cret" not in failed + caplog.text
+    monkeypatch.setenv("HOOK_URL", "http://me:s3cret@host:x/")
+    assert "s3cret" not in str(tell_hook(HookConfig(url="$HOOK_URL"), EVENT))
