@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 from pipeline.config.faults import between
 from pipeline.errors import Fault, fault
 
+LONGEST_CRONJOB = 52
+"""The name of a CronJob, behind which Kubernetes puts 11 characters for a Job, whose pods' label takes 63."""
 LONGEST_ID = 24
 """Kubernetes allows 47 characters for a RayJob, which has the cluster's name in front and a time behind."""
 

@@ -12,7 +12,7 @@ from pipeline.errors import BundleError, ConfigError, fault
 from pipeline.files import new_folder
 from pipeline.kubernetes.manifests import ACCESS_KEY, DASHBOARD, PASSWORD, SECRET_KEY, TOKEN, Manifest, submit_line
 
-FIRST = ("postgres.yaml", "object-store.yaml", "mlflow.yaml", "runs.yaml")
+FIRST = ("network.yaml", "postgres.yaml", "object-store.yaml", "mlflow.yaml", "runs.yaml")
 """What a job and a cluster need."""
 
 
@@ -64,6 +64,7 @@ def following(config: KubernetesConfig, target: Path) -> Iterator[str]:
     random = '"$(openssl rand -hex 24)"'
     yield f"docker build -f conf/cluster/Dockerfile -t {image} . && docker push {image}"
     yield f"kubectl create namespace {config.namespace}"
+    yield f"kubectl label namespace {config.namespace} pod-security.kubernetes.io/enforce=restricted"
     yield f"{create} {secrets.postgres} --from-literal={PASSWORD}={random}"
     keys = f"--from-literal={ACCESS_KEY}={config.name} --from-literal={SECRET_KEY}={random}"
     yield f"{create} {secrets.object_store} {keys}"

@@ -42,7 +42,7 @@ def render(config: KubernetesConfig, ray_version: str) -> dict[str, list[Manifes
         File name -> objects; what a file needs is in those before it.
     """
     job = {"entrypoint": entrypoint(config), "cluster_spec": cluster_spec(config, ray_version)}
-    names = ("postgres", "object-store", "mlflow", "runs", "job", "cluster")
+    names = ("network", "postgres", "object-store", "mlflow", "runs", "job", "cluster")
     return {f"{name}.yaml": filled(name, config, job | {"ray_version": ray_version}) for name in names}
 
 

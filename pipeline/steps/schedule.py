@@ -19,7 +19,7 @@ from pipeline.clock.systemd import add_units, installed_units, remove_units, sco
 from pipeline.config.commands import ManifestsConfig
 from pipeline.config.cron import Cron, parse
 from pipeline.config.overrides import CONF, pairs, read_command, read_config
-from pipeline.config.schedule import LONGEST_ID, ScheduleConfig
+from pipeline.config.schedule import LONGEST_CRONJOB, LONGEST_ID, ScheduleConfig
 from pipeline.config.strict import nearest
 from pipeline.config.typed import quoted
 from pipeline.errors import ConfigError, Faults, fault
@@ -190,6 +190,10 @@ def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[
     given = [word for word in given if not word.startswith(_CLUSTER)]
     config = read_config("manifests", ManifestsConfig, settings)
     faults = Faults()
+    with faults.gathered():
+        if len(whole := f"{config.name}-{name}") > LONGEST_CRONJOB:
+            rule = f"is longer than the {LONGEST_CRONJOB} characters that Kubernetes takes for a CronJob"
+            raise ConfigError(fault("ID", whole, rule, "Give a shorter one, ID=weekly, or a shorter manifests.name"))
     with faults.gathered():
         rewrite(*read_command("submit", submission(config, own.command, given)))
     faults.raise_any()

@@ -73,7 +73,7 @@ def test_what_the_cronjob_submits_is_what_submit_takes_and_it_waits_there() -> N
     own, given = read_command("submit", args)
     assert own.address == "http://adapters-head-svc:8265"
     assert (own.command, own.environment, own.ship) == ("sweep", "image", False)
-    words, folders, runs = rewrite(own, given)
+    words, folders, _, runs = rewrite(own, given)
     assert folders == {}
     assert runs == "/data/runs"
     (config,) = read_command("sweep", words)
@@ -121,3 +121,11 @@ def test_the_command_writes_both_and_refuses_what_the_submission_would(tmp_path:
         run(tmp_path / "other", "manifests.image=x")
     assert [path.name for path in tmp_path.iterdir()] == ["k8s"]
     assert submission(configured(), "sweep", [])[0] == "submit.command=sweep"
+
+
+def test_a_name_that_is_too_long_for_a_cronjob_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    words = ["schedule.on=kubernetes", "schedule.id=abcdefghijklmnopqrstuvwx", f"schedule.target={tmp_path}/out"]
+    long = f"manifests.name={'a' * 39}"
+    with pytest.raises(ConfigError, match=r"ID: 'a{39}-abc.*' is longer than the 52 characters"):
+        schedule(*words, "tasks=[sentiment]", "data=hub", long)
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,9 @@ def own(*arguments: str) -> list[Manifest]:
 @pytest.mark.parametrize("arguments", [(), MORE])
 def test_mlflow_and_its_stores_keep_kubernetes_schemas(version: str, arguments: tuple[str, ...]) -> None:
     found = own(*arguments)
-    assert {manifest["kind"] for manifest in found} == {"Service", "StatefulSet", "Deployment", "PersistentVolumeClaim"}
+    assert {manifest["kind"] for manifest in found} == {
+        "Service", "StatefulSet", "Deployment", "PersistentVolumeClaim", "NetworkPolicy",
+    }  # fmt: skip
     for manifest in found:
         validator.validate(manifest, version, strict=True)
 

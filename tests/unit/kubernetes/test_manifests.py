@@ -14,11 +14,13 @@ import yaml
 
 from jobs.__main__ import main
 from pipeline.config.commands import ManifestsConfig, commands_from
+from pipeline.config.cron import parse
 from pipeline.config.kubernetes import in_bytes
-from pipeline.config.overrides import read_command
+from pipeline.config.overrides import read_command, read_config
+from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.files import following, text
-from pipeline.kubernetes.manifests import Manifest, entrypoint, render
+from pipeline.kubernetes.manifests import Manifest, cron_job, entrypoint, ray_cron_job, render
 from pipeline.steps.ship import rewrite
 
 ROOT = Path(__file__).parents[3]
@@ -155,7 +157,7 @@ def test_every_image_is_pinned_and_mlflow_and_ray_are_those_of_the_constraints()
 
 
 def test_pods_run_as_an_ordinary_user_and_know_no_variables_of_services() -> None:
-    assert len(pods(objects())) == 7
+    assert len(pods(objects())) == 8
     for pod in pods(objects()):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] >= 999
@@ -236,7 +238,7 @@ def test_whatever_is_mounted_is_there_and_everything_is_in_the_namespace() -> No
 
 def test_names_and_selectors_are_unique() -> None:
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects()]
-    assert len(names) == len(set(names)) == 9
+    assert len(names) == len(set(names)) == 14
 
 
 def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
@@ -264,7 +266,7 @@ def test_what_the_command_tells_to_submit_is_what_submit_takes_with_its_files_on
     given = shlex.split(arguments.removeprefix("ARGS="))
     own, theirs = read_command("submit", [*words[2:], *given])
     assert own.environment == "image"
-    rest, _, runs = rewrite(own, theirs)
+    rest, _, _, runs = rewrite(own, theirs)
     assert runs == "/data/runs"
     (swept,) = read_command("sweep", rest)
     assert (swept.tracking.uri, swept.search.algorithm) == ("http://adapters-mlflow:5000", "optuna")
@@ -361,3 +363,43 @@ def test_the_dockerfile_is_pinned_has_an_ordinary_user_and_ships_what_it_copies(
     assert [line for line in lines if line.startswith("USER ")] == ["USER 1000:1000"]
     assert "WORKDIR /app" in lines
     assert not re.search(r"(?i)password|token|secret", "\n".join(lines))
+
+
+def test_every_pod_keeps_the_restricted_standard() -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards: what `restricted` asks of a pod."""
+    config = configured("command=[sweep,'TASKS=ner']")
+    settings = read_config("schedule", ScheduleConfig, ["on=kubernetes", "command=sweep"])
+    given = (config, settings, "weekly", parse("0 3 * * 0"), ["tasks=[ner]", "data.source=hub"])
+    found = [*objects(), cron_job(*given), ray_cron_job(*given, "2.60.0")]
+    for pod in pods(found):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        assert not [volume for volume in pod["volumes"] if "hostPath" in volume]
+        is_head = pod["containers"][0]["name"] == "ray-head"  # whose autoscaler asks Kubernetes for workers
+        assert pod.get("automountServiceAccountToken", True) is is_head
+    for one in containers(found):
+        assert one["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert named("RayCluster")["spec"]["autoscalerOptions"]["securityContext"]["allowPrivilegeEscalation"] is False
+    assert any("enforce=restricted" in line for line in following(config, Path("manifests")))
+
+
+def test_only_those_reach_a_pod_who_have_to() -> None:
+    found = {one["metadata"]["name"]: one["spec"] for one in objects("name=lab") if one["kind"] == "NetworkPolicy"}
+    assert set(found) == {f"lab-{name}" for name in ("postgres", "object-store", "mlflow", "ray", "submit")}
+    labels = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
+        for one in objects("name=lab")
+        if one["kind"] in ("Deployment", "StatefulSet")
+    }
+    for name in ("lab-postgres", "lab-object-store", "lab-mlflow"):
+        assert found[name]["podSelector"]["matchLabels"] == labels[name]
+    for name, port in (("lab-postgres", 5432), ("lab-object-store", 8333)):
+        (rule,) = found[name]["ingress"]
+        assert rule == {"from": [{"podSelector": {"matchLabels": labels["lab-mlflow"]}}], "ports": [{"port": port}]}
+    (rule,) = found["lab-mlflow"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}]
+    submitter = named("RayJob", "name=lab")["spec"]["submitterPodTemplate"]["metadata"]["labels"]
+    assert {"podSelector": {"matchLabels": submitter}} in found["lab-ray"]["ingress"][1]["from"]
+    assert found["lab-submit"]["ingress"] == []
+    assert all(spec["policyTypes"] == ["Ingress"] for spec in found.values())
