@@ -51,8 +51,8 @@ def run_pass(
                 elif row.decision == "promoted":
                     event = {"event": "promoted", "name": found.registered_name, "version": row.version}
                     event |= {"replaces": row.champion, "reason": row.reason}
-                    if failed := tell_hook(config.hook, event):
-                        console.print(failed, style="yellow", markup=False, soft_wrap=True)
+                    if untold := tell_hook(config.hook, event):
+                        console.print(untold, style="yellow", markup=False, soft_wrap=True)
         record_pass(recorder, list(rows.values()))
         recorder.flush()
         console.print(passes_table(list(rows.values())))
