@@ -10,8 +10,9 @@ from pipeline.core.data.load import registered_name
 from pipeline.errors import Faults
 from pipeline.reports.verdicts import survey_lines
 from pipeline.steps.prepare import open_resident
-from pipeline.steps.retrain import run_pass
+from pipeline.steps.retrain import run_pass, show_pass
 from pipeline.steps.survey import survey
+from pipeline.steps.verdict import untrained
 from pipeline.steps.workspace import open_workspace, passes_cut_off, running
 from pipeline.tracking.registry import check_owners
 from pipeline.tracking.run import end_runs
@@ -37,6 +38,9 @@ def main(config: RetrainConfig, console: Console) -> None:
     if config.dryrun:
         return
     jobs = [found.job for found in surveys if found.job is not None]
+    if not jobs:  # nothing is left behind, or a schedule would leave it time after time
+        show_pass([untrained(found) for found in surveys], console)
+        return
     workspace = open_workspace(config, jobs, prepared.checkpoint.sha256)
     console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
     with running(workspace, config) as shown:

@@ -30,9 +30,11 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
         super().__init__()
         self._race = race
         self._controller: TuneController | None = None
+        self._trials: dict[str, TuneTrial] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
         self._controller = tune_controller._tune_controller  # out of a wrapper that warns of everything private
+        self._trials[trial.trial_id] = trial
         _keep_actors(self._controller, trial)
         if trial in self._controller._resetting_trials:
             _spare(self._controller, trial)
@@ -58,7 +60,10 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
         """End the waiting trials that were pruned; then those go first that have not run yet."""
-        waiting = [t for t in tune_controller.get_trials() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
+        # Those that have ended are left behind: of a long sweep nearly all have, and this is asked all the time.
+        for id in [id for id, trial in self._trials.items() if trial.status == TuneTrial.TERMINATED]:
+            del self._trials[id]
+        waiting = [t for t in self._trials.values() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
         for trial in waiting:
             if self._race.cut(place_of(trial)):
                 tune_controller.stop_trial(trial)

@@ -66,6 +66,10 @@ Compared = tuple[str, Scores, Scores | None]
 """Slice's name, and what challenger and champion got on it; None: no champion, or one that could not be scored."""
 
 
+_MOST_COUNTS = 12
+"""Counts of a row that are recorded one by one."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Judgement:
     """What the gate saw and said."""
@@ -100,12 +104,17 @@ class Judgement:
             {
                 "slice": one.name,
                 "row": row,
-                "champion": None if one.champion is None else one.champion[row].tolist(),
-                "challenger": one.challenger[row].tolist(),
+                "champion": None if one.champion is None else _few(one.champion[row].tolist()),
+                "challenger": _few(one.challenger[row].tolist()),
             }
             for one in [*self.evidence.past, *([new] if new else [])]
             for row in range(len(one.challenger))
         ]
+
+
+def _few(counts: list[float]) -> list[float] | dict[str, float]:
+    """The counts of a row; of many, such as three a label, those that are not 0 by their places: a row has few."""
+    return counts if len(counts) <= _MOST_COUNTS else {str(i): one for i, one in enumerate(counts) if one}
 
 
 def judge(case: Case, champion: Opponent | None) -> Judgement:

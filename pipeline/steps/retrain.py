@@ -1,7 +1,7 @@
 """A pass over champions: challengers are trained, judged and recorded."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -9,7 +9,7 @@ from pipeline.config import RetrainConfig
 from pipeline.errors import SweepError
 from pipeline.reports.hook import tell_hook
 from pipeline.reports.results import SweepResults
-from pipeline.reports.verdicts import passes_table
+from pipeline.reports.verdicts import PassRow, passes_table
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.survey import Survey
 from pipeline.steps.train import open_recorder, run_search
@@ -26,37 +26,40 @@ def run_pass(
     workspace: Workspace,
     console: Console,
 ) -> None:
-    """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do."""
+    """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do.
+
+    Of one task at least there is something to train.
+    """
     jobs = [found.job for found in surveys if found.job is not None]
     prepared = dataclasses.replace(prepared, jobs=jobs)
     results = SweepResults()
     search = dataclasses.replace(config.search, trials=config.challenger.trials, space={})
     with open_recorder(config, prepared, jobs, workspace, store, console) as recorder:
         rows = {found.name: untrained(found) for found in surveys}
-        missing: Mapping[str, str] = {}
         failed: dict[str, str] = {}
-        if jobs:
-            outcome = run_search(config, search, prepared, workspace.folder, results, recorder, console)
-            missing = outcome.missing
-            for winner in outcome.winners:
-                found = next(one for one in surveys if one.name == winner.trial.job)
-                seconds = results.seconds(found.name)
-                with settling(found.name, failed):
-                    row = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
-                    rows[found.name] = row
-                if found.name in failed:
-                    rows[found.name] = dataclasses.replace(
-                        rows[found.name], decision="failed", reason=failed[found.name]
-                    )
-                elif row.decision == "promoted":
-                    event = {"event": "promoted", "name": found.registered_name, "version": row.version}
-                    event |= {"replaces": row.champion, "reason": row.reason}
-                    if untold := tell_hook(config.hook, event):
-                        console.print(untold, style="yellow", markup=False, soft_wrap=True)
+        outcome = run_search(config, search, prepared, workspace.folder, results, recorder, console)
+        for winner in outcome.winners:
+            found = next(one for one in surveys if one.name == winner.trial.job)
+            seconds = results.seconds(found.name)
+            with settling(found.name, failed):
+                row = settle_pass(config, found, winner, prepared, store, recorder, workspace.id, seconds)
+                rows[found.name] = row
+            if found.name in failed:
+                rows[found.name] = dataclasses.replace(rows[found.name], decision="failed", reason=failed[found.name])
+            elif row.decision == "promoted":
+                event = {"event": "promoted", "name": found.registered_name, "version": row.version}
+                event |= {"replaces": row.champion, "reason": row.reason}
+                if untold := tell_hook(config.hook, event):
+                    console.print(untold, style="yellow", markup=False, soft_wrap=True)
         record_pass(recorder, list(rows.values()))
         recorder.flush()
-        console.print(passes_table(list(rows.values())))
-        for row in rows.values():
-            console.print(f"{row.job}: {row.decision}: {row.reason}", markup=False, soft_wrap=True)
-        if missing or failed:
-            raise SweepError("; ".join([*missing.values(), *failed.values()]))
+        show_pass(list(rows.values()), console)
+        if outcome.missing or failed:
+            raise SweepError("; ".join([*outcome.missing.values(), *failed.values()]))
+
+
+def show_pass(rows: Sequence[PassRow], console: Console) -> None:
+    """Print what became of each task."""
+    console.print(passes_table(rows))
+    for row in rows:
+        console.print(f"{row.job}: {row.decision}: {row.reason}", markup=False, soft_wrap=True)

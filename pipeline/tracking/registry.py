@@ -3,6 +3,8 @@
 Whatever the store refuses is raised as a TrackingError; so is, by `fetch`, that files are not where the registry says.
 """
 
+import atexit
+import functools
 import logging
 import shutil
 import tempfile
@@ -172,7 +174,7 @@ def champions(store: Store) -> list[Version]:
 
 
 def fetch(store: Store, name: str, alias: str = "champion") -> Path:
-    """Locate the bundle of a registered version; from a server it is downloaded to a temporary folder.
+    """Locate the bundle of a registered version; from a server it is downloaded, for as long as this process lives.
 
     What it has seen lies beside it, in `ledger`.
 
@@ -300,12 +302,21 @@ def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> d
 def _bundle_folder(store: Store, version: ModelVersion) -> Path:
     source = str(version.source)
     if not store.is_local:
-        source = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri)
+        own = tempfile.mkdtemp(prefix="version-", dir=_downloads())
+        source = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri, dst_path=own)
     model = Path(source)
     flavor = Model.load(str(model)).flavors[mlflow.pyfunc.FLAVOR_NAME]
     folder = model / str(flavor[mlflow.pyfunc.DATA]) / BUNDLE
     if not folder.is_dir():
         raise TrackingError(f"{version.name} version {version.version}: there is no bundle at {folder}")
+    return folder
+
+
+@functools.cache
+def _downloads() -> str:
+    """Folder of what this process downloads, gone when it ends: MLflow would leave one for each call."""
+    folder = tempfile.mkdtemp(prefix="registered-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

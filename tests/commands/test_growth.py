@@ -3,6 +3,7 @@
 import http.server
 import json
 import random
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
     place.write(splits("medqa", rows(short, 80, seed=6)))
     least = ["drift.label_distance=1", "drift.score_drop=1", "drift.embedding_auc=1", "drift.min_new_rows=10"]
     still = command("retrain", "tasks=[intent]", "drift.policy=drift", *least)
-    assert verdicts(place)["intent"]["decision"] == "no drift", still.out
+    assert re.search(r"^intent\S*: no drift: ", still.out, re.M), still.out
 
     url, told = webhook
     options = ["challenger.trials=2", "challenger.replay=1", "challenger.rate=1", "engine.epochs=4", f"hook.url={url}"]

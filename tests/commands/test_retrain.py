@@ -122,7 +122,8 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     before = place.logits("ner", "anna went from paris to rome and ben")
     again = place.retrain()
     assert again.code == 0, again.out + again.err
-    assert place.place.newest("passes")[0]["decision"] == "nothing new" and place.aliases() == {"champion": 1}
+    assert re.search(r"^intent\S*: nothing new: ", again.out, re.M) and place.aliases() == {"champion": 1}
+    assert not place.place.newest("passes") and len(list((place.place.cwd / "runs").iterdir())) == 1, "growth"
 
     random.Random(5).shuffle(made := rows(opinion, 80, seed=3)[:60] + mixed(60))
     place.replace(made)
@@ -153,8 +154,8 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     assert place.aliases() == {"champion": 1}
     assert place.tags(2)["rolled_back"] == 'it\'s "mixed", $HOME'
     assert place.place.call("rollback", "TASK=intent", "REASON=x").code == 2  # there is none before the first
-    assert place.retrain().code == 0
-    assert "in quarantine" in place.place.newest("passes")[0]["reason"]
+    quarantined = place.retrain()
+    assert quarantined.code == 0 and "in quarantine" in quarantined.out
     assert place.aliases() == {"champion": 1}
 
 
@@ -176,18 +177,17 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "rejected"]
     assert run.data.metrics["continual/average_accuracy"] == pytest.approx(champion["scores"][past])
     assert place.aliases() == {"champion": 1, "challenger": 2}
-    assert place.retrain("challenger.start=cold").code == 0
-    assert place.place.newest("passes")[0]["decision"] == "judged before"
+    again = place.retrain("challenger.start=cold")
+    assert again.code == 0 and re.search(r"^intent\S*: judged before: ", again.out, re.M), again.out
 
     trained = len(place.place.runs("trial"))
     leaks = [{**row, "text": row["text"].upper()} for row in place.old[180:]]  # the champion's evaluation rows
     place.place.write({"intent/train.jsonl": [*leaks, *mixed(5)]})
-    assert place.retrain().code == 0
-    (verdict,) = place.place.newest("passes")
-    assert (verdict["decision"], verdict["new"]) == ("waits", 5)
-    left_out = re.search(r"(\d+) left out since they are evaluation rows", verdict["reason"])
+    waits = place.retrain()
+    assert waits.code == 0 and re.search(r"^intent\S*: waits: ", waits.out, re.M), waits.out
+    left_out = re.search(r"(\d+) left out since they are evaluation rows", waits.out)
     repeated = texts(flipped[60:90]) & texts(place.old[180:])  # in validation
-    assert left_out is not None and int(left_out[1]) == len(leaks) + len(repeated), verdict["reason"]
+    assert left_out is not None and int(left_out[1]) == len(leaks) + len(repeated), waits.out
     assert len(place.place.runs("trial")) == trained  # a record that costs nothing
 
     place.place.write({"intent/train.jsonl": []})

@@ -25,6 +25,10 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says when a disk is full or may not be written to."""
 
 
+_JOBS = 4
+"""Jobs whose rows a process keeps: those that it was given last."""
+
+
 class OpenSession(Protocol):
     """A trial in training: `pipeline.core.engine.session.Session`, or a stand-in."""
 
@@ -95,7 +99,7 @@ class Trainer:
 
         Args:
             bench: Makes what trains and tests; called before the first trial, and after one that failed.
-            job_of: Fetches a job by its name; called once for each.
+            job_of: Fetches a job by its name; called again where others came in between.
             folder_of: Opens the folder of the trial with that key.
             root: Where the command has these folders.
             num_threads: Threads on which torch computes.
@@ -194,10 +198,13 @@ class Trainer:
         self._bench = None
 
     def _job(self) -> Job:
+        """The candidate's job; the last few stay, since all jobs of a large sweep would fill the memory."""
         name = self._candidate["job"]
-        if name not in self._jobs:
-            self._jobs[name] = self._job_of(name)
-        return self._jobs[name]
+        job = self._jobs.pop(name, None) or self._job_of(name)
+        self._jobs[name] = job  # as the last one
+        for old in list(self._jobs)[:-_JOBS]:
+            del self._jobs[old]
+        return job
 
     def _put_away(self) -> None:
         if self._session is not None:

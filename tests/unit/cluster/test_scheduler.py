@@ -166,6 +166,7 @@ def test_trials_that_wait_are_ended_when_the_time_is_up() -> None:
     assert len(outcome) == 12
     assert (TIME_IS_UP in {why for _, _, why in outcome.values()}) and len(run.tested) == 2
     assert all(trial.status == TuneTrial.TERMINATED for trial in run.trials)
+    assert not run.scheduler._trials, "those that have ended are looked through no more"
 
 
 def test_a_trial_whose_actor_died_idle_is_spared() -> None:

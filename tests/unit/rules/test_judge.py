@@ -20,6 +20,7 @@ from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.metrics import accuracy, macro_f1
 from pipeline.errors import DataError, Fault, PipelineError, TrackingError
+from pipeline.rules import judge as judges
 from pipeline.rules.judge import Case, Judgement, Opponent, judge
 from tests import bundles
 
@@ -300,3 +301,9 @@ def test_a_version_that_begins_anew_has_seen_its_own_rows_alone(court: Court) ->
     assert fields(ledger.trained) == [{"text": "fresh film", "label": "good"}]
     assert fields(ledger.chosen) == [{"text": "fresh song", "label": "bad"}]
     assert [one.name for one in ledger.slices] == ["may", "june"]
+
+
+def test_of_many_counts_of_a_row_those_that_are_not_zero_are_recorded() -> None:
+    """With 400 labels a table of 1,000 rows had 43 MB."""
+    assert judges._few([0.0, 1.0]) == [0.0, 1.0]
+    assert judges._few([0.0] * 700 + [1.0] + [0.0] * 499) == {"700": 1.0}

@@ -9,6 +9,7 @@ import pytest
 from pipeline.config import TrackingConfig
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.engine.bundle import read_bundle
+from pipeline.tracking import registry
 from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.registry import champion_of, champions, fetch
 from pipeline.tracking.store import Store, open_store
@@ -63,6 +64,7 @@ def test_champion_travels_through_the_server(remote: Store, facts: SweepFacts, s
     folder = fetch(remote, "sentiment")
     assert read_bundle(folder).record == read_bundle(story.bundle()).record
     assert (folder.parent / "ledger" / "ledger.json").is_file()
+    assert folder.is_relative_to(registry._downloads()), "which goes with the process"
     assert [(version.name, version.version) for version in champions(remote)] == [("sentiment", 2)]
 
 

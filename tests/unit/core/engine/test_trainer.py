@@ -186,3 +186,12 @@ def test_a_failing_test_is_told_like_a_failing_trial() -> None:
 def test_a_trial_computes_on_its_own_cores(num_threads: int) -> None:
     Stage([], num_threads)
     assert torch.get_num_threads() == num_threads
+
+
+def test_a_process_keeps_the_jobs_that_it_was_given_last_and_no_more() -> None:
+    stage = Stage([0.5, 0.4, 0.3])
+    for number in [*range(6), 5, 2, 1]:
+        stage.take_up(0, job=f"task/{number}")
+        stage.trainer.step()
+    assert stage.fetched == [*(f"task/{number}" for number in range(6)), "task/1"]
+    assert list(stage.trainer._jobs) == ["task/4", "task/5", "task/2", "task/1"]
