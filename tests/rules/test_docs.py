@@ -11,7 +11,7 @@ from tests.tree import PAGE, page
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_BYTES = 12_288
 PATH = re.compile(r"`((?:jobs|pipeline|conf|tests|docs)/[\w./-]*)`")
 
@@ -87,7 +87,8 @@ def test_the_readme_leads_to_every_page() -> None:
         for page_ in linked
         for name in re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / page_).read_text("utf-8"))
     }
-    assert {file.name for file in PAGES} - {"README.md"} == linked | second
+    assert {file.name for file in PAGES} - {"README.md", "SECURITY.md"} == linked | second
+    assert "](SECURITY.md)" in text
 
 
 def test_the_tree_is_what_the_files_say_today() -> None:
