@@ -44,7 +44,7 @@ def test_a_winner_that_cannot_be_registered_does_not_keep_the_others_from_it(
         raise ValueError("cannot be drawn")
 
     monkeypatch.setattr(conclude, "_registered", register)
-    monkeypatch.setattr(conclude.plots, "search_figure", fail)
+    monkeypatch.setattr("pipeline.reports.plots.search_figure", fail)
     told: list[str] = []
     with recording(store, facts, told.append) as recorder:
         monkeypatch.setattr(recorder, "_put", lambda record: None)  # of jobs that no run is there for
