@@ -73,4 +73,4 @@ check: $(STAMP) ## Style, types and all tests: what CI runs
 	$(PYTEST)
 
 clean: ## Remove .venv and caches; runs and models stay
-	rm -rf .venv .venv-peer .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-peer .mypy_cache .pytest_cache .ruff_cache .hypothesis

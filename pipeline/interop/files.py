@@ -1,13 +1,11 @@
 """JSON and tensors in folders of other programs, and their faults."""
 
 import json
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +23,7 @@ def read_json(file: Path) -> dict[str, Any]:
         record = json.loads(file.read_text("utf-8"))
     except OSError as error:
         raise BundleError(fault(file, "", f"cannot be read ({error.strerror})", remedy)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(fault(file, "", "is not valid JSON", remedy)) from error
     if not isinstance(record, dict):
         raise BundleError(fault(file, record, "must be a JSON object", remedy))
@@ -45,7 +43,7 @@ def read_tensors(folder: Path, names: Sequence[str]) -> tuple[Path, dict[str, Te
     try:
         safe = file.suffix == ".safetensors"
         tensors = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # of a pickle that was spoiled torch's reader says anything: IndexError, TypeError ...
         rule = f"cannot be read as tensors ({' '.join(str(error).split())[:100]})"
         raise BundleError(fault(file, "", rule, remedy)) from error
     if not isinstance(tensors, dict) or not all(isinstance(one, Tensor) for one in tensors.values()):
@@ -66,3 +64,8 @@ def raise_faults(faults: Iterable[Fault]) -> None:
     """Raise what there is as one error."""
     if found := list(faults):
         raise BundleError(found)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of JSON is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

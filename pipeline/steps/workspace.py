@@ -76,7 +76,11 @@ def resumed(config: C) -> C:
     if not file.is_file():
         known = sorted(path.parent.name for path in runs.glob(f"*/{_CONFIG}"))
         raise ConfigError(fault("RESUME", config.resume, f"is no sweep in {runs}/", nearest(config.resume, known)))
-    values = json.loads(file.read_text("utf-8"))
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        rule, remedy = f"has a {_CONFIG} that cannot be read ({error})", "Restore the file, or start a new sweep"
+        raise ConfigError(fault("RESUME", config.resume, rule, remedy)) from error
     if values.get("layout", 1) != _LAYOUT:
         rule = "was begun by an earlier version of the pipeline, whose files this one cannot go on with"
         remedy = "Go on with that version, or start a new sweep without RESUME"

@@ -122,7 +122,8 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
         added, trained, chosen = tuple(values["added"]), values["trained"], values["chosen"]
         # What ledgers of before did not keep.
         former, used = values.get("former"), frozenset(values.get("used", ()))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        named = [(str(one["name"]), str(one["digest"])) for one in described]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
         raise DataError(fault(folder, error, rule, remedy)) from error
     canonical = dataclasses.replace(task, fields={name: name for name in task.columns})
@@ -131,8 +132,7 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
         chosen=_read_rows(folder / _CHOSEN, canonical, chosen),
         former=() if former is None else _read_rows(folder / _FORMER, canonical, former),
         slices=tuple(
-            Slice(name=one["name"], rows=_read_rows(_slice_file(folder, one["digest"]), canonical, one["digest"]))
-            for one in described
+            Slice(name=name, rows=_read_rows(_slice_file(folder, digest), canonical, digest)) for name, digest in named
         ),
         used=used,
         history=history,
@@ -224,7 +224,9 @@ def _read_rows(file: Path, canonical: TaskConfig, digest: str) -> tuple[Row, ...
 def _row(line: str, canonical: TaskConfig, where: str) -> Iterator[Row | Fault]:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
         yield _spoilt(where, "is not valid JSON")
         return
     if missing := [name for name in canonical.columns if name not in values]:

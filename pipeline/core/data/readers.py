@@ -193,7 +193,12 @@ def _read_parquet(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] |
             wanted = [name for name in names if name in {*task.columns.values(), "id", task.group}]
             batches = file.iter_batches(columns=wanted)
             yield from enumerate((values for batch in batches for values in batch.to_pylist()), start=1)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:  # a year 10,000
         raise _stop(str(path), f"is not valid Parquet: {error}", "Write the file again") from error
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -80,8 +81,16 @@ class Bundle:
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Load the weights: `adapter.<name>` and `head.<name>`."""
-        return load_file(self.folder / _WEIGHTS)
+        """Load the weights: `adapter.<name>` and `head.<name>`.
+
+        Raises:
+            BundleError: They are not there any more, or no safetensors.
+        """
+        try:
+            return load_file(self.folder / _WEIGHTS)
+        except (SafetensorError, OSError, ValueError) as error:
+            rule = f"cannot be read as tensors ({' '.join(str(error).split())[:100]})"
+            raise _refuse(self.folder / _WEIGHTS, rule, "Fetch the bundle again") from error
 
 
 def write_bundle(folder: Path, record: BundleRecord, tensors: Mapping[str, Tensor]) -> None:
@@ -100,11 +109,13 @@ def read_bundle(folder: Path) -> Bundle:
         BundleError: It is not there, of another format, or damaged.
     """
     try:
-        values: dict[str, Any] = json.loads((folder / _RECORD).read_text("utf-8"))
+        values: Any = json.loads((folder / _RECORD).read_text("utf-8"))
     except OSError as error:
         raise _refuse(folder, f"holds no readable {_RECORD}", "Give the folder that a sweep recorded") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refuse(folder / _RECORD, "is not valid JSON", "Fetch the bundle again") from error
+    if not isinstance(values, dict):
+        raise _refuse(folder / _RECORD, "is no JSON object", "Fetch the bundle again")
     if values.get("format") != FORMAT:
         rule = f"has format {values.get('format')}, this version reads {FORMAT}"
         raise _refuse(folder, rule, "Use the version of the pipeline that wrote it")

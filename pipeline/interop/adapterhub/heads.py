@@ -16,7 +16,7 @@ from pipeline.config import Kind
 from pipeline.core.tasks.kinds import TASK_KINDS
 from pipeline.errors import BundleError, Fault, fault
 from pipeline.interop.adapterhub.names import NAMINGS, Shape
-from pipeline.interop.files import raise_faults, read_json, read_tensors
+from pipeline.interop.files import is_number, raise_faults, read_json, read_tensors
 
 RECORD = "head_config.json"
 WEIGHTS = ("model_head.safetensors", "pytorch_model_head.bin")
@@ -134,7 +134,7 @@ def _config_faults(config: Mapping[str, Any], shape: Shape, where: str) -> Itera
         rule = "cannot be represented: the head reads the checkpoint's pooler"
         yield fault(f"{where}.use_pooler", config["use_pooler"], rule, _REMEDY)
     dropout = config.get("dropout_prob")
-    if dropout is not None and not 0 <= dropout <= _MOST_DROPOUT:
+    if dropout is not None and not (is_number(dropout) and 0 <= dropout <= _MOST_DROPOUT):
         yield fault(f"{where}.dropout_prob", dropout, f"must be between 0 and {_MOST_DROPOUT}", _REMEDY)
     number = _num_outputs(config) if head_type != "multiple_choice" else config.get("num_choices")
     if not isinstance(number, int) or number < 2:
@@ -160,6 +160,9 @@ def _tensor_faults(
     expected = (num_outputs, shape.hidden_size)
     if set(stored) - {"bias"} != {"weight"} or num_stored != len(stored):
         yield fault(file, ", ".join(stored), "must hold one weight, and a bias or none", _REMEDY)
+    elif "bias" in stored and stored["bias"].shape != expected[:1]:
+        rule = f"has a bias of shape {tuple(stored['bias'].shape)}, head_config.json means {expected[:1]}"
+        yield fault(file, "", rule, _REMEDY)
     elif stored["weight"].shape != expected:
         rule = f"has a weight of shape {tuple(stored['weight'].shape)}, head_config.json means {expected}"
         yield fault(file, "", rule, _REMEDY)

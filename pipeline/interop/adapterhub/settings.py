@@ -1,14 +1,14 @@
 """The library's settings of a bottleneck, and the method of ours that does the same."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard, get_args
+from typing import Any, get_args
 
 from pipeline.config import Activation, MethodConfig
 from pipeline.config.strict import build
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.errors import BundleError, ConfigError, Fault, fault
 from pipeline.interop.adapterhub.names import Shape
-from pipeline.interop.files import raise_faults
+from pipeline.interop.files import is_number, raise_faults
 
 _DEFAULTS: Mapping[str, Any] = {
     "adapter_residual_before_ln": False,
@@ -141,9 +141,9 @@ def _faults(settings: Mapping[str, Any], shape: Shape, where: str) -> Iterator[F
     activation, known = settings["non_linearity"], get_args(Activation)
     if not isinstance(activation, str) or activation.lower() not in known:
         yield fault(f"{where}.non_linearity", activation, f"must be one of {', '.join(known)}", _REMEDY)
-    if settings["init_weights"] not in _INITS:
+    if str(settings["init_weights"]) not in _INITS:
         yield fault(f"{where}.init_weights", settings["init_weights"], f"must be one of {', '.join(_INITS)}", _REMEDY)
-    if settings["scaling"] != "learned" and not _is_number(settings["scaling"]):
+    if settings["scaling"] != "learned" and not is_number(settings["scaling"]):
         rule = "cannot be represented: it must be a number or `learned`"
         yield fault(f"{where}.scaling", settings["scaling"], rule, _REMEDY)
     leave_out = settings["leave_out"]
@@ -180,7 +180,7 @@ def _placement_faults(settings: Mapping[str, Any], where: str) -> Iterator[Fault
 
 def _factor_faults(factors: object, layers: list[int], where: str) -> Iterator[Fault]:
     if not isinstance(factors, dict):
-        if not _is_number(factors) or factors <= 0:
+        if not is_number(factors) or factors <= 0:
             yield fault(where, factors, "must be a number above 0, or one for each layer", _REMEDY)
         return
     for number in layers:
@@ -214,7 +214,3 @@ def _factors(method: MethodConfig, hidden_size: int) -> Any:
 def _plain(number: float) -> int | float:
     """16.0 as 16, as the library's presets have it."""
     return int(number) if number == int(number) else number
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -292,3 +292,24 @@ def test_a_family_whose_names_are_not_known_is_refused(base: Base) -> None:
             Shape.of(model)
     finally:
         model.config.model_type = "bert"
+
+
+@pytest.mark.parametrize(
+    ("record", "values"),
+    [
+        ("adapter_config.json", {"config__init_weights": []}),
+        ("head_config.json", {"config__dropout_prob": []}),
+        ("head_config.json", {"config__dropout_prob": True}),
+    ],
+)
+def test_a_setting_of_another_type_is_named(tmp_path: Path, bert: Shape, record: str, values: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=next(iter(values)).removeprefix("config__")):
+        read(changed(tmp_path, record, **values), bert)
+
+
+@pytest.mark.parametrize("content", [b"t", b"s", b"q\x00", b"\x80\x02."])
+def test_a_pickle_that_was_spoiled_is_refused(tmp_path: Path, bert: Shape, content: bytes) -> None:
+    folder = changed(tmp_path)
+    (folder / "pytorch_adapter.bin").write_bytes(content)
+    with pytest.raises(BundleError, match="cannot be read as tensors"):
+        read(folder, bert)
