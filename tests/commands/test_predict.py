@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.workplace import Workplace
+from tests.commands.workplace import ROOT, Workplace
 
 HARD = [
     "a text with 'single' and \"double\" quotes",
@@ -25,8 +25,14 @@ def echo(workplace: Workplace) -> list[str]:
     program = workplace.data / "echo.py"
     program.write_text(
         "import json, os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pipeline.config.commands import environment_of\n"
+        "from pipeline.config.typed import typed\n"
+        "words = typed(os.environ)\n"
+        "os.environ.update(environment_of(words))\n"
         "given = {name: os.environ.get(name, '') for name in ('TEXT', 'ITEM', 'FILE', 'REASON')}\n"
-        "print(json.dumps({'arguments': sys.argv[1:], 'stdin': sys.stdin.read(), **given}))\n",
+        "words = sorted(word for word in words if word.partition('=')[0] not in given)\n"
+        "print(json.dumps({'arguments': sys.argv[1:], 'words': words, 'stdin': sys.stdin.read(), **given}))\n",
         "utf-8",
     )
     return [f"RUN={sys.executable} {program}"]
@@ -46,18 +52,14 @@ def test_text_arrives_unharmed_through_make(
     assert done.code == 0, done.err
     given = json.loads(done.out)
     assert given[name] == text
-    assert (
-        given["arguments"] == ["jobs", "predict", f"{name}=", "TASK=sentiment"]
-        if way == "word"
-        else ["jobs", "predict", "TASK=sentiment"]
-    )
+    assert given["arguments"] == ["jobs", "predict", "--make"] and given["words"] == ["TASK=sentiment"]
 
 
 def test_a_reason_arrives_unharmed_through_make(workplace: Workplace, echo: list[str]) -> None:
     reason = 'it\'s "mixed", $HOME'
     done = workplace.make(*echo, "rollback", "TASK=sentiment", f"REASON={reason}")
     given = json.loads(done.out)
-    assert (given["REASON"], given["arguments"]) == (reason, ["jobs", "rollback", "REASON=", "TASK=sentiment"])
+    assert (given["REASON"], given["words"]) == (reason, ["TASK=sentiment"])
 
 
 def test_standard_input_arrives_unharmed_through_make(workplace: Workplace, echo: list[str]) -> None:
@@ -67,7 +69,7 @@ def test_standard_input_arrives_unharmed_through_make(workplace: Workplace, echo
 
 def test_a_misspelt_variable_is_refused_with_those_that_there_are(workplace: Workplace, echo: list[str]) -> None:
     done = workplace.make(*echo, "sweep", "TASKS=ner", "TRAILS=2")
-    assert json.loads(done.out)["arguments"] == ["jobs", "sweep", "TASKS=ner", "TRAILS=2"]
+    assert json.loads(done.out)["words"] == ["TASKS=ner", "TRAILS=2"]
     done = workplace.make("sweep", "TASKS=ner", "TRAILS=2")
     assert done.code == 2
     assert "TRAILS: '2' is no variable. Did you mean TRIALS" in done.err
@@ -80,11 +82,6 @@ def test_overrides_and_folders_arrive_unharmed_through_make(workplace: Workplace
     data = str(Path("..") / "my data, (new)")
     done = workplace.make(*echo, "sweep", "TASKS=sentiment/*,ner", f"DATA={data}", "TRIALS=3", f"ARGS={overrides}")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["arguments"] == [
-        "jobs",
-        "sweep",
-        "TASKS=sentiment/*,ner",
-        f"DATA={data}",
-        "TRIALS=3",
-        *overrides.split(),
-    ]
+    assert json.loads(done.out)["words"] == sorted(
+        ["TASKS=sentiment/*,ner", f"DATA={data}", "TRIALS=3", *overrides.split()]
+    )
