@@ -160,11 +160,11 @@ def _tensor_faults(
     expected = (num_outputs, shape.hidden_size)
     if set(stored) - {"bias"} != {"weight"} or num_stored != len(stored):
         yield fault(file, ", ".join(stored), "must hold one weight, and a bias or none", _REMEDY)
-    elif "bias" in stored and stored["bias"].shape != expected[:1]:
-        rule = f"has a bias of shape {tuple(stored['bias'].shape)}, head_config.json means {expected[:1]}"
-        yield fault(file, "", rule, _REMEDY)
     elif stored["weight"].shape != expected:
         rule = f"has a weight of shape {tuple(stored['weight'].shape)}, head_config.json means {expected}"
+        yield fault(file, "", rule, _REMEDY)
+    elif "bias" in stored and stored["bias"].shape != expected[:1]:
+        rule = f"has a bias of shape {tuple(stored['bias'].shape)}, head_config.json means {expected[:1]}"
         yield fault(file, "", rule, _REMEDY)
 
 

@@ -127,7 +127,7 @@ def test_columns_of_any_type_in_parquet(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_items_that_are_asked_about(kind: str) -> None:
-    task = restore(TASKS[kind], ["bad", "good"])
+    task = restore(TASKS[kind], ["O", "B-PER", "I-PER"] if kind == "tagging" else ["bad", "good"])
     fields = st.fixed_dictionaries({}, optional={name: values | st.just(GOOD[kind][name]) for name in GOOD[kind]})
 
     @bounded
