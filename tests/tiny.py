@@ -34,7 +34,9 @@ def tiny_job(name: str, checkpoint: Checkpoint) -> Job:
         return Split(name=kind, rows=tuple(rows), fingerprint=kind, cut_from=None)
 
     words = ["good", "bad", "fine", "awful", "great", "dull"]
-    parts = {kind: split(kind, words * times) for kind, times in (("train", 8), ("validation", 3), ("test", 3))}
+    parts: dict[str, Any] = {
+        kind: split(kind, words * times) for kind, times in (("train", 8), ("validation", 3), ("test", 3))
+    }
     dataset = Dataset(task=name, domain="d", source="s", overlap={}, notes=(), **parts)
     task = task_for(TaskConfig(name=name, kind="classification"), dataset)
     tokenizer = load_tokenizer(checkpoint)

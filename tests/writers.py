@@ -120,7 +120,7 @@ def make_job(
         rows.append(made)
     train, held_out = (rows[:-num_held_out], rows[-num_held_out:]) if num_held_out else (rows, rows)
     parts = {"train": train, "validation": held_out, "test": held_out}
-    splits = {name: Split(name, tuple(some), fingerprint(some), None) for name, some in parts.items()}
+    splits: dict[str, Any] = {name: Split(name, tuple(some), fingerprint(some), None) for name, some in parts.items()}
     dataset = Dataset(config.name, "default", "test", **splits, overlap={}, notes=())
     task = task_for(config, dataset)
     return Job(

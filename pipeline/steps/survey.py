@@ -242,7 +242,10 @@ def searched_by(champion: BundleRecord, spread: float) -> Mapping[str, list[floa
     Of a champion that does not know, these are the ends of one search around it.
     """
     cold, width = champion.engine.learning_rate / champion.rate, champion.method.width
-    own = {"engine.learning_rate": [cold / spread, cold * spread], "method.width": [max(width // 2, 1), 2 * width]}
+    own: dict[str, list[float]] = {
+        "engine.learning_rate": [cold / spread, cold * spread],
+        "method.width": [max(width // 2, 1), 2 * width],
+    }
     return {**own, **champion.searched}
 
 

@@ -38,7 +38,7 @@ def dataset(
         name: (*before, *rows)
         for name, before, rows in zip(("train", "validation", "test"), old, (train, validation, test), strict=True)
     }
-    splits = {name: Split(name, tuple(rows), fingerprint(rows), None) for name, rows in parts.items()}
+    splits: dict[str, Any] = {name: Split(name, tuple(rows), fingerprint(rows), None) for name, rows in parts.items()}
     return Dataset("mood", "default", "somewhere", **splits, overlap={}, notes=())
 
 

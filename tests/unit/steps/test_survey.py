@@ -90,10 +90,10 @@ def test_no_pass_leaves_what_the_first_search_tried(
 ) -> None:
     words = ["tasks=[ner]", f"challenger.start={start}", "challenger.trials=3", "challenger.rate=0.3"]
     config = read_config("retrain", RetrainConfig, words)
-    record, first = dataclasses.replace(COLD, searched=searched), None
+    record = dataclasses.replace(COLD, searched=searched)
+    first = searched_by(record, config.challenger.spread)
     for _ in range(6):  # each of whose winners is at the end of what was tried
         within = searched_by(record, config.challenger.spread)
-        first = first or within
         assert within == first
         rate, learning_rate = rates(record, config.challenger, record.labels)
         engine = dataclasses.replace(record.engine, learning_rate=learning_rate)

@@ -3,6 +3,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def job_of(*texts: str) -> Job:
     """Of the same three rows in every split."""
     rows = tuple(Row({"text": text}, "here:1", digest=text, key=text) for text in texts)
     job = played_job("mood/default")
-    parts = {name: Split(name, rows, "print", None) for name in SPLITS}
+    parts: dict[str, Any] = {name: Split(name, rows, "print", None) for name in SPLITS}
     return dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, **parts))
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,7 +45,7 @@ def lab(tiny_bert: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
         assert isinstance(made, Row)
         rows.append(made)
     parts = {"train": rows[:40], "validation": rows[40:52], "test": rows[52:]}
-    splits = {name: Split(name, tuple(some), fingerprint(some), None) for name, some in parts.items()}
+    splits: dict[str, Any] = {name: Split(name, tuple(some), fingerprint(some), None) for name, some in parts.items()}
     dataset = Dataset("colour", "default", "test", **splits, overlap={}, notes=())
     task = task_for(config, dataset)
     method = MethodConfig(name="pfeiffer", width=4)
