@@ -1,13 +1,16 @@
-"""T5, BART and GPT-2 from a folder on disk, through the whole command: searched, recorded, registered, asked."""
+"""Model families from a folder on disk, through the whole command: searched, recorded, registered, asked."""
 
 import json
 import random
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from pipeline.core.adapters.anatomy import ANATOMIES
 from tests import writers
 from tests.commands.workplace import Workplace
+from tests.families import default_checkpoint
 
 pytestmark = pytest.mark.commands
 
@@ -44,14 +47,23 @@ RATES = "search.space.engine.learning_rate={log_uniform:[0.005,0.02]}"
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("colours"), {"train": 160, "validation": 60, "test": 60})
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("few"), {"train": 16, "validation": 8, "test": 8})
+
+
+def written(root: Path, counts: dict[str, int]) -> Path:
     """The colour word somewhere in a text: as a label, and in another language."""
-    root, draw = tmp_path_factory.mktemp("colours"), random.Random(0)
+    draw = random.Random(0)
     (root / "own").mkdir()
     (root / "own" / "colour.yaml").write_text("kind: classification\n", "utf-8")
     (root / "own" / "french.yaml").write_text(FRENCH, "utf-8")
     folder = root / "data" / "colour"
     folder.mkdir(parents=True)
-    for split, count in {"train": 160, "validation": 60, "test": 60}.items():
+    for split, count in counts.items():
         lines = []
         for _ in range(count):
             colour, words = draw.choice(list(COLOURS)), draw.choices(WORDS, k=draw.randint(3, 8))
@@ -86,3 +98,26 @@ def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
     assert probed.code == 0, probed.err + probed.out
     scores = [run.data.metrics["test/primary"] for run in stored.runs("job") if run.data.tags["method"] == "probe"]
     assert board["colour/default"]["test"] > scores[0] + 0.05 > board["colour/default"]["baseline"]
+
+
+FEW = ["TRIALS=1", "EPOCHS=1", "search.space.method.width={choice:[4]}", "engine.batch_size=16", "CLUSTER=here"]
+
+
+@pytest.mark.parametrize("family", ANATOMIES)
+def test_every_family_is_swept_with_the_configuration_that_its_class_has(
+    family: str, few: Path, stored: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heads, norms, scales, tied embeddings, windows and special tokens. What can write writes."""
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)  # a third of the time
+    folder = stored.data / family
+    default_checkpoint(family, [*WORDS, *COLOURS, *COLOURS.values(), "="], folder)
+    writes = ANATOMIES[family].kind != "encoder" and family != "qwen3"  # whose class has no end of a text
+    where = [
+        f"TASKS={'french' if writes else 'colour'}",
+        f"DATA={few / 'data'}",
+        f"CONF={few / 'own'}",
+        f"CHECKPOINT={folder}",
+    ]
+    done = stored.call("sweep", *where, *FEW)
+    assert done.code == 0, done.err + done.out
+    assert [row["alias"] for row in stored.leaderboard()] == ["champion"]

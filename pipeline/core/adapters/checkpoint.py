@@ -246,7 +246,8 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        flat = tensors[name].detach().cpu().contiguous().flatten()  # a single number, (), has no bytes to view
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -164,6 +165,33 @@ def test_a_fingerprint_notices_one_changed_number(tmp_path: Path) -> None:
     tensors = load_tensors(open_checkpoint(saved("bert", tmp_path)))
     before = fingerprint(tensors)
     tensors["embeddings.word_embeddings.weight"][3, 3] += 1e-6
+    assert fingerprint(tensors) != before
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(3.0),  # the scale of Gemma 3's embeddings
+        torch.tensor(3),
+        torch.ones(2, dtype=torch.bool),
+        torch.ones(2, dtype=torch.bfloat16),
+        torch.arange(6.0).reshape(2, 3).t(),
+        torch.ones(1).expand(3),
+        torch.zeros(0),
+        torch.zeros(3, 0),
+    ],
+)
+def test_a_fingerprint_is_of_the_bytes_of_tensors_of_any_shape_and_type(tensor: Tensor) -> None:
+    expected = hashlib.sha256(b"name" + bytes(tensor.contiguous().reshape(-1).view(torch.uint8).tolist()))
+    assert fingerprint({"name": tensor}) == expected.hexdigest()
+
+
+def test_a_scale_that_is_one_number_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    tensors = load_tensors(open_checkpoint(saved("gemma3_text", tmp_path)))
+    (scale,) = (tensor for name, tensor in tensors.items() if name.endswith("embed_tokens.embed_scale"))
+    assert scale.shape == ()
+    before = fingerprint(tensors)
+    scale += 1
     assert fingerprint(tensors) != before
 
 
