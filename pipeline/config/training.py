@@ -64,7 +64,7 @@ class MethodTraits:
 
 
 _BOTTLENECK = MethodTraits(
-    settings=("width", "reduction_factor", "activation", "dropout", "scaling", "init", "layers", "norms")
+    settings=("width", "reduction_factor", "activation", "input_norm", "dropout", "scaling", "init", "layers", "norms")
 )
 METHOD_TRAITS: Mapping[MethodName, MethodTraits] = {
     "houlsby": _BOTTLENECK,
@@ -98,6 +98,9 @@ class MethodConfig:
     others (AdapterHub's setting of that name)."""
     activation: Activation = "relu"
     """The f between the two projections."""
+    input_norm: Literal["auto", "none", "rms"] = "auto"
+    """What is done to what the bottleneck reads: `none`, or `rms`, division by its root mean square, which trains
+    nothing. `auto`: `rms` where the sums of the layers are not normalised (GPT, Llama, T5), else `none` (BERT)."""
     dropout: float = 0.0
     """Dropout on the bottleneck's output, of `lora` on its input; in training only."""
     scaling: float | Literal["learned"] = 1.0
@@ -151,6 +154,15 @@ class MethodConfig:
         if isinstance(factor, Mapping):
             factor = factor.get(str(layer), factor.get("default"))
         return self.width if factor is None else max(int(hidden_size // factor), 1)
+
+
+def stored_method(values: object) -> object:
+    """The settings of a method as they were stored, and `input_norm=none` where it was not yet a setting: `auto` may
+    mean something else."""
+    if not isinstance(values, Mapping) or "input_norm" in values:
+        return values
+    has_it = (name for name, traits in METHOD_TRAITS.items() if "input_norm" in traits.settings)
+    return {**values, "input_norm": "none"} if values.get("name") in list(has_it) else values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

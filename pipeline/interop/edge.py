@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.core.adapters.anatomy import ANATOMIES, body_of, layers_of
+from pipeline.core.adapters.anatomy import ANATOMIES, body_of, layers_of, settled
 from pipeline.core.adapters.checkpoint import Checkpoint, empty_base
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
@@ -53,6 +53,7 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         "pooling": checkpoint.pooling if restore(record.task).pooled else None,
         "activation": "leaky_relu" if method.activation == "leakyrelu" else method.activation,
         "scaling": method.scaling,
+        "input_norm": settled(method, checkpoint.model_type).input_norm,
         "reads": LAYOUTS[method.name].reads,
         "places": places,
         "norms": norms,

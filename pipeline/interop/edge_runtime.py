@@ -67,6 +67,8 @@ class AdaptedModel(nn.Module):
             read = {"output": h, "input": self._x[name]}.get(reads, h + self._x[name])
             if reads == "normed" and norm is not None:
                 read = norm(read)
+            if self.facts.get("input_norm") == "rms":  # an older folder does not say, and means no
+                read = F.rms_norm(read.float(), read.shape[-1:], eps=1e-6).to(read.dtype)
             down = activation(F.linear(read, own["down.weight"], own["down.bias"]))
             h = h + scaling * F.linear(down, own["up.weight"], own["up.bias"])
             return (h, *out[1:]) if isinstance(out, tuple) else h

@@ -18,6 +18,7 @@ from rich.console import Console
 from pipeline.config import CompareConfig, RetrainConfig, SweepConfig, recorded
 from pipeline.config.overrides import read_config
 from pipeline.config.strict import build, nearest
+from pipeline.config.training import stored_method
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, DataError, Fault, fault
 from pipeline.files import new_folder
@@ -89,13 +90,21 @@ def resumed(config: C) -> C:
     if its_own != command:
         rule, remedy = f"is no {command}", f"Go on with: make {its_own} RESUME={config.resume}"
         raise ConfigError(fault("RESUME", config.resume, rule, remedy))
-    stored = build(type(config), values["config"])
+    stored = build(type(config), _as_stored(values["config"]))
     default = read_config(command, type(config), [])
     faults = list(_changes(config, stored, default))
     if faults:
         raise ConfigError(faults)
     cluster = stored.cluster if config.cluster == default.cluster else config.cluster
     return dataclasses.replace(stored, resume=config.resume, runs=config.runs, dryrun=config.dryrun, cluster=cluster)
+
+
+def _as_stored(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored config, with what settings meant that it lacks."""
+    contenders = values.get("contenders", {})
+    for one in (values, *contenders.values()):
+        one["method"] = stored_method(one["method"])
+    return values
 
 
 def _changes(config: SweepConfig, stored: SweepConfig, default: SweepConfig) -> Iterator[Fault]:

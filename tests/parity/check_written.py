@@ -71,7 +71,7 @@ def write_one(
     from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
     from pipeline.interop.adapterhub import write as write_adapter
 
-    method, shape, naming = MethodConfig(**values), Shape.of(base), NAMINGS[family]
+    method, shape, naming = MethodConfig(**values, input_norm="none"), Shape.of(base), NAMINGS[family]
     insert.attach(base, method, 0)
     state = insert.state(base)
     for tensor in state.values():

@@ -5,12 +5,14 @@ and the LayerNorm. Post-norm families (BERT) compute LN(h + x); in pre-norm fami
 LN(x), and nothing follows h + x.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 from torch import nn
 
+from pipeline.config import METHOD_TRAITS, MethodConfig
 from pipeline.core.adapters.layouts import Place
 from pipeline.errors import CheckpointError, fault
 
@@ -65,6 +67,17 @@ class Anatomy:
     the language's code)."""
     requires: tuple[str, object] | None = None
     """A config value of the variant that is described, where the family has another that is built otherwise."""
+
+    @property
+    def input_norm(self) -> Literal["none", "rms"]:
+        """What `method.input_norm=auto` means here.
+
+        Behind a norm, what a bottleneck reads has a standard deviation near 1. Nothing normalises the sums of pre-norm
+        layers, and they grow: in Gemma 3 270M from 31 after the first layer to 1,492 after the last. The steps of AdamW
+        are as large whatever is read, so that there the first of them drive the bottleneck out of its range.
+        """
+        blocks = (block for stack in self.stacks for block in (stack.attention, stack.feed_forward))
+        return "none" if all(block.post_norm for block in blocks) else "rms"
 
 
 def _pre(module: str, norm: str) -> SubBlock:
@@ -188,6 +201,13 @@ def anatomy_of(config: object) -> Anatomy:
             remedy = "Use another checkpoint, or add an entry for this variant to pipeline/core/adapters/anatomy.py"
             raise CheckpointError(fault("checkpoint", family, rule, remedy))
     return anatomy
+
+
+def settled(method: MethodConfig, family: str) -> MethodConfig:
+    """The method with what its `auto` means in a family, a key of ANATOMIES: what a bundle is to say."""
+    if method.input_norm != "auto" or "input_norm" not in METHOD_TRAITS[method.name].settings:
+        return method
+    return dataclasses.replace(method, input_norm=ANATOMIES[family].input_norm)
 
 
 def body_of(base: "PreTrainedModel") -> "PreTrainedModel":

@@ -5,12 +5,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.config import MethodConfig
 
+_EPS = 1e-6  # of the mean square; what is read may be zero
+
 
 class Bottleneck(nn.Module):
-    """What an adapter adds to a hidden state: `scaling * dropout(W_up f(W_down h + b_down) + b_up)`.
+    """What an adapter adds to a hidden state: `scaling * dropout(W_up f(W_down n(h) + b_down) + b_up)`.
+
+    n(h) is h, or h divided by the root mean square of its entries (Zhang and Sennrich 2019, arXiv 1910.07467, without
+    gains): the config's `input_norm`, of which `auto` was settled for the family.
 
     Houlsby et al. 2019 (arXiv 1902.00751), section 2.1; the residual `h +` is the caller's, since layouts
     differ in what they add it to (`pipeline.core.adapters.insert`). The scaling is that of He et al. 2022
@@ -22,6 +28,7 @@ class Bottleneck(nn.Module):
         from transformers.activations import ACT2FN
 
         super().__init__()
+        self.input_norm = config.input_norm
         self.down = nn.Linear(hidden_size, width)
         self.activation: nn.Module = ACT2FN["leaky_relu" if config.activation == "leakyrelu" else config.activation]
         self.up = nn.Linear(width, hidden_size)
@@ -35,6 +42,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden_BTH: Tensor) -> Tensor:
         """Map (B, T, H) to (B, T, H)."""
+        if self.input_norm == "rms":
+            hidden_BTH = rms_normalised(hidden_BTH)
         out_BTH: Tensor = self.up(self.activation(self.down(hidden_BTH)))
         if self.dropout.p:
             out_BTH = self.dropout(out_BTH)
@@ -43,7 +52,13 @@ class Bottleneck(nn.Module):
         return out_BTH * self.scaling
 
     def extra_repr(self) -> str:
-        return "scaling=learned" if isinstance(self.scaling, nn.Parameter) else f"scaling={self.scaling:g}"
+        scaling = "learned" if isinstance(self.scaling, nn.Parameter) else f"{self.scaling:g}"
+        return f"scaling={scaling}, input_norm={self.input_norm}"
+
+
+def rms_normalised(hidden: Tensor) -> Tensor:
+    """Divide (..., H) by the root mean square over H, in float32: the squares of large sums overflow half precision."""
+    return F.rms_norm(hidden.float(), hidden.shape[-1:], eps=_EPS).to(hidden.dtype)
 
 
 @torch.no_grad()

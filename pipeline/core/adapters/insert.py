@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import MethodConfig
-from pipeline.core.adapters.anatomy import layers_of
+from pipeline.core.adapters.anatomy import layers_of, settled
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
 from pipeline.errors import ConfigError, fault
@@ -100,6 +100,7 @@ def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Modul
     """
     if any(True for _ in adapter_modules(base)):  # no assert: with `python -O` answers would be wrong instead
         raise RuntimeError("the base carries adapters already")
+    config = settled(config, base.config.model_type)
     layout, layers = LAYOUTS[config.name], layers_of(base)
     hidden_size, device = base.config.hidden_size, base.device
     generator = torch.Generator().manual_seed(seed)

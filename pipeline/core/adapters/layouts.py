@@ -1,7 +1,8 @@
 """Where the bottlenecks of each method sit and what they read, as data.
 
 In the formulas x is the sub-block's residual, h its output before the residual is added, LN the checkpoint's own
-LayerNorm after it, B the bottleneck. In pre-norm families there is no norm after it: leave out LN.
+LayerNorm after it, B the bottleneck. In pre-norm families there is no norm after it: leave out LN. What B reads it may
+divide by its root mean square first (`MethodConfig.input_norm`); the places and the sums are the same.
 """
 
 from collections.abc import Mapping

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.config.strict import build
+from pipeline.config.training import stored_method
 from pipeline.errors import BundleError, ConfigError, fault
 from pipeline.files import new_folder
 
@@ -120,7 +121,7 @@ def read_bundle(folder: Path) -> Bundle:
         rule = f"has format {values.get('format')}, this version reads {FORMAT}"
         raise _refuse(folder, rule, "Use the version of the pipeline that wrote it")
     try:
-        record = build(BundleRecord, values)
+        record = build(BundleRecord, {**values, "method": stored_method(values.get("method"))})
     except ConfigError as error:
         raise _refuse(folder / _RECORD, f"is damaged: {error}", "Fetch the bundle again") from error
     weights = folder / _WEIGHTS

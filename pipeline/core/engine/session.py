@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
 from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
@@ -178,7 +179,7 @@ class Session:
             job=self.job.name,
             task=self.job.task.config,
             labels=list(self.job.task.labels),
-            method=settings.method,
+            method=settled(settings.method, self.checkpoint.model_type),
             engine=settings.engine,
             rate=self.job.start.rate if self.job.start else 1.0,
             searched=self.job.searched,

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from pipeline.config import Activation, MethodConfig
 from pipeline.config.strict import build
+from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.errors import BundleError, ConfigError, Fault, fault
 from pipeline.interop.adapterhub.names import Shape
@@ -96,6 +97,7 @@ def method_of(record: Mapping[str, Any], shape: Shape, where: str) -> MethodConf
         "name": next(name for name, preset in _PRESETS.items() if preset.items() <= _placement(settings).items()),
         "reduction_factor": factors,
         "activation": settings["non_linearity"].lower(),
+        "input_norm": "none",
         "dropout": settings["dropout"],
         "scaling": settings["scaling"],
         "init": _INITS[settings["init_weights"]],
@@ -115,7 +117,7 @@ def settings_of(method: MethodConfig, shape: Shape) -> dict[str, Any]:
     Raises:
         BundleError: The library has none for what the method does.
     """
-    raise_faults(_method_faults(method))
+    raise_faults(_method_faults(settled(method, shape.model_type)))
     layers = chosen_layers(method.layers, shape.num_layers)
     inits = {ours: theirs for theirs, ours in _INITS.items()}
     return {
@@ -197,6 +199,9 @@ def _method_faults(method: MethodConfig) -> Iterator[Fault]:
     if method.norms:
         rule = "is not there in AdapterHub: it trains no LayerNorm of the checkpoint"
         yield fault("method.norms", method.norms, rule, "Train with method.norms=false")
+    if method.input_norm == "rms":
+        rule = "is not there in AdapterHub: its nearest, ln_before, is a trained LayerNorm, which takes off a mean"
+        yield fault("method.input_norm", method.input_norm, rule, "Train with method.input_norm=none")
 
 
 def _factors(method: MethodConfig, hidden_size: int) -> Any:

@@ -124,6 +124,7 @@ def test_a_width_is_written_as_the_factor_that_gives_it(tmp_path: Path, bert: Sh
     [
         ({"name": "lora"}, "method.name"),
         ({"name": "houlsby", "norms": True}, "method.norms"),
+        ({"name": "houlsby", "input_norm": "rms"}, "method.input_norm"),
     ],
 )
 def test_a_method_that_the_library_lacks_is_refused(

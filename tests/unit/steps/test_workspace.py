@@ -97,3 +97,15 @@ def test_a_sweep_of_before_the_present_layout_is_not_gone_on_with(tmp_path: Path
     file.write_text(json.dumps({key: value for key, value in values.items() if key != "layout"}), "utf-8")
     with pytest.raises(ConfigError, match=rf"RESUME: '{one.id}' was begun by an earlier version .* Go on with that v"):
         resumed(config(tmp_path, resume=one.id))
+
+
+@pytest.mark.parametrize(("method", "reads"), [("houlsby", "none"), ("lora", "auto")])
+def test_a_sweep_of_before_there_was_a_choice_goes_on_reading_what_it_did(
+    method: str, reads: str, tmp_path: Path
+) -> None:
+    one = open_workspace(config(tmp_path, method=method), [], "sha")
+    file = one.folder / "sweep.json"
+    values = json.loads(file.read_text("utf-8"))
+    assert values["config"]["method"].pop("input_norm") == "auto"
+    file.write_text(json.dumps(values), "utf-8")
+    assert resumed(config(tmp_path, resume=one.id)).method.input_norm == reads

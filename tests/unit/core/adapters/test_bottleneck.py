@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.config import MethodConfig
-from pipeline.core.adapters.bottleneck import Bottleneck
+from pipeline.core.adapters.bottleneck import Bottleneck, rms_normalised
 
 
 def make(**changes: object) -> Bottleneck:
@@ -27,6 +27,20 @@ def test_it_computes_scaling_times_up_of_activation_of_down(activation: str) -> 
     inner = functions[activation](x @ bottleneck.down.weight.T + bottleneck.down.bias)
     expected = 4.0 * (inner @ bottleneck.up.weight.T + bottleneck.up.bias)
     torch.testing.assert_close(bottleneck(x), expected)
+
+
+@pytest.mark.parametrize("size", [1e-2, 1.0, 1500.0])
+def test_what_is_read_may_be_divided_by_its_root_mean_square(size: float) -> None:
+    x = size * torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
+    bare, normalised = make(input_norm="none"), make(input_norm="rms")
+    assert list(normalised.state_dict()) == list(bare.state_dict())
+    torch.testing.assert_close(normalised(x), bare(x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()))
+
+
+def test_large_sums_in_half_precision_are_divided_in_float32() -> None:
+    x = torch.full((1, 1, 8), 6e4, dtype=torch.float16)  # whose square is infinite there
+    assert torch.equal(rms_normalised(x), torch.ones(1, 1, 8, dtype=torch.float16))
+    assert torch.equal(rms_normalised(torch.zeros(1, 1, 8)), torch.zeros(1, 1, 8))
 
 
 def test_zero_initialisation_adds_nothing_but_learns() -> None:

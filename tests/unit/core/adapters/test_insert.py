@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters import insert
-from pipeline.core.adapters.anatomy import ANATOMIES, layers_of
+from pipeline.core.adapters.anatomy import ANATOMIES, layers_of, settled
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.checkpoint import fingerprint, num_parameters
 from pipeline.core.adapters.insert import Adapted, adapter_modules, chosen_layers
@@ -37,8 +37,34 @@ def config(name: str, **changes: object) -> MethodConfig:
     return MethodConfig(**{"name": name, "width": 4, "init": "bert", **changes})  # type: ignore[arg-type]
 
 
+GROWING = ("modernbert", "t5", "mt5", "mbart", "gpt2", "gpt_neox", "opt", "llama", "mistral", "qwen3", "gemma3_text")
+"""Families whose sums of layers are not normalised."""
+
+
 def test_every_family_of_the_table_is_tested() -> None:
     assert set(CONFIGS) == set(ANATOMIES)
+
+
+def test_what_a_bottleneck_reads_is_normalised_where_sums_grow_unless_the_method_says_otherwise() -> None:
+    assert [family for family in ANATOMIES if settled(config("houlsby"), family).input_norm == "rms"] == list(GROWING)
+    assert settled(config("houlsby", input_norm="none"), "llama").input_norm == "none"
+    assert settled(config("houlsby", input_norm="rms"), "bert").input_norm == "rms"
+    lora = MethodConfig(name="lora")
+    assert settled(lora, "llama") == lora
+
+
+def test_the_size_of_a_growing_sum_does_not_reach_the_bottleneck() -> None:
+    """Embeddings 100 times as large are what a deep layer's sum is like."""
+    for reads, changed in {"none": True, "rms": False}.items():
+        model = make("llama")
+        layer = layers_of(model)[0][0]
+        insert.attach(model, config("parallel", input_norm=reads, layers=[0]), seed=1)
+        adapted = layer.get_submodule("mlp")
+        assert isinstance(adapted, Adapted)
+        x = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            few, many = adapted.bottleneck(x), adapted.bottleneck(100 * x)
+        assert ((few - many).abs().max() > 0.01) == changed
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -77,12 +103,13 @@ def test_only_bottlenecks_get_gradients(family: str, layout: str) -> None:
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("place", ["attention", "feed_forward"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place, layout: str) -> None:
+@pytest.mark.parametrize("reads", ["auto", "none", "rms"])
+def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place, layout: str, reads: str) -> None:
     """Recompute the bottleneck of the last layer from x, the residual, and h, the output, which the layer shows."""
     if place not in LAYOUTS[layout].places:
         return
     model = make(family)
-    insert.attach(model, config(layout, scaling=2.0), seed=1)
+    insert.attach(model, config(layout, scaling=2.0, input_norm=reads), seed=1)
     layer, stack = layers_of(model)[-1]
     block = stack.sub_block(place)
     adapted = layer.get_submodule(block.module)
@@ -112,6 +139,8 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
     bottleneck = adapted.bottleneck
     with torch.no_grad():
         read = {"houlsby": h, "pfeiffer": norm(h + x) if block.post_norm else h + x, "parallel": x}[layout]
+        if reads == "rms" or (reads == "auto" and family in GROWING):
+            read = read / (read.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
         expected = h + 2.0 * bottleneck.up(torch.relu(bottleneck.down(read)))
     torch.testing.assert_close(seen["out"], expected, rtol=0, atol=1e-5)
 

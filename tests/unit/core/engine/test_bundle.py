@@ -74,3 +74,27 @@ def test_a_damaged_record_is_refused(folder: Path) -> None:
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nothing.*holds no readable bundle.json"):
         read_bundle(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("method", "reads"),
+    [
+        ({"name": "houlsby", "width": 4}, "none"),
+        ({"name": "houlsby", "width": 4, "input_norm": "rms"}, "rms"),
+        ({"name": "lora", "width": 4}, "auto"),
+    ],
+)
+def test_a_bottleneck_of_before_there_was_a_choice_reads_what_it_did(
+    folder: Path, method: dict[str, object], reads: str
+) -> None:
+    file = folder / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"method": method}))
+    assert read_bundle(folder).record.method.input_norm == reads
+
+
+@pytest.mark.parametrize("method", [None, [], {}, {"name": []}])
+def test_a_record_without_a_method_is_damaged(folder: Path, method: object) -> None:
+    file = folder / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"method": method}))
+    with pytest.raises(BundleError, match="is damaged"):
+        read_bundle(folder)

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, MethodName
+from pipeline.core.adapters.anatomy import ANATOMIES
 from pipeline.core.adapters.checkpoint import build_base, fingerprint, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.adapters.layouts import LAYOUTS
 from pipeline.core.engine.assemble import bundle_model, fresh_model, release
@@ -96,6 +97,7 @@ def check(family: str, folder: Path, lab: "Lab") -> dict[Precision, Tensor]:
         for left in (folder / "trial").iterdir():
             left.unlink()
         bundle = read_bundle(folder / arithmetic)
+        assert bundle.record.method.input_norm == ANATOMIES[family].input_norm, "left to what auto will mean then"
         model, _ = bundle_model(base, checkpoint, bundle)
         said[arithmetic] = logits(model, batch, arithmetic)
         release(model, bundle.record.method)
