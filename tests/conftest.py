@@ -24,6 +24,15 @@ TinyBert: TypeAlias = "Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBa
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 waits for the other process of tests
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file stay together, and with those of other files that share a Ray, in one of the processes: what
+    they share is made once. The commands come first, and take longest."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> None:
     """What is in memory before a module's tests is not looked through again at every collection, of which trials make
@@ -76,10 +85,11 @@ def empty_database(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mlflow_server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
-    """An MLflow server for all tests of a process."""
+    """An MLflow server for all tests of a process; only those of the lease wait for a second holder."""
     from tests.unit.tracking.server import serving
 
-    with serving(tmp_path_factory.mktemp("server"), empty_database) as server:
+    with serving(tmp_path_factory.mktemp("server"), empty_database) as server, pytest.MonkeyPatch.context() as quick:
+        quick.setattr("pipeline.tracking.lock._SETTLE_S", 0.05)
         yield server
 
 

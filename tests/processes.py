@@ -22,7 +22,7 @@ T = TypeVar("T")
 def forked() -> ForkServerContext:
     """What makes such processes; the one that they are forked from is started once in a test process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*SWEEP, "pipeline.tracking.store"])
+    context.set_forkserver_preload([*SWEEP, "pipeline.tracking.store", "transformers.modeling_utils"])
     with chdir(ROOT), mock.patch.dict(os.environ, {"PYTHONPATH": str(ROOT)}):
         forkserver.ensure_running()
     return context

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, final
 import ray
 import ray.train
 import torch
+from ray import cloudpickle
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
@@ -53,7 +54,8 @@ class _Supplies:
     depot: Depot
     num_threads: int
     orders: tuple[Queue, ...]
-    """One a worker: they do not wait for each other between two trials."""
+    """One a worker: they do not wait for each other between two trials. What is in a queue is bytes, so that the
+    process that keeps it need not load what they are made of."""
     answers: Queue
 
 
@@ -121,7 +123,7 @@ class WorkerGroup:
         """End the workers and give back what they hold."""
         for queue in self._orders:
             with contextlib.suppress(ray.exceptions.RayError):
-                queue.put(None)
+                queue.put(cloudpickle.dumps(None))
         self._thread.join()
         for queue in (*self._orders, self._answers):
             queue.shutdown(force=True)
@@ -136,10 +138,10 @@ class WorkerGroup:
             TrainingFailedError: A worker has died; likewise.
         """
         for queue in self._orders:
-            queue.put((what, arguments))
+            queue.put(cloudpickle.dumps((what, arguments)))
         while True:
             try:
-                answer = self._answers.get(timeout=_POLL_S)
+                answer = cloudpickle.loads(self._answers.get(timeout=_POLL_S))
             except Empty:
                 if self._thread.is_alive():
                     continue
@@ -206,17 +208,17 @@ def _work(config: dict[str, _Supplies]) -> None:
     torch.set_num_threads(supplies.num_threads)
     with tempfile.TemporaryDirectory(prefix="folders-") as scratch:
         worker = _Worker(supplies, workers, Path(scratch))
-        while (order := supplies.orders[workers.rank].get()) is not None:
+        while (order := cloudpickle.loads(supplies.orders[workers.rank].get())) is not None:
             what, arguments = order
             try:
                 answer = getattr(worker, what)(*arguments)
             except PipelineError as error:  # what is wrong with a trial is found by all of them alike
                 answer = error
             except Exception as error:  # ends the group; Ray Train hands it on in a private class of its own
-                supplies.answers.put(_Raised(workers.rank, error))
+                supplies.answers.put(cloudpickle.dumps(_Raised(workers.rank, error)))
                 raise
             if workers.rank == 0:
-                supplies.answers.put(answer)
+                supplies.answers.put(cloudpickle.dumps(answer))
 
 
 class _Worker:

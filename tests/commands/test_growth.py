@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from tests.commands.corpus import Row, journey, opinion, question, rows
 from tests.commands.workplace import Done, Workplace
-from tests.unit.tracking.server import serving
+from tests.unit.tracking.server import Server, without_models
 
 pytestmark = [pytest.mark.commands, pytest.mark.server]
 
@@ -66,13 +66,13 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 @pytest.fixture
-def served(tmp_path: Path, empty_database: Path) -> Iterator[tuple[Workplace, str]]:
-    """A place, and the address of an MLflow server whose store stands in it under the names of the local one."""
-    place = Workplace(tmp_path)
-    with serving(place.cwd, empty_database) as server:
-        (place.cwd / "mlflow.db").symlink_to(server.database)
-        (place.cwd / "mlartifacts").symlink_to(server.folder / "art")
-        yield place, server.uri
+def served(tmp_path: Path, mlflow_server: Server) -> tuple[Workplace, str]:
+    """A place, and the address of an MLflow server whose experiment `growth` stands in it under a local one's names."""
+    place, server = Workplace(tmp_path), without_models(mlflow_server)
+    number = MlflowClient(server.uri).create_experiment("growth")
+    (place.cwd / "mlflow.db").symlink_to(server.database)
+    (place.cwd / "mlartifacts").symlink_to(server.folder / "art" / number)
+    return place, server.uri
 
 
 def verdicts(place: Workplace) -> dict[str, dict[str, Any]]:
@@ -85,6 +85,7 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
     place, uri = served
     where = [
         f"tracking.uri={uri}",
+        "tracking.experiment=growth",
         "tasks=[intent,ner,medqa]",
         f"data.source={place.data}",
         f"checkpoint={checkpoints['bert']}",
@@ -118,11 +119,13 @@ def test_types_options_and_labels_may_change_in_a_pass_that_searches_and_tells_a
     assert sorted(one["name"] for one in told) == sorted(sets) and {one["version"] for one in told} == {2}
     assert "new label: DAY" in done.out and "gone: negative" in done.out
 
-    rates = {run.data.params["learning_rate"] for run in place.runs("trial")}
+    client = MlflowClient(uri)
+    grown = client.get_experiment_by_name("growth")
+    trials = client.search_runs([grown.experiment_id], "tags.kind = 'trial'")
+    rates = {run.data.params["learning_rate"] for run in trials}
     assert len(rates) > 3  # that of the sweep, and two around it for each task
     files = [json.loads(file.read_text("utf-8")) for file in place.cwd.glob("mlartifacts/**/bundle.json")]
     labels = {name: max((one["labels"] for one in files if one["job"].startswith(name)), key=len) for name in sets}
     assert labels["ner"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-DAY", "I-DAY"]  # behind those that were there
     assert all(one["labels"] == ["negative", "positive"] for one in files if one["job"].startswith("intent"))
-    client = MlflowClient(f"sqlite:///{place.cwd}/mlflow.db")
     assert {name: int(client.get_registered_model(name).aliases["champion"]) for name in sets} == dict.fromkeys(sets, 2)

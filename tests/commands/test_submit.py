@@ -163,6 +163,7 @@ def test_a_command_that_fails_shows_why_and_ends_with_its_exit_code(
     assert done.code == 2
 
 
+@pytest.mark.faults
 def test_ctrl_c_stops_the_command(cluster: Cluster, place: Workplace, checkpoints: dict[str, str]) -> None:
     given = words(cluster, place, checkpoints["bert"])
     for name in ("pyproject.toml", "constraints.txt", "installed"):

@@ -202,15 +202,6 @@ def test_trials_are_swapped_into_the_same_processes(undisturbed: Sweep) -> None:
     assert len(undisturbed.of(TrialStarted)) > 8  # eight, and those that were taken up after a rung
 
 
-def test_killed_and_slow_processes_change_nothing(undisturbed: Sweep, tmp_path: Path) -> None:
-    again = Sweep(tmp_path, faults={"b-03": (1, "nan"), "a-01": (2, "kill")}, epoch_s=0.1)
-    again.run(cluster=ONE_SLOT)
-    assert again.outcome == undisturbed.outcome
-    assert len(again.of(TrialReported)) == len(undisturbed.of(TrialReported))
-    assert len(lines(tmp_path / "trials" / "a-01")) == 4  # no epoch was trained twice
-    assert (tmp_path / "trials" / "a-01" / "killed").exists()
-
-
 @pytest.mark.faults
 def test_trials_of_several_workers_end_as_those_of_one_also_when_a_worker_is_killed(
     undisturbed: Sweep, tmp_path: Path
@@ -234,18 +225,24 @@ def wait_until_freed(cpus: int) -> None:
         time.sleep(0.5)
 
 
-def test_a_sweep_that_was_interrupted_ends_like_one_that_was_not(undisturbed: Sweep, tmp_path: Path) -> None:
+def test_a_sweep_whose_process_is_killed_and_that_is_interrupted_ends_like_one_that_was_not(
+    undisturbed: Sweep, tmp_path: Path
+) -> None:
     before = signal.getsignal(signal.SIGINT)
-    cut = Sweep(tmp_path, faults=undisturbed.faults, epoch_s=0.1)
+    faults = {**undisturbed.faults, "a-01": (2, "kill")}
+    cut = Sweep(tmp_path, faults=faults, epoch_s=0.1)
     cut.interrupt_after = 7
     with pytest.raises(KeyboardInterrupt):
         cut.run()
     assert len(cut.of(TrialReported)) == 7
     assert signal.getsignal(signal.SIGINT) is before
 
-    resumed = Sweep(tmp_path, faults=undisturbed.faults)
+    resumed = Sweep(tmp_path, faults=faults)
     resumed.run(cluster=ONE_SLOT)
     assert resumed.outcome == undisturbed.outcome
+    assert len(resumed.of(TrialReported)) == len(undisturbed.of(TrialReported))
+    assert (tmp_path / "trials" / "a-01" / "killed").exists()
+    # No epoch was trained twice.
     trained = {folder.name: len(lines(folder)) for folder in (tmp_path / "trials").iterdir()}
     assert trained == {key: ended[2] for key, ended in undisturbed.outcome.items()}
 

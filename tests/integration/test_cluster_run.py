@@ -141,6 +141,7 @@ def joined(started: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "connected", lambda cluster, shared_bytes: nullcontext())
 
 
+@pytest.mark.faults  # with others of several workers: eight processes of Ray Train start
 @TWO_OF_EACH
 def test_two_workers_train_what_one_trains(
     two_slots: ClusterConfig, joined: None, jobs: list[Job], resident: Resident, tmp_path: Path

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 
 from pipeline.cluster.parallel import WorkerGroup, _Raised
 from pipeline.errors import SweepError, TrainingDiverged
@@ -16,7 +17,7 @@ def group(*answers: object, error: BaseException | None = None) -> Any:
     made._orders, made._answers = (queue.Queue(), queue.Queue()), queue.Queue()
     made._raised, made._error, made._thread = {}, error, threading.Thread()
     for answer in answers:
-        made._answers.put(answer)
+        made._answers.put(cloudpickle.dumps(answer))
     made._answers.get = lambda timeout: _get(made, timeout)
     return made
 
@@ -39,7 +40,7 @@ def test_what_all_workers_raise_alike_is_raised(error: Exception) -> None:
 def test_an_order_goes_to_every_worker_and_the_first_one_answers() -> None:
     asked = group("scored")
     assert asked.ask("test", 1, "bundle") == "scored"
-    assert [one.get(timeout=1) for one in asked._orders] == [("test", (1, "bundle"))] * 2
+    assert [cloudpickle.loads(one.get(timeout=1)) for one in asked._orders] == [("test", (1, "bundle"))] * 2
 
 
 def test_what_one_worker_raises_is_raised_when_it_was_that_which_ended_the_group() -> None:

@@ -24,16 +24,16 @@ def test_a_folder_of_which_a_file_was_spoiled(tmp_path: Path, bert: Shape) -> No
         for file, content in whole.items():
             file.write_bytes(content)
         file = data.draw(st.sampled_from(sorted(whole)))
-        content = spoiled(whole[file])
+        contents = spoiled(whole[file])
         if file in records:
             record, inner = records[file], records[file].get("config") or {}
             outer = st.builds(lambda key, value: {**record, key: value}, st.sampled_from(sorted(record)), values)
-            content |= outer.map(written) | values.map(written) | st.just(DEEP.encode())
+            contents |= outer.map(written) | values.map(written) | st.just(DEEP.encode())
             if inner:
                 key = st.sampled_from(sorted(inner))
                 config = st.builds(lambda key, value: {**record, "config": {**inner, key: value}}, key, values)
-                content |= config.map(written)
-        file.write_bytes(data.draw(content))
+                contents |= config.map(written)
+        file.write_bytes(data.draw(contents))
         try:
             read(folder, bert)
         except (BundleError, ConfigError) as error:

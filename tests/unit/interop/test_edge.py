@@ -20,7 +20,8 @@ from pipeline.interop.edge import export
 from tests.bundles import write
 from tests.families import inputs, make
 
-LABELS = ["bad", "good", "odd"]
+LABELS = ["O", "B-PER", "I-PER"]
+"""Of any kind."""
 READ = """
 import sys
 sys.modules["pipeline"] = None
