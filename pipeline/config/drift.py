@@ -31,8 +31,8 @@ class DriftConfig:
     embedding_auc: float = 0.6
     """Least AUC with which the embeddings tell new rows from old: 0.5 is by chance, 1 always."""
     score_drop: float = 0.03
-    """Least drop of the champion's score, in the metric's own unit, from its past slice to the new rows. It has no
-    test: 0.03 on 100 rows may be chance."""
+    """Least drop of the champion's score, in the metric's own unit, from its past slice to the new rows; one that the
+    95 % interval of the new rows' score bridges does not count, since it may be chance."""
     max_rows: int = 500
     """Rows a side whose embeddings are compared; time and memory grow with their square."""
 

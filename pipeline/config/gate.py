@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.config.faults import above, between
 from pipeline.errors import Fault, fault
@@ -27,7 +28,14 @@ class GateConfig:
     min_rows: int = 100
     """Rows that each slice has to have, those of the past and the new one; a first champion needs none. What fewer
     rows could show is no margin of 2 points: at 100 rows a challenger that is as good passes one slice in under a
-    fifth of the cases."""
+    fifth of the cases. The slices of the past together need as many rows that carry the metric: of the F1 of entities
+    those with an entity, gold or said."""
+    min_rows_label: int = 10
+    """Macro F1: rows of each label of the task that the slices have to have, those of the past together (of a label
+    that is new with the new slice, that one)."""
+    rare_labels: Literal["stop", "leave_out"] = "stop"
+    """Macro F1: what a label of fewer rows does. `stop`: nothing is promoted, since it might be forgotten unseen.
+    `leave_out`: it is taken out of the metric of both sides, and the verdict says so."""
     gain: float | None = None
     """What is asked on the new slice. None: no gain, only that it is not shown to be worse. 0: that it is shown to be
     better. 0.01: that it is shown to be better by more than a point."""
@@ -45,6 +53,7 @@ class GateConfig:
         yield from between(f"{where}.margin", self.margin, 0, 1)
         yield from between(f"{where}.confidence", self.confidence, 0.5, 0.999)
         yield from above(f"{where}.min_rows", self.min_rows)
+        yield from above(f"{where}.min_rows_label", self.min_rows_label)
         for name in ("gain", "gap", "floor"):
             yield from between(f"{where}.{name}", getattr(self, name), 0, 1)
         beyond = self.resamples * (1 - self.confidence)

@@ -45,6 +45,8 @@ class Sample:
     """(N, H) embeddings of rows, of `choose(rows, config.max_rows)` for instance. None: not compared."""
     score: float | None = None
     """The champion's primary metric: of the old side on its past slice. None: not compared."""
+    high: float | None = None
+    """Upper end of the 95 % interval of `score`. None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +55,17 @@ class ScoreShift:
 
     past: float
     new: float
+    high: float | None = None
+    """Upper end of the 95 % interval of `new`. None: not known."""
 
     @property
     def drop(self) -> float:
         return self.past - self.new
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether so few new rows carry the metric that it may be as high on them as it was."""
+        return self.high is not None and self.high >= self.past
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +175,7 @@ def findings(drift: Drift, config: DriftConfig) -> tuple[str, ...]:
         found.append(f"texts moved: new rows are told from old by their embeddings with an AUC of {size}")
     if drift.score and not math.isfinite(drift.score.drop):
         found.append("the champion's score on the new rows or on its past slice is no number")
-    elif drift.score and drift.score.drop >= config.score_drop:
+    elif drift.score and drift.score.drop >= config.score_drop and not drift.score.may_be_chance:
         scores = f"{drift.score.past:.3f} on its past slice, {drift.score.new:.3f} on the new rows"
         found.append(f"the champion's score dropped by {drift.score.drop:.3f} (least {config.score_drop:g}): {scores}")
     return tuple(found)
@@ -181,7 +190,7 @@ def measure(old: Sample, new: Sample, config: DriftConfig) -> Drift:
     if old.vectors is not None and new.vectors is not None:
         embeddings = embedding_shift(old.vectors[: config.max_rows], new.vectors[: config.max_rows])
     if old.score is not None and new.score is not None:
-        score = ScoreShift(past=old.score, new=new.score)
+        score = ScoreShift(past=old.score, new=new.score, high=new.high)
     return Drift(
         num_old=len(old.lengths),
         num_new=len(new.lengths),

@@ -15,60 +15,31 @@ A pure function from evidence to a decision that says in words what decided. A c
   wrong labels little is learnt, so that they do no harm that the past would show; but their slice, wrong labels too,
   would be judged on for ever after.
 
-The bounds are those of the percentile bootstrap over pairs (Efron and Tibshirani 1993, section 13.3): rows are drawn
-within each slice, the same for both sides, since what both get right says nothing about the difference. They are
-never nearer to the difference than the rule of three puts them (Hanley and Lippman-Hand 1983): n rows without a
-single loss leave, at 95 %, a rate of losses of up to 3 / n, where the bootstrap of identical answers has no width at
-all. One row is thereby taken to be worth 1 / n of the metric. The error rates that follow are measured through
-`decide` by `python -m tests.bench.gate`.
+The bounds are those of `pipeline.rules.paired`, over the rows that carry the metric. The slices of the past are taken
+together, every one that has `min_rows` such rows with the same weight; the rows of one that has fewer weigh as little
+as those of the slice that has the most, so that a period in which next to nothing carries the metric does not decide.
+Of a macro F1 both sides are compared on the same labels, those of the task and of the rows; a slice that lacks one is
+compared on the others. The error rates that follow are measured through `decide` by `python -m tests.bench.gate`.
 
 Each promotion may lose up to the margin against the champion before it, and so may the next: that many small steps
 down are no large one ("biocreep"; D'Agostino, Massaro and Sullivan 2003) is what the floor is for.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
-from pipeline.core.tasks.metrics import Counts, Statistic
+from pipeline.rules.evidence import Evidence, SliceEvidence, carrying, comparable, gaps, rows_of
+from pipeline.rules.paired import Drawn, Measured, draw
 
-_SEED = 0
 _ROUNDING = 1e-9
 """Scores are quotients of small whole numbers: what lies nearer than this is equal."""
-_DRAWN_AT_ONCE = 4_000_000
-"""Numbers of one block of resamples, 32 MB of them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SliceEvidence:
-    """What champion and challenger answered on one frozen evaluation slice: row i of both is the same row."""
-
-    name: str
-    """Of the period; the resamples follow from it, so that a slice has the same bounds whatever stands beside it."""
-    champion: Counts | None
-    """(N, K) counts as in `pipeline.core.tasks.metrics`, higher is better. None where there is no champion yet."""
-    challenger: Counts
-    """(N, K') counts; K' differs from K where the labels do."""
-    statistic: Statistic
-    """The metric as a function of the sums over rows, applied to each side's own."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """All that is known of a challenger beside its champion."""
-
-    past: Sequence[SliceEvidence]
-    """Slices of the periods before; their order does not matter."""
-    new: SliceEvidence | None = None
-    """The slice of the period that the challenger was trained for; None where there is none to be had."""
-    missing: Sequence[str] = ()
-    """What could not be scored, a sentence each. Anything at all stops the challenger."""
-    first: bool = False
-    """There is no champion. Said rather than inferred: results that were lost must not look like a first champion."""
+_NUM_LISTED = 5
+"""Labels that a sentence lists."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,26 +75,6 @@ class Decision:
     """All that were made, those that passed too."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Measured:
-    """Scores of both sides and their difference in R resamples; of one slice, or the mean of several."""
-
-    champion: float
-    challenger: float
-    differences_R: Counts
-    row_weight: float
-    """Share of the metric that one row is worth, at most."""
-    rows: int
-
-    @property
-    def difference(self) -> float:
-        return self.challenger - self.champion
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.difference) and bool(np.isfinite(self.differences_R).all())
-
-
 def decide(evidence: Evidence, config: GateConfig) -> Decision:
     """Decide whether the challenger takes the champion's place.
 
@@ -136,26 +87,24 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
     Returns:
         The decision, with a check for each rule. Evidence that is not whole gives one check, `evidence`.
     """
-    gaps = list(_gaps(evidence, config))
-    if gaps:
-        return _stopped(gaps)
-    slices = [*evidence.past, *([evidence.new] if evidence.new else [])]
+    if found := list(gaps(evidence, config)):
+        return _stopped(found)
     if evidence.first:
-        return _first(evidence, config, sum(len(one.challenger) for one in slices))
-    measured = {one.name: _measure(one, config.resamples) for one in slices}
-    gaps = [f"slice {name}: its metric has no value" for name, found in measured.items() if not found.finite]
-    if gaps:
-        return _stopped(gaps)
+        return _first(evidence, config, sum(len(one.challenger) for one in evidence.slices))
+    evidence, left_out = comparable(evidence, config)
     # Sorted, so that neither the sum's rounding nor the order of the checks depends on how they came.
-    each = {one.name: measured[one.name] for one in sorted(evidence.past, key=lambda one: one.name)}
-    past = _mean(list(each.values()))
-    new = measured[evidence.new.name] if evidence.new else None
-    vetoes = [_veto(name, found, config) for name, found in each.items()]
+    each, past = _measure(sorted(evidence.past, key=lambda one: one.name), config)
+    new = _measure([evidence.new], config)[1] if evidence.new else None
+    measured = {**each, **({evidence.new.name: new} if evidence.new and new else {})}
+    if found := [f"slice {name}: its metric has no value" for name, one in measured.items() if not one.finite]:
+        return _stopped(found)
+    lacks = {one.name: _lacks(one) for one in evidence.slices}
+    vetoes = [_veto(name, found, lacks[name], config) for name, found in each.items()]
     checks = [
         *_floors(past.challenger, new.challenger if new else None, config),
         *sorted(vetoes, key=lambda check: check.difference or 0.0),  # the worst decides
-        _not_worse(past, len(each), config),
-        *([_on_new(evidence.new.name, new, config)] if evidence.new and new else []),
+        _not_worse(past, evidence.past, left_out, config),
+        *([_on_new(evidence.new.name, new, lacks[evidence.new.name], config)] if evidence.new and new else []),
         *(_learnt(evidence.new.name, new, past, config) if evidence.new and new else []),
     ]
     failed = [check for check in checks if not check.passed]
@@ -166,42 +115,8 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
     return Decision(promote=True, decided_by=decided_by, reason=reason, checks=tuple(checks))
 
 
-def _gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
-    """What keeps the evidence from being whole, a sentence each."""
-    yield from evidence.missing
-    slices = [*evidence.past, *([evidence.new] if evidence.new else [])]
-    if evidence.first and not slices:
-        yield "there is no slice to score the first champion on"
-    if not evidence.first and not evidence.past and not evidence.missing:
-        yield "there is no slice of the past to compare with the champion on"
-    if not evidence.first and config.gain is not None and evidence.new is None:
-        yield "a gain is asked and there is no new slice to show it on"
-    for name, count in Counter(one.name for one in slices).items():
-        if count > 1:
-            yield f"slice {name}: is there {count} times"
-    for one in slices:
-        yield from (f"slice {one.name}: {gap}" for gap in _slice_gaps(one, evidence.first, config))
-
-
-def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator[str]:
-    num_rows = len(one.challenger)
-    if one.champion is None and not first:
-        yield "has no results of the champion"
-    elif one.champion is not None and first:
-        yield "has results of a champion, where there is said to be none"
-    elif one.champion is not None and len(one.champion) != num_rows:
-        yield f"has {len(one.champion)} rows of the champion and {num_rows} of the challenger, not pairs"
-    if num_rows < config.min_rows and not first:
-        yield f"has {num_rows} rows, fewer than the {config.min_rows} that are needed"
-    for side, counts in (("champion", one.champion), ("challenger", one.challenger)):
-        if counts is not None and not np.isfinite(counts).all():
-            bad = np.flatnonzero(~np.isfinite(counts).all(1))
-            more = f", nor are {len(bad) - 1} more" if len(bad) > 1 else ""
-            yield f"the {side}'s result of row {bad[0]} is not finite{more}"
-
-
-def _stopped(gaps: Sequence[str]) -> Decision:
-    check = Check(name="evidence", passed=False, reason="; ".join(gaps))
+def _stopped(found: Sequence[str]) -> Decision:
+    check = Check(name="evidence", passed=False, reason="; ".join(found))
     return Decision(promote=False, decided_by=check.name, reason=check.reason, checks=(check,))
 
 
@@ -224,51 +139,41 @@ def _score(one: SliceEvidence) -> float:
         return float(one.statistic(one.challenger.sum(0)))
 
 
-def _measure(one: SliceEvidence, resamples: int) -> _Measured:
-    """Score both sides, and draw the rows of the slice anew `resamples` times.
-
-    Equal pairs of rows are drawn together, by how often they come: a multinomial over the D distinct ones is what
-    drawing N of N rows amounts to. Accuracy has four.
-    """
-    assert one.champion is not None
-    num_rows, split = one.champion.shape
-    distinct_DK, times_D = np.unique(np.hstack([one.champion, one.challenger]), axis=0, return_counts=True)
-    rng = np.random.default_rng([_SEED, *one.name.encode()])
-    block = max(1, _DRAWN_AT_ONCE // len(times_D))
-    differences = []
-    with np.errstate(all="ignore"):  # a metric without a value is found by looking at it
-        for start in range(0, resamples, block):
-            drawn_RD = rng.multinomial(num_rows, times_D / num_rows, size=min(block, resamples - start))
-            sums_RK = drawn_RD @ distinct_DK
-            differences.append(one.statistic(sums_RK[:, split:]) - one.statistic(sums_RK[:, :split]))
-        champion = float(one.statistic(one.champion.sum(0)))
-    return _Measured(
-        champion=champion,
-        challenger=_score(one),
-        differences_R=np.concatenate(differences),
-        row_weight=1 / num_rows,
-        rows=num_rows,
-    )
+def _measure(slices: Sequence[SliceEvidence], config: GateConfig) -> tuple[dict[str, Measured], Measured]:
+    """Compare the two sides on each slice, on the labels that it has, and on all of them together."""
+    each: dict[str, Measured] = {}
+    pooled: Drawn | None = None
+    carried = {one.name: int(carrying(one).sum()) for one in slices}
+    most = max(*carried.values(), 1)
+    for one in slices:
+        assert one.champion is not None
+        drawn = draw(one.name, one.champion, one.challenger, one.statistic, config.resamples)
+        each[one.name] = drawn.compare(_columns(one, [one]))
+        weighed = drawn.weighed(1 / (carried[one.name] if carried[one.name] >= config.min_rows else most))
+        pooled = weighed if pooled is None else pooled + weighed
+    assert pooled is not None
+    if len(slices) == 1:
+        return each, each[slices[0].name]
+    return each, pooled.compare(_columns(slices[0], slices))
 
 
-def _mean(slices: Sequence[_Measured]) -> _Measured:
-    """Mean over slices, each with the same weight."""
-    return _Measured(
-        champion=math.fsum(one.champion for one in slices) / len(slices),
-        challenger=math.fsum(one.challenger for one in slices) / len(slices),
-        differences_R=np.mean([one.differences_R for one in slices], axis=0),
-        row_weight=max(one.row_weight for one in slices) / len(slices),
-        rows=sum(one.rows for one in slices),
-    )
+def _columns(one: SliceEvidence, slices: Sequence[SliceEvidence]) -> NDArray[np.bool_]:
+    """Which columns of the counts are compared on these slices: those of labels that one of their rows has."""
+    if not one.labels:
+        return np.ones(one.challenger.shape[1], np.bool_)
+    return np.repeat([any(rows_of(part)[label] for part in slices) for label in one.labels], 3)
 
 
-def _bounds(found: _Measured, confidence: float) -> tuple[float, float]:
-    """Lower and upper bound of the difference, each one-sided."""
-    beyond = 1 - confidence
-    low = float(np.quantile(found.differences_R, beyond, method="lower"))
-    high = float(np.quantile(found.differences_R, confidence, method="higher"))
-    least = -math.log(beyond) * found.row_weight  # the rule of three: -ln 0.05 is 3.0
-    return min(low, found.difference - least), max(high, found.difference + least)
+def _lacks(one: SliceEvidence) -> str:
+    """Say which labels a slice lacks."""
+    return _without("lacks", [label for label, rows in rows_of(one).items() if not rows])
+
+
+def _without(word: str, labels: Sequence[str]) -> str:
+    if not labels:
+        return ""
+    more = f" and {len(labels) - _NUM_LISTED} more" if len(labels) > _NUM_LISTED else ""
+    return f" ({word} {', '.join(map(repr, labels[:_NUM_LISTED]))}{more})"
 
 
 def _floors(past: float | None, new: float | None, config: GateConfig) -> Iterator[Check]:
@@ -281,28 +186,39 @@ def _floors(past: float | None, new: float | None, config: GateConfig) -> Iterat
             yield Check(name="floor", passed=passed, reason=reason, challenger=score)
 
 
-def _veto(name: str, found: _Measured, config: GateConfig) -> Check:
-    low, high = _bounds(found, config.confidence)
+def _veto(name: str, found: Measured, lacks: str, config: GateConfig) -> Check:
+    low, high = found.bounds(config.confidence)
     passed = high >= -config.margin - _ROUNDING
     verdict = "no veto" if passed else f"more than the margin of {_points(config.margin)}"
-    return _check(f"slice {name}", f"slice {name}", passed, verdict, found, low, high, config)
+    return _check(f"slice {name}", f"slice {name}{lacks}", passed, verdict, found, low, high, config)
 
 
-def _not_worse(past: _Measured, num_slices: int, config: GateConfig) -> Check:
-    low, high = _bounds(past, config.confidence)
+def _not_worse(past: Measured, slices: Sequence[SliceEvidence], left_out: Sequence[str], config: GateConfig) -> Check:
+    low, high = past.bounds(config.confidence)
     passed = low > -config.margin + _ROUNDING
     if passed:
         verdict = f"within the margin of {_points(config.margin)}"
     elif high < -config.margin:
         verdict = f"more than the margin of {_points(config.margin)}"
     else:
-        verdict = f"it is not shown to be within the margin of {_points(config.margin)}"
-    where = "slice of the past" if num_slices == 1 else f"{num_slices} slices of the past"
-    return _check("past", where, passed, verdict, past, low, high, config)
+        verdict = f"it is not shown to be within the margin of {_points(config.margin)}{_short(past, slices, config)}"
+    where = "slice of the past" if len(slices) == 1 else f"{len(slices)} slices of the past"
+    return _check("past", where + _without("without", left_out), passed, verdict, past, low, high, config)
 
 
-def _on_new(name: str, found: _Measured, config: GateConfig) -> Check:
-    low, high = _bounds(found, config.confidence)
+def _short(past: Measured, slices: Sequence[SliceEvidence], config: GateConfig) -> str:
+    """How many rows are missing before identical answers could show that they are: by the rule of three."""
+    missing = -math.log(1 - config.confidence) / config.margin - 1 / past.row_weight
+    if past.carried and missing <= _ROUNDING:
+        return ""
+    labels = [label for label in slices[0].labels if any(rows_of(one)[label] for one in slices)]
+    of = f"rows of label {labels[past.rarest]!r}" if labels else "rows that carry the metric"
+    missing = missing / max(len(labels), 1) + (0 if past.carried else 1)
+    return f", for which {math.ceil(missing - _ROUNDING):,} more {of} are needed at least"
+
+
+def _on_new(name: str, found: Measured, lacks: str, config: GateConfig) -> Check:
+    low, high = found.bounds(config.confidence)
     if config.gain is None:
         passed = high >= -_ROUNDING
         verdict = f"{'not ' if passed else ''}shown to be worse"
@@ -310,14 +226,14 @@ def _on_new(name: str, found: _Measured, config: GateConfig) -> Check:
         passed = low > config.gain + _ROUNDING
         asked = f"by more than {_points(config.gain)}" if config.gain else "at all"
         verdict = f"{'' if passed else 'not '}shown to be better {asked}"
-    return _check("new", f"new slice {name}", passed, verdict, found, low, high, config)
+    return _check("new", f"new slice {name}{lacks}", passed, verdict, found, low, high, config)
 
 
-def _learnt(name: str, found: _Measured, past: _Measured, config: GateConfig) -> Iterator[Check]:
-    if config.gap is None:
+def _learnt(name: str, found: Measured, past: Measured, config: GateConfig) -> Iterator[Check]:
+    if config.gap is None or found.carried < config.min_rows:  # of few rows a gap may be chance, and weighs little
         return
     gap = past.challenger - found.challenger
-    low, _ = _bounds(found, config.confidence)
+    low, _ = found.bounds(config.confidence)
     passed = gap <= config.gap + _ROUNDING or low > _ROUNDING
     reason = f"new slice {name}: {_points(abs(gap))} points {'below' if gap > 0 else 'above'} the slices of the past"
     if not passed:
@@ -326,7 +242,7 @@ def _learnt(name: str, found: _Measured, past: _Measured, config: GateConfig) ->
 
 
 def _check(
-    name: str, where: str, passed: bool, verdict: str, found: _Measured, low: float, high: float, config: GateConfig
+    name: str, where: str, passed: bool, verdict: str, found: Measured, low: float, high: float, config: GateConfig
 ) -> Check:
     size = _points(abs(found.difference))
     change = f"{'better' if found.difference > 0 else 'worse'} by {size} {'point' if size == '1' else 'points'}"

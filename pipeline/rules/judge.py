@@ -14,7 +14,8 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.task import Scores
 from pipeline.errors import PipelineError
-from pipeline.rules.gate import Decision, Evidence, SliceEvidence, decide
+from pipeline.rules.evidence import Evidence, SliceEvidence
+from pipeline.rules.gate import Decision, decide
 from pipeline.rules.versions import Verdict
 
 Score = Callable[[Bundle, Sequence[Row], Mapping[str, Any]], Scores]
@@ -183,7 +184,9 @@ def _side_by_side(case: Case, name: str, rows: Sequence[Row], champion: Opponent
 
 def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
     champion = None if theirs is None else theirs.counts
-    return SliceEvidence(name=name, champion=champion, challenger=ours.counts, statistic=ours.statistic)
+    return SliceEvidence(
+        name=name, champion=champion, challenger=ours.counts, statistic=ours.statistic, labels=ours.labels
+    )
 
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:

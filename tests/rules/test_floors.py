@@ -37,7 +37,7 @@ HOMES = {
     "peft": ("pipeline/core/methods/lora.py", "pipeline/core/methods/prompt.py"),
     "sacrebleu": ("pipeline/core/tasks/metrics.py",),
     "optuna": ("pipeline/rules/search.py",),
-    "scipy": ("pipeline/rules/shifts.py",),
+    "scipy": ("pipeline/rules/shifts.py", "pipeline/rules/paired.py"),
     "sklearn": (),
     "seqeval": (),
     "pandas": (),

@@ -116,8 +116,9 @@ class Classification(Task):
         shares = self.shares or Counter(gold)
         majority = [max(shares, key=lambda label: shares[label])] * len(gold)
         if self.config.primary == "macro_f1":
-            counts, baseline = metrics.label_counts(gold, predicted), metrics.macro_f1(gold, majority)
-            return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline)
+            labels = [*self.labels, *sorted({*gold} - {*self.labels})]
+            counts, baseline = metrics.label_counts(gold, predicted, labels), metrics.macro_f1(gold, majority)
+            return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline, labels=labels)
         counts, baseline = metrics.match_counts(gold, predicted), metrics.accuracy(gold, majority)
         return self.scores(values, counts, metrics.mean_of, baseline=baseline)
 

@@ -37,6 +37,10 @@ class Generation(Task):
     rows alone.
     """
 
+    @property
+    def answers_untrained(self) -> bool:
+        return True  # by its own language-model head
+
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
         counts = Counter(render(config.completion, row) for row in rows)

@@ -35,6 +35,10 @@ class MultipleChoice(Task):
 
     pooled = True
 
+    @property
+    def answers_untrained(self) -> bool:
+        return self.config.scoring == "dual"  # by the similarity of its own vectors
+
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
         yield from empty_faults(row, "question")

@@ -66,6 +66,9 @@ class Scores:
     counts: Counts
     """(N, K) what each row adds to `primary`, which is `statistic` of their sum."""
     statistic: Statistic
+    labels: tuple[str, ...] = ()
+    """Of macro F1: the task's labels and what else the rows have, three columns of `counts` each. Columns of labels
+    that are said and are neither stand behind."""
 
 
 class Task(ABC):
@@ -211,6 +214,11 @@ class Task(ABC):
         """The longest input in sub-tokens that config and model both allow."""
         return min(self.config.max_length, int(tokenizer.model_max_length) - self.reserved)
 
+    @property
+    def answers_untrained(self) -> bool:
+        """Whether the checkpoint answers without any training, so that this is what training is compared with."""
+        return False
+
     def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """What becomes of rows that are longer than the model reads, in words."""
         return f"truncated to {self.limit(tokenizer)} sub-tokens"
@@ -247,12 +255,26 @@ class Task(ABC):
         """What is worth a picture in the answers to rows whose targets are `gold`, beside their score."""
         yield from ()
 
-    def scores(self, values: Mapping[str, float], counts: Counts, statistic: Statistic, *, baseline: float) -> Scores:
-        """Put together what `score` returns; counts and statistic are the primary metric's."""
+    def scores(
+        self,
+        values: Mapping[str, float],
+        counts: Counts,
+        statistic: Statistic,
+        *,
+        baseline: float,
+        labels: Sequence[str] = (),
+    ) -> Scores:
+        """Put together what `score` returns; counts, statistic and labels are the primary metric's."""
         low, high = metrics.interval(counts, statistic)
-        primary, found = values[self.config.primary], dict(values)
         return Scores(
-            primary=primary, metrics=found, low=low, high=high, baseline=baseline, counts=counts, statistic=statistic
+            primary=values[self.config.primary],
+            metrics=dict(values),
+            low=low,
+            high=high,
+            baseline=baseline,
+            counts=counts,
+            statistic=statistic,
+            labels=tuple(labels),
         )
 
 

@@ -116,6 +116,8 @@ def test_a_drop_of_the_score_is_found_and_named() -> None:
     scores = "0.900 on its past slice, 0.850 on the new rows"
     assert found == f"the champion's score dropped by 0.050 (least 0.03): {scores}"
     assert findings(measure(old, replace(new, score=0.88)), CONFIG) == ()
+    assert findings(measure(old, replace(new, score=0.85, high=0.91)), CONFIG) == ()  # it may be chance
+    assert len(findings(measure(old, replace(new, score=0.85, high=0.89)), CONFIG)) == 1
     assert findings(measure(old, replace(new, score=0.99)), CONFIG) == ()
     [found] = findings(measure(old, replace(new, score=math.nan)), CONFIG)
     assert found.endswith("is no number")

@@ -100,8 +100,21 @@ def test_spans_are_read_as_seqeval_reads_them() -> None:
         assert spans(row) == [(type_, start, end + 1) for type_, start, end in get_entities(row)]
 
 
-def test_the_interval_of_a_constant_is_the_constant() -> None:
-    assert metrics.interval(metrics.value_counts([1.0] * 9), metrics.mean_of) == (1.0, 1.0)
+def test_the_interval_of_a_constant_is_what_the_rule_of_three_leaves() -> None:
+    assert metrics.interval(metrics.value_counts([1.0] * 100), metrics.mean_of) == pytest.approx((0.9631, 1), abs=1e-4)
+    assert metrics.interval(metrics.value_counts([0.5] * 100), metrics.mean_of) == pytest.approx(
+        (0.4631, 0.5369), abs=1e-4
+    )
+
+
+def test_the_interval_counts_the_rows_that_carry_the_metric() -> None:
+    found = metrics.span_counts([[("PER", 0, 1)]] * 10 + [[]] * 490, [[("PER", 0, 1)]] * 10 + [[]] * 490)
+    assert metrics.interval(found, metrics.f1_of) == pytest.approx((0.6311, 1), abs=1e-4)  # of 10 rows, not of 500
+    nothing = metrics.span_counts([[]] * 500, [[]] * 500)
+    assert metrics.interval(nothing, metrics.f1_of) == (0.0, 1.0)
+    gold = ["a"] * 490 + ["b"] * 10
+    low, high = metrics.interval(metrics.label_counts(gold, gold), metrics.macro_f1_of)
+    assert (low, high) == pytest.approx((1 - 0.3689 / 2, 1), abs=1e-4)  # of 10 rows that carry half of it
 
 
 @pytest.mark.parametrize(

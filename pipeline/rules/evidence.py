@@ -1,0 +1,189 @@
+"""What the gate is given: both sides' answers on frozen slices; and whether that is whole, and comparable."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import GateConfig
+from pipeline.core.tasks.metrics import Counts, Statistic, carriers, macro_f1_of
+
+_NUM_LISTED = 5
+"""Labels that a sentence lists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SliceEvidence:
+    """What champion and challenger answered on one frozen evaluation slice: row i of both is the same row."""
+
+    name: str
+    """Of the period; the resamples follow from it, so that a slice has the same bounds whatever stands beside it."""
+    champion: Counts | None
+    """(N, K) counts as in `pipeline.core.tasks.metrics`, higher is better. None where there is no champion yet."""
+    challenger: Counts
+    """(N, K) counts."""
+    statistic: Statistic
+    """The metric as a function of the sums over rows, applied to each side's own."""
+    labels: tuple[str, ...] = ()
+    """Of macro F1, three columns each, on both sides: the task's labels, and what else the rows have. What columns
+    stand behind are of labels that are only said."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """All that is known of a challenger beside its champion."""
+
+    past: Sequence[SliceEvidence]
+    """Slices of the periods before; their order does not matter."""
+    new: SliceEvidence | None = None
+    """The slice of the period that the challenger was trained for; None where there is none to be had."""
+    missing: Sequence[str] = ()
+    """What could not be scored, a sentence each. Anything at all stops the challenger."""
+    first: bool = False
+    """There is no champion. Said rather than inferred: results that were lost must not look like a first champion."""
+
+    @property
+    def slices(self) -> list[SliceEvidence]:
+        """All of them, the new one last."""
+        return [*self.past, *([self.new] if self.new else [])]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Label:
+    """How many rows the slices have of a label, of which so many are needed."""
+
+    name: str
+    rows: int
+    needed: int
+
+
+def gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
+    """What keeps the evidence from being whole, a sentence each."""
+    yield from evidence.missing
+    if evidence.first and not evidence.slices:
+        yield "there is no slice to score the first champion on"
+    if not evidence.first and not evidence.past and not evidence.missing:
+        yield "there is no slice of the past to compare with the champion on"
+    if not evidence.first and config.gain is not None and evidence.new is None:
+        yield "a gain is asked and there is no new slice to show it on"
+    for name, count in Counter(one.name for one in evidence.slices).items():
+        if count > 1:
+            yield f"slice {name}: is there {count} times"
+    found = [f"slice {one.name}: {gap}" for one in evidence.slices for gap in _slice_gaps(one, evidence.first, config)]
+    yield from found
+    if evidence.past and not found and not evidence.first:
+        yield from _carrier_gaps(evidence, config)
+
+
+def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator[str]:
+    num_rows = len(one.challenger)
+    if one.champion is None and not first:
+        yield "has no results of the champion"
+    elif one.champion is not None and first:
+        yield "has results of a champion, where there is said to be none"
+    elif one.champion is not None and len(one.champion) != num_rows:
+        yield f"has {len(one.champion)} rows of the champion and {num_rows} of the challenger, not pairs"
+    if num_rows < config.min_rows and not first:
+        yield f"has {num_rows} rows, fewer than the {config.min_rows} that are needed"
+    for side, counts in (("champion", one.champion), ("challenger", one.challenger)):
+        if counts is not None and not np.isfinite(counts).all():
+            bad = np.flatnonzero(~np.isfinite(counts).all(1))
+            more = f", nor are {len(bad) - 1} more" if len(bad) > 1 else ""
+            yield f"the {side}'s result of row {bad[0]} is not finite{more}"
+
+
+def _carrier_gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
+    """Which rows that carry the metric are missing."""
+    if not _names(evidence.past[0]):
+        num_rows = sum(int(carrying(one).sum()) for one in evidence.past)
+        if num_rows < config.min_rows:
+            missing = f"{config.min_rows - num_rows} fewer than the {config.min_rows} that are needed"
+            yield f"the slices of the past have {num_rows} rows that carry the metric, {missing}"
+        return
+    rare, kept = _sorted_out(evidence, config)
+    if not kept:
+        yield "no label has rows enough to compare the two on"
+    elif config.rare_labels == "stop":
+        for one in rare[:_NUM_LISTED]:
+            missing = f"{one.needed - one.rows} fewer than the {one.needed} that are needed"
+            yield f"label {one.name!r}: the slices have {one.rows} rows of it, {missing}"
+        if len(rare) > _NUM_LISTED:
+            yield f"nor have {len(rare) - _NUM_LISTED} more labels rows enough"
+
+
+def comparable(evidence: Evidence, config: GateConfig) -> tuple[Evidence, list[str]]:
+    """Bring all slices to the same labels, where the metric is a mean over labels; say which were left out."""
+    if evidence.first or not _names(evidence.slices[0]):
+        return evidence, []
+    rare, kept = _sorted_out(evidence, config)
+    past, new = [_on_labels(one, kept) for one in evidence.past], evidence.new
+    brought = dataclasses.replace(evidence, past=past, new=_on_labels(new, kept) if new else None)
+    return brought, [one.name for one in rare]
+
+
+def carrying(one: SliceEvidence) -> NDArray[np.bool_]:
+    """Which rows carry anything of the metric, on either side, (N,)."""
+    sides = [one.challenger] if one.champion is None else [one.champion, one.challenger]
+    return np.any([carriers(side, one.statistic).any(1) for side in sides], axis=0)
+
+
+def rows_of(one: SliceEvidence) -> dict[str, int]:
+    """Label -> rows of the slice that have it; nothing where the metric is no mean over labels."""
+    names = _names(one)
+    return dict(zip(names, one.challenger[:, 2 : 3 * len(names) : 3].sum(0).astype(int).tolist(), strict=True))
+
+
+def _names(one: SliceEvidence) -> tuple[str, ...]:
+    if one.statistic is not macro_f1_of:
+        return ()
+    return one.labels or tuple(f"number {i}" for i in range(one.challenger.shape[1] // 3))
+
+
+def _sorted_out(evidence: Evidence, config: GateConfig) -> tuple[list[_Label], list[str]]:
+    """Labels of too few rows, and the others.
+
+    `min_rows` rows have to carry the metric, of which a label that is one of L is an L-th: it needs an L-th of them. A
+    label that no slice of the past has and the new one does is judged by that.
+    """
+    names = sorted({name for one in evidence.slices for name in _names(one)})
+    past = Counter[str]()
+    for one in evidence.past:
+        past.update(rows_of(one))
+    new = rows_of(evidence.new) if evidence.new else {}
+    fresh = [name for name in names if not past[name] and new.get(name)]
+    rare = [
+        _Label(name=name, rows=new[name], needed=config.min_rows_label)
+        for name in fresh
+        if new[name] < config.min_rows_label
+    ]
+    kept = sorted({*names} - {*fresh}, key=lambda name: (-past[name], name))
+    num_labels = len(kept)
+    while kept:
+        if config.rare_labels == "leave_out":
+            num_labels = len(kept)  # without those that are left out
+        needed = max(config.min_rows_label, math.ceil(config.min_rows / num_labels))
+        if past[kept[-1]] >= needed:
+            break
+        rare.append(_Label(name=kept[-1], rows=past[kept[-1]], needed=needed))
+        kept.pop()
+    kept += [name for name in fresh if new[name] >= config.min_rows_label]
+    return sorted(rare, key=lambda one: (one.rows, one.name)), sorted(kept)
+
+
+def _on_labels(one: SliceEvidence, labels: Sequence[str]) -> SliceEvidence:
+    """The slice with the columns of these labels alone; those of labels that it does not know are empty."""
+    place = {name: i for i, name in enumerate(_names(one))}
+
+    def columns(counts_NK: Counts) -> Counts:
+        picked = [
+            counts_NK[:, 3 * place[label] : 3 * place[label] + 3] if label in place else np.zeros((len(counts_NK), 3))
+            for label in labels
+        ]
+        return np.hstack(picked)
+
+    champion = None if one.champion is None else columns(one.champion)
+    return dataclasses.replace(one, champion=champion, challenger=columns(one.challenger), labels=tuple(labels))
