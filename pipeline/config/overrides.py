@@ -116,6 +116,8 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
         said = _said(overrides, own)
         faults += unused(said, command.unused, name)
         values = _composed(name, lines, tasks, said, faults)
+        if name == "retrain":
+            values["said"] = sorted(said)
         if name == "compare":
             if any(override.key_or_group == "method" for override in overrides):
                 rule, remedy = "has no effect in a comparison", "Name the methods with METHODS=houlsby,full"

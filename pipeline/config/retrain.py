@@ -67,6 +67,9 @@ class RetrainConfig(SweepConfig):
     challenger: ChallengerConfig = field(default_factory=ChallengerConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     hook: HookConfig = field(default_factory=HookConfig)
+    said: list[str] = field(default_factory=list)
+    """Keys that the user sets; filled from the command line. What else there is to set of the engine is the
+    champion's, but for the epochs."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         if self.resume is not None:

@@ -1,6 +1,6 @@
 """A task, and where its rows come from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Literal
@@ -190,12 +190,26 @@ class TaskConfig:
             yield fault(f"{where}.prompt", self.prompt, rule, "Take it out of the prompt")
 
 
-def task_change(before: TaskConfig, now: TaskConfig) -> tuple[str, str] | None:
-    """Say what a task was and what it is now, where rows and answers of the two cannot be compared."""
-    if (before.kind, set(before.columns)) == (now.kind, set(now.columns)):
-        return None
-    was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
-    return was, is_
+def task_change(before: TaskConfig, now: TaskConfig, labels: Sequence[str] = ()) -> tuple[str, str] | None:
+    """Say what a task was and what it is now, where rows and answers of the two cannot be compared.
+
+    That is all that scoring reads: an answer of before would be scored by what holds now, and lose by that alone.
+
+    Args:
+        before: The task of a bundle.
+        now: The task that is asked for.
+        labels: What the bundle answers with, as a config lists it. Labels may be added and change places.
+    """
+    if (before.kind, set(before.columns)) != (now.kind, set(now.columns)):
+        was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
+        return was, is_
+    if before.primary != now.primary:
+        return f"scored by {before.primary}", f"scored by {now.primary}"
+    if before.completion != now.completion:
+        return f"to write {before.completion!r}", f"to write {now.completion!r}"
+    if now.labels is not None and (gone := [label for label in labels if label not in now.labels]):
+        return f"to answer with {', '.join(gone)} too", f"to answer with {', '.join(now.labels)} alone"
+    return None
 
 
 def placeholders(template: str) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import ChallengerConfig, Range, RetrainConfig, TaskConfig
+from pipeline.config import ChallengerConfig, EngineConfig, Range, RetrainConfig, TaskConfig
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
@@ -62,7 +62,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         UserError: There is no champion, it sits on another checkpoint, the task has changed, or the data are bad.
     """
     name, registered = job_name(task, domain), registered_name(task, domain)
-    champion = champion_of(store, registered)
+    champion = champion_of(store, registered, settle=not config.dryrun)
     if champion is None:
         remedy = f"Train the first one with `make sweep TASKS={name}`"
         raise ConfigError(fault(name, "", "has no champion to retrain", remedy))
@@ -82,7 +82,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         news=found,
         finding="nothing new",
         reason=found.line(),
-        attempt=_attempt(config, found),
+        attempt=_attempt(config, task, found),
     )
     if not found.count:
         return here
@@ -105,7 +105,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
 
 def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) -> None:
     record = bundle.record
-    if changed := task_change(record.task, task):
+    if changed := changed_since(bundle, task):
         was, is_ = changed
         remedy = "Give the task back what it was, or train a new champion with `make sweep` under another name"
         raise ConfigError(fault(name, is_, f"is no task of its champion's: {was}", remedy))
@@ -115,8 +115,14 @@ def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) 
         raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 
-def _attempt(config: RetrainConfig, found: News) -> str:
-    settings = [dataclasses.asdict(part) for part in (config.challenger, config.engine, config.gate)]
+def changed_since(bundle: Bundle, task: TaskConfig) -> tuple[str, str] | None:
+    """Say what the task of a bundle was and what it is now, where the two cannot be compared."""
+    record = bundle.record
+    return task_change(record.task, task, restore(record.task, record.labels).names())
+
+
+def _attempt(config: RetrainConfig, task: TaskConfig, found: News) -> str:
+    settings = [dataclasses.asdict(part) for part in (config.challenger, config.engine, config.gate, task)]
     text = json.dumps([found.digest, config.seed, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -166,10 +172,8 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
     last = here.ledger.history[-1].scores if here.ledger.history else {}
     own = next((last[one.name] for one in reversed(here.ledger.slices) if one.name in last), None)
     sides = []
-    for rows, score in (
-        (list(here.ledger.trained), own),
-        (new, scorer(here.bundle, choose(new, config.drift.max_rows)).primary),
-    ):
+    now = scorer(here.bundle, choose(new, config.drift.max_rows))
+    for rows, score, high in ((list(here.ledger.trained), own, None), (new, now.primary, now.high)):
         chosen = choose(rows, config.drift.max_rows)
         sides.append(
             Sample(
@@ -177,6 +181,7 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
                 lengths=[len(task.text_of(row).split()) for row in rows],
                 vectors=embeddings(resident.base, known, chosen, resident.tokenizer, config.engine),
                 score=score,
+                high=high,
             )
         )
     return measure(sides[0], sides[1], config.drift)
@@ -207,7 +212,7 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
     built = task_for(grown, combined, known)
     built.reserved = record.method.virtual_tokens
     rate, learning_rate = rates(record, config.challenger, built.labels)
-    engine = dataclasses.replace(config.engine, learning_rate=learning_rate)
+    engine = dataclasses.replace(engine_of(config, record), learning_rate=learning_rate)
     settings = Settings(method=record.method, engine=engine)
     searched = searched_by(record, config.challenger.spread)
     job = Job(
@@ -223,6 +228,12 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
         start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
     )
     return job, len(replay)
+
+
+def engine_of(config: RetrainConfig, champion: BundleRecord) -> EngineConfig:
+    """How a challenger is trained: as the champion was, but for the epochs of a pass and what the user sets."""
+    said = {key.removeprefix("engine.") for key in config.said if key.startswith("engine.")} | {"epochs"}
+    return dataclasses.replace(champion.engine, **{name: getattr(config.engine, name) for name in said})
 
 
 def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RetrainConfig
-from pipeline.config.task import TaskConfig, task_change
+from pipeline.config.task import TaskConfig
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.engine.bundle import read_bundle
@@ -23,7 +23,7 @@ from pipeline.rules.judge import Case, Judgement, Opponent, judge
 from pipeline.rules.transfer import continual_metrics, continual_records, flat
 from pipeline.rules.versions import Champion, Files, Registered
 from pipeline.steps.prepare import Prepared
-from pipeline.steps.survey import Survey, ledgers_of
+from pipeline.steps.survey import Survey, changed_since, ledgers_of
 from pipeline.tracking.outage import is_outage
 from pipeline.tracking.recorder import SweepRecorder
 from pipeline.tracking.registry import champion_of, past_of, register
@@ -79,7 +79,7 @@ def opponent_of(champion: Champion, task: TaskConfig) -> Opponent:
     """Read a champion, which may have been trained on another task than it is now, or have lost its files."""
     try:
         bundle = read_bundle(champion.files.bundle)
-        if changed := task_change(bundle.record.task, task):
+        if changed := changed_since(bundle, task):
             raise PipelineError("the task was {} and is {} now".format(*changed))
         return Opponent(version=champion.version, read=(bundle, read_ledger(champion.files.ledger, task)))
     except PipelineError as error:

@@ -21,7 +21,7 @@ from pipeline.core.data.load import load
 from pipeline.core.engine.bundle import BundleRecord
 from pipeline.core.engine.trials import Settings
 from pipeline.errors import ConfigError
-from pipeline.steps.survey import data_of, rates, searched_by, space_around
+from pipeline.steps.survey import data_of, engine_of, rates, searched_by, space_around
 
 COLD = BundleRecord(
     job="mood/default",
@@ -70,6 +70,16 @@ def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
     challenger = ChallengerConfig(rate=0.1, new_label_rate=0.5)
     for labels, expected in ((["good", "bad", "mixed"], [0.5, 0.001]), (["good"], [0.1, 0.0002])):
         assert rates(COLD, challenger, labels) == pytest.approx(expected)
+
+
+def test_a_challenger_has_its_champions_own_engine_but_for_what_the_user_sets() -> None:
+    own = EngineConfig(batch_size=32, weight_decay=0.1, head_dropout=0.3, schedule="cosine", epochs=7)
+    champion = dataclasses.replace(COLD, engine=own)
+    plain = read_config("retrain", RetrainConfig, ["tasks=[ner]"])
+    assert engine_of(plain, champion) == dataclasses.replace(own, epochs=plain.engine.epochs)
+    words = ["tasks=[ner]", "engine.batch_size=16", "engine.epochs=3", "engine.head_dropout=0.1"]  # two are defaults
+    said = read_config("retrain", RetrainConfig, words)
+    assert engine_of(said, champion) == dataclasses.replace(own, epochs=3, batch_size=16, head_dropout=0.1)
 
 
 def test_what_is_searched_around_a_champion_is_checked_before_the_pass_begins() -> None:

@@ -118,6 +118,16 @@ def test_a_champion_of_another_kind_or_with_other_fields_is_not_compared_with(st
     assert str(read) == wrong
 
 
+def test_a_champion_that_was_scored_otherwise_is_not_compared_with(story: Story) -> None:
+    files = Files(bundle=story.bundle(), ledger=Path("nowhere"))
+    champion = Champion(version=3, test=0.5, found=files)
+    metric = "macro_f1" if TASK.primary == "accuracy" else "accuracy"
+    read = opponent_of(champion, dataclasses.replace(TASK, metric=metric)).read
+    assert str(read) == f"the task was scored by {TASK.primary} and is scored by {metric} now"
+    read = opponent_of(champion, dataclasses.replace(TASK, labels=["fine", "poor"])).read
+    assert str(read).startswith("the task was to answer with ")
+
+
 def test_a_champion_without_a_ledger_is_not_compared_with(story: Story, tmp_path: Path) -> None:
     files = Files(bundle=story.bundle(), ledger=tmp_path / "nowhere")
     read = opponent_of(Champion(version=3, test=0.5, found=files), TASK).read
