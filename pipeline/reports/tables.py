@@ -34,6 +34,8 @@ class LeaderboardRow:
     high: float
     """95 % interval of `test`."""
     baseline: float
+    chance: float | None = None
+    """What an answer without a model scores, where `baseline` is the untrained checkpoint's."""
     share: float
     """Trained parameters over those of the checkpoint."""
     bundle_bytes: int
@@ -191,7 +193,7 @@ def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
         Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True),
         Column(title="test", cells=[words.score(row.test) for row in rows], right=True),
         Column(title="95 %", cells=[words.interval(row.low, row.high) for row in rows], rank=1),
-        Column(title="base", cells=[words.score(row.baseline) for row in rows], right=True, rank=2),
+        Column(title="base", cells=[_baseline(row) for row in rows], right=True, rank=2),
         Column(title="share", cells=[words.share(row.share) for row in rows], right=True, rank=3),
         Column(title="size", cells=[words.size(row.bundle_bytes) for row in rows], right=True, rank=5),
         Column(title="time", cells=[words.duration(row.seconds) for row in rows], right=True, rank=4),
@@ -201,3 +203,8 @@ def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
 
 def _alias(alias: str) -> Text:
     return Text(alias, style="green" if alias == "champion" else "yellow")
+
+
+def _baseline(row: LeaderboardRow) -> str:
+    """The baseline, and chance where that is another: 0.738 (0.250)."""
+    return words.score(row.baseline) + ("" if row.chance is None else f" ({words.score(row.chance)})")

@@ -15,6 +15,8 @@ import numpy as np
 from pipeline.config import SearchConfig
 
 Action = Literal["continue", "pause", "stop"]
+TIED = "by its number alone: it has the score of one that went on"
+"""Ends the reason of a trial that was pruned in a tie, in which its score says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +87,10 @@ class Halving:
         ranking = sorted(self._in_rung, key=self._rank)
         keep = math.ceil(len(ranking) / self._reduction)
         kept = [trial for trial in ranking[:keep] if self._scores[trial] is not None]
+        worst = self._scores[kept[-1]] if kept else None
         pruned = {
             trial: f"pruned at epoch {self.rung}: {_ordinal(place)} of {len(ranking)}"
+            + (f", {TIED}" if worst is not None and self._scores[trial] == worst else "")
             for place, trial in enumerate(ranking, start=1)
             if trial not in kept and trial not in self._ended
         }

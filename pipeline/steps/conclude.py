@@ -16,6 +16,7 @@ from pipeline.core.engine.trials import Job
 from pipeline.reports import plots
 from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import LeaderboardRow, leaderboard_markdown, leaderboard_records, leaderboard_table
+from pipeline.rules.halving import TIED
 from pipeline.rules.judge import Case
 from pipeline.rules.news import unseen
 from pipeline.rules.versions import Registered
@@ -109,7 +110,13 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
             what = "the new champion" if row.alias == "champion" else "a challenger"
             console.print(f"{row.name} v{row.version} is {what}: {row.reason}", markup=False, soft_wrap=True)
         if row.low <= row.baseline:
-            text = f"{row.job}: not clearly better than its baseline ({row.test:.3f} against {row.baseline:.3f})"
+            what = "its baseline" if row.chance is None else "the checkpoint without any training"
+            text = f"{row.job}: not clearly better than {what} ({row.test:.3f} against {row.baseline:.3f})"
+            console.print(text, style="yellow", markup=False, soft_wrap=True)
+        if tied := sum(result.reason.endswith(TIED) for result in ending.results.of(row.job)):
+            text = (
+                f"{row.job}: {tied} of its trials were pruned in a tie, by their number alone; raise search.first_rung"
+            )
             console.print(text, style="yellow", markup=False, soft_wrap=True)
     example = next((row for row in rows if row.alias == "champion"), rows[0])
     recorded = f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})"
@@ -134,6 +141,7 @@ def _row(job: Job, winner: JobTested, bundle: Bundle, registered: Registered, se
         low=winner.low,
         high=winner.high,
         baseline=winner.baseline,
+        chance=winner.chance,
         share=bundle.record.share,
         bundle_bytes=bundle.num_bytes,
         seconds=seconds,

@@ -92,7 +92,7 @@ def open_resident(config: SweepConfig) -> Prepared:
     faults.raise_any()
     loaded = load_checkpoint(checkpoint)
     tokenizer, base = loaded.tokenizer, loaded.base
-    return Prepared(checkpoint=checkpoint, tokenizer=tokenizer, base=base, wanted=wanted, slots=num_slots)
+    return Prepared(checkpoint=loaded.checkpoint, tokenizer=tokenizer, base=base, wanted=wanted, slots=num_slots)
 
 
 def _nodes(cluster: ClusterConfig) -> slots.Nodes:

@@ -1,8 +1,10 @@
 """The pretrained Transformer: found, verified, loaded frozen, and shared between processes as plain tensors."""
 
 import copy
+import dataclasses
 import hashlib
 import importlib.util
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +34,9 @@ _VOCABULARIES = (
 )
 _NOT_NEEDED = ("pooler", "final_logits_bias")
 """Weights that a checkpoint may lack: of a layer that is left out, and zero."""
+_ASIDE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+"""Keys of config.json that change no answer."""
+_PROBE = "The CAT's naïve café — 1,234.5  Straße\tपानी 東京 \U0001f600 e\u0301"
 _NO_CODE: Mapping[str, Any] = {"trust_remote_code": False}
 """Given to transformers in every call: left out, it asks on standard input whether to run a checkpoint's own code."""
 _WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
@@ -50,6 +55,8 @@ class Checkpoint:
     """Its config.json; travels to machines that do not have the folder."""
     has_lm_head: bool
     """Whether a decoder has its language-model head: saved with it, or tied to its embeddings."""
+    reading: str = ""
+    """`reading_of` its tokenizer and config, with which the same weights answer otherwise; known once it is loaded."""
 
     @property
     def model_type(self) -> str:
@@ -90,6 +97,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> Resident:
         rule = f"has a tokenizer with token number {largest} and embeddings of {num_embeddings} tokens"
         remedy = "Save both anew, after model.resize_token_embeddings(len(tokenizer)) and a training of what is new"
         raise CheckpointError(_fault(checkpoint.config, rule, remedy))
+    checkpoint = dataclasses.replace(checkpoint, reading=reading_of(tokenizer, checkpoint.architecture))
     return Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=base)
 
 
@@ -104,6 +112,17 @@ def _largest_id(tokenizer: "PreTrainedTokenizerBase") -> int:
         if token.special and any(word in token.content for word in ("image", "audio", "video"))
     }
     return max({*tokenizer.get_vocab().values()} - others, default=0)
+
+
+def reading_of(tokenizer: "PreTrainedTokenizerBase", architecture: "PreTrainedConfig") -> str:
+    """Hash what a tokenizer makes of texts, and a config but for what names files and versions.
+
+    It is the same whatever files hold the tokenizer, and whichever version of transformers has saved them.
+    """
+    config = {key: value for key, value in architecture.to_diff_dict().items() if key not in _ASIDE}
+    pieces = [tokenizer(_PROBE)["input_ids"], tokenizer(_PROBE, "b")["input_ids"]]
+    said = [sorted(tokenizer.get_vocab().items()), pieces, config]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def open_checkpoint(config: CheckpointConfig) -> Checkpoint:

@@ -1,6 +1,10 @@
 """Put a task's model together on the resident base, fresh or from a bundle, and take it apart again."""
 
+import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +23,7 @@ from pipeline.errors import BundleError, fault
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+log = logging.getLogger(__name__)
 _ADAPTER, _HEAD = "adapter.", "head."
 
 
@@ -42,7 +47,7 @@ def fresh_model(
 
 
 def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
-    """Attach a bundle to the base.
+    """Attach a bundle to the base. All else that it is used with, the pooling too, is what its record says.
 
     Raises:
         BundleError: The bundle was trained on another checkpoint, or its weights are not those of its method and head.
@@ -52,8 +57,15 @@ def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle
         rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
         remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location})"
         raise BundleError(fault(bundle.folder, "", rule, remedy))
+    if record.checkpoint_reading and record.checkpoint_reading != (checkpoint.reading or record.checkpoint_reading):
+        rule = "was trained on a checkpoint with the same weights and another tokenizer or config.json"
+        remedy = f"Load it on {record.checkpoint.name} ({record.checkpoint.location}) as it was"
+        raise BundleError(fault(bundle.folder, "", rule, remedy))
+    if checkpoint.reading and not record.checkpoint_reading:
+        _note_unknown(bundle.folder)
     task = restore(record.task, record.labels, record.method.virtual_tokens)
-    model = fresh_model(base, checkpoint, task, record.method, record.engine, record.seed)
+    own = dataclasses.replace(checkpoint, config=record.checkpoint)
+    model = fresh_model(base, own, task, record.method, record.engine, record.seed)
     try:
         load_trained(model, record.method, bundle.tensors())
     except Exception as error:
@@ -63,6 +75,11 @@ def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle
         rule = f"has weights that do not belong to its bundle.json ({str(error).strip().partition(chr(10))[0][:200]})"
         raise BundleError(fault(bundle.folder, "", rule, "Take the bundle from its source again")) from error
     return model.eval(), task
+
+
+@cache
+def _note_unknown(folder: Path) -> None:
+    log.info("%s does not say which tokenizer it was trained with: it is taken to be that of the checkpoint", folder)
 
 
 def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:

@@ -44,6 +44,8 @@ class BundleRecord:
     """Config key -> the lowest and the highest value that the first search tried: no retraining goes beyond."""
     checkpoint: CheckpointConfig
     checkpoint_sha256: str
+    checkpoint_reading: str = ""
+    """`Checkpoint.reading`; empty where it was written before that was kept, or converted."""
     seed: int
     epoch: int
     """Epoch that the weights are of: the best by validation."""

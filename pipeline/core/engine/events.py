@@ -138,7 +138,9 @@ class JobTested:
     high: float
     """95 % interval of `primary`."""
     baseline: float
-    """Majority or random answer, same metric, same rows."""
+    """Majority or random answer, same metric, same rows; or the untrained checkpoint's own, where that is better."""
+    chance: float | None = None
+    """The majority or random answer, where `baseline` is the checkpoint's own."""
     predictions: tuple[Mapping[str, Any], ...]
     """One record a test row: where it came from, its digest, its fields, the answer."""
     num_truncated: int

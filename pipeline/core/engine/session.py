@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
@@ -185,6 +186,7 @@ class Session:
             searched=self.job.searched,
             checkpoint=self.checkpoint.config,
             checkpoint_sha256=self.checkpoint.sha256,
+            checkpoint_reading=self.checkpoint.reading,
             seed=self.trial.seed,
             epoch=evaluated.epoch,
             validation=evaluated.metrics,
@@ -271,6 +273,8 @@ def test(
     finally:
         release(model, bundle.record.method)
     scores = job.task.score(rows, answers)
+    untrained = _untrained(base, checkpoint, pad_token_id, job, trial, workers) if job.task.answers_untrained else 0.0
+    is_higher = untrained > scores.baseline
     return JobTested(
         trial=trial,
         bundle=folder,
@@ -279,7 +283,8 @@ def test(
         primary=scores.primary,
         low=scores.low,
         high=scores.high,
-        baseline=scores.baseline,
+        baseline=untrained if is_higher else scores.baseline,
+        chance=scores.baseline if is_higher else None,
         predictions=tuple(
             {"origin": row.origin, "digest": row.digest, **row.fields, "predicted": given}
             for row, given in zip(rows, answers, strict=True)
@@ -287,3 +292,18 @@ def test(
         num_truncated=encoded.num_truncated,
         num_trained=bundle.record.num_trained,
     )
+
+
+def _untrained(
+    base: "PreTrainedModel", checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial, workers: Workers
+) -> float:
+    """Score the checkpoint as it is on the test rows, with a fresh head where it needs one."""
+    engine, probe = trial.settings.engine, MethodConfig(name="probe")
+    model = fresh_model(base, checkpoint, job.task, probe, engine, trial.seed)
+    try:
+        rows = job.dataset.test.rows
+        return job.task.score(
+            rows, answer(model, job.task, rows, job.encoded["test"], engine, pad_token_id, workers)
+        ).primary
+    finally:
+        release(model, probe)

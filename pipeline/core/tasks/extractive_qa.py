@@ -110,7 +110,7 @@ class ExtractiveQA(Task):
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
         """`{"answer": text, "score": its probability within its window, "start": its first character}`."""
-        answers: list[Answer] = [{"answer": "", "score": 0.0, "start": 0} for _ in rows]
+        answers: list[Answer] = [{"answer": "", "score": -1.0, "start": 0} for _ in rows]
         for example, logits_C2 in zip(encoded.examples, outputs, strict=True):
             best = answers[example["row"]]
             if len(logits_C2) == 1:  # a context that holds no character known to the tokenizer
@@ -120,6 +120,10 @@ class ExtractiveQA(Task):
                 start, end = int(example["offsets"][first, 0]), int(example["offsets"][last, 1])
                 text = rows[example["row"]].fields["context"][start:end]
                 best |= {"answer": text, "score": score, "start": start}
+        for best in answers:
+            best["score"] = max(
+                best["score"], 0.0
+            )  # nothing was found; what was may have a probability that rounds to 0
         return answers
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:

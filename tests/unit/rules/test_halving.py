@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from pipeline.rules.halving import Halving, Ruling
+from pipeline.rules.halving import TIED, Halving, Ruling
 
 
 def halve(scores: dict[int, float | None], order: tuple[int, ...]) -> tuple[set[int], dict[int, str]]:
@@ -48,6 +48,13 @@ def test_order_of_arrival_decides_nothing(order: tuple[int, ...]) -> None:
 
 def test_ties_go_to_the_lower_trial() -> None:
     assert halve({0: 0.5, 1: 0.5, 2: 0.5}, (2, 1, 0))[0] == {0, 1}
+
+
+def test_whoever_is_pruned_in_a_tie_is_told_so() -> None:
+    pruned = halve({0: 0.0, 1: 0.0, 2: 0.0, 3: 0.4}, (0, 1, 2, 3))[1]
+    assert pruned == {1: f"pruned at epoch 1: 3rd of 4, {TIED}", 2: f"pruned at epoch 1: 4th of 4, {TIED}"}
+    pruned = halve({0: 0.5, 1: None, 2: None, 3: 0.4}, (0, 1, 2, 3))[1]
+    assert TIED not in "".join(pruned.values())
 
 
 def test_an_odd_rung_keeps_the_larger_half() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from pipeline.core.adapters.checkpoint import fingerprint
+from pipeline.core.adapters.checkpoint import fingerprint, reading_of
 from pipeline.core.engine.assemble import bundle_model, release, trained
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.evaluate import answer
@@ -254,3 +254,60 @@ def test_bfloat16_trains_in_place_of_float32(lab: "Lab", tmp_path: Path) -> None
     assert all(tensor.dtype == torch.float32 for tensor in weights_of(session).values())
     session.close()
     assert scores[-1] == 1.0
+
+
+def test_a_bundle_is_used_with_the_pooling_of_its_own_record(lab: "Lab", tmp_path: Path) -> None:
+    rows, encoded = lab.job.dataset.test.rows, lab.job.encoded["test"]
+    engine, pad = lab.job.settings.engine, lab.tokenizer.pad_token_id
+    run(lab.session(tmp_path / "trial"))
+    bundle = read_bundle(next((tmp_path / "trial").glob("bundle-*")))
+    assert bundle.record.checkpoint.pooling == "mean"
+    asked_for = dataclasses.replace(lab.checkpoint.config, pooling="first")
+    answers = []
+    for checkpoint in (lab.checkpoint, dataclasses.replace(lab.checkpoint, config=asked_for)):
+        model, task = bundle_model(lab.base, checkpoint, bundle)
+        assert model.pooling == "mean"
+        answers.append(answer(model, task, rows, encoded, engine, pad))
+        release(model, bundle.record.method)
+    assert answers[0] == answers[1]
+
+
+def test_a_bundle_knows_the_tokenizer_that_it_was_trained_with(lab: "Lab", tmp_path: Path) -> None:
+    known = dataclasses.replace(lab.checkpoint, reading=reading_of(lab.tokenizer, lab.base.config))
+    lab.checkpoint = known
+    run(lab.session(tmp_path / "trial"))
+    bundle = read_bundle(next((tmp_path / "trial").glob("bundle-*")))
+    release(bundle_model(lab.base, known, bundle)[0], bundle.record.method)
+    lab.tokenizer.add_tokens(["xyzzy"])
+    other = dataclasses.replace(known, reading=reading_of(lab.tokenizer, lab.base.config))
+    with pytest.raises(BundleError, match="the same weights and another tokenizer or config"):
+        bundle_model(lab.base, other, bundle)
+    config = dataclasses.replace(known, reading=reading_of(lab.tokenizer, type(lab.base.config)(hidden_act="relu")))
+    assert config.reading != other.reading
+    before = dataclasses.replace(bundle, record=dataclasses.replace(bundle.record, checkpoint_reading=""))
+    release(bundle_model(lab.base, other, before)[0], before.record.method)  # written before it was kept
+
+
+def test_a_task_that_is_answered_untrained_has_the_checkpoints_own_score_as_its_baseline(
+    lab: "Lab", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(session := lab.session(tmp_path / "trial"))
+    bundle = next((tmp_path / "trial").glob("bundle-*"))
+    pad = lab.tokenizer.pad_token_id
+    assert pad is not None
+    plain = test(lab.base, lab.checkpoint, pad, lab.job, session.trial, bundle)
+    assert (plain.baseline, plain.chance) == (0.5, None)
+    monkeypatch.setattr(type(lab.job.task), "answers_untrained", True)
+    scored = []
+
+    def score(rows: Any, answers: Any) -> Any:
+        scored.append(answers)
+        return dataclasses.replace(plain_score(rows, answers), primary=(1.0, 0.7, 1.0, 0.3)[len(scored) - 1])
+
+    plain_score = lab.job.task.score
+    monkeypatch.setattr(lab.job.task, "score", score)
+    tested = test(lab.base, lab.checkpoint, pad, lab.job, session.trial, bundle)
+    assert (tested.primary, tested.baseline, tested.chance) == (1.0, 0.7, 0.5)
+    assert scored[0] != scored[1]
+    tested = test(lab.base, lab.checkpoint, pad, lab.job, session.trial, bundle)
+    assert (tested.primary, tested.baseline, tested.chance) == (1.0, 0.5, None)

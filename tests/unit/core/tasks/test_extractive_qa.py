@@ -196,6 +196,13 @@ def test_a_span_ends_behind_its_start_and_is_no_longer_than_allowed(tiny_bert: T
     assert one_window(task, tiny_bert, make_rows, {0: (9, 9), 2: (1, 1)}) == "b"
 
 
+def test_a_span_whose_probability_rounds_to_zero_is_an_answer_all_the_same(
+    tiny_bert: TinyBert, make_rows: MakeRows
+) -> None:
+    task = ExtractiveQA(CONFIG)  # the likeliest start lies behind the likeliest end, and no other comes near
+    assert one_window(task, tiny_bert, make_rows, {6: (999, -99), 2: (-99, 999)}) == "a b"
+
+
 def test_of_several_windows_the_one_that_is_surest_of_its_span_answers(
     tiny_bert: TinyBert, make_rows: MakeRows
 ) -> None:
