@@ -23,10 +23,11 @@ def main(config: RetrainConfig, console: Console) -> None:
     prepared = open_resident(config)
     store = open_store(config.tracking, create=False)
     check_owners(store, {registered_name(task, domain): task.name for task, domain in prepared.wanted})
-    with passes_cut_off(config) as cut_off:
-        for id in cut_off:
-            console.print(f"Pass {id} was killed: its runs are ended now", markup=False, soft_wrap=True)
-            end_runs(store, id)
+    if not config.dryrun:
+        with passes_cut_off(config) as cut_off:
+            for id in cut_off:
+                console.print(f"Pass {id} was killed: its runs are ended now", markup=False, soft_wrap=True)
+                end_runs(store, id)
     faults, surveys = Faults(), []
     for task, domain in prepared.wanted:
         with faults.gathered():

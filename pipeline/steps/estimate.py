@@ -130,15 +130,17 @@ def measure(resident: Resident, job: Job, trial: Trial) -> tuple[float, int]:
         lengths = [example["length"] for example in train.examples]
         batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)[: _STEPS + 1]
         events = fit(training, job.task, train, resident.tokenizer.pad_token_id, _never)
-        next(events)  # the first step pays for allocations
         start = time.perf_counter()
-        for _ in batches[1:]:
+        next(events)
+        if counted := batches[1:]:  # the first step pays for allocations too; it counts where it is the only one
+            start = time.perf_counter()
+        for _ in counted:
             next(events)
         seconds = time.perf_counter() - start
         memory = peak_bytes(model.device)
     finally:
         release(model, settings.method)
-    measured = sum(lengths[i] for batch in batches[1:] for i in batch) or sum(lengths)
+    measured = sum(lengths[i] for batch in counted or batches for i in batch)
     validation = sum(example["length"] for example in job.encoded["validation"].examples)
     return seconds / measured * (sum(lengths) + validation / 3), memory
 

@@ -1,5 +1,6 @@
 """A schedule is installed, listed, removed, or run: by cron, systemd, Kubernetes, or a process that stays."""
 
+import hashlib
 import re
 import signal
 import sys
@@ -38,9 +39,22 @@ def id_of(own: ScheduleConfig, given: Sequence[str]) -> str:
     return name
 
 
+def named(own: ScheduleConfig, given: Sequence[str]) -> str:
+    """The id of a schedule of this folder: one that another folder has installed already gets a number behind it."""
+    name = id_of(own, given)
+    if own.id:
+        return name
+    here = str(Path(own.files).absolute())
+    found = {id: place for places in all_installed().values() for id, place in places.items()}
+    mine = f"{name[: LONGEST_ID - 5]}-{hashlib.sha256(here.encode()).hexdigest()[:4]}"
+    if mine in found:
+        return mine
+    return name if str(Path(found.get(name, f"{here}/{name}")).parent) == here else mine
+
+
 def install(own: ScheduleConfig, given: Sequence[str], console: Console) -> None:
     """Check what the command is given as it would itself, and hand it to what watches the clock."""
-    cron, name = parse(own.cron), id_of(own, given)
+    cron, name = parse(own.cron), id_of(own, given) if own.on == "kubernetes" else named(own, given)
     if own.on == "kubernetes":
         write_manifests(own, name, cron, given, console)
         return
@@ -138,7 +152,7 @@ def run(own: ScheduleConfig, given: Sequence[str]) -> int:
 
 def remove(own: ScheduleConfig, given: Sequence[str], console: Console) -> None:
     """Take a schedule out of the crontab and of systemd; its logs stay."""
-    name, places = id_of(own, given), all_installed()
+    name, places = named(own, given), all_installed()
     paths = [found[name] for found in places.values() if name in found]
     folder = Folder(path=Path(paths[0])) if paths else folder_of(own, name)
     if not paths and not folder.description:

@@ -120,13 +120,19 @@ def check_owners(store: Store, wanted: Mapping[str, str]) -> None:
         raise ConfigError(faults)
 
 
-def champion_of(store: Store, name: str) -> Champion | None:
-    """Find the champion of a registered name, if there is one, and fetch its files."""
+def champion_of(store: Store, name: str, *, settle: bool = True) -> Champion | None:
+    """Find the champion of a registered name, if there is one, and fetch its files.
+
+    Args:
+        store, name: Where it is registered.
+        settle: Complete what a move of its aliases that was cut off left undone. False: nothing is written.
+    """
 
     def step() -> Champion | None:
         if not store.client.search_registered_models(f"name = '{name}'"):
             return None
-        promotion.settle(store, name)
+        if settle:
+            promotion.settle(store, name)
         number = store.client.get_registered_model(name).aliases.get("champion")
         if number is None:
             return None

@@ -81,6 +81,23 @@ def test_a_crontab_that_was_not_there_is_gone_after_the_last_schedule(table: Pat
     assert not table.exists()
 
 
+def test_another_folder_has_a_schedule_of_its_own(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install()
+    first = table.read_text()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    install()
+    install("engine.epochs=2")
+    both = table.read_text()
+    assert both.startswith(first)
+    assert len(re.findall("^# adapters: schedule sentiment-ner(?:-[0-9a-f]{4})?, by", both, re.M)) == 2
+    schedule("schedule.action=remove", "tasks=[sentiment,ner]")
+    assert table.read_text() == first
+    monkeypatch.chdir(tmp_path / "work")
+    schedule("schedule.action=remove", "tasks=[sentiment,ner]")
+    assert not table.exists()
+
+
 def test_one_schedule_is_not_installed_in_two_places(table: Path, tmp_path: Path) -> None:
     units = tmp_path / "config" / "systemd" / "user"
     install("schedule.on=systemd", f'schedule.target="{units}"')  # where systemd looks for a user's units

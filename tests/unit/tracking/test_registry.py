@@ -22,7 +22,7 @@ from pipeline.tracking.registry import (
 )
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store
-from tests.unit.tracking.conftest import TASK, a_row, enrol, verdict
+from tests.unit.tracking.conftest import TASK, Story, a_row, enrol, verdict
 
 
 def enter(
@@ -274,3 +274,14 @@ def test_a_name_that_another_task_has_is_refused_before_anything_is_trained(stor
     check_owners(store, {"sentiment": "sentiment", "ner": "ner"})
     with pytest.raises(ConfigError, match="would be registered as sentiment, which is the task sentiment's"):
         check_owners(store, {"sentiment": "sent", "ner": "ner"})
+
+
+def test_a_dry_run_finds_the_champion_and_completes_nothing(store: Store, story: Story) -> None:
+    enrol(store, "one", story.tested(), verdict("champion"))
+    enrol(store, "two", story.tested(), verdict("challenger"))
+    store.client.set_model_version_tag("sentiment", "2", "verdict", "champion")  # a promotion that was cut off
+    dry = champion_of(store, "sentiment", settle=False)
+    assert dry is not None and dry.version == 1
+    assert int(store.client.get_registered_model("sentiment").aliases["champion"]) == 1
+    settled = champion_of(store, "sentiment")
+    assert settled is not None and settled.version == 2
