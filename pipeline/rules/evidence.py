@@ -128,7 +128,8 @@ def comparable(evidence: Evidence, config: GateConfig) -> tuple[Evidence, list[s
 def carrying(one: SliceEvidence) -> NDArray[np.bool_]:
     """Which rows carry anything of the metric, on either side, (N,)."""
     sides = [one.challenger] if one.champion is None else [one.champion, one.challenger]
-    return np.any([carriers(side, one.statistic).any(1) for side in sides], axis=0)
+    carried: NDArray[np.bool_] = np.any([carriers(side, one.statistic).any(1) for side in sides], axis=0)
+    return carried
 
 
 def rows_of(one: SliceEvidence) -> dict[str, int]:

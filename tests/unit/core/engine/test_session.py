@@ -210,7 +210,7 @@ def test_a_bundle_is_a_few_per_cent_of_what_it_sits_on(lab: "Lab", tmp_path: Pat
 
 
 def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
-    session = lab.session(tmp_path, engine__epochs=6)
+    session = lab.session(tmp_path, engine__epochs=10)
     list(session.events())
     session.close()
     assert session.bundle is not None and lab.tokenizer.pad_token_id is not None
