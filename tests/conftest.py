@@ -42,8 +42,9 @@ def frozen() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unsynced() -> None:
-    """SQLite hands what it writes to the system, and does not wait for the disk: no test outlives the machine."""
+def unsynced() -> Iterator[None]:
+    """Neither SQLite nor we wait until the disk has what is written: no test outlives the machine. Those of power cuts
+    have an `fsync` of their own."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -51,6 +52,9 @@ def unsynced() -> None:
         connection.execute("PRAGMA synchronous=OFF")
 
     event.listen(Engine, "connect", connected)
+    with pytest.MonkeyPatch.context() as unwaited:
+        unwaited.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def test_a_sweep_searches_records_and_answers_and_its_adapter_beats_the_probe(
     probed = stored.call("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN, *SMALL)
     assert probed.code == 0, probed.err + probed.out
     scores = [run.data.metrics["test/primary"] for run in stored.runs("job") if run.data.tags["method"] == "probe"]
-    assert board["colour/default"]["test"] > scores[0] + 0.05 > board["colour/default"]["baseline"]
+    assert board["colour/default"]["test"] > scores[0] + 0.03 > board["colour/default"]["baseline"]
 
 
 FEW = ["TRIALS=1", "EPOCHS=1", "search.space.method.width={choice:[4]}", "engine.batch_size=16", "CLUSTER=here"]

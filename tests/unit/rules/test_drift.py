@@ -335,7 +335,7 @@ def test_rows_are_chosen_whatever_their_order() -> None:
         ("label_distance", 0.0, "drift.label_distance: '0.0' must be above 0"),
         ("length_distance", 1.5, "drift.length_distance: '1.5' must be between 0 and 1"),
         ("embedding_auc", 0.4, "drift.embedding_auc: '0.4' must be between 0.5 and 1"),
-        ("score_drop", math.nan, "drift.score_drop: 'nan' must be above 0"),
+        ("score_drop", math.nan, "drift.score_drop: 'nan' must be a finite number"),
         ("max_rows", 3, "drift.max_rows: '3' must be between 20 and 5000"),
     ],
 )

@@ -25,6 +25,9 @@ def parse(config: TaskConfig, item: Any, where: str = "ITEM") -> dict[str, Any]:
     return dict(row.fields)
 
 
+ANNA = "Anna's in New-York."
+
+
 @pytest.mark.parametrize(
     ("config", "item", "fields"),
     [
@@ -33,10 +36,10 @@ def parse(config: TaskConfig, item: Any, where: str = "ITEM") -> dict[str, Any]:
         (TEXT, {"sentence": "good", "label": 3, "more": None}, {"text": "good"}),
         (TEXT, {"sentence": "good", "id": "a7"}, {"text": "good", "id": "a7"}),
         (PAIR, {"question": "is it", "context": "yes"}, {"text": "is it", "text_pair": "yes"}),
-        (NER, "Anna's in New-York.", {"tokens": ["Anna", "'", "s", "in", "New", "-", "York", "."]}),
+        (NER, ANNA, {"tokens": ["Anna", "'", "s", "in", "New", "-", "York", "."], "text": ANNA}),
         (NER, ["Anna's", "in", "Oslo"], {"tokens": ["Anna's", "in", "Oslo"]}),
         (NER, {"tokens": ["Anna"], "tags": ["x"]}, {"tokens": ["Anna"]}),
-        (NER, {"tokens": "in Oslo"}, {"tokens": ["in", "Oslo"]}),
+        (NER, {"tokens": "in Oslo"}, {"tokens": ["in", "Oslo"], "text": "in Oslo"}),
         (CHOICE, {"question": "q", "options": ["a", "b"]}, {"question": "q", "options": ["a", "b"]}),
         (QA, {"question": "q", "context": "c", "answers": None}, {"question": "q", "context": "c"}),
     ],
