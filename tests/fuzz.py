@@ -1,6 +1,8 @@
 """What readers are fed by hypothesis: the same examples in each run, as many as fit into a second or two."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -38,3 +40,10 @@ def spoiled(draw: st.DrawFn, good: bytes) -> bytes:
         end = min(start + draw(st.integers(0, 12)), len(content))
         content[start:end] = draw(st.binary(max_size=12))
     return bytes(content[: draw(st.integers(0, len(content)))]) if draw(st.booleans()) else bytes(content)
+
+
+def one_of(data: st.DataObject, whole: Mapping[Path, bytes]) -> Path:
+    """Give all files of a folder their good contents back, and choose the one that is spoiled next."""
+    for file, content in whole.items():
+        file.write_bytes(content)
+    return data.draw(st.sampled_from(sorted(whole)))

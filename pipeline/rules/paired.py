@@ -141,9 +141,8 @@ def draw(name: str, champion_NK: Counts, challenger_NK: Counts, statistic: Stati
     """
     num_rows, split = champion_NK.shape
     rows_NK = np.hstack([champion_NK, challenger_NK])
-    bytes_N = rows_NK.view(
-        f"V{rows_NK.shape[1] * rows_NK.itemsize}"
-    ).ravel()  # sorted 20 times as fast as rows of numbers
+    # As bytes, rows are sorted 20 times as fast as those of numbers.
+    bytes_N = rows_NK.view(f"V{rows_NK.shape[1] * rows_NK.itemsize}").ravel()
     _, first_D, times_D = np.unique(bytes_N, return_index=True, return_counts=True)
     order_D = np.lexsort(rows_NK[first_D].T[::-1])
     distinct_DK, times_D = rows_NK[first_D][order_D], times_D[order_D]

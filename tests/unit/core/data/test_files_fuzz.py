@@ -18,7 +18,7 @@ from pipeline.core.data.readers import READERS, read
 from pipeline.core.data.rows import Row, make_row
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import DataError, Fault
-from tests.fuzz import DEEP, bounded, spoiled, texts, values, written
+from tests.fuzz import DEEP, bounded, one_of, spoiled, texts, values, written
 
 GOOD: Mapping[str, dict[str, Any]] = {
     "classification": {"text": "a film", "label": "good"},
@@ -150,9 +150,7 @@ def test_a_ledger_of_which_a_file_was_spoiled(tmp_path: Path) -> None:
     @bounded
     @given(data=st.data())
     def spoil(data: st.DataObject) -> None:
-        for file, content in whole.items():
-            file.write_bytes(content)
-        file = data.draw(st.sampled_from(sorted(whole)))
+        file = one_of(data, whole)
         record = st.builds(written, values) if file.suffix == ".json" else st.nothing()
         file.write_bytes(data.draw(spoiled(whole[file]) | record | st.just(DEEP.encode())))
         try:

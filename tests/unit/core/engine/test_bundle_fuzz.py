@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
 from pipeline.errors import BundleError
-from tests.fuzz import DEEP, bounded, spoiled, values, written
+from tests.fuzz import DEEP, bounded, one_of, spoiled, values, written
 
 RECORD = BundleRecord(
     job="t/d",
@@ -40,9 +40,7 @@ def test_a_bundle_of_which_a_file_was_spoiled(tmp_path: Path) -> None:
     @bounded
     @given(data=st.data())
     def spoil(data: st.DataObject) -> None:
-        for file, content in whole.items():
-            file.write_bytes(content)
-        file = data.draw(st.sampled_from(sorted(whole)))
+        file = one_of(data, whole)
         one = st.sampled_from(sorted(described))
         changed = st.builds(lambda key, value: written({**described, key: value}), one, values)
         other = changed | values.map(written) | st.just(DEEP.encode())
