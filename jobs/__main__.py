@@ -60,7 +60,7 @@ def explain(name: str) -> None:
 
     command = command_of(name)
     shown = console()
-    shown.print(f"{name}: {command.says}\n\nVariables: {' '.join(command.keys())}", markup=False, soft_wrap=True)
+    shown.print(f"{name}: {command.says}\n\nVariables: {' '.join(command.keys())}", soft_wrap=True)
     shown.print(settings_table(settings_of(name)))
 
 
@@ -96,10 +96,10 @@ def run(main: Callable[[], None]) -> int:
     except UserError as error:
         many = len(error.faults) > 1
         errors.print(f"{len(error.faults)} things to mend:" if many else "Not started:", style="bold red")
-        errors.print(textwrap.indent(str(error), "  "), markup=False)
+        errors.print(textwrap.indent(str(error), "  "))
         return error.exit_code
     except PipelineError as error:
-        errors.print(f"Failed: {error}", markup=False, style="bold red")
+        errors.print(f"Failed: {error}", style="bold red")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -18,7 +18,7 @@ def main(config: ConvertConfig, console: Console) -> None:
     transformers_logging.set_verbosity_error()
     try:
         for line in CONVERSIONS[kind_of_target(config)](config):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     except OSError as error:
         remedy = "Give a folder in a place that you may write to"
         raise ConfigError(fault("target", config.target, f"cannot be written ({error.strerror})", remedy)) from error

@@ -20,6 +20,6 @@ def main(config: ManifestsConfig, console: Console) -> None:
         holds = ", ".join(f"{one['kind']} {one['metadata']['name']}" for one in manifests)
         table.add_row(str(target / name), holds)
     console.print(table)
-    console.print("\nNext:", markup=False)
+    console.print("\nNext:")
     for line in following(config, target):
-        console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)

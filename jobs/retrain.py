@@ -26,14 +26,14 @@ def main(config: RetrainConfig, console: Console) -> None:
     if not config.dryrun:
         with passes_cut_off(config) as cut_off:
             for id in cut_off:
-                console.print(f"Pass {id} was killed: its runs are ended now", markup=False, soft_wrap=True)
+                console.print(f"Pass {id} was killed: its runs are ended now", soft_wrap=True)
                 end_runs(store, id)
     faults, surveys = Faults(), []
     for task, domain in prepared.wanted:
         with faults.gathered():
             found = survey(config, task, domain, store, prepared)
             for line in survey_lines(found.name, found.champion.version, found.news.line(), found.drift, found.reason):
-                console.print(line, markup=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
             surveys.append(found)
     faults.raise_any()
     if config.dryrun:
@@ -43,7 +43,7 @@ def main(config: RetrainConfig, console: Console) -> None:
         show_pass([untrained(found) for found in surveys], console)
         return
     workspace = open_workspace(config, jobs, prepared.checkpoint.sha256)
-    console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", markup=False, soft_wrap=True)
+    console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
     with running(workspace, config) as shown:
         run_pass(config, surveys, prepared, store, workspace, shown)
 

@@ -22,10 +22,10 @@ def main(config: RollbackConfig, console: Console) -> None:
     store = open_store(config.tracking, create=False)
     done = rollback(store, registered_as(store, config.job), reason, quarantine=config.quarantine)
     text = f"{done.name}: version {done.champion} is champion again; version {done.withdrawn} was withdrawn: {reason}"
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
     if config.quarantine:
         console.print("The rows that were new to it are in quarantine: no later pass uses them.", soft_wrap=True)
     event = {"event": "rolled back", "name": done.name, "version": done.champion, "withdrawn": done.withdrawn}
     failed = tell_hook(config.hook, {**event, "reason": reason})
     if failed:
-        console.print(failed, style="yellow", markup=False, soft_wrap=True)
+        console.print(failed, style="yellow", soft_wrap=True)

@@ -165,7 +165,7 @@ class Progress:
 
     def _print(self, line: str) -> None:
         self._printed_s = self._clock()
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _left(seconds: float | None) -> str:

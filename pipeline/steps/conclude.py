@@ -108,24 +108,24 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     for row in rows:
         if row.version > 1:
             what = "the new champion" if row.alias == "champion" else "a challenger"
-            console.print(f"{row.name} v{row.version} is {what}: {row.reason}", markup=False, soft_wrap=True)
+            console.print(f"{row.name} v{row.version} is {what}: {row.reason}", soft_wrap=True)
         if row.low <= row.baseline:
             what = "its baseline" if row.chance is None else "the checkpoint without any training"
             text = f"{row.job}: not clearly better than {what} ({row.test:.3f} against {row.baseline:.3f})"
-            console.print(text, style="yellow", markup=False, soft_wrap=True)
+            console.print(text, style="yellow", soft_wrap=True)
         if tied := sum(result.reason.endswith(TIED) for result in ending.results.of(row.job)):
             text = (
                 f"{row.job}: {tied} of its trials were pruned in a tie, by their number alone; raise search.first_rung"
             )
-            console.print(text, style="yellow", markup=False, soft_wrap=True)
+            console.print(text, style="yellow", soft_wrap=True)
     example = next((row for row in rows if row.alias == "champion"), rows[0])
     recorded = f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})"
     console.print(recorded, soft_wrap=True)
     where = _arguments(store.config)
     console.print("\nNext:")
-    console.print(f"  make ui{where}        compare the trials in the MLflow UI", markup=False, soft_wrap=True)
-    console.print(f"  make status{where}    champions and challengers", markup=False, soft_wrap=True)
-    console.print(f"  {_predict_command(ending, example)}{where}", markup=False, soft_wrap=True)
+    console.print(f"  make ui{where}        compare the trials in the MLflow UI", soft_wrap=True)
+    console.print(f"  make status{where}    champions and challengers", soft_wrap=True)
+    console.print(f"  {_predict_command(ending, example)}{where}", soft_wrap=True)
 
 
 def _row(job: Job, winner: JobTested, bundle: Bundle, registered: Registered, seconds: float) -> LeaderboardRow:

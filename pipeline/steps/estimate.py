@@ -42,10 +42,10 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     if config.cluster.name != "existing" and not config.cluster.gpus_per_trial and torch.cuda.is_available():
         here = config.cluster.name == "here"
         remedy = "cluster.gpus_per_trial=" + ("1 trains on it" if here else "0.25 trains four trials at once on each")
-        console.print(f"The GPU of this machine is not used: {remedy}", markup=False, soft_wrap=True)
+        console.print(f"The GPU of this machine is not used: {remedy}", soft_wrap=True)
     if config.search.scheduler == "asha":
         rule = "another run, or this one resumed, may prune other trials"
-        console.print(f"search.scheduler=asha prunes by order of arrival: {rule}", markup=False, soft_wrap=True)
+        console.print(f"search.scheduler=asha prunes by order of arrival: {rule}", soft_wrap=True)
     console.print(matrix_table(rows))
     notes = [
         f"{job.dataset.task}/{job.dataset.domain}: {note}"
@@ -53,14 +53,14 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]
     ]
     for note in dict.fromkeys(notes):  # the same of each method that is compared
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     for row, job in zip(rows, jobs, strict=True):
         if row.share > LARGE_SHARE and job.settings.method.shown_width is not None:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"
-            console.print(f"Warning: {text}; narrow method.width", style="yellow", markup=False)
+            console.print(f"Warning: {text}; narrow method.width", style="yellow")
         if row.num_validation < FEW_ROWS:
             text = f"{row.job}: chooses its winner on {row.num_validation} validation rows, which say little"
-            console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
+            console.print(f"Warning: {text}", style="yellow", soft_wrap=True)
     if config.dryrun:
         needed = duration(sum(row.cost.seconds for row in rows if row.cost))
         room_for = "1 slot" if prepared.slots == 1 else f"{prepared.slots} slots"

@@ -50,7 +50,7 @@ def run_pass(
                 event = {"event": "promoted", "name": found.registered_name, "version": row.version}
                 event |= {"replaces": row.champion, "reason": row.reason}
                 if untold := tell_hook(config.hook, event):
-                    console.print(untold, style="yellow", markup=False, soft_wrap=True)
+                    console.print(untold, style="yellow", soft_wrap=True)
         record_pass(recorder, list(rows.values()))
         recorder.flush()
         show_pass(list(rows.values()), console)
@@ -62,4 +62,4 @@ def show_pass(rows: Sequence[PassRow], console: Console) -> None:
     """Print what became of each task."""
     console.print(passes_table(rows))
     for row in rows:
-        console.print(f"{row.job}: {row.decision}: {row.reason}", markup=False, soft_wrap=True)
+        console.print(f"{row.job}: {row.decision}: {row.reason}", soft_wrap=True)

@@ -80,7 +80,7 @@ def install(own: ScheduleConfig, given: Sequence[str], console: Console) -> None
         sys.exit(foreground(pass_of(own, name, words), cron, zone_of(own.timezone)))
     next_time = f"{cron.next(datetime.now(zone_of(own.timezone))):%A, %Y-%m-%d %H:%M %Z}"
     for line in [f"{name}: {cron}, next {next_time}", *said, f"Logs: {folder.path}"]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     console.print("make schedule ACTION=list shows how the last pass ended.")
 
 
@@ -162,7 +162,7 @@ def remove(own: ScheduleConfig, given: Sequence[str], console: Console) -> None:
     remove_units(name)
     folder.describe(None)
     busy = " A pass still runs." if folder.busy else ""
-    console.print(f"{name}: removed; its logs stay in {folder.path}.{busy}", markup=False, soft_wrap=True)
+    console.print(f"{name}: removed; its logs stay in {folder.path}.{busy}", soft_wrap=True)
 
 
 def show(own: ScheduleConfig, console: Console) -> None:
@@ -174,7 +174,7 @@ def show(own: ScheduleConfig, console: Console) -> None:
     for on, found in all_installed().items():
         folders |= {name: (on, Folder(path=Path(path))) for name, path in found.items()}
     if not folders:
-        console.print("No schedule is installed. Begin with: make schedule CRON='0 3 * * 0' TASKS=...", markup=False)
+        console.print("No schedule is installed. Begin with: make schedule CRON='0 3 * * 0' TASKS=...")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("id", "on", "cron", "command", "last pass", "outcome", "next"):
@@ -191,7 +191,7 @@ def show(own: ScheduleConfig, console: Console) -> None:
         logs += [f"{name}: {stamp.log}"] if stamp else []
     console.print(table)
     for line in logs:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[str], console: Console) -> None:
@@ -224,4 +224,4 @@ def write_manifests(own: ScheduleConfig, name: str, cron: Cron, given: Sequence[
         f"  kubectl apply -f {target}/raycronjob.yaml   # a cluster a pass; {gate}",
         "                                              # which lets passes overlap: the registry's lock decides",
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

@@ -32,7 +32,7 @@ def open_recorder(
         git_commit=git_commit(),
         versions=package_versions(),
     )
-    tell = partial(console.print, style="yellow", markup=False, soft_wrap=True)
+    tell = partial(console.print, style="yellow", soft_wrap=True)
     return SweepRecorder(store, facts, workspace.folder, tell=tell)
 
 

@@ -192,7 +192,7 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
             on = f"Go on with: make {command_of(config)} RESUME={workspace.id}{where}"
             if isinstance(config, RetrainConfig):
                 on = "The champions stay; the same command again begins anew"
-            shown.print(f"\n{how}. {on}", style="bold yellow", markup=False, soft_wrap=True)
+            shown.print(f"\n{how}. {on}", style="bold yellow", soft_wrap=True)
             raise
         finally:
             with suppress(OSError):  # a disk that was write-protected meanwhile has its own error
