@@ -3,8 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ from pipeline.config import ChallengerConfig, EngineConfig, Range, RetrainConfig
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
-from pipeline.core.data.ledger import Ledger, read_ledger, without
+from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers, without
 from pipeline.core.data.load import job_name, load, registered_name
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.data.splits import fingerprint
@@ -133,18 +132,6 @@ def data_of(config: RetrainConfig, task: TaskConfig, domain: str, champion: Bund
     return load(grouped, domain, config.data, cut=champion.cut)
 
 
-def ledgers_of(past: Sequence[Past], task: TaskConfig) -> Iterator[tuple[Past, Ledger]]:
-    """What these versions have seen, but those that were made by hand, or before ledgers.
-
-    Raises:
-        TrackingError: The files of one are not where the registry says.
-    """
-    for one in past:
-        folder = one.ledger
-        with suppress(DataError):
-            yield one, read_ledger(folder, task)
-
-
 def _seen(
     champion: Champion, past: Sequence[Past], task: TaskConfig
 ) -> tuple[Ledger, list[Row], set[str], frozenset[str]]:
@@ -155,7 +142,9 @@ def _seen(
     reserved: list[Row] = []
     quarantine: set[str] = set()
     used: set[str] = set()
-    for one, its in ledgers_of(past, task):
+    for one, its in zip(past, read_ledgers((one.ledger for one in past), task), strict=True):
+        if its is None:
+            continue
         used |= its.seen_keys
         if one.quarantined:
             quarantine |= set(its.added)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config import RetrainConfig
 from pipeline.config.task import TaskConfig
 from pipeline.core.bank.predictor import Scorer
-from pipeline.core.data.ledger import Ledger, read_ledger
+from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
@@ -23,7 +23,7 @@ from pipeline.rules.judge import Case, Judgement, Opponent, judge
 from pipeline.rules.transfer import continual_metrics, continual_records, flat
 from pipeline.rules.versions import Champion, Files, Registered
 from pipeline.steps.prepare import Prepared
-from pipeline.steps.survey import Survey, changed_since, ledgers_of
+from pipeline.steps.survey import Survey, changed_since
 from pipeline.tracking.outage import is_outage
 from pipeline.tracking.recorder import SweepRecorder
 from pipeline.tracking.registry import champion_of, past_of, register
@@ -58,8 +58,8 @@ def settle_winner(
     if case.follows is None:
         past = past_of(store, job.registered_name, 0 if champion is None else champion.version)
         there = [one for one in past if isinstance(one.found, Files)]  # of one that was lost nothing is known
-        used = (its.seen_keys for _, its in ledgers_of(there, job.task.config))
-        case = dataclasses.replace(case, used=case.used.union(*used))
+        ledgers = read_ledgers((one.ledger for one in there), job.task.config)
+        case = dataclasses.replace(case, used=case.used.union(*(its.seen_keys for its in ledgers if its is not None)))
     judgement = judge(case, None if champion is None else opponent_of(champion, job.task.config))
     record_judgement(recorder, job.name, judgement)  # first: of what is registered it is there
     run_id, replaces = recorder.run_id(job.name), None if champion is None else champion.version
