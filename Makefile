@@ -10,7 +10,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
 # A thread each: two processes that compute with all cores wait for one another most of the time.
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
 # number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment

@@ -24,15 +24,6 @@ TinyBert: TypeAlias = "Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBa
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 waits for the other process of tests
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file stay together, and with those of other files that share a Ray, in one of the processes: what
-    they share is made once. The commands come first, and take longest."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> None:
     """What is in memory before a module's tests is not looked through again at every collection, of which trials make
