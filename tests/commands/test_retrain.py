@@ -1,4 +1,4 @@
-"""`retrain` and `rollback`, whole, one pass of them by `make` on Ray: what is promoted, stopped, and left as it was."""
+"""`retrain` and `rollback`, whole, in this process: what is promoted, stopped, and left as it was."""
 
 import json
 import random
@@ -127,9 +127,8 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
 
     random.Random(5).shuffle(made := rows(opinion, 80, seed=3)[:60] + mixed(60))
     place.replace(made)
-    where, args = place.settings[:2], [*place.settings[2:], NEW, "drift.policy=drift"]
-    args += ["challenger.replay=1", "challenger.rate=1", "'hook.command=\"cat > told.json\"'"]
-    done = place.place.make("retrain", "TASKS=intent", "EPOCHS=4", "CLUSTER=here", *where, f"ARGS={' '.join(args)}")
+    args = ["drift.policy=drift", "challenger.replay=1", "challenger.rate=1", "hook.command='cat > told.json'"]
+    done = place.retrain(*args)
     assert done.code == 0, done.out + done.err
     (verdict,) = place.place.newest("passes")
     assert verdict["decision"] == "promoted", done.out

@@ -38,7 +38,6 @@ from pipeline.rules.race import Outcome
 from pipeline.steps import here
 from tests.conftest import TinyBert
 from tests.tiny import outcome, tiny_checkpoint, tiny_job, weights_of
-from tests.unit.steps.test_here import HERE, SEARCHES
 
 pytestmark = pytest.mark.ray
 
@@ -165,22 +164,6 @@ def test_two_workers_train_what_one_trains(
         assert torch.allclose(tensor, two[name], rtol=0, atol=1e-5), name
     scores = [{key: end[:4] for key, end in outcome(told).items()} for told in whole.values()]
     assert scores[0] == scores[1]
-
-
-def test_a_search_on_ray_and_one_in_this_process_end_the_same_to_the_bit(
-    joined: None, jobs: list[Job], resident: Resident, tmp_path: Path
-) -> None:
-    """Two trials side by side: what comes out does not depend on the order in which they report."""
-    shutil.rmtree(resident.checkpoint.folder)  # what the trials and the end of the sweep need is in memory
-    told: dict[str, list[SweepEvent]] = {"ray": [], "here": []}
-    for name, search, cluster in (("ray", run, TWO_SLOTS), ("here", here.run, HERE)):
-        wanted, folder, sink = SEARCHES["optuna halving"], tmp_path / name, told[name].append
-        ended = search(jobs, resident, search=wanted, cluster=cluster, folder=folder, sink=sink)
-        assert [won.trial.job for won in ended.winners] == ["films/d", "books/d"]
-    assert outcome(told["here"]) == outcome(told["ray"])
-    assert weights_of(tmp_path / "here").keys() == weights_of(tmp_path / "ray").keys()
-    tests = [{one.trial.key: one.answers for one in events if isinstance(one, JobTested)} for events in told.values()]
-    assert tests[0] == tests[1]
 
 
 def test_a_checkpoint_that_was_changed_fails_the_sweep_which_reads_it_no_second_time(

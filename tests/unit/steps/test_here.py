@@ -52,7 +52,6 @@ SEARCHES = {
         ("random", "asha"),
     ]
 }
-"""What a search on Ray is compared with too, in tests/integration."""
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.unit.tracking.server import LATE_S, Fate, Row, Server, losing, withou
 
 pytestmark = pytest.mark.server
 ROOT = Path(__file__).parents[3]
-TRIALS = 8
+TRIALS = 4
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_run_that_is_made_long_after_it_was_asked_for_is_removed(
     server: Server, facts: SweepFacts, story: Story, undisturbed: Any, hurried: None
 ) -> None:
     def fate(endpoint: str, count: int) -> Fate:
-        return "late" if endpoint == "runs/create" and count in (3, 5, 8, 10) else "answered"
+        return "late" if endpoint == "runs/create" and count in (3, 5, 7, 9) else "answered"
 
     facts = named(facts, "late")
     with losing(server, fate) as (uri, _), recording(open_store(TrackingConfig(uri=uri)), facts) as recorder:
