@@ -9,8 +9,9 @@ endif
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
-# A thread each: two processes that compute with all cores wait for one another most of the time.
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# A thread each: two processes that compute with all cores wait for one another most of the time. What is compiled is kept:
+# the tests start many processes.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
 # number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment
@@ -42,8 +43,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
 	echo "Setting up .venv (once, a few minutes) ..."
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[dev]' | awk \
+	.venv/bin/python -m pip install --disable-pip-version-check --use-pep517 --no-compile -c constraints.txt -e '.[dev]' | awk \
 		'/^Collecting/ {printf "\r  %d packages found", ++n; fflush()} /^Installing/ {printf ", installing\n"; fflush()}'
+	# On all cores, where pip would take one. Some packages have templates that are no Python.
+	.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 	touch $(STAMP)
 
 setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt

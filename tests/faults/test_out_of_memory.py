@@ -25,8 +25,7 @@ ROWS, WORDS, BROAD = 2048, 60, 4096
 several times in each layer, in batches of 8 next to nothing."""
 LIMIT = 3 * 2**30
 SWEEP = ["tasks=[intent]", "search=grid", "search.scheduler=none", "engine.epochs=1", "engine.eval_batch_size=8"]
-SWEEP += ["seed=7", "method=pfeiffer", "method.width=2", "search.space.method.width={choice:[2]}"]
-SWEEP += ["search.space.engine.learning_rate={choice:[0.001]}"]
+SWEEP += ["seed=7", "method=pfeiffer", "method.width=2", "engine.learning_rate=0.001"]
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,9 @@ from tests.unit.tracking.server import serving
 pytestmark = pytest.mark.faults
 
 TASK = TaskConfig(kind="classification", name="intent")
-SETTINGS = ["engine.batch_size=8", "engine.learning_rate=0.01", "gate.min_rows=20", "gate.margin=0.2"]
-SWEEP = [*SETTINGS, "engine.epochs=8", "search.trials=1"]
+SETTINGS = ["engine.batch_size=8", "gate.min_rows=20", "gate.margin=0.2"]
+FIXED = ["engine.learning_rate=0.01", "search.space.method.width=null"]
+SWEEP = [*SETTINGS, *FIXED, "engine.epochs=8", "search.trials=1"]
 PASS = [*SETTINGS, "engine.epochs=4", "drift.min_new_rows=10", "challenger.rate=1"]
 
 CLIENT = "mlflow:MlflowClient"
@@ -69,7 +70,6 @@ class Place:
     def __init__(self, root: Path, checkpoint: str) -> None:
         self.place = Workplace(root)
         self.words = [f"data.source={self.place.data}", f"checkpoint={checkpoint}", "tasks=[intent]"]
-        self.words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
         self.place.write(splits(0, 160))
         done = self.place.run("sweep", *self.words, *SWEEP, environment=stage.QUICK)
         assert done.code == 0, done.out + done.err
@@ -175,7 +175,6 @@ def test_of_two_passes_at_once_over_http_one_wins(tmp_path: Path, checkpoints: d
     """As of two machines: all that they share is the server."""
     places = [Workplace(tmp_path / name) for name in ("here", "there")]
     settings = [f"checkpoint={checkpoints['bert']}", "tasks=[intent]"]
-    settings += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
     with serving(tmp_path) as server:
 
         def start(place: Workplace, command: str, *words: str) -> stage.Running:

@@ -157,8 +157,8 @@ def test_a_scheduled_retrain_promotes_and_one_that_fails_says_so_and_leaves_the_
 ) -> None:
     place = Workplace(tmp_path)
     words = ["tasks=[intent]", f"data.source={place.data}", f"checkpoint={checkpoints['bert']}"]
-    words += ["engine.batch_size=8", "engine.learning_rate=0.01", "gate.min_rows=20", "gate.margin=0.2"]
-    words += ["search.space.engine.learning_rate=null", "search.space.method.width=null"]
+    words += ["engine.batch_size=8", "gate.min_rows=20", "gate.margin=0.2"]
+    fixed = ["engine.learning_rate=0.01", "search.space.method.width=null"]
     scheduled = ["schedule", "schedule.id=weekly", *words, "drift.min_new_rows=10", "engine.epochs=4"]
 
     def champion() -> int:
@@ -166,7 +166,7 @@ def test_a_scheduled_retrain_promotes_and_one_that_fails_says_so_and_leaves_the_
         return int(client.get_registered_model("intent").aliases["champion"])
 
     place.write(splits(0, 160))
-    swept = place.run("sweep", *words, "search.trials=1", "engine.epochs=8")
+    swept = place.run("sweep", *words, *fixed, "search.trials=1", "engine.epochs=8")
     assert swept.code == 0, swept.out + swept.err
     place.write(splits(160, 120))
     units = f'schedule.target="{tmp_path / "units"}"'

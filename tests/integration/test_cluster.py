@@ -225,6 +225,7 @@ def wait_until_freed(cpus: int) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.faults
 def test_a_sweep_whose_process_is_killed_and_that_is_interrupted_ends_like_one_that_was_not(
     undisturbed: Sweep, tmp_path: Path
 ) -> None:

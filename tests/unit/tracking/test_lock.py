@@ -134,6 +134,7 @@ def test_lease_is_given_back_after_an_error(remote: Store) -> None:
     assert lease(remote) is None
 
 
+@pytest.mark.faults
 @pytest.mark.server
 def test_lease_of_a_process_that_was_killed_runs_out(
     remote: Store, server: str, monkeypatch: pytest.MonkeyPatch

@@ -129,7 +129,14 @@ def test_server_that_goes_away_in_mid_recording_costs_nothing(
     assert_outage_told(lines, uri)
 
 
-@pytest.mark.parametrize("lost", ["runs/create", "runs/log-batch", "runs/update", "runs/log-inputs", "artifacts"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "runs/create",
+        "runs/log-batch",
+        *(pytest.param(one, marks=pytest.mark.faults) for one in ("runs/update", "runs/log-inputs", "artifacts")),
+    ],
+)
 def test_reply_that_is_lost_doubles_nothing(
     lost: str, server: Server, facts: SweepFacts, story: Story, undisturbed: Any, hurried: None
 ) -> None:
@@ -147,6 +154,7 @@ def test_reply_that_is_lost_doubles_nothing(
     assert not server.runs(facts.id, "deleted")  # none was made twice and then removed
 
 
+@pytest.mark.faults
 def test_run_that_is_made_long_after_it_was_asked_for_is_removed(
     server: Server, facts: SweepFacts, story: Story, undisturbed: Any, hurried: None
 ) -> None:
@@ -163,6 +171,7 @@ def test_run_that_is_made_long_after_it_was_asked_for_is_removed(
     assert len(server.runs(facts.id, "deleted")) == 4
 
 
+@pytest.mark.faults
 def test_replies_that_are_lost_now_and_then_double_nothing(
     server: Server, facts: SweepFacts, story: Story, undisturbed: Any, hurried: None
 ) -> None:

@@ -1,5 +1,7 @@
 """What holds for a trial on every model family: trained by the engine itself, and read again by another process."""
 
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,7 +24,7 @@ from pipeline.core.engine.loop import fit
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, Settings, trial_of
 from tests.families import CONFIGS, make
-from tests.processes import elsewhere
+from tests.processes import forked
 
 if TYPE_CHECKING:
     from conftest import Lab  # type: ignore[import-not-found]
@@ -106,12 +108,19 @@ def check(family: str, folder: Path, lab: "Lab") -> dict[Precision, Tensor]:
     return said
 
 
+@pytest.fixture(scope="module")
+def another() -> Iterator[ProcessPoolExecutor]:
+    """Another process, which reads what this one wrote."""
+    with ProcessPoolExecutor(1, mp_context=forked()) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_keeps_its_weights_begins_as_itself_and_is_read_bit_for_bit_by_another_process(
-    family: str, lab: "Lab", tmp_path: Path
+    family: str, lab: "Lab", tmp_path: Path, another: ProcessPoolExecutor
 ) -> None:
     """In float32 and in bfloat16; only adapter and head get gradients."""
     said = check(family, tmp_path / family, lab)
-    again = elsewhere(read, tmp_path / family)
+    again = another.submit(read, tmp_path / family).result()
     for arithmetic in PRECISIONS:
         assert torch.equal(again[arithmetic], said[arithmetic]), arithmetic
