@@ -265,6 +265,7 @@ class StoppedTwice(Sweep):
                 raise
 
 
+@pytest.mark.faults
 def test_a_second_interrupt_stops_the_sweep_wherever_it_is(tmp_path: Path) -> None:
     cut = StoppedTwice(tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -292,7 +293,8 @@ def test_asha_with_optuna_and_a_job_that_fails_altogether(tmp_path: Path) -> Non
     assert set(started[:2]) == {"a-00", "a-01"}  # the second cohort waits for the first
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_process_that_finds_its_copy_of_the_checkpoint_changed_ends_the_sweep(
     num_workers: int, tmp_path: Path
 ) -> None:
