@@ -23,7 +23,7 @@ def main(config: CompareConfig, console: Console) -> None:
     if config.dryrun:
         return
     require_store(config.tracking)  # before there is a folder
-    workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
+    workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256, prepared.checkpoint.reading)
     console.print(f"Comparison {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
     with running(workspace, config) as shown:
         run_comparison(config, searches, contests, workspace, shown)

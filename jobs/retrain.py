@@ -42,7 +42,7 @@ def main(config: RetrainConfig, console: Console) -> None:
     if not jobs:  # nothing is left behind, or a schedule would leave it time after time
         show_pass([untrained(found) for found in surveys], console)
         return
-    workspace = open_workspace(config, jobs, prepared.checkpoint.sha256)
+    workspace = open_workspace(config, jobs, prepared.checkpoint.sha256, prepared.checkpoint.reading)
     console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
     with running(workspace, config) as shown:
         run_pass(config, surveys, prepared, store, workspace, shown)

@@ -22,7 +22,7 @@ def main(config: SweepConfig, console: Console) -> None:
     if config.dryrun:
         return
     require_store(config.tracking)  # before there is a folder
-    workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256)
+    workspace = open_workspace(config, prepared.jobs, prepared.checkpoint.sha256, prepared.checkpoint.reading)
     console.print(f"Sweep {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
     with running(workspace, config) as shown:
         run_sweep(config, prepared, workspace, shown)

@@ -10,7 +10,15 @@ from pipeline.config.retrain import ChallengerConfig, HookConfig, RetrainConfig,
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.sweep import ClusterConfig, CompareConfig, Contender, SweepConfig, TrackingConfig
 from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
-from pipeline.config.training import METHOD_TRAITS, Activation, CheckpointConfig, EngineConfig, MethodConfig, MethodName
+from pipeline.config.training import (
+    METHOD_TRAITS,
+    Activation,
+    CheckpointConfig,
+    EngineConfig,
+    MethodConfig,
+    MethodName,
+    Pooling,
+)
 
 __all__ = [
     "FIELDS",
@@ -31,6 +39,7 @@ __all__ = [
     "Kind",
     "MethodConfig",
     "MethodName",
+    "Pooling",
     "Range",
     "RetrainConfig",
     "SearchConfig",

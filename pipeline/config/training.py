@@ -9,6 +9,8 @@ from pipeline.config.faults import above, between
 from pipeline.config.task import Kind
 from pipeline.errors import Fault, fault
 
+Pooling = Literal["auto", "mean", "first", "last"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointConfig:
@@ -24,7 +26,7 @@ class CheckpointConfig:
     """Hub branch, tag or commit; ignored elsewhere."""
     sha256: str | None = None
     """Expected sha256 of the weights file; a checkpoint with another one is refused. None: not checked."""
-    pooling: Literal["auto", "mean", "first", "last"] = "auto"
+    pooling: Pooling = "auto"
     """How a text becomes one vector: the mean over its tokens, its first token, or its last. `auto`: the mean in
     an encoder, the last token where there is a decoder."""
 

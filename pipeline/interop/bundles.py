@@ -48,7 +48,7 @@ def bundle_of(
     restored = _restored(head, task) if head is not None else _untrained(task)
     if head is not None and restore(task).pooled:
         pooling = NAMINGS[foreign.shape.model_type].pooling
-        checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, pooling=pooling))
+        checkpoint = checkpoint.pooled(pooling)
     if head is not None and head.dropout is not None:
         engine = dataclasses.replace(engine, head_dropout=head.dropout)
     model = fresh_model(base, checkpoint, restored, foreign.method, engine, seed)
@@ -67,6 +67,7 @@ def bundle_of(
         engine=engine,
         checkpoint=checkpoint.config,
         checkpoint_sha256=checkpoint.sha256,
+        checkpoint_reading=checkpoint.reading,
         seed=seed,
         epoch=0,
         validation={},

@@ -5,13 +5,15 @@ source=<bundle, or task> target=<new folder> [to=peft|edge]
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import MethodConfig, TaskConfig
 from pipeline.config.commands import ConvertConfig
 from pipeline.config.strict import nearest
 from pipeline.core.engine.bundle import Bundle
-from pipeline.errors import BundleError, ConfigError, fault
+from pipeline.errors import BundleError, CheckpointError, ConfigError, fault
 
 
 def kind_of_target(config: ConvertConfig) -> str:
@@ -47,7 +49,7 @@ def bundle_at(config: ConvertConfig) -> Bundle:
 def to_bundle(config: ConvertConfig) -> Iterator[str]:
     """AdapterHub's folder -> bundle."""
     task, domain = task_of(config)
-    from pipeline.core.adapters.checkpoint import build_base, load_tensors, open_checkpoint
+    from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint, reading_of
     from pipeline.core.engine.bundle import write_bundle
     from pipeline.interop.adapterhub import read
     from pipeline.interop.bundles import bundle_of, shape_of
@@ -55,6 +57,8 @@ def to_bundle(config: ConvertConfig) -> Iterator[str]:
     checkpoint = open_checkpoint(config.checkpoint)
     foreign = read(Path(config.source), shape_of(checkpoint), with_head=config.head)
     base = build_base(checkpoint, load_tensors(checkpoint))
+    with suppress(CheckpointError):  # no tokenizer is needed to convert, but to answer
+        checkpoint = replace(checkpoint, reading=reading_of(load_tokenizer(checkpoint), checkpoint.architecture))
     record, tensors = bundle_of(foreign, checkpoint, base, task, domain=domain, seed=config.seed)
     write_bundle(Path(config.target), record, tensors)
     yield described(foreign.method, foreign.shape.num_layers, record.num_trained)

@@ -126,8 +126,14 @@ def _settings(config: SweepConfig) -> dict[str, Any]:
     return flatten({key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE})
 
 
-def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: str) -> Workspace:
+def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: str, reading: str) -> Workspace:
     """Make the folder of a new sweep, or open that of the resumed one.
+
+    Args:
+        config: Of the sweep.
+        jobs: With their rows.
+        checkpoint_sha256: Of the weights.
+        reading: `Checkpoint.reading`, of tokenizer and config.
 
     Raises:
         ConfigError: The folder cannot be written.
@@ -138,10 +144,13 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
     if config.resume is not None:
         folder = Path(config.runs) / config.resume
         values = json.loads((folder / _CONFIG).read_text("utf-8"))
-        stored, before = values["facts"], values.get("orders", {})  # sweeps of before did not keep orders
+        # Sweeps of before kept neither orders nor what a checkpoint reads.
+        stored, before, read = values["facts"], values.get("orders", {}), values.get("reading", reading)
         rule = ""
         if changed := [name for name in facts if stored.get(name) != facts[name]]:
             rule = f"began with other contents of {', '.join(changed)}"
+        elif read != reading:
+            rule = "began with the same weights and another tokenizer or config.json"
         elif moved := [name for name in orders if before.get(name, orders[name]) != orders[name]]:
             rule = f"began with the rows of {', '.join(moved)} in another order, in which batches take them"
         if rule:
@@ -151,7 +160,7 @@ def open_workspace(config: SweepConfig, jobs: Sequence[Job], checkpoint_sha256: 
         return Workspace(folder=folder)
     folder = Path(config.runs) / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     values = {"layout": _LAYOUT, "command": command_of(config), "config": recorded(config)}
-    values |= {"facts": facts, "orders": orders}
+    values |= {"facts": facts, "orders": orders, "reading": reading}
     with _written(config), new_folder(folder) as draft:
         (draft / _CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     return Workspace(folder=folder)

@@ -1,10 +1,12 @@
 """`python -m jobs.convert`, as a user would call it."""
 
 import json
+import shutil
 from pathlib import Path
 
 from pipeline.core.engine.bundle import read_bundle
 from tests.commands.workplace import Call
+from tests.conftest import TinyBert
 from tests.foreign import FIXTURES
 
 BERT = f"checkpoint={FIXTURES / 'bert' / 'base'}"
@@ -32,6 +34,21 @@ def test_an_adapter_becomes_a_bundle_and_the_bundle_an_adapter(call: Call, tmp_p
     )
     assert {**written, "model_name": ""} == {**original, "model_name": ""}
     assert {file.name for file in adapter.iterdir()} == {file.name for file in source.iterdir()}
+
+
+def test_a_converted_bundle_knows_the_tokenizer_of_its_checkpoint(
+    call: Call, tmp_path: Path, tiny_bert: TinyBert
+) -> None:
+    own, base = tmp_path / "own", tmp_path / "base"
+    own.mkdir()
+    (own / "opinion.yaml").write_text(TASK, "utf-8")
+    shutil.copytree(FIXTURES / "bert" / "base", base)
+    words = ("convert", f"source={FIXTURES / 'bert' / 'seq_bn'}", f"checkpoint={base}", "job=opinion", f"conf={own}")
+    assert call(*words, f"target={tmp_path / 'without'}").code == 0
+    assert read_bundle(tmp_path / "without").record.checkpoint_reading == ""
+    tiny_bert()[1].save_pretrained(base)
+    assert call(*words, f"target={tmp_path / 'with'}").code == 0
+    assert len(read_bundle(tmp_path / "with").record.checkpoint_reading) == 64
 
 
 def test_a_new_head_is_told_of(call: Call, tmp_path: Path) -> None:

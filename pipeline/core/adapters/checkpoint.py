@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from pipeline.config import CheckpointConfig
+from pipeline.config import CheckpointConfig, Pooling
 from pipeline.core.adapters.anatomy import ANATOMIES, anatomy_of
 from pipeline.errors import CheckpointError, Fault, fault
 
@@ -70,6 +70,10 @@ class Checkpoint:
             return self.config.pooling
         return "mean" if ANATOMIES[self.model_type].kind == "encoder" else "last"
 
+    def pooled(self, pooling: Pooling) -> "Checkpoint":
+        """The same, with texts made into vectors in this way."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, pooling=pooling))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resident:
@@ -120,8 +124,8 @@ def reading_of(tokenizer: "PreTrainedTokenizerBase", architecture: "PreTrainedCo
     It is the same whatever files hold the tokenizer, and whichever version of transformers has saved them.
     """
     config = {key: value for key, value in architecture.to_diff_dict().items() if key not in _ASIDE}
-    pieces = [tokenizer(_PROBE)["input_ids"], tokenizer(_PROBE, "b")["input_ids"]]
-    said = [sorted(tokenizer.get_vocab().items()), pieces, config]
+    pieces = [tokenizer(*texts, verbose=False)["input_ids"] for texts in ((_PROBE,), (_PROBE, "b"))]
+    said = [sorted(tokenizer.get_vocab().items()), pieces, tokenizer.model_max_length, config]
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -45,7 +45,7 @@ class BundleRecord:
     checkpoint: CheckpointConfig
     checkpoint_sha256: str
     checkpoint_reading: str = ""
-    """`Checkpoint.reading`; empty where it was written before that was kept, or converted."""
+    """`Checkpoint.reading`; empty where it was written before that was kept, or converted for weights alone."""
     seed: int
     epoch: int
     """Epoch that the weights are of: the best by validation."""

@@ -28,23 +28,23 @@ def test_a_folder_of_runs_that_cannot_be_written_is_refused_and_nothing_is_left(
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ConfigError, match=rf"runs: '{file}' cannot be written \(Not a directory\)\. Set runs to "):
-        open_workspace(config(file), [], "sha")
+        open_workspace(config(file), [], "sha", "read")
     runs = tmp_path / "runs"
     monkeypatch.setattr(workspace, "_CONFIG", "no/such.json")  # the folder can be made, what is in it cannot
     with pytest.raises(ConfigError, match=r"cannot be written \(No such file or directory\)"):
-        open_workspace(config(runs), [], "sha")
+        open_workspace(config(runs), [], "sha", "read")
     assert list(runs.iterdir()) == []
 
 
 def test_a_sweep_that_is_running_is_not_resumed_beside_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workspace, "_ENDING_S", 0.1)
     new = config(tmp_path)
-    one = open_workspace(new, [], "sha")
+    one = open_workspace(new, [], "sha", "read")
     again = config(tmp_path, resume=one.id)
     refused = pytest.raises(ConfigError, match=rf"RESUME: '{one.id}' is running: another command is at it\. Wait for")
-    with running(one, new), refused, running(open_workspace(again, [], "sha"), again):
+    with running(one, new), refused, running(open_workspace(again, [], "sha", "read"), again):
         pass
-    with running(open_workspace(again, [], "sha"), again):
+    with running(open_workspace(again, [], "sha", "read"), again):
         pass
 
 
@@ -59,17 +59,29 @@ def job_of(*texts: str) -> Job:
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_the_same_rows_in_another_order_are_not_gone_on_with(tmp_path: Path, split: str) -> None:
     job, turned = job_of("a", "b", "c"), job_of("c", "b", "a")
-    one = open_workspace(config(tmp_path), [job], "sha")
+    one = open_workspace(config(tmp_path), [job], "sha", "read")
     again = config(tmp_path, resume=one.id)
     moved = dataclasses.replace(job.dataset, **{split: getattr(turned.dataset, split)})
     other = dataclasses.replace(job, dataset=moved)
-    assert open_workspace(again, [job], "sha").folder == one.folder
+    assert open_workspace(again, [job], "sha", "read").folder == one.folder
     with pytest.raises(DataError, match=rf"began with the rows of {job.name} in another order.*Restore them"):
-        open_workspace(again, [other], "sha")
+        open_workspace(again, [other], "sha", "read")
     file = one.folder / "sweep.json"  # as it was written before orders were kept
     values = json.loads(file.read_text("utf-8"))
     file.write_text(json.dumps({key: value for key, value in values.items() if key != "orders"}), "utf-8")
-    assert open_workspace(again, [other], "sha").folder == one.folder
+    assert open_workspace(again, [other], "sha", "read").folder == one.folder
+
+
+def test_a_sweep_is_not_gone_on_with_by_another_tokenizer(tmp_path: Path) -> None:
+    one = open_workspace(config(tmp_path), [], "sha", "read")
+    again = config(tmp_path, resume=one.id)
+    assert open_workspace(again, [], "sha", "read").folder == one.folder
+    with pytest.raises(DataError, match=r"began with the same weights and another tokenizer or config\.json\. Restore"):
+        open_workspace(again, [], "sha", "read otherwise")
+    file = one.folder / "sweep.json"  # as it was written before that was kept
+    values = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({key: value for key, value in values.items() if key != "reading"}), "utf-8")
+    assert open_workspace(again, [], "sha", "read otherwise").folder == one.folder
 
 
 @pytest.mark.parametrize("cluster", ["local", "here"])
@@ -77,7 +89,7 @@ def test_what_libraries_print_goes_to_the_log_unless_a_debugger_may_want_the_ter
     cluster: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     new = config(tmp_path, cluster=cluster)
-    one = open_workspace(new, [], "sha")
+    one = open_workspace(new, [], "sha", "read")
     with running(one, new) as shown:
         os.write(1, b"(Pdb) ")
         logging.getLogger("some.library").warning("Trial 3 failed")
@@ -90,7 +102,7 @@ def test_what_libraries_print_goes_to_the_log_unless_a_debugger_may_want_the_ter
 
 
 def test_a_sweep_of_before_the_present_layout_is_not_gone_on_with(tmp_path: Path) -> None:
-    one = open_workspace(config(tmp_path), [], "sha")
+    one = open_workspace(config(tmp_path), [], "sha", "read")
     assert resumed(config(tmp_path, resume=one.id)).resume == one.id
     file = one.folder / "sweep.json"
     values = json.loads(file.read_text("utf-8"))
@@ -103,7 +115,7 @@ def test_a_sweep_of_before_the_present_layout_is_not_gone_on_with(tmp_path: Path
 def test_a_sweep_of_before_there_was_a_choice_goes_on_reading_what_it_did(
     method: str, reads: str, tmp_path: Path
 ) -> None:
-    one = open_workspace(config(tmp_path, method=method), [], "sha")
+    one = open_workspace(config(tmp_path, method=method), [], "sha", "read")
     file = one.folder / "sweep.json"
     values = json.loads(file.read_text("utf-8"))
     assert values["config"]["method"].pop("input_norm") == "auto"

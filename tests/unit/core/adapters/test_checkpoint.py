@@ -127,6 +127,30 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tiny_bert: Tiny
         load_checkpoint(open_checkpoint(config))
 
 
+def test_the_same_weights_with_another_tokenizer_or_config_read_otherwise(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    base, tokenizer = tiny_bert()
+    base.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+
+    def read(file: str, **changes: object) -> tuple[str, str]:
+        values = json.loads((tmp_path / file).read_text("utf-8"))
+        (tmp_path / file).write_text(json.dumps({**values, **changes}), "utf-8")
+        found = load_checkpoint(open_checkpoint(CheckpointConfig(name="x", source="path", location=str(tmp_path))))
+        return found.checkpoint.sha256, found.checkpoint.reading
+
+    first = read("config.json")
+    assert read("config.json", architectures=["Other"], transformers_version="4.0.0") == first
+    others = [
+        read("config.json", hidden_act="relu"),
+        read("config.json", hidden_act="gelu", layer_norm_eps=1e-5),
+        read("config.json", layer_norm_eps=1e-12) and read("tokenizer_config.json", do_lower_case=False),
+        read("tokenizer_config.json", do_lower_case=True, model_max_length=7),
+    ]
+    assert {sha256 for sha256, _ in others} == {first[0]}
+    assert len({reading for _, reading in (first, *others)}) == 5
+    assert read("tokenizer_config.json", model_max_length=64) == first
+
+
 @pytest.mark.parametrize("how", ["bitsandbytes", "gptq"])
 def test_quantised_weights_are_refused_before_a_library_asks_for_another(tmp_path: Path, how: str) -> None:
     make("llama", AutoModelForCausalLM).save_pretrained(tmp_path)
@@ -283,10 +307,13 @@ class OwnTokenizer(BertTokenizer):
 def test_a_checkpoints_own_code_is_never_run_and_nobody_is_asked(
     model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(*_: object) -> str:
-        raise AssertionError("transformers asks whether to run it")
+    asked = []
 
-    monkeypatch.setattr("builtins.input", asked)
+    def answer(*question: object) -> str:
+        asked.append(question)  # an error raised here would be taken for a no
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder, marker = tmp_path / "checkpoint", tmp_path / "ran"
     config = saved("bert", folder)
@@ -304,4 +331,4 @@ def test_a_checkpoints_own_code_is_never_run_and_nobody_is_asked(
         checkpoint = open_checkpoint(config)
         build_base(checkpoint, load_tensors(checkpoint))
         assert load_tokenizer(checkpoint).pad_token_id == 0
-    assert not marker.exists()
+    assert not asked and not marker.exists()
