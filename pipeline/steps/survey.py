@@ -5,9 +5,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.config import ChallengerConfig, EngineConfig, Range, RetrainConfig, TaskConfig
+from pipeline.config import ChallengerConfig, EngineConfig, Pooling, Range, RetrainConfig, TaskConfig
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
@@ -27,6 +27,9 @@ from pipeline.rules.search import check
 from pipeline.rules.versions import Champion, Past
 from pipeline.tracking.registry import champion_of, past_of
 from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Finding = Literal["nothing new", "waits", "judged before", "no drift", "trains"]
 
@@ -66,7 +69,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         remedy = f"Train the first one with `make sweep TASKS={name}`"
         raise ConfigError(fault(name, "", "has no champion to retrain", remedy))
     bundle = read_bundle(champion.files.bundle)
-    _check(name, task, bundle, resident.checkpoint)
+    check_champion(name, task, bundle, resident.checkpoint, config.challenger)
     past = past_of(store, registered, champion.version)
     ledger, reserved, quarantine, used = _seen(champion, past, task)
     dataset = data_of(config, task, domain, bundle.record)
@@ -81,7 +84,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         news=found,
         finding="nothing new",
         reason=found.line(),
-        attempt=_attempt(config, task, found),
+        attempt=attempt_of(config, task, found, bundle.record),
     )
     if not found.count:
         return here
@@ -98,16 +101,25 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
     if not decision.retrain:
         return dataclasses.replace(here, finding="no drift")
-    job, num_replayed = _job(config, now, here, dataset, resident)
+    job, num_replayed = challenger_job(config, now, here, dataset, resident.tokenizer)
     return dataclasses.replace(here, finding="trains", job=job, num_replayed=num_replayed)
 
 
-def _check(name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint) -> None:
+def check_champion(
+    name: str, task: TaskConfig, bundle: Bundle, checkpoint: Checkpoint, challenger: ChallengerConfig
+) -> None:
+    """Raise a ConfigError where no challenger of the task as it is now can go on from the bundle of its champion."""
     record = bundle.record
     if changed := changed_since(bundle, task):
         was, is_ = changed
         remedy = "Give the task back what it was, or train a new champion with `make sweep` under another name"
         raise ConfigError(fault(name, is_, f"is no task of its champion's: {was}", remedy))
+    if challenger.start == "warm" and record.task.scoring != task.scoring:
+        rule = (
+            f"needs another head than the champion's, which is {record.task.scoring} and which a challenger begins with"
+        )
+        remedy = "Give the task back what it was, or set challenger.start=cold"
+        raise ConfigError(fault(f"task.{task.name}.scoring", task.scoring, rule, remedy))
     if record.checkpoint_sha256 != checkpoint.sha256:
         rule = f"is not what the champion of {name} sits on ({record.checkpoint.name})"
         remedy = f"Set CHECKPOINT={record.checkpoint.name}, or begin anew on this one with `make sweep`"
@@ -120,8 +132,10 @@ def changed_since(bundle: Bundle, task: TaskConfig) -> tuple[str, str] | None:
     return task_change(record.task, task, restore(record.task, record.labels).names())
 
 
-def _attempt(config: RetrainConfig, task: TaskConfig, found: News) -> str:
-    settings = [dataclasses.asdict(part) for part in (config.challenger, config.engine, config.gate, task)]
+def attempt_of(config: RetrainConfig, task: TaskConfig, found: News, champion: BundleRecord) -> str:
+    """16 hex digits that name new rows and all settings by which a challenger is trained on them and judged."""
+    parts = (config.challenger, engine_of(config, champion), config.gate, task)
+    settings = [*(dataclasses.asdict(part) for part in parts), pooling_of(config, champion)]
     text = json.dumps([found.digest, config.seed, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -176,7 +190,9 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
     return measure(sides[0], sides[1], config.drift)
 
 
-def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resident: Resident) -> tuple[Job, int]:
+def challenger_job(
+    config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[Job, int]:
     """The challenger's job, and how many of its rows are old ones."""
     record, ledger, found = here.bundle.record, here.ledger, here.news
     edited = {row.digest for row in found.replaced}
@@ -209,12 +225,13 @@ def _job(config: RetrainConfig, task: Task, here: Survey, dataset: Dataset, resi
         registered_name=here.registered_name,
         task=built,
         dataset=combined,
-        encoded=built.encoded(combined, resident.tokenizer),
+        encoded=built.encoded(combined, tokenizer),
         settings=settings,
         seed=config.seed,
         space=space_around(config, settings, searched, rate),
         searched=searched,
         start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
+        pooling=pooling_of(config, record),
     )
     return job, len(replay)
 
@@ -223,6 +240,11 @@ def engine_of(config: RetrainConfig, champion: BundleRecord) -> EngineConfig:
     """How a challenger is trained: as the champion was, but for the epochs of a pass and what the user sets."""
     said = {key.removeprefix("engine.") for key in config.said if key.startswith("engine.")} | {"epochs"}
     return dataclasses.replace(champion.engine, **{name: getattr(config.engine, name) for name in said})
+
+
+def pooling_of(config: RetrainConfig, champion: BundleRecord) -> Pooling:
+    """How a challenger makes one vector of a text: as the champion, but where the user says it."""
+    return config.checkpoint.pooling if "checkpoint.pooling" in config.said else champion.checkpoint.pooling
 
 
 def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:

@@ -43,7 +43,7 @@ class SharedBase:
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> "WatchedSession":
         """Open a trial on the base; what its folder holds is taken up again."""
-        session = Session(self._base, self._checkpoint, self._pad_token_id, job, trial, folder, workers)
+        session = Session(self._base, self._as_in(job), self._pad_token_id, job, trial, folder, workers)
         return WatchedSession(self, session)
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
@@ -52,12 +52,16 @@ class SharedBase:
         Raises:
             SweepError: The copy of a worker was changed.
         """
-        tested = test(self._base, self._checkpoint, self._pad_token_id, job, trial, bundle, workers)
+        tested = test(self._base, self._as_in(job), self._pad_token_id, job, trial, bundle, workers)
         self.verify(workers)
         return tested
 
     def close(self) -> None:
         """Do nothing: it goes when nobody uses it."""
+
+    def _as_in(self, job: Job) -> Checkpoint:
+        """The checkpoint with the job's own pooling, if it has one."""
+        return self._checkpoint if job.pooling is None else self._checkpoint.pooled(job.pooling)
 
     def verify(self, workers: Workers) -> None:
         """Compare the copies of all workers with the shared tensors, one tensor at a time.

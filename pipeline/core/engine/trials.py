@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.config import EngineConfig, MethodConfig, Range
+from pipeline.config import EngineConfig, MethodConfig, Pooling, Range
 from pipeline.config.strict import replace
 from pipeline.core.data.rows import Dataset
 from pipeline.core.tasks.task import Encoded, Task
@@ -54,6 +54,8 @@ class Job:
     """As in the record of a bundle."""
     start: Start | None = None
     """What its trials begin with. None: fresh weights."""
+    pooling: Pooling | None = None
+    """How a text becomes one vector: as for the champion that it goes on from. None: as the checkpoint says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

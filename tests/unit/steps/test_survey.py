@@ -3,7 +3,8 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 
@@ -11,17 +12,33 @@ from pipeline.config import (
     ChallengerConfig,
     CheckpointConfig,
     EngineConfig,
+    GateConfig,
     MethodConfig,
     Range,
     RetrainConfig,
     TaskConfig,
 )
 from pipeline.config.overrides import read_config
+from pipeline.core.data.ledger import Ledger
 from pipeline.core.data.load import load
+from pipeline.core.data.rows import Dataset, Row, Split, make_row
+from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import BundleRecord
-from pipeline.core.engine.trials import Settings
+from pipeline.core.engine.trials import Job, Settings
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import ConfigError
-from pipeline.steps.survey import data_of, engine_of, rates, searched_by, space_around
+from pipeline.rules.news import News, news
+from pipeline.steps.survey import (
+    attempt_of,
+    challenger_job,
+    check_champion,
+    data_of,
+    engine_of,
+    rates,
+    searched_by,
+    space_around,
+)
+from tests.conftest import TinyBert
 
 COLD = BundleRecord(
     job="mood/default",
@@ -80,6 +97,116 @@ def test_a_challenger_has_its_champions_own_engine_but_for_what_the_user_sets() 
     words = ["tasks=[ner]", "engine.batch_size=16", "engine.epochs=3", "engine.head_dropout=0.1"]  # two are defaults
     said = read_config("retrain", RetrainConfig, words)
     assert engine_of(said, champion) == dataclasses.replace(own, epochs=3, batch_size=16, head_dropout=0.1)
+
+
+OLD = [
+    {"text": f"the {word} film {number}", "label": label}
+    for label, word in (("good", "fine"), ("bad", "dull"))
+    for number in range(20)
+]
+
+
+def rows_of(*values: dict[str, str]) -> tuple[Row, ...]:
+    return tuple(row for one in values for row in make_row(one, COLD.task, "here:1") if isinstance(row, Row))
+
+
+def news_of(*values: dict[str, str]) -> tuple[News, Dataset]:
+    """What a pass finds in these rows, of each split the same number."""
+    parts = {name: rows_of(*values[start::3]) for start, name in enumerate(("train", "validation", "test"))}
+    splits: Any = {name: Split(name, rows, fingerprint(rows), None) for name, rows in parts.items()}
+    data = Dataset("mood", "default", "somewhere", **splits, overlap={}, notes=())
+    return news(Ledger(trained=rows_of(*OLD)), data), data
+
+
+@pytest.fixture(scope="module")
+def plain() -> RetrainConfig:
+    """What a user has who sets nothing."""
+    return read_config("retrain", RetrainConfig, ["tasks=[ner]"])
+
+
+def challenger(tiny_bert: TinyBert, config: RetrainConfig, champion: BundleRecord, month: str) -> tuple[Job, int]:
+    config = dataclasses.replace(config, challenger=ChallengerConfig(start="cold", replay=0.2))
+    found, data = news_of(*({"text": f"a {month} film {n}", "label": ("good", "bad")[n % 2]} for n in range(12)))
+    here: Any = SimpleNamespace(
+        name="mood/default",
+        registered_name="mood",
+        bundle=SimpleNamespace(record=champion),
+        ledger=Ledger(trained=rows_of(*OLD)),
+        news=found,
+    )
+    return challenger_job(config, restore(champion.task, champion.labels), here, data, tiny_bert()[1])
+
+
+def test_a_challenger_is_trained_and_pools_as_its_champion_but_for_what_the_user_sets(
+    tiny_bert: TinyBert, plain: RetrainConfig
+) -> None:
+    engine = dataclasses.replace(COLD.engine, batch_size=32, weight_decay=0.1, schedule="cosine")
+    first = dataclasses.replace(COLD.checkpoint, pooling="first")
+    champion = dataclasses.replace(COLD, engine=engine, checkpoint=first)
+    job, _ = challenger(tiny_bert, plain, champion, "may")
+    trained = job.settings.engine
+    assert [trained.batch_size, trained.weight_decay, trained.schedule, job.pooling] == [32, 0.1, "cosine", "first"]
+    words = ["tasks=[ner]", "engine.batch_size=8", "checkpoint.pooling=mean"]
+    job, _ = challenger(tiny_bert, read_config("retrain", RetrainConfig, words), champion, "may")
+    assert [job.settings.engine.batch_size, job.settings.engine.weight_decay, job.pooling] == [8, 0.1, "mean"]
+
+
+def test_each_pass_replays_rows_of_its_own_and_the_same_again_on_the_same_rows(
+    tiny_bert: TinyBert, plain: RetrainConfig
+) -> None:
+    def replayed(month: str) -> set[str]:
+        job, count = challenger(tiny_bert, plain, COLD, month)
+        texts = {row.fields["text"] for row in job.dataset.train.rows} & {one["text"] for one in OLD}
+        assert len(texts) == count == 8
+        return texts
+
+    assert replayed("may") == replayed("may") != replayed("june")
+
+
+def test_an_attempt_is_another_one_where_rows_or_any_setting_differ(plain: RetrainConfig) -> None:
+    found, _ = news_of({"text": "new", "label": "good"})
+    newer, _ = news_of({"text": "newer", "label": "good"})
+    champion = dataclasses.replace(COLD, engine=dataclasses.replace(COLD.engine, batch_size=32))
+    base = attempt_of(plain, COLD.task, found, champion)
+
+    def attempt(*said: str, **changes: Any) -> str:
+        return attempt_of(dataclasses.replace(plain, said=list(said), **changes), COLD.task, found, champion)
+
+    def engine(**changes: Any) -> EngineConfig:
+        return dataclasses.replace(plain.engine, **changes)
+
+    others = [
+        attempt_of(plain, COLD.task, newer, champion),
+        attempt_of(plain, dataclasses.replace(COLD.task, max_length=64), found, champion),
+        attempt(seed=1),
+        attempt("engine.batch_size"),  # the default, which the champion does not have
+        attempt(engine=engine(epochs=9)),
+        attempt(challenger=ChallengerConfig(replay=0.9)),
+        attempt(gate=GateConfig(margin=0.5)),
+        attempt("checkpoint.pooling", checkpoint=dataclasses.replace(plain.checkpoint, pooling="first")),
+    ]
+    assert len({base, *others}) == 9
+    assert base == attempt("engine.batch_size", engine=engine(batch_size=32)) == attempt(engine=engine(batch_size=8))
+
+
+def test_a_champion_that_was_scored_otherwise_is_not_retrained() -> None:
+    bundle: Any = SimpleNamespace(record=COLD)
+    checkpoint: Any = SimpleNamespace(sha256=COLD.checkpoint_sha256)
+    now = dataclasses.replace(COLD.task, labels=["good", "poor"])
+    with pytest.raises(ConfigError, match="is no task of its champion's: to answer with bad too"):
+        check_champion("mood", now, bundle, checkpoint, ChallengerConfig())
+
+
+def test_a_challenger_does_not_begin_with_the_head_of_another_scoring() -> None:
+    before = TaskConfig(name="exam", kind="multiple_choice")
+    bundle: Any = SimpleNamespace(record=dataclasses.replace(COLD, task=before, labels=[]))
+    checkpoint: Any = SimpleNamespace(sha256=COLD.checkpoint_sha256)
+    dual = dataclasses.replace(before, scoring="dual")
+    check_champion("exam", dual, bundle, checkpoint, ChallengerConfig(start="cold"))
+    with pytest.raises(
+        ConfigError, match=r"task\.exam\.scoring: 'dual' needs another head .* set challenger.start=cold"
+    ):
+        check_champion("exam", dual, bundle, checkpoint, ChallengerConfig())
 
 
 def test_what_is_searched_around_a_champion_is_checked_before_the_pass_begins() -> None:
