@@ -41,12 +41,26 @@ def tell_hook(hook: HookConfig, event: Mapping[str, Any]) -> str | None:
 
 def _run(command: str, text: bytes, timeout_s: float) -> str | None:
     """Run a command, and end it and what it has started when its time is over; say how it failed."""
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:  # a pipe could be kept open, or full
+    said = [b""]
+
+    def listen() -> None:  # and keep the end alone: a file could fill the disk
+        assert process.stderr is not None
+        with process.stderr as pipe:
+            while some := os.read(pipe.fileno(), 1 << 16):
+                said[0] = (said[0] + some)[-200:]
+
+    with tempfile.TemporaryFile() as given:  # a pipe could be full
         given.write(text)
         given.seek(0)
         process = subprocess.Popen(
-            ["bash", "-c", command], stdin=given, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            ["bash", "-c", command],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        listener = threading.Thread(target=listen, daemon=True, name="hook")
+        listener.start()
         try:
             code = process.wait(timeout_s)
         except BaseException:
@@ -54,10 +68,8 @@ def _run(command: str, text: bytes, timeout_s: float) -> str | None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        if not code:
-            return None
-        said.seek(max(said.seek(0, os.SEEK_END) - 200, 0))
-        return f"{command!r} ended with {code}: {said.read().decode('utf-8', 'replace').strip()}"
+        listener.join(1)  # no longer: what the command has left behind may keep the pipe open
+        return f"{command!r} ended with {code}: {said[0].decode('utf-8', 'replace').strip()}" if code else None
 
 
 def _post(named: str, text: bytes, timeout_s: float) -> str | None:

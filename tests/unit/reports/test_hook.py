@@ -60,6 +60,11 @@ def test_a_hook_that_leaves_a_process_behind_is_not_waited_for() -> None:
     assert time.monotonic() - begun < 3
 
 
+def test_what_a_hook_says_without_end_is_not_kept_on_the_disk() -> None:
+    told = tell_hook(HookConfig(command="readlink /proc/$$/fd/2 >&2; exit 3"), EVENT)
+    assert told is not None and "ended with 3: pipe:" in told
+
+
 def test_a_hook_that_listens_has_nothing_to_tell() -> None:
     assert (
         tell_hook(HookConfig(command='test "$(cat)" = \'{"event": "promoted", "name": "ner", "version": 3}\''), EVENT)
