@@ -59,11 +59,12 @@ def install(own: ScheduleConfig, given: Sequence[str], console: Console) -> None
         write_manifests(own, name, cron, given, console)
         return
     words = absolute(read_command(own.command, given)[0], given)
-    for on, found in all_installed().items():
-        if on != own.on and name in found:
-            rule, remedy = f"is installed for {on} already", f"Run: make schedule ACTION=remove ID={name}"
-            raise ConfigError(fault("ID", name, rule, remedy))
     folder = folder_of(own, name)
+    for on, found in all_installed().items():
+        place = found.get(name, folder.path)
+        if Path(place) != folder.path or (on != own.on and name in found):
+            rule = f"is installed for {on} already" + ("" if Path(place) == folder.path else f", from {place}")
+            raise ConfigError(fault("ID", name, rule, f"Run: make schedule ACTION=remove ID={name}"))
     made = described(own, name, cron, words, folder)
     if own.on == "systemd" and own.target is not None:
         write_units(made, Path(own.target))

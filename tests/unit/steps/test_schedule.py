@@ -98,6 +98,20 @@ def test_another_folder_has_a_schedule_of_its_own(table: Path, tmp_path: Path, m
     assert not table.exists()
 
 
+def test_an_id_that_another_folder_has_is_refused(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("schedule.id=weekly")
+    install("schedule.id=weekly", "engine.epochs=2")  # the same schedule, changed
+    before = table.read_text()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    refused = (
+        r"ID: 'weekly' is installed for cron already, from \S+/weekly\. Run: make schedule ACTION=remove ID=weekly"
+    )
+    with pytest.raises(ConfigError, match=refused):
+        install("schedule.id=weekly")
+    assert table.read_text() == before
+
+
 def test_one_schedule_is_not_installed_in_two_places(table: Path, tmp_path: Path) -> None:
     units = tmp_path / "config" / "systemd" / "user"
     install("schedule.on=systemd", f'schedule.target="{units}"')  # where systemd looks for a user's units
