@@ -114,9 +114,8 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
             text = f"{row.job}: not clearly better than {what} ({row.test:.3f} against {row.baseline:.3f})"
             console.print(text, style="yellow", soft_wrap=True)
         if tied := sum(result.reason.endswith(TIED) for result in ending.results.of(row.job)):
-            text = (
-                f"{row.job}: {tied} of its trials were pruned in a tie, by their number alone; raise search.first_rung"
-            )
+            those = "1 of its trials was" if tied == 1 else f"{tied} of its trials were"
+            text = f"{row.job}: {those} pruned in a tie, by number alone; raise search.first_rung"
             console.print(text, style="yellow", soft_wrap=True)
     example = next((row for row in rows if row.alias == "champion"), rows[0])
     recorded = f"Recorded in {store.uri} (experiment {store.config.experiment}, sweep {ending.sweep_id})"

@@ -4,12 +4,13 @@ import re
 import shutil
 import subprocess
 from datetime import UTC
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from pipeline.clock.schedule import installed
-from pipeline.clock.systemd import on_calendar, units
+from pipeline.clock.systemd import on_calendar, units, write_units
 from pipeline.config.cron import parse
 from tests.unit.clock.test_schedule import ODD, WEDNESDAY, made
 
@@ -56,3 +57,9 @@ def test_units_name_a_persistent_timer_and_escape_what_systemd_would_expand() ->
     assert 'Environment="PYTHONPATH=/check out"\n' in service
     (line,) = re.findall("^ExecStart=(.*)$", service, re.M)
     assert line.endswith(r""""tracking.uri=\"sqlite:////data/100%% it's \\%% $$HOME/mlflow.db\"" """.strip())
+
+
+def test_units_hold_what_was_typed_and_are_read_by_their_user_alone(tmp_path: Path) -> None:
+    write_units(made(words=("run", "hook.command=curl -H token:s3cret")), tmp_path / "units")
+    found = {file.name: file.stat().st_mode & 0o077 for file in (tmp_path / "units").iterdir()}
+    assert found == {"adapters-weekly.service": 0, "adapters-weekly.timer": 0}

@@ -49,6 +49,11 @@ def test_leaderboard_shows_everything_on_120_columns(row: LeaderboardRow) -> Non
     assert expected in " ".join(text.split())
 
 
+def test_a_checkpoint_that_answers_untrained_is_shown_beside_chance(row: LeaderboardRow) -> None:
+    text = shown(leaderboard_table([dataclasses.replace(row, baseline=0.738, chance=0.25)]))
+    assert ".853-.963 0.738 (0.250) 0.52 %" in " ".join(text.split())
+
+
 @pytest.mark.parametrize("width", [120, 100, 80, 60])
 def test_leaderboard_never_breaks_a_row(width: int, row: LeaderboardRow) -> None:
     rows = [row, dataclasses.replace(row, job="ner/social", alias="challenger")]

@@ -1,13 +1,18 @@
 """What is made of the winners of a sweep."""
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pipeline.config import GateConfig
+from pipeline.core.data.rows import Row
 from pipeline.errors import SweepError
 from pipeline.reports.results import SweepResults
+from pipeline.reports.tables import LeaderboardRow
+from pipeline.rules.halving import TIED
 from pipeline.rules.versions import Registered
 from pipeline.steps import conclude
 from pipeline.tracking.recorder import SweepFacts
@@ -52,6 +57,32 @@ def test_a_winner_that_cannot_be_registered_does_not_keep_the_others_from_it(
     assert [row.job for row in rows] == ["good/one"]
     assert failed == {"bad/one": "the winner of bad/one could not be registered (no such name)"}
     assert len([line for line in told if line.startswith("search.png of ")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("tied", "said"),
+    [(0, "in a tie"), (1, "1 of its trials was pruned in a tie"), (2, "2 of its trials were pruned in a tie")],
+)
+def test_a_tie_that_pruned_is_told_and_a_winner_that_is_at_its_baseline(tied: int, said: str, store: Store) -> None:
+    trials = [SimpleNamespace(reason=f"pruned at epoch 1: 3rd of 4, {TIED if n < tied else ''}") for n in range(3)]
+    winner = SimpleNamespace(trial=SimpleNamespace(job="mood/default"))
+    task = SimpleNamespace(example=lambda _: "some text")
+    job = SimpleNamespace(task=task, dataset=SimpleNamespace(test=SimpleNamespace(rows=[Row({}, "f:1", "d", "k")])))
+    ending: Any = SimpleNamespace(
+        sweep_id="one",
+        prepared=SimpleNamespace(job_of=lambda _: job),
+        results=SimpleNamespace(of=lambda _: trials),
+        winners=[winner],
+    )
+    values: dict[str, Any] = {"job": "mood/default", "method": "houlsby", "width": 8, "learning_rate": 1e-3}
+    values |= {"metric": "accuracy", "validation": 0.8, "test": 0.8, "low": 0.7, "high": 0.9, "baseline": 0.75}
+    values |= {"chance": 0.25, "share": 0.01, "bundle_bytes": 1, "seconds": 1, "name": "mood", "version": 1}
+    row = LeaderboardRow(**values, alias="champion", reason="first")
+    out = io.StringIO()
+    conclude.show([row], ending, store, Console(file=out, width=200))
+    assert (said in out.getvalue()) == bool(tied)
+    assert ("raise search.first_rung" in out.getvalue()) == bool(tied)
+    assert "not clearly better than the checkpoint without any training (0.800 against 0.750)" in out.getvalue()
 
 
 def test_a_store_that_is_away_ends_them_all(

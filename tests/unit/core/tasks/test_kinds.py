@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
@@ -32,6 +32,15 @@ def test_a_restored_task_has_the_labels_of_its_bundle(kind: Kind) -> None:
     task = restore(config, ["O", "B-x", "I-x"])
     assert type(task) is TASK_KINDS[kind]
     assert (task.config, task.labels) == (config, ("O", "B-x", "I-x"))
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("scoring", ["joint", "dual"])
+def test_what_a_checkpoint_answers_untrained_has_its_score_as_baseline(
+    kind: Kind, scoring: Literal["joint", "dual"]
+) -> None:
+    is_answered = kind == "generation" or (kind == "multiple_choice" and scoring == "dual")
+    assert TASK_KINDS[kind](TaskConfig(name="any", kind=kind, scoring=scoring)).answers_untrained == is_answered
 
 
 EXAMPLES: list[tuple[Kind, dict[str, Any], dict[str, Any], Any]] = [
