@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -156,6 +157,9 @@ def make_row(
     yield Row({**fields, **own}, origin, digest, key, group)
 
 
+_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+"""Characters without a picture of their own: a byte order mark, a soft hyphen, what joins letters or turns them."""
+
 REMEDIES: Mapping[type, str] = {
     str: "Give a string",
     int: "Give the answer's position in options, from 0",
@@ -170,12 +174,12 @@ def _hashed(fields: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A text, or the texts in a list, in small letters, with single spaces, in Unicode's form NFKC."""
+    """A text, or the texts in a list, in small letters, with single spaces, in Unicode's form NFKC, as it is seen."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if not isinstance(value, str):
         return value
-    folded = unicodedata.normalize("NFKC", value).casefold()  # which may compose anew: once more
+    folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", value)).casefold()  # which may compose anew: once more
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 

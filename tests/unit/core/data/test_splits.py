@@ -143,6 +143,7 @@ SAME_INPUTS = [
     labelled("Un\u00a0 caf\u00e9 noir\n"),
     labelled("Un cafe\u0301 noir", "y"),
     labelled("Un cafe\u0301\u2003NOIR"),
+    labelled("\ufeffUn ca\u00adf\u00e9\u200b noir"),
 ]
 
 
