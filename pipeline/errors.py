@@ -49,7 +49,7 @@ def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
 
 def masked(text: str) -> str:
     """Take names and passwords out of the addresses in a text: `http://***@host`."""
-    return re.sub(r"(?<=://)[^/?#\s\"']*@", "***@", text)
+    return re.sub(r"(?<=://)[^\s\"']*@", "***@", text)
 
 
 def up_to_host(address: str) -> str:

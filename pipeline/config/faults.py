@@ -18,6 +18,6 @@ def between(where: str, value: float | None, low: float, high: float) -> Iterato
 
 def no_secret(where: str, address: str | None, instead: str) -> Iterator[Fault]:
     """A fault where an address holds a name or password: addresses are recorded, and shown."""
-    if address is not None and "@" in address.partition("://")[2].partition("/")[0]:
+    if address is not None and "@" in address.partition("://")[2]:  # behind a slash too: a password may have one
         rule = "holds a name or a password, which would be recorded and shown"
         yield fault(where, address, rule, f"Leave it out of the address, and {instead}")

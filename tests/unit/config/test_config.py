@@ -39,6 +39,7 @@ SECRET = "s3cret"
     [
         ("sweep", [f"tracking.uri=http://me:{SECRET}@lab:5000"], "tracking.uri"),
         ("sweep", [f"tracking.uri=https://{SECRET}@lab:5000/x"], "tracking.uri"),
+        ("sweep", [f"tracking.uri=http://me:1/{SECRET}@lab:5000"], "tracking.uri"),
         ("retrain", [f"tracking.uri=htp://me:{SECRET}@lab:5000"], "tracking.uri"),
         ("retrain", [f"hook.url=http://me:{SECRET}@hooks/x"], "hook.url"),
         ("rollback", [f"hook.url=https://me:{SECRET}@hooks/x"], "hook.url"),
