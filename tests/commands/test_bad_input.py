@@ -316,6 +316,7 @@ PREDICT = [
     ("two at once", ["job=ner"], {"TEXT": "x", "ITEM": "{}"}, "TEXT and ITEM: exclude each other. Give only one"),
     ("three", ["job=ner"], {"TEXT": "x", "ITEM": "{}", "FILE": "x"}, "TEXT and ITEM and FILE: exclude each other."),
     ("invalid item", ["job=ner"], {"ITEM": '{"a": '}, "ITEM: '{\"a\": ' is not valid JSON (Expecting value"),
+    ("brackets", ["job=ner"], {"ITEM": "[" * 100_000}, "is not valid JSON (maximum recursion depth exceeded"),
     ("no such file", ["job=ner"], {"FILE": "x.jsonl"}, "FILE: 'x.jsonl' cannot be read (No such file or directory)"),
     ("unknown key", ["job=ner", "jib=x"], {"TEXT": "x"}, "jib: is no config key. Did you mean job."),
 ]
