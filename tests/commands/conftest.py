@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
 import pytest
+from matplotlib.figure import Figure
 from pyarrow import parquet
 from transformers import (
     DistilBertConfig,
@@ -23,6 +25,14 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from tests.commands import corpus
 from tests.commands.workplace import Call, Done, Workplace
 from tests.conftest import TinyBert, once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Figures are made and not drawn, which takes a third of a small sweep; those of `make` in another process are."""
+    with pytest.MonkeyPatch.context() as quick:
+        quick.setattr(Figure, "savefig", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture

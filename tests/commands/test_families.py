@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from pipeline.cluster import connection
 from pipeline.config import ClusterConfig
@@ -104,10 +103,9 @@ FEW = ["TRIALS=1", "EPOCHS=1", "search.space.method.width={choice:[4]}", "engine
 
 @pytest.mark.parametrize("family", ANATOMIES)
 def test_every_family_is_swept_with_the_configuration_that_its_class_has(
-    family: str, few: Path, stored: Workplace, monkeypatch: pytest.MonkeyPatch
+    family: str, few: Path, stored: Workplace
 ) -> None:
     """Its heads, norms, scales, tied embeddings, windows and special tokens. What can write writes."""
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)  # a third of the time
     folder = stored.data / family
     default_checkpoint(family, [*WORDS, *COLOURS, *COLOURS.values(), "="], folder)
     writes = ANATOMIES[family].kind != "encoder" and family != "qwen3"  # whose class has no end of a text
@@ -133,10 +131,9 @@ def one_ray() -> Iterator[None]:
 @pytest.mark.ray
 @pytest.mark.parametrize("family", ["bert", "t5", "gpt2"])
 def test_a_search_on_ray_ends_to_the_bit_as_one_in_this_process(
-    family: str, few: Path, tmp_path: Path, empty_database: Path, one_ray: None, monkeypatch: pytest.MonkeyPatch
+    family: str, few: Path, tmp_path: Path, empty_database: Path, one_ray: None
 ) -> None:
     """Two trials side by side: what comes out does not depend on the order in which they report."""
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
     folder, boards, weights = tmp_path / family, [], []
     default_checkpoint(family, [*WORDS, *COLOURS, *COLOURS.values(), "="], folder)
     task = "french" if ANATOMIES[family].kind != "encoder" else "colour"
