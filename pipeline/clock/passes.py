@@ -69,7 +69,7 @@ class Folder:
     @contextmanager
     def locked(self) -> Iterator[int | None]:
         """Hold the lock; yields its descriptor, or None where somebody else holds it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         with (self.path / "lock").open("a") as file:
             # Twice: whoever only looks whether a pass runs holds it for a moment.
             taken = _taken(file)

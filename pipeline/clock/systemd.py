@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.clock.schedule import OTHERS, Schedule, installed, refused
 from pipeline.config.cron import Cron
 from pipeline.errors import ConfigError, fault
-from pipeline.files import new_file
+from pipeline.files import make_folder, new_file
 
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _STOP_S = 120  # for a sweep's snapshots and last records after Ctrl-C
@@ -106,7 +106,7 @@ def write_units(schedule: Schedule, folder: Path) -> None:
         ConfigError: They cannot be written there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for name, text in units(schedule).items():
             with new_file(folder / name) as draft:
                 draft.touch(0o600)  # it has the whole command line

@@ -17,6 +17,7 @@ from mlflow.utils.uri import is_local_uri
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError, TrackingError, fault
+from pipeline.files import make_folder
 
 _REACH_TIMEOUT_S = 5
 _SQLITE = "sqlite:///"
@@ -101,7 +102,7 @@ def _prepare_file(config: TrackingConfig, create: bool) -> str:
     if not file.is_file():
         if not create:
             raise _nothing_recorded("tracking.uri", config.uri)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
     elif file.stat().st_size:
         # Asked here, since MLflow would try to connect for most of a minute.
         with file.open("rb") as stream:
@@ -146,6 +147,8 @@ def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> s
 def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
     local = config.uri.startswith(_SQLITE)
     location = str(Path(config.artifacts).expanduser().absolute()) if local else None
+    if location is not None:
+        make_folder(Path(location))  # the disk has its name before anything is recorded that is kept in it
     try:
         return str(client.create_experiment(config.experiment, artifact_location=location))
     except MlflowException as error:

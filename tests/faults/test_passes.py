@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.ledger import Ledger, read_ledger
 from tests.commands.corpus import opinion, rows
 from tests.commands.workplace import Workplace
-from tests.faults import stage
+from tests.faults import registered, stage
+from tests.faults.registered import Version
 from tests.unit.tracking.server import serving
 
 pytestmark = pytest.mark.faults
@@ -54,16 +53,6 @@ def splits(first: int, count: int) -> dict[str, list[dict[str, Any]]]:
     return {f"intent/{name}.jsonl": made[begin:end] for name, (begin, end) in cuts.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """What is compared of a registered version: nothing that another pass has otherwise."""
-
-    weights: str
-    verdict: str
-    slices: tuple[str, ...]
-    trained: frozenset[str]
-
-
 class Place:
     """Where there is a champion, and then new rows; brought back to that state before each pass."""
 
@@ -91,30 +80,13 @@ class Place:
         return f"sqlite:///{self.place.cwd}{'/.' * self.resets}/mlflow.db"
 
     def versions(self) -> dict[int, Version]:
-        """Every registered version, read from its files."""
-        found = {}
-        for version in MlflowClient(self.uri).search_model_versions("name = 'intent'"):
-            (bundle,) = Path(version.source).rglob("bundle.json")
-            ledger = self.ledger(Path(version.source))
-            found[int(version.version)] = Version(
-                weights=json.loads(bundle.read_text("utf-8"))["weights_sha256"],
-                verdict=version.tags["verdict"],
-                slices=tuple(one.digest for one in ledger.slices),
-                trained=frozenset(row.digest for row in ledger.trained),
-            )
-        return found
-
-    def ledger(self, model: Path) -> Ledger:
-        (file,) = model.rglob("ledger.json")
-        return read_ledger(file.parent, TASK)
+        return registered.versions(self.uri, TASK)
 
     def aliases(self) -> dict[str, int]:
-        return {name: int(one) for name, one in MlflowClient(self.uri).get_registered_model("intent").aliases.items()}
+        return registered.aliases(self.uri, "intent")
 
     def running(self) -> list[str]:
-        client = MlflowClient(self.uri)
-        ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        return [run.info.run_id for run in client.search_runs(ids) if run.info.status == "RUNNING"]
+        return registered.running(self.uri)
 
 
 @pytest.fixture(scope="module")

@@ -337,7 +337,6 @@ def test_artifacts_in_a_local_folder_are_there_after_a_power_cut(
     store: Store, facts: SweepFacts, story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow copies, and does not wait for the disk; its database may well survive without the files."""
-    (tmp_path / "mlartifacts").mkdir(exist_ok=True)
     cut = PowerCut(monkeypatch)
     tell(store, facts, whole_sweep(story))
     winner = story.tested()

@@ -5,7 +5,8 @@ import pytest
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.tracking.store import open_store
+from pipeline.tracking.store import open_store, require_store
+from tests.powercut import PowerCut
 
 
 def test_artifacts_of_a_local_store_have_an_absolute_place(tracking: TrackingConfig, tmp_path: Path) -> None:
@@ -13,6 +14,16 @@ def test_artifacts_of_a_local_store_have_an_absolute_place(tracking: TrackingCon
     experiment = store.client.get_experiment(store.experiment_id)
     assert experiment.name == "adapters"
     assert experiment.artifact_location == str(tmp_path / "mlartifacts")
+
+
+def test_the_folders_of_a_store_are_there_after_a_power_cut(
+    tracking: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before an experiment names that of the artifacts, and so before anything is recorded that is kept in it."""
+    cut = PowerCut(monkeypatch)
+    open_store(tracking)
+    require_store(TrackingConfig(uri=f"sqlite:///{tmp_path}/deep/store/mlflow.db"))
+    assert {"mlartifacts", "deep/store"} <= {*cut.disk(tmp_path).files("least")}
 
 
 def test_relative_address_is_resolved_once(
