@@ -251,7 +251,7 @@ class Plan:
 
     trials: int
     epochs: int
-    """Of all its trials together; early stopping and ASHA may save some."""
+    """Of all its trials together. Early stopping may save some; ASHA, counted like halving, may take more or fewer."""
 
 
 def plan_of(search: SearchConfig, epochs: int) -> Plan:
