@@ -29,7 +29,7 @@ from tests.powercut import Disk, Left, PowerCut, write
 pytestmark = pytest.mark.faults
 
 EACH = 4
-"""Moments of a kind, of those whose disks differ. All of them take a quarter of an hour, and are no others in kind."""
+"""Moments of a kind, of those whose disks differ. All of them would take some quarter of an hour."""
 KINDS = {
     "the folder of a sweep": r"\.|runs(/[^/]+(/sweep\.json)?)?",
     "what is not recorded yet": r"runs/[^/]+/spool(/.+)?",
