@@ -116,12 +116,12 @@ def test_a_pass_that_is_killed_leaves_all_whole_and_the_next_one_completes(
     answer = place.place.run("predict", "job=intent", environment={"TEXT": "a good film was fine"})
     assert answer.code == 0 and json.loads(answer.out)["label"] == "positive", answer.out + answer.err
 
+    begun = len(list(place.place.cwd.glob("runs/*/sweep.json"))) > 1
     done = place.start("retrain").end()
     assert done.code == 0, done.out + done.err
     assert place.versions() == undisturbed
     assert place.aliases() == {"champion": 2, "previous": 1}
     assert not place.running()
-    begun = len(list(place.place.cwd.glob("runs/*/sweep.json"))) > 2
     assert ("was killed: its runs are ended now" in done.out) == begun
     assert not list(place.place.cwd.glob("runs/*/alive"))
 
