@@ -27,7 +27,7 @@ from tests.commands.workplace import Call, Done, Workplace
 from tests.conftest import TinyBert, once
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def undrawn() -> Iterator[None]:
     """Figures are made and not drawn, which takes a third of a small sweep; those of `make` in another process are."""
     with pytest.MonkeyPatch.context() as quick:

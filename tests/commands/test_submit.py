@@ -132,6 +132,7 @@ def submit(cluster: Cluster, place: Workplace, checkpoint: str, token: str) -> D
     return place.make("submit", *words(cluster, place, checkpoint), environment={"RAY_AUTH_TOKEN": token})
 
 
+@pytest.mark.faults  # not for what it breaks, but since it takes a minute; it trains beside others that are stopped
 @pytest.mark.server
 def test_a_sweep_trains_on_the_cluster_shows_its_log_and_has_its_files_in_the_home_there(
     cluster: Cluster, place: Workplace, checkpoints: dict[str, str], mlflow_server: Server
@@ -140,7 +141,7 @@ def test_a_sweep_trains_on_the_cluster_shows_its_log_and_has_its_files_in_the_ho
     row = '{"message": "a %s book %s", "queue": "%s"}\n'
     unseen = "".join(row % (word, number, label) for number in range(9) for word, label in WORDS.items())
     place.write({"triage/test.jsonl": unseen})
-    own += ["TRIALS=1", "EPOCHS=1", f"ARGS=submit.environment=image tracking.uri={mlflow_server.uri}"]
+    own += ["TRIALS=1", "EPOCHS=1", "submit.environment=image", f"tracking.uri={mlflow_server.uri}"]
     done = place.call("submit", *own, environment={"RAY_AUTH_TOKEN": cluster.token})
     assert done.code == 0, done.out + done.err
     assert done.out.count("  trial 1/1") == done.out.count("Leaderboard") == 1
