@@ -21,6 +21,7 @@ WORDS = """
 """
 
 TinyBert: TypeAlias = "Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]"
+gc.set_threshold(50_000, 20, 20)  # by default a twentieth of the time goes into collections that find next to nothing
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 waits for the other process of tests
 
 
