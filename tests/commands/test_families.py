@@ -95,10 +95,11 @@ def test_a_family_that_writes_answers_and_its_adapter_beats_the_probe(
     probed = stored.call("sweep", "TASKS=colour", "METHOD=probe", *where, *GIVEN)
     assert probed.code == 0, probed.err + probed.out
     scores = [run.data.metrics["test/primary"] for run in stored.runs("job") if run.data.tags["method"] == "probe"]
-    assert row["test"] > scores[0] + 0.03 > row["baseline"]
+    assert row["test"] > scores[0] + 0.05 > row["baseline"]
 
 
 FEW = ["TRIALS=1", "EPOCHS=1", "search.space.method.width={choice:[4]}", "engine.batch_size=16", "CLUSTER=here"]
+SEARCHED = ["search=optuna", "TRIALS=4", "EPOCHS=2", "search.cohort=2", "engine.batch_size=8"]
 
 
 @pytest.mark.parametrize("family", ANATOMIES)
@@ -148,6 +149,3 @@ def test_a_search_on_ray_ends_to_the_bit_as_one_in_this_process(
     assert boards[0] == boards[1]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-
-
-SEARCHED = ["search=optuna", "TRIALS=4", "EPOCHS=2", "search.cohort=2", "engine.batch_size=8"]
