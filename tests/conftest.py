@@ -1,5 +1,7 @@
 """What many tests share: a tiny, randomly initialised BERT and its tokenizer, made on the spot."""
 
+import copy
+import functools
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 if TYPE_CHECKING:  # the process that only hands out the tests reads this file too, and needs no torch
+    from omegaconf import DictConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from tests.unit.tracking.server import Server
@@ -47,6 +50,44 @@ def unsynced() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as unwaited:
         unwaited.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composed_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hydra composes what is chosen once, and sets the keys anew each time, which is a tenth of its work: other tests
+    than those of configs have hundreds of commands that choose alike."""
+    from pipeline.config import overrides
+
+    with pytest.MonkeyPatch.context() as quick:
+        if request.path.parent.name != "config" and request.path.name != "test_conf.py":
+            read, ours = overrides._task_files, overrides._task_files(None, [])
+            quick.setattr(overrides, "compose", _composed)
+            quick.setattr(overrides, "_task_files", lambda own, faults: read(own, faults) if own else dict(ours))
+        yield
+
+
+def _composed(name: str | None, lines: list[str]) -> "DictConfig":
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    choices = tuple(line for line in lines if not line.startswith("++"))
+    config = copy.deepcopy(_chosen(name, choices, _written(choices)))
+    keys = OverridesParser.create().parse_overrides([line for line in lines if line.startswith("++")])
+    ConfigLoaderImpl._apply_overrides_to_config(keys, config)
+    return config
+
+
+@functools.cache
+def _chosen(name: str | None, choices: tuple[str, ...], written: tuple[tuple[str, int], ...]) -> "DictConfig":
+    from hydra import compose
+
+    return compose(name, list(choices))
+
+
+def _written(choices: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """What the user's own folder holds, and since when."""
+    own = [line.partition("file://")[2].rstrip("'\"]") for line in choices if line.startswith("hydra.searchpath")]
+    return tuple((str(file), file.stat().st_mtime_ns) for root in own for file in sorted(Path(root).rglob("*.yaml")))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from tests.commands.workplace import Done, Workplace
 from tests.unit.tracking.server import Server
 
 pytestmark = [pytest.mark.commands, pytest.mark.ray]
+cluster_starts = pytest.mark.faults  # a minute: a cluster that takes jobs is two dozen processes
 
 RAY = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -132,7 +133,7 @@ def submit(cluster: Cluster, place: Workplace, checkpoint: str, token: str) -> D
     return place.make("submit", *words(cluster, place, checkpoint), environment={"RAY_AUTH_TOKEN": token})
 
 
-@pytest.mark.faults  # not for what it breaks, but since it takes a minute; it trains beside others that are stopped
+@cluster_starts
 @pytest.mark.server
 def test_a_sweep_trains_on_the_cluster_shows_its_log_and_has_its_files_in_the_home_there(
     cluster: Cluster, place: Workplace, checkpoints: dict[str, str], mlflow_server: Server
@@ -153,6 +154,7 @@ def test_a_sweep_trains_on_the_cluster_shows_its_log_and_has_its_files_in_the_ho
     assert list(cluster.home.glob("adapter-runs/*/trials/*/bundle-1/bundle.json"))
 
 
+@cluster_starts
 def test_a_command_that_fails_shows_why_and_ends_with_its_exit_code(
     cluster: Cluster, place: Workplace, checkpoints: dict[str, str]
 ) -> None:
@@ -164,7 +166,7 @@ def test_a_command_that_fails_shows_why_and_ends_with_its_exit_code(
     assert done.code == 2
 
 
-@pytest.mark.faults
+@cluster_starts
 def test_ctrl_c_stops_the_command(cluster: Cluster, place: Workplace, checkpoints: dict[str, str]) -> None:
     given = words(cluster, place, checkpoints["bert"])
     for name in ("pyproject.toml", "constraints.txt", "installed"):
@@ -186,6 +188,7 @@ def test_ctrl_c_stops_the_command(cluster: Cluster, place: Workplace, checkpoint
     assert cluster.commands() == []
 
 
+@cluster_starts
 @pytest.mark.parametrize(
     ("token", "message"), [("", "wants a token. Set RAY_AUTH_MODE=token and"), ("0" * 64, "refuses the token. Set")]
 )
