@@ -41,7 +41,7 @@ endif
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
-	echo "Setting up .venv (once, a few minutes) ..."
+	echo "Setting up .venv (once, about two minutes) ..."
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	# uv takes a third of pip's time. It looks where pip is told to look; where it cannot be had or fails, pip does the work.
 	while IFS== read -r key value; do case $${key##*.} in \
@@ -51,8 +51,9 @@ $(STAMP): pyproject.toml constraints.txt
 	done < <(.venv/bin/python -m pip config list | awk '/^:env:/ {own = own $$0 "\n"; next} 1; END {printf "%s", own}' | tr -d "'"); \
 	export UV_INDEX_STRATEGY=unsafe-best-match; \
 	.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt uv && \
-	.venv/bin/uv pip install --python .venv/bin/python --no-cache --compile-bytecode -c constraints.txt -e '.[dev]' || \
-	.venv/bin/python -m pip install --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[dev]'
+	.venv/bin/uv pip install --python .venv/bin/python --no-cache --compile-bytecode -c constraints.txt -e '.[dev]' || { \
+	echo "uv could not, as is told above. Pip does it, some minutes longer ..."; \
+	.venv/bin/python -m pip install --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[dev]'; }
 	touch $(STAMP)
 
 setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt
