@@ -216,6 +216,7 @@ class Race:
             winner = lane.winner() if over or not lane.waiting else None
             if winner is not None:
                 lane.testing = True
+                self._leave_out(lane)
                 story = lane.stories[winner]
                 return {"job": name, "index": winner, "params": dict(story.trial.params), "bundle": story.bundle}
         ready = {name: lane for name, lane in self._lanes.items() if lane.waiting and not over}
@@ -308,7 +309,7 @@ class Race:
     def close(self) -> None:
         """Take in that nothing will run any more: trials that time left no room for are told as pruned."""
         for lane in self._lanes.values():
-            self._events += [lane.stories[index].end("pruned", TIME_IS_UP) for index in lane.waiting]
+            self._leave_out(lane)
 
     def take_events(self) -> Iterator[SweepEvent]:
         """Yield what is to be told, oldest first; nothing comes twice."""
@@ -320,6 +321,11 @@ class Race:
         winners = [lane.tested for lane in self._lanes.values() if lane.tested]
         missing = {name: lane.why_untested() for name, lane in self._lanes.items() if not lane.tested}
         return Outcome(winners=winners, missing=missing)
+
+    def _leave_out(self, lane: Lane) -> None:
+        """Tell of the trials that time left no room for: none of a job that is tested will run any more."""
+        self._events += [lane.stories[index].end("pruned", TIME_IS_UP) for index in lane.waiting]
+        lane.waiting.clear()
 
     def _add(self, place: Place, result: Result) -> None:
         """Take in an epoch, once: the last result of a trial comes with its end too."""

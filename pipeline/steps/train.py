@@ -7,12 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.config import SearchConfig, SweepConfig, recorded
-from pipeline.core.engine.events import SweepEvent
+from pipeline.core.engine.events import Sink, SweepEvent
 from pipeline.core.engine.trials import Job
 from pipeline.reports.progress import JobPlan, Progress
 from pipeline.reports.results import SweepResults
 from pipeline.rules.race import Outcome
 from pipeline.rules.search import plan_of, search_of
+from pipeline.steps.ended import search_rest
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.workspace import Workspace, git_commit, package_versions
 from pipeline.tracking.recorder import SweepFacts, SweepRecorder
@@ -51,7 +52,7 @@ def run_search(
         config: Where it runs, and how long a trial is.
         search: What is searched, where a job has no space of its own.
         prepared: The jobs and their checkpoint.
-        folder: Its own, from which it can be gone on with.
+        folder: Its own, from which it can be gone on with. Jobs that have ended there are told and not run again.
         results, recorder, console: Are told every event, the console as progress.
     """
     here = config.cluster.name == "here"
@@ -70,4 +71,7 @@ def run_search(
             progress(event)
             recorder(event)
 
-        return run(prepared.jobs, prepared, search=search, cluster=config.cluster, folder=folder, sink=sink)
+        def search_jobs(jobs: Sequence[Job], sink: Sink) -> Outcome:
+            return run(jobs, prepared, search=search, cluster=config.cluster, folder=folder, sink=sink)
+
+        return search_rest(search_jobs, prepared.jobs, folder, sink)
