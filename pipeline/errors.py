@@ -47,9 +47,15 @@ def fault(where: object, value: object, rule: str, remedy: str) -> Fault:
     return Fault(where=masked(str(where)), value=masked(str(value)), rule=masked(rule), remedy=masked(remedy))
 
 
+SECRET_KEY = re.compile(
+    r"(?<=[?&;#])([^=&;#\s]*(?:pass|pwd|token|secret|sig|auth|api.?key|access.?key)[^=&;#\s]*=)[^&;#\s\"']+", re.I
+)
+"""A key behind the path of an address that says what it holds, and its value: `?token=...`, `&X-Amz-Signature=...`."""
+
+
 def masked(text: str) -> str:
-    """Take names and passwords out of the addresses in a text: `http://***@host`."""
-    return re.sub(r"(?<=://)[^\s\"']*@", "***@", text)
+    """Take names, passwords and tokens out of the addresses in a text: `http://***@host?token=***`."""
+    return SECRET_KEY.sub(r"\1***", re.sub(r"(?<=://)[^\s\"']*@", "***@", text))
 
 
 def up_to_host(address: str) -> str:

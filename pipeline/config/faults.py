@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.errors import Fault, fault
+from pipeline.errors import SECRET_KEY, Fault, fault
 
 
 def above(where: str, value: float | None, least: float = 0.0) -> Iterator[Fault]:
@@ -17,7 +17,8 @@ def between(where: str, value: float | None, low: float, high: float) -> Iterato
 
 
 def no_secret(where: str, address: str | None, instead: str) -> Iterator[Fault]:
-    """A fault where an address holds a name or password: addresses are recorded, and shown."""
-    if address is not None and "@" in address.partition("://")[2]:  # behind a slash too: a password may have one
-        rule = "holds a name or a password, which would be recorded and shown"
+    """A fault where an address holds a name, a password or a token: addresses are recorded, and shown."""
+    inside = (address or "").partition("://")[2]
+    if "@" in inside or SECRET_KEY.search(inside):  # an @ behind a slash too: a password may have one
+        rule = "holds a name, a password or a token, which would be recorded and shown"
         yield fault(where, address, rule, f"Leave it out of the address, and {instead}")
