@@ -119,6 +119,6 @@ def run(main: Callable[[], None]) -> int:
 
 
 if __name__ == "__main__":
-    # What is imported stays. To look through it again and again, and once more at the end, takes a quarter of the start.
+    # What is imported stays. To look through it again and again, and once more at the end, is a quarter of the start.
     gc.disable()
     sys.exit(main(sys.argv[1:]))

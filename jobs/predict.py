@@ -4,7 +4,7 @@ import json
 
 from rich.console import Console
 
-from pipeline.config.commands import PredictConfig
+from pipeline.config.champions import PredictConfig
 from pipeline.steps.answer import items
 
 

@@ -4,7 +4,7 @@ import os
 
 from rich.console import Console
 
-from pipeline.config.commands import RollbackConfig, named
+from pipeline.config.champions import RollbackConfig, named
 from pipeline.errors import ConfigError, fault
 
 

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from pipeline.config.commands import StatusConfig
+from pipeline.config.champions import StatusConfig
 from pipeline.reports.tables import status_table
 from pipeline.tracking.registry import champions
 from pipeline.tracking.store import open_store

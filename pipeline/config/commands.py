@@ -12,55 +12,18 @@ from typing import Any, Literal
 from pipeline.config import (
     CheckpointConfig,
     CompareConfig,
-    HookConfig,
     RetrainConfig,
     SweepConfig,
     TaskConfig,
     TrackingConfig,
 )
+from pipeline.config.champions import PredictConfig, PromoteConfig, RollbackConfig, StatusConfig
 from pipeline.config.faults import no_secret
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.config.strict import nearest
 from pipeline.config.typed import is_bare, plain, quoted
 from pipeline.errors import ConfigError, Fault, fault
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictConfig:
-    """`make predict`: the champion of a task answers."""
-
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    job: str = ""
-    """Task, or task/domain, whose champion answers."""
-
-    def faults(self, where: str) -> Iterator[Fault]:
-        yield from named(self.job, "make predict TASK=sentiment TEXT='...'")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StatusConfig:
-    """`make status`: what is registered."""
-
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RollbackConfig:
-    """`make rollback`: the champion before the present one is champion again."""
-
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    hook: HookConfig = field(default_factory=HookConfig)
-    job: str = ""
-    """Task, or task/domain, whose champion is withdrawn."""
-    quarantine: bool = True
-    """Leave the rows that were new to it out of later passes."""
-
-
-def named(job: str, example: str) -> Iterator[Fault]:
-    """A fault where no task is named."""
-    if not job:
-        yield fault("TASK", "", "is missing", f"Name a task that has a champion (`make status` lists them): {example}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +145,7 @@ VARIABLES: Mapping[str, Variable] = {
     "TEXT": Variable("", "free", "a text that is answered"),
     "ITEM": Variable("", "free", "an item that is answered, as JSON"),
     "FILE": Variable("", "free", "a file of texts and items, one a line; or standard input"),
+    "VERSION": Variable("version", "plain", "the number of a registered version"),
     "REASON": Variable("", "free", "why, for those who come after"),
     "DATA": Variable(
         "data.source",
@@ -279,6 +243,11 @@ COMMANDS: Mapping[str, Command] = {
         config=RollbackConfig,
         says="Make the champion before TASK's present one champion again, for a REASON",
         variables=("TASK", "REASON", "CONF"),
+    ),
+    "promote": Command(
+        config=PromoteConfig,
+        says="Make VERSION of TASK champion, which the gate rejected, for a REASON",
+        variables=("TASK", "VERSION", "REASON", "CONF"),
     ),
     "ui": Command(config=UiConfig, says="The MLflow UI on the recorded runs", variables=("PORT", "CONF")),
     "convert": Command(

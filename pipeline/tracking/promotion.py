@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from pipeline.errors import ConfigError, fault
+from pipeline.errors import ConfigError, Fault, fault
 from pipeline.tracking.lock import exclusive
 from pipeline.tracking.store import Store, every, store_errors
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 VERDICT, REASON, REPLACES, MOVED = "verdict", "reason", "replaces", "moved"
-ROLLED_BACK, QUARANTINE = "rolled_back", "quarantine"
+ROLLED_BACK, QUARANTINE, BY_HAND = "rolled_back", "quarantine", "promoted_by_hand"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,19 @@ class RolledBack:
     """The version that was champion."""
     champion: int
     """The version that is champion again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promoted:
+    """What a promotion by hand did."""
+
+    name: str
+    champion: int
+    """The version that is champion now."""
+    replaced: int
+    """The version that was champion."""
+    verdict: str
+    """Why the gate had rejected the version."""
 
 
 def settle(store: Store, name: str) -> None:
@@ -73,6 +86,56 @@ def rollback(store: Store, name: str, reason: str, *, quarantine: bool = True) -
         return RolledBack(name=name, withdrawn=present, champion=champion)
 
 
+def promote(store: Store, name: str, number: int, reason: str) -> Promoted:
+    """Make a version champion that the gate rejected; `rollback` undoes it.
+
+    The version keeps why it was rejected, and gets the reason in a tag of its own.
+
+    Args:
+        store: The tracking store.
+        name: Registered name.
+        number: A challenger that was judged beside the present champion: of any other one, what has been seen since is
+            not in what it knows of the past.
+        reason: Kept with the version.
+
+    Raises:
+        ConfigError: It is no such version.
+    """
+    with store_errors(store.uri), exclusive(store, name):
+        _settle(store.client, name)
+        versions = _versions(store.client, name)
+        champion = _alias(store.client, name, CHAMPION)
+        if (wrong := _unfit(name, versions, number, champion)) is not None:
+            raise ConfigError(wrong)
+        assert champion is not None
+        before = _tags(versions, number)
+        store.client.set_model_version_tag(name, str(number), BY_HAND, reason)
+        # From here on the next `settle` completes it.
+        store.client.set_model_version_tag(name, str(number), VERDICT, CHAMPION)
+        _settle(store.client, name)
+        return Promoted(name=name, champion=number, replaced=champion, verdict=before.get(REASON, ""))
+
+
+def _unfit(name: str, versions: Sequence[ModelVersion], number: int, champion: int | None) -> Fault | None:
+    """Why a version cannot be promoted by hand, if it cannot."""
+    tags, shown = _tags(versions, number), f"{name} version {number}"
+    judged_beside = f"version {tags[REPLACES]}" if tags.get(REPLACES) else "no champion"
+    if champion is None or not tags:
+        challengers = [str(one.version) for one in versions if one.tags.get(VERDICT) == CHALLENGER]
+        remedy = f"The challengers are: {', '.join(challengers)}" if challengers else "There is no challenger"
+        return fault("VERSION", shown, "is not registered beside a champion", remedy)
+    if ROLLED_BACK in tags:
+        rule, remedy = f"was withdrawn ({tags[ROLLED_BACK]})", "Train another one with `make retrain`"
+    elif tags.get(VERDICT) != CHALLENGER:
+        rule, remedy = "is champion, or was", "Go back to the champion before the present one with `make rollback`"
+    elif judged_beside != f"version {champion}":
+        rule = f"was judged beside {judged_beside}, and version {champion} is champion now"
+        remedy = "Go back with `make rollback`, or train another one with `make retrain`"
+    else:
+        return None
+    return fault("VERSION", shown, rule, remedy)
+
+
 def _settle(client: MlflowClient, name: str) -> None:
     versions = _versions(client, name)
     pending = [one for one in versions if one.tags.get(VERDICT) == CHAMPION and not {MOVED, ROLLED_BACK} & {*one.tags}]
@@ -87,8 +150,7 @@ def _settle(client: MlflowClient, name: str) -> None:
         _set(client, name, PREVIOUS, _before(versions, before))
         _set(client, name, CHAMPION, before)  # last, since it is what says that there is nothing left to do
     challengers = [int(one.version) for one in versions if one.tags.get(VERDICT) == CHALLENGER]
-    if challengers:
-        _set(client, name, CHALLENGER, max(challengers))
+    _set(client, name, CHALLENGER, max(challengers, default=None))
 
 
 def _promote(client: MlflowClient, name: str, version: ModelVersion) -> None:

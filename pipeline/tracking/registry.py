@@ -23,7 +23,7 @@ from mlflow.models import Model
 
 from pipeline.config.strict import nearest
 from pipeline.core.data.ledger import Ledger, write_ledger
-from pipeline.core.engine.bundle import Bundle, BundleRecord
+from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
@@ -164,6 +164,14 @@ def past_of(store: Store, name: str, champion: int) -> list[Past]:
                     )
                 )
     return found
+
+
+def check_files(store: Store, name: str, number: int) -> None:
+    """Refuse a version that cannot be used, by a TrackingError; one that is not there is for others to refuse."""
+    with store_errors(store.uri):
+        for version in every(store.client.search_model_versions, f"name = '{name}'"):
+            if int(version.version) == number:
+                read_bundle(_bundle_folder(store, version))
 
 
 def champions(store: Store) -> list[Version]:

@@ -385,6 +385,16 @@ def test_a_rollback_wants_a_task_and_a_reason(workplace: Workplace, call: Call) 
     assert workplace.left() == []
 
 
+def test_a_promotion_wants_a_task_a_version_and_a_reason(workplace: Workplace, call: Call) -> None:
+    reason, task, version = messages_of(call("promote"))
+    assert reason.startswith("REASON: is missing. Say why")
+    assert task.startswith("TASK: is missing. Name a task that has a champion")
+    assert version.startswith("VERSION: is missing. Name a challenger: make promote TASK=")
+    last = call("promote", "TASK=ner", "VERSION=last", "REASON=x")
+    assert last.code == 2 and "version: 'last' must be a whole number." in last.err
+    assert workplace.left() == []
+
+
 def test_status_of_nothing_says_what_to_run_first(workplace: Workplace, call: Call) -> None:
     done = call("status")
     assert done.code == 2

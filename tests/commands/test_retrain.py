@@ -196,3 +196,17 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     changed = place.retrain()
     assert changed.code == 2 and "train.jsonl:1" in changed.err and "text" in changed.err
     assert place.aliases() == {"champion": 1, "challenger": 2}
+
+    told = "hook.command='cat > told.json'"
+    by_hand = place.place.call("promote", "TASK=intent", "VERSION=2", "REASON=the labels were wrong before", told)
+    assert by_hand.code == 0, by_hand.out + by_hand.err
+    assert place.aliases() == {"champion": 2, "previous": 1}
+    assert "intent: version 2 is champion in place of 1: the labels were wrong before" in by_hand.out
+    assert f"The gate had said: {verdict['reason']}" in by_hand.out
+    event = json.loads((place.place.cwd / "told.json").read_text("utf-8"))
+    assert (event["event"], event["version"], event["replaced"]) == ("promoted by hand", 2, 1)
+    place.replace(flipped)
+    again = place.retrain()  # on what the new champion has seen
+    assert again.code == 0 and "nothing new" in again.out, again.out
+    assert place.place.call("rollback", "TASK=intent", "REASON=they were not").code == 0
+    assert place.aliases() == {"champion": 1}

@@ -11,7 +11,8 @@ import pytest
 
 from jobs.__main__ import main
 from pipeline.config import SweepConfig
-from pipeline.config.commands import COMMANDS, VARIABLES, PredictConfig, overrides_of, standing
+from pipeline.config.champions import PredictConfig
+from pipeline.config.commands import COMMANDS, VARIABLES, overrides_of, standing
 from pipeline.config.overrides import pairs, read_command, read_config
 from pipeline.config.typed import typed
 from pipeline.errors import ConfigError

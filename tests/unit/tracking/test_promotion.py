@@ -15,7 +15,7 @@ from pipeline.config import TrackingConfig
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.tracking.lock import exclusive
-from pipeline.tracking.promotion import rollback, settle
+from pipeline.tracking.promotion import promote, rollback, settle
 from pipeline.tracking.registry import champion_of, register
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store, open_store
@@ -206,7 +206,15 @@ def test_of_two_processes_that_promote_at_once_one_wins(store: Store, story: Sto
     assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 3}
 
 
-@pytest.mark.parametrize("act", [settle, lambda store, name: rollback(store, name, "bad")], ids=["settle", "rollback"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        settle,
+        lambda store, name: rollback(store, name, "bad"),
+        lambda store, name: promote(store, name, 1, "good"),
+    ],
+    ids=["settle", "rollback", "promote"],
+)
 def test_nothing_is_moved_while_somebody_else_holds_the_lock(
     store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[Store, str], object]
 ) -> None:
@@ -294,6 +302,62 @@ def test_a_rollback_that_is_cut_off_anywhere_is_completed(
     # The first write puts the version's rows in quarantine. Nothing was withdrawn yet, and the user is to ask again.
     assert unbegun[0] == {"champion": count, "previous": count - 1}
     assert others == [whole] * (writes - 1)
+
+
+def rejected(store: Store) -> None:
+    """Two champions, and two that the gate rejected since: the later one is the challenger."""
+    champions(store, 2)
+    add(store, 2, "challenger")
+    add(store, 2, "challenger")
+    settle(store, NAME)
+
+
+def test_a_challenger_is_promoted_by_hand_keeps_why_it_was_rejected_and_a_rollback_undoes_it(store: Store) -> None:
+    rejected(store)
+    done = promote(store, NAME, 3, "it knows the new desk")
+    assert (done.champion, done.replaced, done.verdict) == (3, 2, "the test says so")
+    assert aliases(store) == {"champion": 3, "previous": 2, "challenger": 4}
+    assert tags(store, 3)["promoted_by_hand"] == "it knows the new desk"
+    assert tags(store, 3)["reason"] == "the test says so"
+    rollback(store, NAME, "it does not")
+    assert aliases(store) == {"champion": 2, "previous": 1, "challenger": 4}
+    with pytest.raises(ConfigError, match=r"VERSION: 'sentiment version 3' was withdrawn \(it does not\)\."):
+        promote(store, NAME, 3, "it does")
+
+
+def test_a_promotion_by_hand_that_is_cut_off_anywhere_is_completed(empty_database: Path, tmp_path: Path) -> None:
+    whole, unbegun, *others = cut_off(
+        empty_database,
+        tmp_path,
+        rejected,
+        lambda store: promote(store, NAME, 4, "it knows the new desk"),
+        lambda store: settle(store, NAME),
+    )
+    assert whole[0] == {"champion": 4, "previous": 2, "challenger": 3}
+    # The first write is the reason. Nothing was promoted yet, and the user is to ask again.
+    assert unbegun[0] == {"champion": 2, "previous": 1, "challenger": 4}
+    assert len(others) == 5 and others == [whole] * 5
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (2, r"'sentiment version 2' is champion, or was\. Go back .*make rollback"),
+        (1, r"'sentiment version 1' is champion, or was\."),
+        (9, r"'sentiment version 9' is not registered beside a champion\. The challengers are: 3, 4"),
+        (4, r"'sentiment version 4' was judged beside version 2, and version 3 is champion now\."),
+    ],
+)
+def test_what_cannot_be_promoted_by_hand_is_refused_and_nothing_is_changed(
+    store: Store, number: int, message: str
+) -> None:
+    rejected(store)
+    if number == 4:
+        promote(store, NAME, 3, "it knows the new desk")
+    before = everything(store)
+    with pytest.raises(ConfigError, match=message):
+        promote(store, NAME, number, "so be it")
+    assert everything(store) == before
 
 
 def test_without_a_champion_before_it_there_is_no_way_back_and_nothing_is_changed(store: Store) -> None:
