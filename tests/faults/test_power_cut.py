@@ -33,6 +33,7 @@ EACH = 4
 KINDS = {
     "the folder of a sweep": r"\.|runs(/[^/]+(/sweep\.json)?)?",
     "what is not recorded yet": r"runs/[^/]+/spool(/.+)?",
+    "jobs that have ended": r"runs/[^/]+/ended(/.+)?",
     "bundles": r"runs/[^/]+/trials/[^/]+/\.bundle-.+",
     "snapshots": r"runs/[^/]+/trials(/[^/]+(/\.snapshot-.+)?)?",
     "artifacts of runs": r"mlartifacts(/(?!models).+)?",
