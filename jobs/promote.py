@@ -4,7 +4,7 @@ import os
 
 from rich.console import Console
 
-from pipeline.config.champions import PromoteConfig, named
+from pipeline.config.champions import PromoteConfig, explained, named
 from pipeline.errors import ConfigError, fault
 
 
@@ -12,7 +12,7 @@ def main(config: PromoteConfig, console: Console) -> None:
     example, reason = "make promote TASK=sentiment VERSION=3 REASON='...'", os.environ.get("REASON", "").strip()
     faults = list(named(config.job, example))
     faults += [] if config.version > 0 else [fault("VERSION", "", "is missing", f"Name a challenger: {example}")]
-    faults += [] if reason else [fault("REASON", "", "is missing", "Say why, for those who come after")]
+    faults += explained(reason)
     if faults:
         raise ConfigError(faults)
     from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded

@@ -4,14 +4,13 @@ import os
 
 from rich.console import Console
 
-from pipeline.config.champions import RollbackConfig, named
-from pipeline.errors import ConfigError, fault
+from pipeline.config.champions import RollbackConfig, explained, named
+from pipeline.errors import ConfigError
 
 
 def main(config: RollbackConfig, console: Console) -> None:
     reason = os.environ.get("REASON", "").strip()
-    faults = list(named(config.job, "make rollback TASK=sentiment REASON='...'"))
-    faults += [] if reason else [fault("REASON", "", "is missing", "Say why, for those who come after")]
+    faults = [*named(config.job, "make rollback TASK=sentiment REASON='...'"), *explained(reason)]
     if faults:
         raise ConfigError(faults)
     from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded

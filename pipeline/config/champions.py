@@ -50,6 +50,12 @@ class PromoteConfig:
     """Number of the challenger; `make status` shows it."""
 
 
+def explained(reason: str) -> Iterator[Fault]:
+    """A fault where REASON, which comes from the environment, says nothing."""
+    if not reason:
+        yield fault("REASON", "", "is missing", "Say why, for those who come after")
+
+
 def named(job: str, example: str) -> Iterator[Fault]:
     """A fault where no task is named."""
     if not job:

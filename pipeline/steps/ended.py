@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.core.engine.events import JobTested, Sink, SweepEvent, TrialEnded, TrialReported
 from pipeline.core.engine.trials import Job
+from pipeline.errors import SweepError
 from pipeline.files import make_folder, new_file
 from pipeline.rules.race import Outcome
 from pipeline.tracking.spool import Told, decode, encode
@@ -30,6 +31,9 @@ def search_rest(
 
     Returns:
         The outcome of all, the winners in the order of the jobs.
+
+    Raises:
+        SweepError: Nothing can be written to the folder.
     """
     before, told = _read(folder, jobs), dict[str, list[SweepEvent]]()
 
@@ -38,7 +42,11 @@ def search_rest(
         if isinstance(event, TrialReported | TrialEnded | JobTested):
             known.append(event)
         if isinstance(event, JobTested):
-            _keep(folder, known)  # before anybody else knows
+            try:
+                _keep(folder, known)  # before anybody else knows
+            except OSError as error:
+                where = error.filename or folder
+                raise SweepError(f"Nothing can be written any more ({error.strerror}: {where})") from error
         sink(event)
 
     for events in before.values():

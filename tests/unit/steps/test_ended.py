@@ -10,6 +10,7 @@ import pytest
 from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.engine.events import JobTested, Sink, SweepEvent, TrialEnded, TrialReported
 from pipeline.core.engine.trials import Job, Trial
+from pipeline.errors import SweepError
 from pipeline.rules.race import TIME_IS_UP, Outcome
 from pipeline.steps.ended import search_rest
 from pipeline.steps.here import run_on
@@ -106,3 +107,13 @@ def test_what_cannot_be_gone_on_from_is_searched_again(
     assert second().winners == [winner, *first.of(JobTested)[1:]]
     assert {trial.partition("-")[0] for trial in second.trained} == {"a"}
     assert ("a.jsonl cannot be read" in caplog.text) == (what == "cut off")
+
+
+def test_a_folder_that_cannot_be_written_to_ends_the_search_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ended").touch()
+    one = Go(tmp_path, monkeypatch, GRID)
+    with pytest.raises(SweepError, match=r"Nothing can be written any more \(Not a directory: .*ended"):
+        one()
+    assert one.of(JobTested) == []
