@@ -52,6 +52,15 @@ def call(workplace: Workplace) -> Call:
     return workplace.call
 
 
+def messages_of(done: Done) -> list[str]:
+    """The faults of a command that was refused, sorted."""
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    title, *lines = done.err.splitlines()
+    assert title == f"{len(lines)} things to mend:"
+    return sorted(line.strip() for line in lines)
+
+
 @pytest.fixture(scope="session")
 def checkpoints(shared: Path, tiny_bert: TinyBert) -> dict[str, str]:
     """Family -> folder with a tiny random model and a tokenizer of the kind that the family has."""

@@ -13,7 +13,7 @@ from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.manifests import Manifest, cluster_spec, cron_job, ray_cron_job, submission
 from pipeline.steps.ship import rewrite
-from tests.unit.kubernetes.test_manifests import configured, faults
+from tests.unit.kubernetes.rendered import configured, faults
 from tests.unit.steps.test_schedule import schedule
 
 GIVEN = ["tasks=[sentiment,ner]", "data.source=hub", "cluster.slots=3"]

@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.kubernetes.manifests import Manifest
+from tests.unit.kubernetes.rendered import objects
 from tests.unit.kubernetes.test_cronjobs import cron
-from tests.unit.kubernetes.test_manifests import objects
 
 validator = pytest.importorskip("kubernetes_validate", reason="needs `pip install kubernetes-validate`")
 VERSIONS = ["1.30", "1.37"]

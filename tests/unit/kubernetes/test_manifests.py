@@ -1,102 +1,27 @@
 """The manifests against KubeRay's schemas, where those are, and against one another."""
 
-import functools
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from jobs.__main__ import main
-from pipeline.config.commands import ManifestsConfig, commands_from
+from pipeline.config.commands import commands_from
 from pipeline.config.cron import parse
 from pipeline.config.kubernetes import in_bytes
 from pipeline.config.overrides import read_command, read_config
 from pipeline.config.schedule import ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.kubernetes.files import following, text
-from pipeline.kubernetes.manifests import Manifest, cron_job, entrypoint, ray_cron_job, render
+from pipeline.kubernetes.manifests import cron_job, entrypoint, ray_cron_job
 from pipeline.steps.ship import rewrite
+from tests.unit.kubernetes.rendered import ROOT, configured, containers, faults, named, objects, pods, rendered, walk
 
-ROOT = Path(__file__).parents[3]
-SCHEMAS = ROOT.parent / "shared" / "schemas" / "kuberay-1.7.0"
 SECRET_NAMES = re.compile(r"PASSWORD|KEY|TOKEN|SECRET|CREDENTIAL")
-
-
-def configured(*arguments: str) -> ManifestsConfig:
-    (config,) = read_command("manifests", arguments)
-    assert isinstance(config, ManifestsConfig)
-    return config
-
-
-def rendered(*arguments: str) -> dict[str, list[Manifest]]:
-    return render(configured(*arguments), "2.60.0")
-
-
-def objects(*arguments: str) -> list[Manifest]:
-    return [manifest for manifests in rendered(*arguments).values() for manifest in manifests]
-
-
-def named(kind: str, *arguments: str) -> Manifest:
-    (found,) = [manifest for manifest in objects(*arguments) if manifest["kind"] == kind]
-    return found
-
-
-def walk(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every mapping in a manifest."""
-    if isinstance(node, Mapping):
-        yield node
-    for inner in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
-        yield from walk(inner)
-
-
-def pods(manifests: Sequence[Manifest]) -> list[Mapping[str, Any]]:
-    return [node for manifest in manifests for node in walk(manifest) if "containers" in node]
-
-
-def containers(manifests: Sequence[Manifest]) -> list[Mapping[str, Any]]:
-    return [one for pod in pods(manifests) for one in (*pod.get("initContainers", []), *pod["containers"])]
-
-
-def closed(node: Any) -> Any:
-    """The schema without fields that it does not name, which Kubernetes would drop without a word."""
-    if isinstance(node, list):
-        return [closed(inner) for inner in node]
-    if not isinstance(node, dict):
-        return node
-    own = {key: closed(value) for key, value in node.items()}
-    if isinstance(own.get("properties"), dict) and not node.get("x-kubernetes-preserve-unknown-fields"):
-        own.setdefault("additionalProperties", False)
-    if node.get("x-kubernetes-int-or-string"):
-        own.pop("type", None)  # the schema has `anyOf` beside it
-    return own
-
-
-@functools.cache
-def schema(kind: str, version: str) -> Any:
-    """KubeRay's schema of a kind, closed; None where the schemas are not beside this checkout."""
-    file = SCHEMAS / f"ray.io_{kind.lower()}s.yaml"
-    if not file.is_file():
-        return None
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    versions = yaml.load(file.read_text("utf-8"), Loader=loader)["spec"]["versions"]
-    (found,) = [one["schema"]["openAPIV3Schema"] for one in versions if f"ray.io/{one['name']}" == version]
-    found["properties"]["metadata"] = {"type": "object"}  # of Kubernetes, which the schema leaves empty
-    return closed(found)
-
-
-def faults(manifest: Manifest) -> list[str]:
-    """What KubeRay's schema says against an object."""
-    if (own := schema(manifest["kind"], manifest["apiVersion"])) is None:
-        pytest.skip("KubeRay's schemas are not beside this checkout")
-    return [
-        f"{fault.json_path}: {fault.message}" for fault in jsonschema.Draft202012Validator(own).iter_errors(manifest)
-    ]
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
