@@ -50,8 +50,9 @@ def resume(sweep: stage.Running) -> stage.Running:
 
 def snapshots_written(place: Workplace) -> int:
     """How often its trials were saved: they count."""
-    newest = [max(int(file.stem[9:]) for file in trial.glob("*.pt")) for trial in place.cwd.glob("runs/*/trials/*")]
-    return sum(newest)
+    trials = place.cwd.glob("runs/*/trials/*")
+    # One that has just begun has none.
+    return sum(max((int(file.stem[9:]) for file in trial.glob("*.pt")), default=0) for trial in trials)
 
 
 @pytest.fixture(scope="module")
