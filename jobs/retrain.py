@@ -10,10 +10,10 @@ from pipeline.core.data.load import registered_name
 from pipeline.errors import Faults
 from pipeline.reports.verdicts import survey_lines
 from pipeline.steps.prepare import open_resident
-from pipeline.steps.retrain import run_pass, show_pass
+from pipeline.steps.retrain import run_passes, show_pass
 from pipeline.steps.survey import survey
 from pipeline.steps.verdict import untrained
-from pipeline.steps.workspace import open_workspace, passes_cut_off, running
+from pipeline.steps.workspace import passes_cut_off
 from pipeline.tracking.registry import check_owners
 from pipeline.tracking.run import end_runs
 from pipeline.tracking.store import open_store
@@ -34,18 +34,16 @@ def main(config: RetrainConfig, console: Console) -> None:
             found = survey(config, task, domain, store, prepared)
             for line in survey_lines(found.name, found.champion.version, found.news.line(), found.drift, found.reason):
                 console.print(line, soft_wrap=True)
+            if found.job is not None:
+                console.print(f"  {found.next_line()}", soft_wrap=True)
             surveys.append(found)
     faults.raise_any()
     if config.dryrun:
         return
-    jobs = [found.job for found in surveys if found.job is not None]
-    if not jobs:  # nothing is left behind, or a schedule would leave it time after time
+    if all(found.job is None for found in surveys):  # nothing is left behind, or a schedule would leave it every time
         show_pass([untrained(found) for found in surveys], console)
         return
-    workspace = open_workspace(config, jobs, prepared.checkpoint.sha256, prepared.checkpoint.reading)
-    console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
-    with running(workspace, config) as shown:
-        run_pass(config, surveys, prepared, store, workspace, shown)
+    run_passes(config, surveys, prepared, store, console)
 
 
 if __name__ == "__main__":  # one release: RayCronJobs that were written before call this file

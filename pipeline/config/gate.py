@@ -25,11 +25,20 @@ class GateConfig:
     confidence: float = 0.95
     """Of each bound, taken one-sided: 0.95 lets a challenger that is worse by exactly the margin pass the slices of
     the past once in 20 times."""
+    growth: Literal["auto", "keep", "exchange"] = "auto"
+    """What is wanted of a challenger for which the task has grown. `keep`: that nothing is lost, as otherwise.
+    `exchange`: that the whole is better, all slices and labels together, weighted by rows, and no slice of the past
+    loses more than `exchange_loss`. `auto`: exchange where the challenger has labels that the champion lacks: with more
+    labels to choose from a task is harder for every model."""
+    exchange_loss: float = 0.05
+    """What the slices of the past may lose in an exchange, where that is more than the margin."""
+    max_leaked: float = 0.1
+    """Share of the rows to train on, new ones and these, that may be evaluation rows. They are never trained on; where
+    there are more, the splits were mixed up, and nothing is trained. 1: any."""
     min_rows: int = 100
-    """Rows that each slice has to have, those of the past and the new one; a first champion needs none. What fewer
-    rows could show is no margin of 2 points: at 100 rows a challenger that is as good passes one slice in under a
-    fifth of the cases. The slices of the past together need as many rows that carry the metric: of the F1 of entities
-    those with an entity, gold or said."""
+    """Rows on which it can be claimed that a challenger is as good: so many the new slice needs, and so many that carry
+    the metric the slices of the past together (of the F1 of entities those with an entity, gold or said). A first
+    champion needs none, and a difference that is beyond doubt needs fewer."""
     min_rows_label: int = 10
     """Macro F1: rows of each label of the task that the slices have to have, those of the past together (of a label
     that is new with the new slice, that one)."""
@@ -54,7 +63,8 @@ class GateConfig:
         yield from between(f"{where}.confidence", self.confidence, 0.5, 0.999)
         yield from above(f"{where}.min_rows", self.min_rows)
         yield from above(f"{where}.min_rows_label", self.min_rows_label)
-        for name in ("gain", "gap", "floor"):
+        yield from above(f"{where}.exchange_loss", self.exchange_loss)
+        for name in ("exchange_loss", "max_leaked", "gain", "gap", "floor"):
             yield from between(f"{where}.{name}", getattr(self, name), 0, 1)
         beyond = self.resamples * (1 - self.confidence)
         if not round(beyond, 6) >= LEAST_BEYOND:

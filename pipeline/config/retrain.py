@@ -1,5 +1,6 @@
 """A pass of continual learning: what a champion is trained on again, and how a challenger is made."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -7,8 +8,36 @@ from typing import Any, Literal
 
 from pipeline.config.drift import DriftConfig
 from pipeline.config.faults import above, between, no_secret
+from pipeline.config.gate import LEAST_BEYOND
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import Fault, fault, up_to_host
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """What is done otherwise where a challenger was stopped by the past alone; what it leaves out stays as it is."""
+
+    start: Literal["warm", "cold"] | None = None
+    """A cold start takes as many epochs as the last one did."""
+    replay: float | None = None
+    rate: float | None = None
+    times: int = 1
+    """So many times the epochs of a pass."""
+
+    def faults(self, where: str) -> Iterator[Fault]:
+        yield from between(f"{where}.replay", self.replay, 0, 1)
+        yield from above(f"{where}.rate", self.rate)
+        yield from above(f"{where}.times", self.times)
+
+
+def _ladder() -> list[Rung]:
+    """More of the past, then longer, then from the beginning."""
+    return [
+        Rung(replay=0.5),
+        Rung(replay=1.0),
+        Rung(replay=1.0, rate=0.3, times=2),
+        Rung(start="cold", replay=1.0),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,12 +60,19 @@ class ChallengerConfig:
     spread: float = 3.0
     """How far around: learning rates from a `spread`-th of the champion's to `spread` times it, widths half and
     twice; never beyond what the first search tried."""
+    ladder: list[Rung] = field(default_factory=_ladder)
+    """What is tried next where a challenger is stopped by the past alone, the cheapest first. The attempts share the
+    gate's chance of an error. Empty: nothing."""
+    budget: float = 1.0
+    """How long that may go on, in rows times epochs, as a share of one training from scratch on all rows: an attempt
+    begins while anything of it is left."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)
         for name in ("rate", "new_label_rate", "trials"):
             yield from above(f"{where}.{name}", getattr(self, name))
         yield from above(f"{where}.spread", self.spread, 1)
+        yield from above(f"{where}.budget", self.budget)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +111,13 @@ class RetrainConfig(SweepConfig):
         if self.resume is not None:
             rule = "has no effect: a pass that was cut off leaves nothing half-done, and the next one begins anew"
             yield fault("resume", self.resume, rule, "Run the same command without RESUME")
+        if rungs := len(self.challenger.ladder):  # which share what is beyond a bound with the first attempt
+            beyond = self.gate.resamples * (1 - self.gate.confidence) / 2 / rungs
+            if not round(beyond, 6) >= LEAST_BEYOND:
+                rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of each of {rungs + 1} attempts"
+                enough = math.ceil(round(self.gate.resamples * LEAST_BEYOND / beyond, 6))
+                remedy = f"Raise gate.resamples to {enough}, or shorten challenger.ladder"
+                yield fault("gate.resamples", self.gate.resamples, rule, remedy)
 
 
 def recorded(config: SweepConfig) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class LeaderboardRow:
     version: int
     reason: str
     """Why it has its alias."""
+    note: str = ""
+    """Of a first champion: what its test rows will not be able to show."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

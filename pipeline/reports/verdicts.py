@@ -31,6 +31,12 @@ class PassRow:
     on_new: tuple[float, float] | None = None
     """Scores of both on the new slice."""
     seconds: float | None = None
+    attempt: str = ""
+    """Which one of the pass it is, and how it is trained."""
+    tried: Sequence[str] = ()
+    """Why those before it were not enough."""
+    goes_on: bool = False
+    """Whether another challenger is trained next."""
 
 
 def survey_lines(job: str, version: int, news: str, drift: Drift | None, reason: str) -> Iterator[str]:
@@ -80,7 +86,9 @@ def pass_records(rows: Sequence[PassRow]) -> list[dict[str, Any]]:
 
 def verdict_markdown(row: PassRow, drift: Drift | None, checks: Sequence[dict[str, Any]]) -> str:
     """A task's verdict, as the MLflow UI shows it above the run."""
-    lines = [f"**{row.decision}**: {row.reason}", "", f"{row.new} new rows, {row.replayed} replayed."]
+    lines = [f"**{row.decision}**: {row.reason}", "", f"{row.new} new rows, {row.replayed} replayed; {row.attempt}."]
+    if row.tried:
+        lines += ["", "Before it:", "", *(f"* {one}" for one in row.tried)]
     if drift is not None:
         lines += ["", *(f"* {line}" for line in drift.lines())]
     if checks:

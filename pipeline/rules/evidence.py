@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
-from pipeline.core.tasks.metrics import Counts, Statistic, carriers, macro_f1_of
+from pipeline.core.tasks.metrics import Counts, Found, Statistic, carriers, macro_f1_of
 
 _NUM_LISTED = 5
 """Labels that a sentence lists."""
@@ -31,6 +31,8 @@ class SliceEvidence:
     labels: tuple[str, ...] = ()
     """Of macro F1, three columns each, on both sides: the task's labels, and what else the rows have. What columns
     stand behind are of labels that are only said."""
+    found: Mapping[str, tuple[Found, Found]] = field(default_factory=dict)
+    """By label or entity type: what champion and challenger found of those that the rows have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,8 @@ class Evidence:
     """The slice of the period that the challenger was trained for; None where there is none to be had."""
     missing: Sequence[str] = ()
     """What could not be scored, a sentence each. Anything at all stops the challenger."""
+    grown: Sequence[str] = ()
+    """Labels that the challenger has and the champion lacks."""
     first: bool = False
     """There is no champion. Said rather than inferred: results that were lost must not look like a first champion."""
 
@@ -73,13 +77,13 @@ def gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
     for name, count in Counter(one.name for one in evidence.slices).items():
         if count > 1:
             yield f"slice {name}: is there {count} times"
-    found = [f"slice {one.name}: {gap}" for one in evidence.slices for gap in _slice_gaps(one, evidence.first, config)]
+    found = [f"slice {one.name}: {gap}" for one in evidence.slices for gap in _slice_gaps(one, evidence.first)]
     yield from found
     if evidence.past and not found and not evidence.first:
         yield from _carrier_gaps(evidence, config)
 
 
-def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator[str]:
+def _slice_gaps(one: SliceEvidence, first: bool) -> Iterator[str]:
     num_rows = len(one.challenger)
     if one.champion is None and not first:
         yield "has no results of the champion"
@@ -87,8 +91,8 @@ def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator
         yield "has results of a champion, where there is said to be none"
     elif one.champion is not None and len(one.champion) != num_rows:
         yield f"has {len(one.champion)} rows of the champion and {num_rows} of the challenger, not pairs"
-    if num_rows < config.min_rows and not first:
-        yield f"has {num_rows} rows, fewer than the {config.min_rows} that are needed"
+    if not num_rows:
+        yield "has no rows"
     for side, counts in (("champion", one.champion), ("challenger", one.challenger)):
         if counts is not None and not np.isfinite(counts).all():
             bad = np.flatnonzero(~np.isfinite(counts).all(1))
@@ -99,10 +103,8 @@ def _slice_gaps(one: SliceEvidence, first: bool, config: GateConfig) -> Iterator
 def _carrier_gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
     """Which rows that carry the metric are missing."""
     if not _names(evidence.past[0]):
-        num_rows = sum(int(carrying(one).sum()) for one in evidence.past)
-        if num_rows < config.min_rows:
-            missing = f"{config.min_rows - num_rows} fewer than the {config.min_rows} that are needed"
-            yield f"the slices of the past have {num_rows} rows that carry the metric, {missing}"
+        if not any(carrying(one).any() for one in evidence.past):
+            yield f"the slices of the past have no rows that carry the metric, of which {config.min_rows} are needed"
         return
     rare, kept = _sorted_out(evidence, config)
     if not kept:

@@ -2,18 +2,25 @@
 
 A pure function from evidence to a decision that says in words what decided. A challenger passes if
 
-* the evidence is whole: every slice scored by both on the same rows, enough of them, nothing missing or infinite;
+* the evidence is whole: every slice scored by both on the same rows, nothing missing or infinite;
 * it reaches the floor, where there is one;
 * no slice of the past vetoes, which it does when even the upper bound of the difference is below minus the margin;
 * over the slices of the past the lower bound of the mean difference is above minus the margin (a non-inferiority
-  test). Each slice has the same weight, whatever its rows: a period counts, not its size;
+  test). Each slice has the same weight, whatever its rows: a period counts, not its size. Where all of them have fewer
+  rows than a claim of equality needs, the new slice has to outweigh them;
 * on the new slice the lower bound is above the gain that is asked; where none is asked, the upper bound is not
   below 0. A test that an equal challenger passes has to put the burden of proof on "it is worse": of equal ones this
   one stops one in 20, whatever the rows. Asked to show non-inferiority on one new slice instead, with 500 rows, a
-  margin of 2 points and a discordance of 12 %, it would let one in three pass;
+  margin of 2 points and a discordance of 12 %, it would let one in three pass. Of fewer rows than `min_rows` the lower
+  bound has to be above 0: a difference beyond doubt needs no hundred rows, and a claim of equality does;
 * the new slice does not lie far below those of the past while the challenger gains nothing on it. Of rows with random
   wrong labels little is learnt, so that they do no harm that the past would show; but their slice, wrong labels too,
   would be judged on for ever after.
+
+Where labels are new, the task has become harder for every model, and the past is exchanged for something
+(`pipeline.rules.exchange`): the whole has to be better, the past may lose `exchange_loss` in place of the margin, no
+label of it may be lost altogether, and a new slice far below the past stops the challenger whatever was gained on it,
+since of new labels anything is a gain.
 
 The bounds are those of `pipeline.rules.paired`, over the rows that carry the metric. The slices of the past are taken
 together, every one that has `min_rows` such rows with the same weight; the rows of one that has fewer weigh as little
@@ -34,6 +41,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
 from pipeline.rules.evidence import Evidence, SliceEvidence, carrying, comparable, gaps, rows_of
+from pipeline.rules.exchange import Terms, label_losses, terms_of
 from pipeline.rules.paired import Drawn, Measured, draw
 
 _ROUNDING = 1e-9
@@ -47,7 +55,7 @@ class Check:
     """One rule and what it found; scores and differences in the metric's unit."""
 
     name: str
-    """`evidence`, `floor`, `slice <name>`, `past`, `new` or `learnt`."""
+    """`evidence`, `floor`, `slice <name>`, `past`, `labels`, `whole`, `new` or `learnt`."""
     passed: bool
     reason: str
     """In words, without a full stop."""
@@ -69,13 +77,21 @@ class Decision:
     promote: bool
     decided_by: str
     """Name of the check that decided: of the first that failed, in the order above; of a challenger that passes them
-    all `past`, `new` where a gain was asked, or `first` where there is no champion."""
+    all `past`, `whole` in an exchange, `new` where a gain was asked, or `first` where there is no champion."""
     reason: str
     checks: tuple[Check, ...]
     """All that were made, those that passed too."""
 
+    @property
+    def may_train_harder(self) -> bool:
+        """Whether nothing but the past stopped the challenger, or of new labels how little was learnt: another one may
+        pass that was trained on more of the same rows."""
+        failed = {check.name.partition(" ")[0] for check in self.checks if not check.passed}
+        grown = any(check.name == "whole" for check in self.checks)
+        return bool(failed) and failed <= {"slice", "past", "labels", "whole", *(["learnt"] if grown else [])}
 
-def decide(evidence: Evidence, config: GateConfig) -> Decision:
+
+def decide(evidence: Evidence, config: GateConfig, confidence: float | None = None) -> Decision:
     """Decide whether the challenger takes the champion's place.
 
     Where there is no champion the floor alone decides, on however few rows: there is nothing to be worse than. Where
@@ -83,6 +99,11 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
     caller that has the champion's validation rows alone gives them as a slice of the past. Without a new slice the past
     alone decides, unless a gain is asked. The same evidence always gives the same decision; neither the order of the
     rows nor that of the slices changes it.
+
+    Args:
+        evidence, config: What is known, and the rule.
+        confidence: Of what has to be shown, where this is one of several attempts, which share the chance of an error;
+            None: the config's. What stops a challenger keeps that of the config.
 
     Returns:
         The decision, with a check for each rule. Evidence that is not whole gives one check, `evidence`.
@@ -92,26 +113,31 @@ def decide(evidence: Evidence, config: GateConfig) -> Decision:
     if evidence.first:
         return _first(evidence, config, sum(len(one.challenger) for one in evidence.slices))
     evidence, left_out = comparable(evidence, config)
+    terms = terms_of(evidence, config, confidence)
     # Sorted, so that neither the sum's rounding nor the order of the checks depends on how they came.
-    each, past = _measure(sorted(evidence.past, key=lambda one: one.name), config)
+    slices = sorted(evidence.past, key=lambda one: one.name)
+    each, past = _measure(slices, config)
     new = _measure([evidence.new], config)[1] if evidence.new else None
+    whole = _whole([*slices, *([evidence.new] if evidence.new else [])], config) if terms.exchange else None
     measured = {**each, **({evidence.new.name: new} if evidence.new and new else {})}
     if found := [f"slice {name}: its metric has no value" for name, one in measured.items() if not one.finite]:
         return _stopped(found)
     lacks = {one.name: _lacks(one) for one in evidence.slices}
-    vetoes = [_veto(name, found, lacks[name], config) for name, found in each.items()]
+    vetoes = [_veto(name, found, lacks[name], terms, config) for name, found in each.items()]
     checks = [
         *_floors(past.challenger, new.challenger if new else None, config),
         *sorted(vetoes, key=lambda check: check.difference or 0.0),  # the worst decides
-        _not_worse(past, evidence.past, left_out, config),
-        *([_on_new(evidence.new.name, new, lacks[evidence.new.name], config)] if evidence.new and new else []),
-        *(_learnt(evidence.new.name, new, past, config) if evidence.new and new else []),
+        _not_worse(past, new, evidence.past, left_out, terms, config),
+        *([_labels(slices, config), _better(whole, len(evidence.slices), terms)] if whole else []),
+        *([_on_new(evidence.new.name, new, lacks[evidence.new.name], terms, config)] if evidence.new and new else []),
+        *(_learnt(evidence.new.name, new, past, terms, config) if evidence.new and new else []),
     ]
     failed = [check for check in checks if not check.passed]
     if failed:
         return Decision(promote=False, decided_by=failed[0].name, reason=failed[0].reason, checks=tuple(checks))
-    reason = "; ".join(check.reason for check in checks if check.name in ("past", "new"))
-    decided_by = "past" if config.gain is None else "new"
+    told = ("whole", "past", "labels", "new") if terms.exchange else ("past", "new")
+    reason = "; ".join(check.reason for name in told for check in checks if check.name == name)
+    decided_by = "new" if config.gain is not None else "whole" if terms.exchange else "past"
     return Decision(promote=True, decided_by=decided_by, reason=reason, checks=tuple(checks))
 
 
@@ -157,6 +183,17 @@ def _measure(slices: Sequence[SliceEvidence], config: GateConfig) -> tuple[dict[
     return each, pooled.compare(_columns(slices[0], slices))
 
 
+def _whole(slices: Sequence[SliceEvidence], config: GateConfig) -> Measured:
+    """Compare the two sides on all rows together, each of the same weight."""
+    pooled: Drawn | None = None
+    for one in slices:
+        assert one.champion is not None
+        drawn = draw(one.name, one.champion, one.challenger, one.statistic, config.resamples)
+        pooled = drawn if pooled is None else pooled + drawn
+    assert pooled is not None
+    return pooled.compare(_columns(slices[0], slices))
+
+
 def _columns(one: SliceEvidence, slices: Sequence[SliceEvidence]) -> NDArray[np.bool_]:
     """Which columns of the counts are compared on these slices: those of labels that one of their rows has."""
     if not one.labels:
@@ -186,29 +223,53 @@ def _floors(past: float | None, new: float | None, config: GateConfig) -> Iterat
             yield Check(name="floor", passed=passed, reason=reason, challenger=score)
 
 
-def _veto(name: str, found: Measured, lacks: str, config: GateConfig) -> Check:
-    low, high = found.bounds(config.confidence)
-    passed = high >= -config.margin - _ROUNDING
-    verdict = "no veto" if passed else f"more than the margin of {_points(config.margin)}"
-    return _check(f"slice {name}", f"slice {name}{lacks}", passed, verdict, found, low, high, config)
+def _veto(name: str, found: Measured, lacks: str, terms: Terms, config: GateConfig) -> Check:
+    _, high = found.bounds(config.confidence)
+    passed = high >= -terms.loss - _ROUNDING
+    if terms.exchange and found.carried >= config.min_rows:  # more than chance, on as many rows
+        passed &= found.difference >= -terms.loss - _ROUNDING
+    verdict = "no veto" if passed else f"more than {terms.said}"
+    return _check(f"slice {name}", f"slice {name}{lacks}", passed, verdict, found, config.confidence)
 
 
-def _not_worse(past: Measured, slices: Sequence[SliceEvidence], left_out: Sequence[str], config: GateConfig) -> Check:
-    low, high = past.bounds(config.confidence)
-    passed = low > -config.margin + _ROUNDING
+def _not_worse(
+    past: Measured,
+    new: Measured | None,
+    slices: Sequence[SliceEvidence],
+    left_out: Sequence[str],
+    terms: Terms,
+    config: GateConfig,
+) -> Check:
+    low, _ = past.bounds(terms.confidence)
+    _, high = past.bounds(config.confidence)
+    few = past.carried < config.min_rows
+    passed = low > (0 if few else -terms.loss) + _ROUNDING
     if passed:
-        verdict = f"within the margin of {_points(config.margin)}"
-    elif high < -config.margin:
-        verdict = f"more than the margin of {_points(config.margin)}"
+        verdict = f"within {terms.said}"
+    elif high < -terms.loss:
+        verdict = f"more than {terms.said}"
+    elif few:
+        rows = f"{past.carried} rows carry the metric, {config.min_rows - past.carried} fewer than"
+        verdict = f"{rows} the {config.min_rows} on which it can be shown to be as good"
+        if new is not None and new.bounds(terms.confidence)[0] > _ROUNDING:
+            passed = past.difference >= -config.exchange_loss - _ROUNDING
+            verdict += f", and {'' if passed else 'not '}outweighed by the new slice"
     else:
-        verdict = f"it is not shown to be within the margin of {_points(config.margin)}{_short(past, slices, config)}"
+        verdict = f"it is not shown to be within {terms.said}{_short(past, slices, terms)}"
     where = "slice of the past" if len(slices) == 1 else f"{len(slices)} slices of the past"
-    return _check("past", where + _without("without", left_out), passed, verdict, past, low, high, config)
+    return _check("past", where + _without("without", left_out), passed, verdict, past, terms.confidence)
 
 
-def _short(past: Measured, slices: Sequence[SliceEvidence], config: GateConfig) -> str:
+def _better(whole: Measured, num_slices: int, terms: Terms) -> Check:
+    """The whole of an exchange."""
+    passed = whole.bounds(terms.confidence)[0] > _ROUNDING
+    verdict = f"{'' if passed else 'not '}shown to be better"
+    return _check("whole", f"all {num_slices} slices together", passed, verdict, whole, terms.confidence)
+
+
+def _short(past: Measured, slices: Sequence[SliceEvidence], terms: Terms) -> str:
     """How many rows are missing before identical answers could show that they are: by the rule of three."""
-    missing = -math.log(1 - config.confidence) / config.margin - 1 / past.row_weight
+    missing = -math.log(1 - terms.confidence) / terms.loss - 1 / past.row_weight
     if past.carried and missing <= _ROUNDING:
         return ""
     labels = [label for label in slices[0].labels if any(rows_of(one)[label] for one in slices)]
@@ -217,43 +278,54 @@ def _short(past: Measured, slices: Sequence[SliceEvidence], config: GateConfig) 
     return f", for which {math.ceil(missing - _ROUNDING):,} more {of} are needed at least"
 
 
-def _on_new(name: str, found: Measured, lacks: str, config: GateConfig) -> Check:
-    low, high = found.bounds(config.confidence)
-    if config.gain is None:
-        passed = high >= -_ROUNDING
-        verdict = f"{'not ' if passed else ''}shown to be worse"
-    else:
+def _labels(past: Sequence[SliceEvidence], config: GateConfig) -> Check:
+    passed, reason = label_losses(past, config)
+    return Check(name="labels", passed=passed, reason=reason)
+
+
+def _on_new(name: str, found: Measured, lacks: str, terms: Terms, config: GateConfig) -> Check:
+    confidence = terms.confidence
+    low, _ = found.bounds(confidence)
+    if config.gain is not None:
         passed = low > config.gain + _ROUNDING
         asked = f"by more than {_points(config.gain)}" if config.gain else "at all"
         verdict = f"{'' if passed else 'not '}shown to be better {asked}"
-    return _check("new", f"new slice {name}{lacks}", passed, verdict, found, low, high, config)
+    elif found.rows < config.min_rows and found.bounds(config.confidence)[1] >= -_ROUNDING:
+        passed = low > _ROUNDING
+        verdict = f"{'' if passed else 'not '}shown to be better"
+        if not passed:
+            verdict += f", and {config.min_rows - found.rows} more rows are needed to show that it is as good"
+    else:
+        confidence = config.confidence
+        passed = found.bounds(confidence)[1] >= -_ROUNDING
+        verdict = f"{'not ' if passed else ''}shown to be worse"
+    return _check("new", f"new slice {name}{lacks}", passed, verdict, found, confidence)
 
 
-def _learnt(name: str, found: Measured, past: Measured, config: GateConfig) -> Iterator[Check]:
-    if config.gap is None or found.carried < config.min_rows:  # of few rows a gap may be chance, and weighs little
-        return
+def _learnt(name: str, found: Measured, past: Measured, terms: Terms, config: GateConfig) -> Iterator[Check]:
+    if config.gap is None or (found.carried < config.min_rows and not terms.exchange):
+        return  # of few rows a gap may be chance, and weighs little
     gap = past.challenger - found.challenger
-    low, _ = found.bounds(config.confidence)
-    passed = gap <= config.gap + _ROUNDING or low > _ROUNDING
+    gained = found.bounds(terms.confidence)[0] > _ROUNDING and not terms.exchange
+    passed = gap <= config.gap + _ROUNDING or gained
     reason = f"new slice {name}: {_points(abs(gap))} points {'below' if gap > 0 else 'above'} the slices of the past"
     if not passed:
-        reason += f", more than {_points(config.gap)}, and nothing was gained on it: are its labels right?"
+        reason += f", more than {_points(config.gap)}{'' if terms.exchange else ', and nothing was gained on it'}"
+        reason += ": are its labels right?"
     yield Check(name="learnt", passed=passed, reason=reason, challenger=found.challenger, rows=found.rows)
 
 
-def _check(
-    name: str, where: str, passed: bool, verdict: str, found: Measured, low: float, high: float, config: GateConfig
-) -> Check:
+def _check(name: str, where: str, passed: bool, verdict: str, found: Measured, confidence: float) -> Check:
+    low, high = found.bounds(confidence)
     size = _points(abs(found.difference))
     change = f"{'better' if found.difference > 0 else 'worse'} by {size} {'point' if size == '1' else 'points'}"
     if abs(found.difference) < _ROUNDING:
         change = "equal"
     ends = " to ".join(f"{round(end * 100, 1) + 0.0:+.1f}" for end in (low, high))  # + 0.0: no minus before zero
-    bounds = f"{config.confidence * 100:g} %: {ends}"
     return Check(
         name=name,
         passed=passed,
-        reason=f"{where}: {change} ({bounds}), {verdict}",
+        reason=f"{where}: {change} ({round(confidence * 100, 2):g} %: {ends}), {verdict}",
         champion=found.champion,
         challenger=found.challenger,
         difference=found.difference,

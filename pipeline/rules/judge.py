@@ -12,6 +12,7 @@ from pipeline.config import GateConfig
 from pipeline.core.data.ledger import Ledger, Slice, extended
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
+from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Scores
 from pipeline.errors import PipelineError
 from pipeline.rules.evidence import Evidence, SliceEvidence
@@ -41,6 +42,8 @@ class Case:
 
     score: Score
     gate: GateConfig
+    confidence: float | None = None
+    """Of what has to be shown, where it is one of several attempts; None: the gate's own."""
     period: str
     """Id of the sweep or pass."""
     bundle: Bundle
@@ -59,6 +62,8 @@ class Case:
     """The champion that it goes on from, in a retraining: it has seen besides what that one has seen."""
     news: str = ""
     """Names the new rows that it was trained for."""
+    rung: str = ""
+    """Name of the attempt that it is, in a retraining."""
     answers: Mapping[str, Any] = field(default_factory=dict)
     """What the winner has answered in its test, by the digest of the row: not asked again."""
 
@@ -129,11 +134,13 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
         now = "there is no champion" if present is None else f"version {present} has become champion"
         gaps.append(f"it goes on from version {case.follows}, and {now} since")
     ledger, past, new = None, [], None
+    grown: tuple[str, ...] = ()
     if champion is not None:
         if isinstance(champion.read, PipelineError):
             gaps = [champion.gap(champion.read)]
         else:
-            _, ledger = champion.read
+            theirs, ledger = champion.read
+            grown = _grown(case.bundle, theirs)
             past = _past(case, champion, ledger, gaps)
     # A sweep may have other splits than versions before it, and one of them was trained on rows that are test rows now.
     used = case.used | (ledger.seen_keys if ledger is not None else set())
@@ -145,14 +152,16 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
         evidence = Evidence(past=(), missing=gaps)
     else:
         parts = [_evidence(*one) for one in past]
-        evidence = Evidence(past=parts, new=_evidence(*new) if new else None, first=champion is None)
-    decision = decide(evidence, case.gate)
+        evidence = Evidence(past=parts, new=_evidence(*new) if new else None, grown=grown, first=champion is None)
+    decision = decide(evidence, case.gate, case.confidence)
     compared = [*past, *([new] if new else [])]
     verdict = Verdict(
         alias="champion" if decision.promote else "challenger",
         reason=decision.reason if present is None else f"{decision.reason} (beside v{present})",
         ledger=_ledger(case, ledger, compared),
         news=case.news,
+        rung=case.rung,
+        harder=decision.may_train_harder,
     )
     return Judgement(verdict=verdict, decision=decision, evidence=evidence, compared=compared)
 
@@ -183,10 +192,21 @@ def _side_by_side(case: Case, name: str, rows: Sequence[Row], champion: Opponent
 
 
 def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
-    champion = None if theirs is None else theirs.counts
+    there = {} if theirs is None else theirs.found
     return SliceEvidence(
-        name=name, champion=champion, challenger=ours.counts, statistic=ours.statistic, labels=ours.labels
+        name=name,
+        champion=None if theirs is None else theirs.counts,
+        challenger=ours.counts,
+        statistic=ours.statistic,
+        labels=ours.labels,
+        found={label: (there[label], one) for label, one in ours.found.items() if label in there},
     )
+
+
+def _grown(challenger: Bundle, champion: Bundle) -> tuple[str, ...]:
+    """The labels that the one has and the other lacks, as a config lists them."""
+    now, before = (restore(one.record.task, one.record.labels).names() for one in (challenger, champion))
+    return tuple(label for label in now if label not in before)
 
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:

@@ -60,8 +60,8 @@ class Measured:
         """Lower and upper bound of the difference, each one-sided, from -1 to 1."""
         low = float(np.quantile(self.differences_R, 1 - confidence, method="lower"))
         high = float(np.quantile(self.differences_R, confidence, method="higher"))
-        low = min(low, self.difference - _excess(*self.losses, self.row_weight, confidence))
-        high = max(high, self.difference + _excess(*self.wins, self.row_weight, confidence))
+        low = min(low, self.difference - excess(*self.losses, self.row_weight, confidence))
+        high = max(high, self.difference + excess(*self.wins, self.row_weight, confidence))
         return max(low, -1.0), min(high, 1.0)
 
 
@@ -172,7 +172,7 @@ def _row_weights(carried_DL: NDArray[np.bool_], times_D: NDArray[np.int64], unit
     return np.asarray(share_L / np.count_nonzero(total_L))
 
 
-def _excess(total: float, squares: float, weight: float, confidence: float) -> float:
+def excess(total: float, squares: float, weight: float, confidence: float) -> float:
     """How far the true sum of rare events may lie above the one that was seen (Fay and Feuer 1997, equation 8).
 
     Args:

@@ -29,6 +29,8 @@ class Champion:
     """Its score on its own test rows."""
     found: Files | TrackingError
     """Its files, or why they are not where the registry says."""
+    rung: str = ""
+    """Name of the attempt that it was, in a pass."""
 
     @property
     def files(self) -> Files:
@@ -49,6 +51,10 @@ class Verdict:
     ledger: Ledger
     news: str = ""
     """Names the new rows that it was trained for."""
+    rung: str = ""
+    """Name of the attempt that it was."""
+    harder: bool = False
+    """Whether another one may pass that is trained harder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +65,8 @@ class Registered:
     version: int
     alias: Alias
     reason: str
+    first: bool = False
+    """Whether it became champion where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +105,10 @@ class Past:
     reason: str
     found: Files | TrackingError
     """Its files, or why they are not where the registry says."""
+    rung: str = ""
+    """Name of the attempt that it was."""
+    harder: bool = False
+    """Whether another one may pass that is trained harder."""
 
     @property
     def ledger(self) -> Path:

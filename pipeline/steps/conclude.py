@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.reports.tables import LeaderboardRow, leaderboard_markdown, leader
 from pipeline.rules.halving import TIED
 from pipeline.rules.judge import Case
 from pipeline.rules.news import unseen
+from pipeline.rules.power import shortfall
 from pipeline.rules.versions import Registered
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.verdict import settle_winner, settling
@@ -52,7 +53,10 @@ def conclude(
         with settling(job.name, failed):
             bundle = read_bundle(winner.bundle)
             registered = _registered(ending, job, winner, bundle, gate, store, recorder)
-            rows.append(_row(job, winner, bundle, registered, ending.results.seconds(job.name)))
+            note = shortfall(job.task, job.dataset, gate) if registered.first else ""
+            if note:
+                recorder.describe(job.name, note)
+            rows.append(_row(job, winner, bundle, registered, ending.results.seconds(job.name), note))
     for winner in ending.winners:
         _record_figures(ending, ending.prepared.job_of(winner), winner, recorder)
     if rows:
@@ -106,6 +110,8 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     """Print the leaderboard, where everything is, and what to try next."""
     console.print(leaderboard_table(rows))
     for row in rows:
+        if row.note:
+            console.print(f"{row.job}: {row.note}", style="yellow", soft_wrap=True)
         if row.version > 1:
             what = "the new champion" if row.alias == "champion" else "a challenger"
             console.print(f"{row.name} v{row.version} is {what}: {row.reason}", soft_wrap=True)
@@ -127,7 +133,9 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     console.print(f"  {_predict_command(ending, example)}{where}", soft_wrap=True)
 
 
-def _row(job: Job, winner: JobTested, bundle: Bundle, registered: Registered, seconds: float) -> LeaderboardRow:
+def _row(
+    job: Job, winner: JobTested, bundle: Bundle, registered: Registered, seconds: float, note: str
+) -> LeaderboardRow:
     settings = winner.trial.settings
     return LeaderboardRow(
         job=job.name,
@@ -144,7 +152,11 @@ def _row(job: Job, winner: JobTested, bundle: Bundle, registered: Registered, se
         share=bundle.record.share,
         bundle_bytes=bundle.num_bytes,
         seconds=seconds,
-        **asdict(registered),
+        name=registered.name,
+        version=registered.version,
+        alias=registered.alias,
+        reason=registered.reason,
+        note=note,
     )
 
 

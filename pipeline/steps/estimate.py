@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
-from pipeline.config import SweepConfig
+from pipeline.config import CompareConfig, SweepConfig
 from pipeline.core.adapters.checkpoint import Resident, num_parameters
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.batches import training_batches
@@ -17,6 +17,7 @@ from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.tasks.task import Scores
 from pipeline.reports.tables import Cost, MatrixRow, matrix_table
 from pipeline.reports.words import duration
+from pipeline.rules.power import shortfall
 from pipeline.rules.search import plan_of, search_of
 from pipeline.steps.prepare import Prepared, widest
 
@@ -31,7 +32,7 @@ _STEPS = 3
 
 
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
-    """Show the matrix, what was noticed in the data, and in a dry run what it would cost."""
+    """Show the matrix, what was noticed in the data, what later passes could show on it, and in a dry run the cost."""
     checkpoint, jobs = prepared.checkpoint, prepared.jobs
     rows = [_row(config, prepared, job) for job in jobs]
     methods = ", ".join(dict.fromkeys(job.settings.method.name for job in jobs))
@@ -54,6 +55,10 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     ]
     for note in dict.fromkeys(notes):  # the same of each method that is compared
         console.print(note, soft_wrap=True)
+    if not isinstance(config, CompareConfig):  # which registers nothing
+        for job in jobs:
+            if note := shortfall(job.task, job.dataset, config.gate):
+                console.print(f"{job.name}: {note}", soft_wrap=True)
     for row, job in zip(rows, jobs, strict=True):
         if row.share > LARGE_SHARE and job.settings.method.shown_width is not None:
             text = f"{row.job}: trains {row.share:.1%} of the checkpoint's parameters, more than {LARGE_SHARE:.0%}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.config import ChallengerConfig, EngineConfig, Pooling, Range, RetrainConfig, TaskConfig
+from pipeline.config import ChallengerConfig, EngineConfig, GateConfig, Pooling, Range, RetrainConfig, TaskConfig
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
@@ -22,6 +22,7 @@ from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
 from pipeline.errors import ConfigError, DataError, fault
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
+from pipeline.rules.ladder import Attempt, Work, attempts, told
 from pipeline.rules.news import News, news, replayed, shuffled
 from pipeline.rules.search import check
 from pipeline.rules.versions import Champion, Past
@@ -31,7 +32,7 @@ from pipeline.tracking.store import Store
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Finding = Literal["nothing new", "waits", "judged before", "no drift", "trains"]
+Finding = Literal["nothing new", "waits", "leaks", "judged before", "no drift", "trains"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +50,30 @@ class Survey:
     news: News
     finding: Finding
     reason: str
-    attempt: str
-    """Names the new rows and the settings: the same attempt is not made twice on one champion."""
+    pass_id: str
+    """Names the new rows and the settings: what was judged once on one champion is not judged again."""
+    tried: tuple[Past, ...] = ()
+    """The attempts that were made on them, in their order."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those that may be made, with these the first."""
     drift: Drift | None = None
     job: Job | None = None
     """What is trained; None where nothing is."""
     num_replayed: int = 0
+
+    @property
+    def number(self) -> int:
+        """Of the attempt that is next, from 0."""
+        return len(self.tried)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The next one."""
+        return self.attempts[self.number]
+
+    def next_line(self) -> str:
+        """Say what comes next, after an attempt."""
+        return told(self.attempts, self.number) if self.job is not None else f"{self.finding}: {self.reason}"
 
 
 def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, resident: Resident) -> Survey:
@@ -84,24 +103,32 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         news=found,
         finding="nothing new",
         reason=found.line(),
-        attempt=attempt_of(config, task, found, bundle.record),
+        pass_id=pass_of(config, task, found, bundle.record),
     )
     if not found.count:
         return here
     if found.count < config.drift.min_new_rows:
         decision = retrain_reason(None, found.count, config.drift)
         return dataclasses.replace(here, finding="waits", reason="; ".join([decision.reason, *found.others()]))
-    for one in past:
-        if one.news == here.attempt and one.replaces == champion.version:
-            reason = f"these rows and settings were judged before, as version {one.version} ({one.alias}): {one.reason}"
-            return dataclasses.replace(here, finding="judged before", reason=reason)
+    if found.leaked > config.gate.max_leaked * (found.leaked + found.count):
+        return dataclasses.replace(here, finding="leaks", reason=leak_reason(found, config.gate))
+    work = work_of(config, here)
+    tried = [one for one in past if one.news == here.pass_id and one.replaces == champion.version]
+    here = dataclasses.replace(
+        here,
+        tried=tuple(sorted(tried, key=lambda one: one.version)),
+        attempts=tuple(attempts(config.challenger, work, champion.rung)),
+    )
+    if (last := judged_before(here)) is not None:
+        reason = f"these rows and settings were judged before, as version {last.version} ({last.alias}): {last.reason}"
+        return dataclasses.replace(here, finding="judged before", reason=reason)
     now = restore(task, bundle.record.labels)
     drift = _drift(config, now, here, resident)
     decision = retrain_reason(drift, found.count, config.drift)
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
     if not decision.retrain:
         return dataclasses.replace(here, finding="no drift")
-    job, num_replayed = challenger_job(config, now, here, dataset, resident.tokenizer)
+    job, num_replayed = challenger_job(on_rung(config, here.attempt), now, here, dataset, resident.tokenizer)
     return dataclasses.replace(here, finding="trains", job=job, num_replayed=num_replayed)
 
 
@@ -132,7 +159,44 @@ def changed_since(bundle: Bundle, task: TaskConfig) -> tuple[str, str] | None:
     return task_change(record.task, task, restore(record.task, record.labels).names())
 
 
-def attempt_of(config: RetrainConfig, task: TaskConfig, found: News, champion: BundleRecord) -> str:
+def work_of(config: RetrainConfig, here: Survey) -> Work:
+    """What there is to train a challenger on, and for how long."""
+    record = here.bundle.record
+    return Work(
+        old=len(here.ledger.trained),
+        new=here.news.count,
+        epochs=config.engine.epochs,
+        cold_epochs=cold_epochs_of(record),
+    )
+
+
+def cold_epochs_of(champion: BundleRecord) -> int:
+    """Epochs of the last cold start; of a champion that does not know, its own."""
+    return champion.cold_epochs or champion.engine.epochs
+
+
+def judged_before(here: Survey) -> Past | None:
+    """The last attempt, where no other one may be made on these rows."""
+    last = here.tried[-1] if here.tried else None
+    if last is None or (last.harder and last.alias == "challenger" and len(here.tried) < len(here.attempts)):
+        return None
+    return last
+
+
+def leak_reason(found: News, gate: GateConfig) -> str:
+    """Say that training rows are evaluation rows."""
+    share = found.leaked / (found.leaked + found.count)
+    rule = f"{found.leaked} rows to train on, or {share:.0%}, are evaluation rows, more than {gate.max_leaked:.0%}"
+    return f"{rule}: were the splits mixed up? Nothing is trained; gate.max_leaked=1 leaves them out and trains"
+
+
+def on_rung(config: RetrainConfig, attempt: Attempt) -> RetrainConfig:
+    """The config with how this challenger is trained."""
+    engine = dataclasses.replace(config.engine, epochs=attempt.epochs)
+    return dataclasses.replace(config, challenger=attempt.challenger, engine=engine)
+
+
+def pass_of(config: RetrainConfig, task: TaskConfig, found: News, champion: BundleRecord) -> str:
     """16 hex digits that name new rows and all settings by which a challenger is trained on them and judged."""
     parts = (config.challenger, engine_of(config, champion), config.gate, task)
     settings = [*(dataclasses.asdict(part) for part in parts), pooling_of(config, champion)]
@@ -220,6 +284,10 @@ def challenger_job(
     engine = dataclasses.replace(engine_of(config, record), learning_rate=learning_rate)
     settings = Settings(method=record.method, engine=engine)
     searched = searched_by(record, config.challenger.spread)
+    start = None
+    if warm:
+        tensors, cold_epochs = here.bundle.tensors(), cold_epochs_of(record)
+        start = Start(tensors=tensors, labels=tuple(record.labels), rate=rate, cold_epochs=cold_epochs)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
@@ -230,7 +298,7 @@ def challenger_job(
         seed=config.seed,
         space=space_around(config, settings, searched, rate),
         searched=searched,
-        start=Start(tensors=here.bundle.tensors(), labels=tuple(record.labels), rate=rate) if warm else None,
+        start=start,
         pooling=pooling_of(config, record),
     )
     return job, len(replay)

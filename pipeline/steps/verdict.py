@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.reports import plots
 from pipeline.reports.verdicts import PassRow, pass_records, passes_markdown, verdict_markdown
 from pipeline.rules.judge import Case, Judgement, Opponent, judge
+from pipeline.rules.ladder import confidences, told
 from pipeline.rules.transfer import continual_metrics, continual_records, flat
 from pipeline.rules.versions import Champion, Files, Registered
 from pipeline.steps.prepare import Prepared
@@ -109,7 +110,9 @@ def settle_pass(
         used=found.used,
         evaluation=found.news.evaluation,
         follows=found.champion.version,
-        news=found.attempt,
+        news=found.pass_id,
+        rung=found.attempt.name,
+        confidence=confidences(config.gate.confidence, len(found.attempts))[found.number],
         answers=winner.answers,
     )
     registered, judgement = settle_winner(case, job, winner, store, recorder)
@@ -126,6 +129,7 @@ def settle_pass(
         after=fmean(one["challenger"] for one in past) if past else None,
         on_new=(both["champion"], both["challenger"]) if "champion" in both else None,
         seconds=seconds,
+        goes_on=judgement.verdict.harder and not promoted and found.number + 1 < len(found.attempts),
     )
     with recorder.aside(f"what {job.name} has learned and forgotten"):
         _record_row(job, found, row, judgement, recorder, "" if promoted else period)
@@ -137,7 +141,7 @@ def _record_row(
 ) -> None:
     """Record what a pass did for one job, on its run; `rejected` is the pass, if its version was not promoted."""
     recorder.json(job.name, "news.json", found.news.counts())
-    tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason}
+    tags = {"decision": row.decision, "reason": row.reason, "why_trained": found.reason, "attempt": row.attempt}
     metrics = dict(found.drift.metrics()) if found.drift is not None else {}
     # The longer one: a version that could not be compared has a ledger of its own alone.
     ledger = max(found.ledger, judgement.verdict.ledger, key=lambda one: len(one.history))
@@ -157,6 +161,8 @@ def untrained(found: Survey) -> PassRow:
         replayed=found.num_replayed,
         decision=found.finding,
         reason=found.reason,
+        attempt=told(found.attempts, found.number) if found.job is not None else "",
+        tried=[f"version {one.version} ({one.rung}): {one.reason}" for one in found.tried],
     )
 
 

@@ -29,13 +29,14 @@ from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
 from pipeline.files import sync_below
 from pipeline.pyfunc import BUNDLE, LEDGER
-from pipeline.rules.versions import Champion, Files, Past, Registered, Verdict, Version
+from pipeline.rules.versions import Alias, Champion, Files, Past, Registered, Verdict, Version
 from pipeline.tracking import promotion
 from pipeline.tracking.fields import data_fingerprint
 from pipeline.tracking.outage import is_outage, patiently
 from pipeline.tracking.store import Store, every, local_path, store_errors
 
 _LOADER = "pipeline.pyfunc"
+_RUNG, _HARDER = "rung", "harder"
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +71,8 @@ def register(
         promotion.REASON: verdict.reason,
         promotion.REPLACES: str(replaces or ""),
         "news": verdict.news,
+        _RUNG: verdict.rung,
+        _HARDER: str(verdict.harder or ""),
     }
 
     def step() -> Registered:
@@ -137,7 +140,9 @@ def champion_of(store: Store, name: str, *, settle: bool = True) -> Champion | N
         if number is None:
             return None
         version = store.client.get_model_version(name, number)
-        return Champion(version=int(number), test=float(version.tags["test"]), found=_files(store, version))
+        tags = version.tags
+        rung, test = tags.get(_RUNG, ""), float(tags["test"])
+        return Champion(version=int(number), test=test, rung=rung, found=_files(store, version))
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
@@ -160,6 +165,8 @@ def past_of(store: Store, name: str, champion: int) -> list[Past]:
                         news=version.tags.get("news", ""),
                         replaces=int(replaces) if replaces else None,
                         reason=version.tags.get(promotion.REASON, ""),
+                        rung=version.tags.get(_RUNG, ""),
+                        harder=bool(version.tags.get(_HARDER)),
                         found=_files(store, version),
                     )
                 )
@@ -249,7 +256,9 @@ def _settled(store: Store, version: ModelVersion) -> Registered:
     promotion.settle(store, version.name)
     number = int(version.version)
     tags = store.client.get_model_version(version.name, str(number)).tags
-    return Registered(name=version.name, version=number, alias=tags["verdict"], reason=tags["reason"])
+    alias: Alias = tags[promotion.VERDICT]
+    first = alias == "champion" and not tags.get(promotion.REPLACES)
+    return Registered(name=version.name, version=number, alias=alias, reason=tags[promotion.REASON], first=first)
 
 
 def _create(

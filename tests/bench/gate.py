@@ -1,4 +1,4 @@
-"""How often the gate is wrong: `python -m tests.bench.gate [repetitions] [accuracy|f1|macro_f1]`, 2,000 unless said.
+"""How often the gate is wrong: `python -m tests.bench.gate [repetitions] [table ...]`, 2,000 and all unless said.
 
 Answers of champion and challenger are drawn with a known difference and go through `decide` as it is, with the config's
 defaults but for a quarter of the resamples, which takes a quarter of the time. The challenger differs by as much on the
@@ -8,6 +8,12 @@ often. The table is markdown; progress goes to standard error.
 * Accuracy: `discordance` is the share of rows that one of the two alone gets right.
 * F1 of entities: a share of the rows has an entity, which a side finds or misses; discordance is of those rows.
 * Macro F1: five labels, of which one is rare; all of the difference is in its rows, which is the worst case.
+* `ladder`: five attempts, as of a pass that has a budget for all. Each is another challenger with the same difference,
+  on rows of its own: attempts that have less in common err more often together.
+* `exchange`: labels are new. The champion answers none of them and the challenger nine in ten; the difference is that
+  on the slices of the past. Alone, and with five attempts.
+
+The tables are accuracy, f1, macro_f1, ladder and exchange.
 """
 
 import dataclasses
@@ -28,13 +34,17 @@ from pipeline.config import GateConfig
 from pipeline.core.tasks.metrics import Counts, Statistic, f1_of, macro_f1_of, mean_of
 from pipeline.rules.evidence import Evidence, SliceEvidence
 from pipeline.rules.gate import decide
+from pipeline.rules.ladder import confidences
 
 SLICES = (1, 5)
 DIFFERENCES = (0.01, 0.0, -0.02, -0.05)
+IN_EXCHANGE = (0.0, -0.02, -0.05, -0.1)
 RIGHT = 0.8
 """What the champion gets right, of the rows that carry the metric. Rows that both get right decide nothing."""
 LABELS = 5
 """Of macro F1."""
+LEARNT = 0.9
+"""What the challenger gets right of new labels."""
 
 CHAMPION = np.array([1.0, 0.0, 1.0, 0.0])
 CHALLENGER = np.array([1.0, 1.0, 0.0, 0.0])
@@ -57,6 +67,9 @@ class Setting:
     """Share of the rows that have an entity (F1), or the rarest label (macro F1)."""
     leave_out: bool = False
     """Macro F1: rare labels are left out."""
+    attempts: int = 1
+    grown: bool = False
+    """Whether the new slice has nothing but new labels, of which the champion answers none."""
 
     @property
     def carried(self) -> float:
@@ -167,15 +180,22 @@ def slice_of(name: str, drawn_C: NDArray[np.int64], of: Population) -> SliceEvid
 
 
 def measure(setting: Setting, config: GateConfig, repetitions: int) -> Rates:
-    """Draw evidence and let the gate decide, as often as said."""
+    """Draw evidence and let the gate decide, as often as said; of several attempts the last one counts."""
     rng, of = np.random.default_rng(0), population(setting)
     config = dataclasses.replace(config, rare_labels="leave_out" if setting.leave_out else "stop")
-    drawn_RSC = rng.multinomial(setting.rows, of.chances_C, size=(repetitions, setting.slices + 1))
     counts = np.zeros(3)
-    for number, drawn_SC in enumerate(drawn_RSC):
-        # Names of their own, hence resamples of their own: else the luck of one bootstrap would be in every repetition.
-        slices = [slice_of(f"{number}.{i}", drawn_C, of) for i, drawn_C in enumerate(drawn_SC)]
-        decision = decide(Evidence(past=slices[1:], new=slices[0]), config)
+    for number in range(repetitions):
+        for attempt, confidence in enumerate(confidences(config.confidence, setting.attempts)):
+            drawn_SC = rng.multinomial(setting.rows, of.chances_C, size=setting.slices + 1)
+            # Names of their own, hence resamples of their own: else the luck of one bootstrap would be in all.
+            slices = [slice_of(f"{number}.{attempt}.{i}", drawn_C, of) for i, drawn_C in enumerate(drawn_SC)]
+            if setting.grown:
+                answered = rng.multinomial(setting.rows, [0, LEARNT, 0, 1 - LEARNT])
+                slices[0] = slice_of(f"{number}.{attempt}.0", np.resize(answered, len(of.chances_C)), of)
+            evidence = Evidence(past=slices[1:], new=slices[0], grown=("a new label",) if setting.grown else ())
+            decision = decide(evidence, config, confidence)
+            if not decision.may_train_harder:
+                break
         passed = {check.name: check.passed for check in decision.checks}
         counts += [decision.promote, passed.get("past", False), passed.get("new", False)]
     promoted, past, new = (counts / repetitions).tolist()
@@ -184,6 +204,8 @@ def measure(setting: Setting, config: GateConfig, repetitions: int) -> Rates:
 
 def limit(setting: Setting) -> tuple[str, float] | None:
     """What the share of promotions may be at most, or has to be at least; None where nothing is set."""
+    if setting.grown:
+        return {0.0: ("at least", 0.8), -0.05: ("at most", 0.05), -0.1: ("at most", 0.005)}.get(setting.difference)
     if setting.difference == 0:
         enough = setting.carried >= 500 and (setting.slices == 5 and setting.rows >= 500)
         return ("at least", 0.8) if enough else None
@@ -197,40 +219,58 @@ def holds(share: float, limit: tuple[str, float], repetitions: int) -> bool:
     return share <= value + error if word == "at most" else share >= value
 
 
-def settings() -> Iterator[Setting]:
-    """The rows of the table, each without its difference."""
-    for discordance, slices, rows in itertools.product((0.06, 0.12), SLICES, (100, 500, 2000)):
-        yield Setting(discordance=discordance, slices=slices, rows=rows, difference=0)
-    for carrying, slices in itertools.product((0.02, 0.05, 0.2, 1.0), SLICES):
-        yield Setting(metric="f1", carrying=carrying, slices=slices, difference=0)
-    for carrying, slices in itertools.product((0.001, 0.005, 0.02, 0.04), SLICES):
-        yield Setting(metric="macro_f1", carrying=carrying, slices=slices, difference=0)
-    yield Setting(metric="macro_f1", carrying=0.001, leave_out=True, slices=5, difference=0)
+def settings(table: str) -> Iterator[Setting]:
+    """The rows of a table, each without its difference."""
+    match table:
+        case "accuracy":
+            for discordance, slices, rows in itertools.product((0.06, 0.12), SLICES, (100, 500, 2000)):
+                yield Setting(discordance=discordance, slices=slices, rows=rows, difference=0)
+        case "f1":
+            for carrying, slices in itertools.product((0.02, 0.05, 0.2, 1.0), SLICES):
+                yield Setting(metric="f1", carrying=carrying, slices=slices, difference=0)
+        case "macro_f1":
+            for carrying, slices in itertools.product((0.001, 0.005, 0.02, 0.04), SLICES):
+                yield Setting(metric="macro_f1", carrying=carrying, slices=slices, difference=0)
+            yield Setting(metric="macro_f1", carrying=0.001, leave_out=True, slices=5, difference=0)
+        case "ladder":
+            for discordance, slices in itertools.product((0.06, 0.12), SLICES):
+                yield Setting(discordance=discordance, slices=slices, attempts=5, difference=0)
+            yield Setting(metric="f1", carrying=0.2, slices=5, attempts=5, difference=0)
+            yield Setting(metric="macro_f1", carrying=0.04, slices=5, attempts=5, difference=0)
+        case "exchange":
+            for attempts, discordance, slices in itertools.product((1, 5), (0.06, 0.12), SLICES):
+                yield Setting(discordance=discordance, slices=slices, attempts=attempts, grown=True, difference=0)
+
+
+TABLES = ("accuracy", "f1", "macro_f1", "ladder", "exchange")
 
 
 def main() -> None:
     repetitions = int([*sys.argv[1:], "2000"][0])
-    chosen = sys.argv[2:] or list(POPULATIONS)
-    config, begun = GateConfig(resamples=500), time.perf_counter()
-    heads = ["metric", "rows a slice", "that carry it", "both differ on", "past slices"]
-    heads += [f"{difference * 100:+g}" if difference else "equal" for difference in DIFFERENCES]
-    print(f"| {' | '.join(heads)} |\n| --- {'| ---: ' * (len(heads) - 1)}|")
-    kept = True
-    for one in track([one for one in settings() if one.metric in chosen], "Rows", console=Console(stderr=True)):
-        carrying = f"{one.carrying * 100:g} %" + (", left out" if one.leave_out else "")
-        cells = [one.metric, f"{one.rows:,}", carrying, f"{one.discordance * 100:g} %", str(one.slices)]
-        for difference in DIFFERENCES:
-            setting = dataclasses.replace(one, difference=difference)
-            times = repetitions * 5 // 2 if difference == -0.05 else repetitions
-            share, wanted = measure(setting, config, times).promoted, limit(setting)
-            ok = wanted is None or holds(share, wanted, times)
-            kept &= ok
-            cells.append(f"{share * 100:.1f} %" + ("" if ok else " (not kept)"))
-        print(f"| {' | '.join(cells)} |", flush=True)
+    begun, kept = time.perf_counter(), True
+    for table in sys.argv[2:] or TABLES:
+        config = GateConfig(resamples=2000 if table in ("ladder", "exchange") else 500)
+        differences = IN_EXCHANGE if table == "exchange" else DIFFERENCES
+        heads = ["metric", "rows a slice", "that carry it", "both differ on", "past slices", "attempts"]
+        heads += [f"{difference * 100:+g}" if difference else "equal" for difference in differences]
+        print(f"\n| {' | '.join(heads)} |\n| --- {'| ---: ' * (len(heads) - 1)}|")
+        for one in track(list(settings(table)), table, console=Console(stderr=True)):
+            carrying = f"{one.carrying * 100:g} %" + (", left out" if one.leave_out else "")
+            cells = [one.metric, f"{one.rows:,}", carrying, f"{one.discordance * 100:g} %", str(one.slices)]
+            cells.append(str(one.attempts))
+            for difference in differences:
+                setting = dataclasses.replace(one, difference=difference)
+                times = repetitions * 5 // 2 if difference == differences[-1] else repetitions
+                share, wanted = measure(setting, config, times).promoted, limit(setting)
+                ok = wanted is None or holds(share, wanted, times)
+                kept &= ok
+                cells.append(f"{share * 100:.1f} %" + ("" if ok else " (not kept)"))
+            print(f"| {' | '.join(cells)} |", flush=True)
     print(
-        f"\nMargin {config.margin * 100:g} points, confidence {config.confidence:g}, {config.resamples} resamples, "
-        f"{repetitions:,} repetitions (standard error at most {50 / math.sqrt(repetitions):.1f} points, "
-        f"{100 * math.sqrt(0.05 * 0.95 / repetitions):.1f} at 5 %), {time.perf_counter() - begun:.0f} s"
+        f"\nMargin {config.margin * 100:g} points, {config.exchange_loss * 100:g} in an exchange, confidence "
+        f"{config.confidence:g}, {repetitions:,} repetitions (standard error at most "
+        f"{50 / math.sqrt(repetitions):.1f} points, {100 * math.sqrt(0.05 * 0.95 / repetitions):.1f} at 5 %), "
+        f"{time.perf_counter() - begun:.0f} s"
     )
     if not kept:
         raise SystemExit("The gate is wrong more often than it may be.")

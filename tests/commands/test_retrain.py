@@ -23,7 +23,7 @@ from tests.commands.workplace import Done, Workplace
 
 pytestmark = pytest.mark.commands
 
-GATE = ["gate.min_rows=20", "gate.margin=0.2", "tracking.patience_s=5"]
+GATE = ["gate.min_rows=20", "gate.margin=0.2", "gate.max_leaked=1", "tracking.patience_s=5"]
 QUICK = ["engine.batch_size=8", "engine.head_dropout=0"]
 FIXED = ["engine.learning_rate=0.01", "search.space.method.width=null"]
 NEW = "drift.min_new_rows=10"
@@ -162,7 +162,8 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     other = {"positive": "negative", "negative": "positive"}
     flipped = [{**row, "label": other[row["label"]]} for row in rows(opinion, 120, seed=4)]
     place.replace(flipped)
-    done = place.retrain("challenger.start=cold")
+    cold = ["challenger.start=cold", "challenger.ladder=[]"]
+    done = place.retrain(*cold)
     assert done.code == 0, done.out + done.err
     newest = max(place.place.runs("trial"), key=lambda run: run.info.start_time)
     assert newest.data.params["learning_rate"] == "0.01"  # that of the sweep, not a share of it
@@ -176,8 +177,11 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "rejected"]
     assert run.data.metrics["continual/average_accuracy"] == pytest.approx(champion["scores"][past])
     assert place.aliases() == {"champion": 1, "challenger": 2}
-    again = place.retrain("challenger.start=cold")
+    again = place.retrain(*cold)
     assert again.code == 0 and re.search(r"^intent\S*: judged before: ", again.out, re.M), again.out
+
+    mixed_up = place.retrain(*cold, "gate.max_leaked=0.01")
+    assert mixed_up.code == 0 and re.search(r"^intent\S*: leaks: \d+ rows .* are evaluation rows", mixed_up.out, re.M)
 
     trained = len(place.place.runs("trial"))
     leaks = [{**row, "text": row["text"].upper()} for row in place.old[180:]]  # the champion's evaluation rows
@@ -210,3 +214,26 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     assert again.code == 0 and "nothing new" in again.out, again.out
     assert place.place.call("rollback", "TASK=intent", "REASON=they were not").code == 0
     assert place.aliases() == {"champion": 1}
+
+
+def test_a_challenger_that_forgets_is_followed_by_one_that_is_trained_harder(place: Place) -> None:
+    random.Random(5).shuffle(made := mixed(120))
+    place.replace(made)
+    args = ["gate.margin=0.02", "gate.exchange_loss=0.15", "challenger.replay=0", "challenger.budget=3"]
+    done = place.retrain(*args, "challenger.ladder=[{replay: 1, times: 2}]")
+    assert done.code == 0, done.out + done.err
+    assert "attempt 1 of 2: warm, replay 0, 4 epochs" in done.out
+    assert re.search(r"^intent/default: attempt 2 of 2: warm, replay 1, 8 epochs$", done.out, re.M), done.out
+    (verdict,) = place.place.newest("passes")
+    assert (verdict["decision"], verdict["version"]) == ("promoted", 3), done.out
+    assert place.aliases() == {"champion": 3, "previous": 1, "challenger": 2}
+    first, second = place.tags(2), place.tags(3)
+    assert (first["rung"], first["harder"], second["rung"]) == (
+        "warm, replay 0, 4 epochs",
+        "True",
+        verdict["attempt"][16:],
+    )
+    assert second["reason"].startswith("all 2 slices together: better by ")
+    (run,) = [run for run in place.place.runs("job") if run.data.tags.get("decision") == "promoted"]
+    note = run.data.tags["mlflow.note.content"]
+    assert f"version 2 (warm, replay 0, 4 epochs): {first['reason']}" in note and "attempt 2 of 2" in note

@@ -143,6 +143,33 @@ def test_of_two_passes_at_once_one_wins(place: Place, undisturbed: dict[int, Ver
     assert not place.running()
 
 
+def test_a_pass_that_is_killed_between_two_attempts_goes_on_with_the_next(place: Place) -> None:
+    """The rows have a label that is new and none of the old ones, which the first attempt forgets."""
+    harder = ["challenger.replay=0", "challenger.budget=3", "challenger.ladder=[{replay: 1, times: 2}]"]
+    made = [{"text": f"the middling thing {number} was so-so", "label": "mixed"} for number in range(120)]
+    cuts = {"train": made[:60], "validation": made[60:90], "test": made[90:]}
+    place.place.write({f"intent/{name}.jsonl": part for name, part in cuts.items()})
+    place.reset()
+    done = place.start("retrain", *harder).end()
+    assert done.code == 0, done.out + done.err
+    both = place.versions()
+    assert [both[number].verdict for number in (1, 2, 3)] == ["champion", "challenger", "champion"], done.out
+
+    place.reset()
+    cut = [sys.executable, "-m", "tests.faults.cut", "before", "pipeline.steps.retrain:survey", "1"]
+    killed = place.start(*cut, *harder).end()
+    assert killed.code == -signal.SIGKILL, killed.out + killed.err
+    assert place.versions() == {number: both[number] for number in (1, 2)}
+    assert place.aliases() == {"champion": 1, "challenger": 2}
+    done = place.start("retrain", *harder).end()
+    assert done.code == 0, done.out + done.err
+    assert "attempt 2 of 2: warm, replay 1, 8 epochs" in done.out and "attempt 1" not in done.out
+    assert place.versions() == both
+    assert place.aliases() == {"champion": 3, "previous": 1, "challenger": 2}
+    assert not place.running()
+    place.place.write(splits(160, 120))
+
+
 def test_of_two_passes_at_once_over_http_one_wins(tmp_path: Path, checkpoints: dict[str, str]) -> None:
     """As of two machines: all that they share is the server."""
     places = [Workplace(tmp_path / name) for name in ("here", "there")]

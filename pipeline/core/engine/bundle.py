@@ -40,6 +40,8 @@ class BundleRecord:
     engine: EngineConfig
     rate: float = 1.0
     """The engine's learning rate as a share of a cold start's; below 1 where it began with a champion's weights."""
+    cold_epochs: int = 0
+    """Epochs of the last cold start; 0 where it was written before that was kept."""
     searched: Mapping[str, list[float]] = field(default_factory=dict)
     """Config key -> the lowest and the highest value that the first search tried: no retraining goes beyond."""
     checkpoint: CheckpointConfig

@@ -183,6 +183,7 @@ class Session:
             method=settled(settings.method, self.checkpoint.model_type),
             engine=settings.engine,
             rate=self.job.start.rate if self.job.start else 1.0,
+            cold_epochs=self.job.start.cold_epochs if self.job.start else settings.engine.epochs,
             searched=self.job.searched,
             checkpoint=self.checkpoint.config,
             checkpoint_sha256=self.checkpoint.sha256,

@@ -31,6 +31,8 @@ class Start:
     """What the outputs of that head stand for; those of the job may be more."""
     rate: float = 1.0
     """Learning rate as a share of that of a cold start."""
+    cold_epochs: int = 0
+    """Epochs of the last cold start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

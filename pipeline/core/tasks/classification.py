@@ -14,7 +14,7 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, row_fault, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
 from pipeline.errors import Fault
 
@@ -113,14 +113,25 @@ class Classification(Task):
         predicted = [answer["label"] for answer in answers]
         accuracy, macro_f1 = metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)
         values = {"accuracy": accuracy, "macro_f1": macro_f1}
-        shares = self.shares or Counter(gold)
+        shares, found = self.shares or Counter(gold), metrics.found_labels(gold, predicted)
         majority = [max(shares, key=lambda label: shares[label])] * len(gold)
         if self.config.primary == "macro_f1":
-            labels = [*self.labels, *sorted({*gold} - {*self.labels})]
+            labels = self._labels_with(gold)
             counts, baseline = metrics.label_counts(gold, predicted, labels), metrics.macro_f1(gold, majority)
-            return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline, labels=labels)
+            return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline, labels=labels, found=found)
         counts, baseline = metrics.match_counts(gold, predicted), metrics.accuracy(gold, majority)
-        return self.scores(values, counts, metrics.mean_of, baseline=baseline)
+        return self.scores(values, counts, metrics.mean_of, baseline=baseline, found=found)
+
+    def right_counts(self, rows: Sequence[Row]) -> RightCounts:
+        if self.config.primary != "macro_f1":
+            return super().right_counts(rows)
+        gold = [row.fields["label"] for row in rows]
+        labels = self._labels_with(gold)
+        return metrics.label_counts(gold, gold, labels), metrics.macro_f1_of, tuple(labels)
+
+    def _labels_with(self, gold: Sequence[str]) -> list[str]:
+        """The task's labels, and what else the rows have."""
+        return [*self.labels, *sorted({*gold} - {*self.labels})]
 
     def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
         yield Confusion(gold=gold, said=[answer["label"] for answer in answers], labels=self.labels)

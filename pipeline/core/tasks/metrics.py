@@ -20,6 +20,9 @@ Counts = NDArray[np.float64]
 Statistic = Callable[[Counts], Counts]
 """Sums over rows, (..., K) -> values of the metric, (...)."""
 
+Found = tuple[int, int]
+"""How many of something were found, of so many that there are."""
+
 Span = tuple[str, int, int]
 """Entity type, first token, token behind the last."""
 
@@ -142,6 +145,22 @@ def label_counts(gold: Sequence[str], predicted: Sequence[str], labels: Sequence
         counts_NLK[row, number[said], 1] += 1
         counts_NLK[row, number[wanted], 2] += 1
     return counts_NLK.reshape(len(gold), -1)
+
+
+def found_labels(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Found]:
+    """Label -> how many of its rows have it as answer, of how many."""
+    right = Counter(wanted for wanted, said in zip(gold, predicted, strict=True) if wanted == said)
+    return {label: (right[label], there) for label, there in sorted(Counter(gold).items())}
+
+
+def found_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Found]:
+    """Entity type -> how many of its entities were found, of how many."""
+    right, there = Counter[str](), Counter[str]()
+    for wanted, said in zip(gold, predicted, strict=True):
+        entities = {*spans(wanted)}
+        there.update(type_ for type_, _, _ in entities)
+        right.update(type_ for type_, _, _ in entities & {*spans(said)})
+    return {type_: (right[type_], number) for type_, number in sorted(there.items())}
 
 
 def span_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> Counts:

@@ -20,7 +20,7 @@ from pipeline.core.tasks.faults import row_fault, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task, shares_of
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
 from pipeline.errors import ConfigError, DataError, Fault, fault
 
@@ -222,7 +222,13 @@ class Tagging(Task):
         gold = [row.fields["tags"] for row in rows]
         predicted = [answer["tags"] for answer in answers]
         counts = metrics.span_counts([spans(tags) for tags in gold], [spans(tags) for tags in predicted])
-        return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0)
+        found = metrics.found_entities(gold, predicted)
+        return self.scores(metrics.span_scores(gold, predicted), counts, metrics.f1_of, baseline=0.0, found=found)
+
+    def right_counts(self, rows: Sequence[Row]) -> RightCounts:
+        """A row without an entity carries nothing."""
+        gold = [spans(row.fields["tags"]) for row in rows]
+        return metrics.span_counts(gold, gold), metrics.f1_of, ()
 
     def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
         yield Entities(scores=metrics.entity_scores(gold, [answer["tags"] for answer in answers]))

@@ -9,7 +9,7 @@ A task knows rows, tokens, logits and answers, and nothing of adapters, optimise
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from pipeline.core.data.rows import Dataset, Row, make_row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import raise_faults, shorten
 from pipeline.core.tasks.figures import Figure
-from pipeline.core.tasks.metrics import Counts, Statistic
+from pipeline.core.tasks.metrics import Counts, Found, Statistic
 from pipeline.core.tasks.model import TaskModel
 from pipeline.errors import DataError, Fault, fault
 
@@ -35,6 +35,8 @@ Batch = Mapping[str, Tensor]
 Answer = dict[str, Any]
 """What is said about one row; goes into JSON as it is."""
 Output = NDArray[np.float32]
+RightCounts = tuple[Counts, Statistic, tuple[str, ...]]
+"""Counts, statistic and labels, as in `Scores`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,8 @@ class Scores:
     labels: tuple[str, ...] = ()
     """Of macro F1: the task's labels and what else the rows have, three columns of `counts` each. Columns of labels
     that are said and are neither stand behind."""
+    found: Mapping[str, Found] = field(default_factory=dict)
+    """By label or entity type, where the kind has such: how many of those that the rows have were found."""
 
 
 class Task(ABC):
@@ -251,6 +255,10 @@ class Task(ABC):
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Compare answers with the rows' targets."""
 
+    def right_counts(self, rows: Sequence[Row]) -> RightCounts:
+        """What the right answers to rows add to the primary metric: which of them carry it needs no model."""
+        return metrics.value_counts([1.0] * len(rows)), metrics.mean_of, ()
+
     def figures(self, gold: Sequence[Any], answers: Sequence[Answer]) -> Iterator[Figure]:
         """What is worth a picture in the answers to rows whose targets are `gold`, beside their score."""
         yield from ()
@@ -263,6 +271,7 @@ class Task(ABC):
         *,
         baseline: float,
         labels: Sequence[str] = (),
+        found: Mapping[str, Found] | None = None,
     ) -> Scores:
         """Put together what `score` returns; counts, statistic and labels are the primary metric's."""
         low, high = metrics.interval(counts, statistic)
@@ -275,6 +284,7 @@ class Task(ABC):
             counts=counts,
             statistic=statistic,
             labels=tuple(labels),
+            found=found or {},
         )
 
 

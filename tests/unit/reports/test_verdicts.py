@@ -1,5 +1,7 @@
 """The verdicts of a pass in tables, whatever stands in a reason."""
 
+from dataclasses import replace
+
 from pipeline.reports.tables import Column, markdown
 from pipeline.reports.verdicts import PassRow, passes_markdown, verdict_markdown
 
@@ -31,6 +33,13 @@ def test_a_pass_is_one_line_a_task_in_markdown() -> None:
     assert [len(cells(line)) for line in lines] == [5] * 4
     reason = "slice 1: worse by 2 | 3 rows (one-sided)"
     assert cells(lines[2]) == ["ner/a|b", "v3", "40", "rejected v4", reason]
+
+
+def test_a_verdict_says_which_attempt_it_was_and_why_those_before_were_not_enough() -> None:
+    before = ["version 4 (warm, replay 0.1, 2 epochs): slice of the past: worse by 3 points"]
+    text = verdict_markdown(replace(ROW, attempt="attempt 2 of 4: warm, replay 0.5, 2 epochs", tried=before), None, [])
+    assert "20 replayed; attempt 2 of 4: warm, replay 0.5, 2 epochs." in text
+    assert f"Before it:\n\n* {before[0]}\n" in text
 
 
 def test_each_check_of_a_verdict_is_one_line_in_markdown() -> None:

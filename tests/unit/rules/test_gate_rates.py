@@ -28,3 +28,15 @@ def test_an_equal_challenger_mostly_passes_five_slices(discordance: float) -> No
     rates = measure(setting, QUICK, 200)
     assert rates.promoted > 0.8 - 3 * math.sqrt(0.8 * 0.2 / 200)
     assert 0.95 - 3 * math.sqrt(0.05 * 0.95 / 200) < rates.new < 1
+
+
+def test_of_five_attempts_that_are_worse_by_the_margin_hardly_more_pass_than_of_one() -> None:
+    setting = Setting(discordance=0.12, difference=-0.02, slices=2, rows=500, attempts=5)
+    assert measure(setting, GateConfig(), 60).promoted <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
+
+
+def test_an_exchange_in_which_the_past_loses_all_that_it_may_seldom_passes() -> None:
+    setting = Setting(discordance=0.12, difference=-0.05, slices=2, rows=500, grown=True, attempts=5)
+    assert measure(setting, GateConfig(), 40).promoted <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 40)
+    assert measure(dataclasses.replace(setting, difference=-0.1), GateConfig(), 10).promoted == 0
+    assert measure(dataclasses.replace(setting, difference=-0.01), GateConfig(), 10).promoted >= 0.7

@@ -1,5 +1,6 @@
 """What is made of the winners of a sweep."""
 
+import dataclasses
 import io
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from pipeline.rules.versions import Registered
 from pipeline.steps import conclude
 from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.store import Store
-from tests.unit.tracking.conftest import recording
+from tests.unit.tracking.conftest import a_row, recording
 
 
 def ending_of(story: Any, facts: SweepFacts, *names: str) -> conclude.Ending:
@@ -83,6 +84,31 @@ def test_a_tie_that_pruned_is_told_and_a_winner_that_is_at_its_baseline(tied: in
     assert (said in out.getvalue()) == bool(tied)
     assert ("raise search.first_rung" in out.getvalue()) == bool(tied)
     assert "not clearly better than the checkpoint without any training (0.800 against 0.750)" in out.getvalue()
+
+
+@pytest.mark.parametrize(("first", "rows"), [(True, 2), (False, 2), (True, 1_000)])
+def test_what_a_first_champion_s_few_test_rows_can_show_is_told_and_stands_above_its_run(
+    first: bool, rows: int, store: Store, facts: SweepFacts, story: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = Registered(name="sentiment", version=1, alias="champion", reason="the first", first=first)
+    monkeypatch.setattr(conclude, "_registered", lambda *_: registered)
+    ending = ending_of(story, facts, story.job.name)
+    dataset = story.job.dataset
+    tested = dataclasses.replace(dataset.test, rows=tuple(a_row(f"test {i}") for i in range(rows)))
+    job = dataclasses.replace(story.job, dataset=dataclasses.replace(dataset, test=tested))
+    ending = dataclasses.replace(ending, prepared=SimpleNamespace(job_of=lambda _: job))  # type: ignore[arg-type]
+    with recording(store, facts) as recorder:
+        recorder(story.tested())
+        ((row,), _) = conclude.conclude(ending, GateConfig(), store, recorder)
+        run_id = recorder.run_id(job.name)
+    note = "2 test rows can show nothing, and are too few for gate.min_rows (100): later passes will promote only "
+    note = f"{note}what is shown to be better. Give about 930 test rows" if first and rows == 2 else ""
+    assert row.note == note
+    assert store.client.get_run(run_id).data.tags.get("mlflow.note.content", "") == note
+    out = io.StringIO()
+    conclude.show([row], ending, store, Console(file=out, width=300))
+    assert (f"sentiment/films: {note}\n" in out.getvalue()) == bool(note)
+    assert ("test rows" in out.getvalue()) == bool(note)
 
 
 def test_a_store_that_is_away_ends_them_all(

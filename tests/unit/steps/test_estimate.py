@@ -1,12 +1,17 @@
-"""What a sweep would take, by a few steps of it."""
+"""What a sweep would take, by a few steps of it; and what is said before it."""
 
 import dataclasses
+import io
 
 import pytest
+from rich.console import Console
 
+from pipeline.config import CompareConfig, SweepConfig
+from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.engine.trials import trial_of
-from pipeline.steps.estimate import measure
+from pipeline.steps.estimate import announce, measure
+from pipeline.steps.prepare import Prepared
 from tests.conftest import TinyBert
 from tests.tiny import tiny_checkpoint, tiny_job
 
@@ -26,3 +31,33 @@ def test_a_job_takes_time_though_all_its_rows_are_one_batch(resident: Resident, 
     assert len(job.encoded["train"].examples) == 48
     seconds, memory = measure(resident, job, trial_of(job, 0, {}))
     assert seconds > 1e-4 and memory > 0
+
+
+def announced(resident: Resident, *words: str, command: str = "sweep") -> str:
+    """What is said of a job of 18 test rows."""
+    config = read_config(command, CompareConfig if command == "compare" else SweepConfig, ["tasks=[sentiment]", *words])
+    jobs = [tiny_job("mood", resident.checkpoint)]
+    parts = {"checkpoint": resident.checkpoint, "tokenizer": resident.tokenizer, "base": resident.base}
+    out = io.StringIO()
+    announce(config, Prepared(**parts, wanted=(), slots=1, jobs=jobs), Console(file=out, width=300))
+    return out.getvalue()
+
+
+FEW = "mood/d: 18 test rows can show a loss of 25.6 points, not of 2, and are too few for gate.min_rows (100): "
+
+
+@pytest.mark.parametrize("dryrun", ["true", "false"])
+def test_what_too_few_test_rows_can_show_is_said_in_one_line_before_the_first_champion_is_trained(
+    resident: Resident, dryrun: str
+) -> None:
+    said = announced(resident, f"dryrun={dryrun}")
+    (line,) = (line for line in said.splitlines() if "test rows" in line)
+    assert line == f"{FEW}later passes will promote only what is shown to be better. Give about 930 test rows"
+    assert ("Nothing was trained" in said) == (dryrun == "true")
+
+
+def test_nothing_is_said_where_the_rows_are_enough_nor_in_a_comparison_which_registers_nothing(
+    resident: Resident,
+) -> None:
+    assert "test rows" not in announced(resident, "gate.margin=0.3", "gate.min_rows=18")
+    assert "test rows" not in announced(resident, command="compare")

@@ -26,14 +26,20 @@ from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import BundleRecord
 from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import restore
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.rules.ladder import Work, attempts
 from pipeline.rules.news import News, news
+from pipeline.rules.versions import Past
 from pipeline.steps.survey import (
-    attempt_of,
     challenger_job,
     check_champion,
+    cold_epochs_of,
     data_of,
     engine_of,
+    judged_before,
+    leak_reason,
+    on_rung,
+    pass_of,
     rates,
     searched_by,
     space_around,
@@ -167,17 +173,17 @@ def test_an_attempt_is_another_one_where_rows_or_any_setting_differ(plain: Retra
     found, _ = news_of({"text": "new", "label": "good"})
     newer, _ = news_of({"text": "newer", "label": "good"})
     champion = dataclasses.replace(COLD, engine=dataclasses.replace(COLD.engine, batch_size=32))
-    base = attempt_of(plain, COLD.task, found, champion)
+    base = pass_of(plain, COLD.task, found, champion)
 
     def attempt(*said: str, **changes: Any) -> str:
-        return attempt_of(dataclasses.replace(plain, said=list(said), **changes), COLD.task, found, champion)
+        return pass_of(dataclasses.replace(plain, said=list(said), **changes), COLD.task, found, champion)
 
     def engine(**changes: Any) -> EngineConfig:
         return dataclasses.replace(plain.engine, **changes)
 
     others = [
-        attempt_of(plain, COLD.task, newer, champion),
-        attempt_of(plain, dataclasses.replace(COLD.task, max_length=64), found, champion),
+        pass_of(plain, COLD.task, newer, champion),
+        pass_of(plain, dataclasses.replace(COLD.task, max_length=64), found, champion),
         attempt(seed=1),
         attempt("engine.batch_size"),  # the default, which the champion does not have
         attempt(engine=engine(epochs=9)),
@@ -253,3 +259,56 @@ def test_what_a_search_tries_is_kept_by_its_ends() -> None:
         [],
         [],
     ]
+
+
+def past(version: int, *, harder: bool, alias: str = "challenger") -> Past:
+    lost = TrackingError("gone")
+    return Past(
+        version=version,
+        alias=alias,
+        quarantined=False,
+        news="0",
+        replaces=1,
+        reason="worse",
+        found=lost,
+        rung="warm",
+        harder=harder,
+    )
+
+
+@pytest.mark.parametrize(
+    ("tried", "final"),
+    [
+        ([], None),
+        ([past(2, harder=True)], None),
+        ([past(2, harder=False)], 2),
+        ([past(2, harder=True), past(3, harder=False)], 3),
+        ([past(2, harder=True, alias="rolled back")], 2),
+        ([past(number, harder=True) for number in (2, 3, 4)], None),
+        ([past(number, harder=True) for number in (2, 3, 4, 5)], 5),
+    ],
+)
+def test_a_pass_goes_on_with_its_ladder_where_it_was(tried: list[Past], final: int | None) -> None:
+    planned = attempts(ChallengerConfig(), Work(old=3000, new=600, epochs=2, cold_epochs=5))
+    here: Any = SimpleNamespace(tried=tuple(tried), attempts=tuple(planned))
+    last = judged_before(here)
+    assert (last.version if last else None) == final
+
+
+def test_training_rows_that_are_evaluation_rows_are_counted() -> None:
+    found: Any = SimpleNamespace(leaked=30, count=70)
+    said = "30 rows to train on, or 30%, are evaluation rows, more than 10%: were the splits mixed up?"
+    assert leak_reason(found, GateConfig()).startswith(said)
+
+
+def test_a_champion_that_does_not_know_its_cold_start_was_one() -> None:
+    engine = dataclasses.replace(COLD.engine, epochs=7)
+    assert cold_epochs_of(dataclasses.replace(COLD, engine=engine)) == 7
+    assert cold_epochs_of(dataclasses.replace(COLD, engine=engine, cold_epochs=5)) == 5
+
+
+def test_an_attempt_is_trained_for_its_own_epochs_and_keeps_those_of_the_cold_start() -> None:
+    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "engine.batch_size=8"])
+    planned = attempts(config.challenger, Work(old=3000, new=600, epochs=2, cold_epochs=5))
+    longer = on_rung(config, planned[-1])
+    assert engine_of(longer, COLD).epochs == 4 and longer.challenger.replay == 1

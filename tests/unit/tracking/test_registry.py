@@ -45,13 +45,14 @@ def aliases(store: Store) -> dict[str, int]:
 def test_first_winner_of_a_name_is_judged_beside_nothing(store: Store, story: Any) -> None:
     assert champion_of(store, "sentiment") is None
     registered = enter(store, story, "one", said=verdict("champion", "the first"))
-    assert registered == Registered(name="sentiment", version=1, alias="champion", reason="the first")
+    assert registered == Registered(name="sentiment", version=1, alias="champion", reason="the first", first=True)
     assert aliases(store) == {"champion": 1}
 
 
 def test_better_winner_becomes_champion(store: Store, story: Any) -> None:
     enter(store, story, "one")
-    assert enter(store, story, "two").alias == "champion"
+    second = enter(store, story, "two")
+    assert (second.alias, second.first) == ("champion", False)
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 

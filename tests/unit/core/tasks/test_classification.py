@@ -175,6 +175,16 @@ def test_macro_f1_has_an_interval_and_a_baseline_of_its_own(make_rows: MakeRows)
     assert scores.baseline == pytest.approx((2 * 0.4 / 1.4) / 2)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_right_answers_have_the_counts_that_are_said_of_them_without_a_model(make_rows: MakeRows, metric: str) -> None:
+    task = restore(replace(CONFIG, metric=metric), ["negative", "neutral", "positive"])
+    rows = make_rows(CONFIG, [*TRAIN, {"text": "a plot", "label": "other"}])
+    scores = task.score(rows, [{"label": row.fields["label"]} for row in rows])
+    counts, statistic, labels = task.right_counts(rows)
+    assert scores.primary == statistic(counts.sum(0)) == (1 if metric == "accuracy" else pytest.approx(1))
+    assert (counts == scores.counts).all() and statistic is scores.statistic and labels == scores.labels
+
+
 def test_the_baseline_of_a_restored_task_is_the_majority_of_the_scored_rows(make_rows: MakeRows) -> None:
     rows = make_rows(CONFIG, TRAIN[2:])
     task = restore(CONFIG, ["negative", "positive"])

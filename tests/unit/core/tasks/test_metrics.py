@@ -8,7 +8,7 @@ import pytest
 from seqeval.metrics import classification_report
 from seqeval.metrics import f1_score as f1_of_seqeval
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.metrics import spans
@@ -54,6 +54,24 @@ def test_the_macro_f1_statistic_equals_scikit_learn_on_a_resample_without_a_labe
     expected = f1_score(*drawn, average="macro", zero_division=0)
     value = metrics.macro_f1_of(weights @ metrics.label_counts(gold, predicted))
     assert float(value) == pytest.approx(expected)
+
+
+def test_what_is_found_of_each_label_is_its_recall() -> None:
+    gold, predicted = labels(0, 200), labels(1, 200)
+    found = metrics.found_labels(gold, predicted)
+    recalls = recall_score(gold, predicted, labels=sorted(found), average=None)
+    assert [right / there for right, there in found.values()] == pytest.approx(recalls.tolist())
+
+
+def test_what_is_found_of_each_entity_type_is_its_recall() -> None:
+    gold = tags(0, 200)
+    found = metrics.found_entities(gold, disturbed(gold))
+    report = classification_report(gold, disturbed(gold), output_dict=True)
+    assert {type_: there for type_, (_, there) in found.items()} == {
+        type_: report[type_]["support"] for type_ in ("creative-work", "per")
+    }
+    for type_, (right, there) in found.items():
+        assert right / there == pytest.approx(report[type_]["recall"])
 
 
 def test_span_scores_are_those_of_seqeval_with_broken_bio_too() -> None:

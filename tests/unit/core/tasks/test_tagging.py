@@ -328,6 +328,14 @@ def test_a_word_without_a_sub_token_is_o_and_ends_the_entity(tiny_bert: TinyBert
     assert decode(tiny_bert, make_rows, "anna \u200d ben", logits) == ["B-per", "O", "B-per"]
 
 
+def test_right_answers_have_the_counts_that_are_said_of_them_without_a_model(make_rows: MakeRows) -> None:
+    task, rows = restore(CONFIG, ["O", "B-loc", "I-loc", "B-per", "I-per"]), make_rows(CONFIG, TRAIN)
+    scores = task.score(rows, [{"tags": row.fields["tags"]} for row in rows])
+    counts, statistic, labels = task.right_counts(rows)
+    assert counts.tolist() == scores.counts.tolist() == [[2, 2, 2], [2, 2, 2], [1, 1, 1], [3, 3, 3], [0, 0, 0]]
+    assert (statistic, labels) == (scores.statistic, scores.labels)
+
+
 def test_the_interval_spans_the_score(make_rows: MakeRows) -> None:
     task = restore(CONFIG, ["O", "B-per", "I-per"])
     rows = make_rows(CONFIG, [sentence("anna met ben")] * 50)

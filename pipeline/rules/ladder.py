@@ -1,0 +1,88 @@
+"""The attempts of a pass: how each challenger is trained where the one before was stopped by the past alone. Pure.
+
+Every attempt is judged once, on the same slices. Each is one more chance that a challenger which is worse passes by
+luck; so the attempts that a pass may make are counted before the first one, and share the chance of an error that the
+gate allows (Bonferroni's inequality, whatever they have in common): the first has half of it, since it is often the
+only one, and the others the rest in equal parts.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config import ChallengerConfig, Rung
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One challenger of a pass."""
+
+    name: str
+    """How it is trained, in words; what is learnt of a task is kept under it."""
+    challenger: ChallengerConfig
+    """With what the rung says in place."""
+    epochs: int
+    cost: int
+    """Rows times epochs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What there is to train on."""
+
+    old: int
+    """Rows that the champion was trained on."""
+    new: int
+    epochs: int
+    """Of a pass."""
+    cold_epochs: int
+    """Of the last cold start."""
+
+
+def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[Attempt]:
+    """List the attempts of a pass: the first, then what costs as much or more, the cheapest first.
+
+    One begins while anything of the budget is left.
+
+    Args:
+        challenger: The first attempt, its ladder, and its budget as a share of one training from scratch on everything.
+        work: What there is to train on.
+        begin: Name of the attempt that passed last time: cheaper ones are left out. Any other name leaves out none.
+    """
+    first = _attempt(challenger, Rung(), work)
+    rungs = (_attempt(challenger, rung, work) for rung in challenger.ladder)
+    found = {first.name: first} | {one.name: one for one in rungs if one.cost >= first.cost}
+    ladder = sorted(found.values(), key=lambda one: one.cost)
+    names = [one.name for one in ladder]
+    ladder = ladder[names.index(begin) :] if begin in names else ladder
+    budget = challenger.budget * (work.old + work.new) * work.cold_epochs
+    planned, spent = ladder[:1], sum(one.cost for one in ladder[:1])
+    for one in ladder[1:]:
+        if spent >= budget:
+            break
+        planned.append(one)
+        spent += one.cost
+    return planned
+
+
+def confidences(confidence: float, number: int) -> list[float]:
+    """The confidence of each of so many attempts, which together err no more often than one alone would."""
+    if number == 1:
+        return [confidence]
+    share = (1 - confidence) / 2
+    return [1 - share, *[1 - share / (number - 1)] * (number - 1)]
+
+
+def _attempt(challenger: ChallengerConfig, rung: Rung, work: Work) -> Attempt:
+    said = {key: value for key in ("start", "replay", "rate") if (value := getattr(rung, key)) is not None}
+    own = dataclasses.replace(challenger, **said)
+    epochs = work.cold_epochs if rung.start == "cold" else work.epochs * rung.times
+    parts = [own.start, f"replay {own.replay:g}", *([f"rate {own.rate:g}"] if rung.rate is not None else [])]
+    name = ", ".join([*parts, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"])
+    cost = round((work.new + own.replay * work.old) * epochs)
+    return Attempt(name=name, challenger=own, epochs=epochs, cost=cost)
+
+
+def told(planned: Sequence[Attempt], number: int) -> str:
+    """Say which attempt it is, from 0."""
+    return f"attempt {number + 1} of {len(planned)}: {planned[number].name}"

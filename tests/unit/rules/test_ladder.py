@@ -1,0 +1,89 @@
+"""Which attempts a pass may make, in which order, and what each has to show."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline.config import ChallengerConfig, RetrainConfig, Rung
+from pipeline.config.overrides import read_config
+from pipeline.errors import ConfigError
+from pipeline.rules.ladder import Work, attempts, confidences, told
+
+WORK = Work(old=3000, new=600, epochs=2, cold_epochs=5)
+
+
+def names(challenger: ChallengerConfig, work: Work = WORK, begin: str = "") -> list[str]:
+    return [one.name for one in attempts(challenger, work, begin)]
+
+
+def test_the_cheapest_comes_first_and_one_begins_while_anything_of_the_budget_is_left() -> None:
+    planned = attempts(ChallengerConfig(), WORK)
+    assert [one.name for one in planned] == [
+        "warm, replay 0.1, 2 epochs",
+        "warm, replay 0.5, 2 epochs",
+        "warm, replay 1, 2 epochs",
+        "warm, replay 1, rate 0.3, 4 epochs",
+    ]
+    assert [one.cost for one in planned] == [1800, 4200, 7200, 14400]  # of 18,000: a fifth would begin with none left
+    assert told(planned, 1) == "attempt 2 of 4: warm, replay 0.5, 2 epochs"
+    assert names(ChallengerConfig(budget=10))[-1] == "cold, replay 1, 5 epochs"
+    assert len(names(ChallengerConfig(budget=0.1))) == 1
+    assert names(ChallengerConfig(ladder=[])) == ["warm, replay 0.1, 2 epochs"]
+    turned = [Rung(replay=1.0), Rung(replay=0.5)]
+    assert names(ChallengerConfig(ladder=turned)) == names(ChallengerConfig())[:3]
+
+
+def test_an_attempt_is_trained_as_its_rung_says_and_otherwise_as_the_first() -> None:
+    challenger = ChallengerConfig(replay=0.2, rate=0.5, trials=3, budget=10)
+    found = {one.name: one for one in attempts(challenger, WORK)}
+    half = found["warm, replay 0.5, 2 epochs"].challenger
+    assert half == dataclasses.replace(challenger, replay=0.5)
+    cold = found["cold, replay 1, 5 epochs"]
+    assert (cold.challenger.start, cold.epochs, cold.challenger.trials) == ("cold", 5, 3)
+    assert found["warm, replay 1, rate 0.3, 4 epochs"].challenger.rate == 0.3
+
+
+def test_what_was_tried_is_not_tried_again_under_another_rung() -> None:
+    assert names(ChallengerConfig(replay=0.5)) == names(ChallengerConfig())[1:]
+    long = dataclasses.replace(WORK, epochs=5)
+    assert names(ChallengerConfig(start="cold", replay=1), long) == ["cold, replay 1, 5 epochs"]
+
+
+def test_nothing_is_tried_that_costs_less_than_what_the_user_says() -> None:
+    assert names(ChallengerConfig(replay=1)) == ["warm, replay 1, 2 epochs", "warm, replay 1, rate 0.3, 4 epochs"]
+    others = [Rung(rate=1.0), Rung(rate=0.3)]
+    assert names(ChallengerConfig(ladder=others)) == [
+        "warm, replay 0.1, 2 epochs",
+        "warm, replay 0.1, rate 1, 2 epochs",
+        "warm, replay 0.1, rate 0.3, 2 epochs",
+    ]
+
+
+def test_the_next_pass_begins_with_what_passed_last_time() -> None:
+    begin = "warm, replay 1, 2 epochs"
+    assert names(ChallengerConfig(), begin=begin)[0] == begin
+    assert names(ChallengerConfig(), begin="cold, replay 1, 7 epochs") == names(ChallengerConfig())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 9])
+def test_the_attempts_share_one_chance_of_an_error(number: int) -> None:
+    found = confidences(0.95, number)
+    assert len(found) == number
+    assert sum(1 - one for one in found) == pytest.approx(0.05)
+    rng = np.random.default_rng(0)
+    alike = rng.uniform(size=(20_000, 1)) * np.ones(number)
+    for chances in (rng.uniform(size=(20_000, number)), alike):  # of attempts that have nothing in common, or all
+        assert (chances > found).any(1).mean() < 0.05 + 3 * 0.0016
+
+
+def test_a_ladder_that_leaves_no_resamples_beyond_a_bound_is_refused() -> None:
+    words = ["tasks=[ner]", "gate.resamples=1000"]
+    with pytest.raises(
+        ConfigError, match=r"gate\.resamples: '1000' .* each of 5 attempts.* Raise gate.resamples to 1600, or shorten"
+    ):
+        read_config("retrain", RetrainConfig, words)
+    read_config("retrain", RetrainConfig, [*words, "challenger.ladder=[{replay: 0.5}]"])
+    read_config("retrain", RetrainConfig, [*words, "challenger.ladder=[]"])
+    with pytest.raises(ConfigError, match=r"challenger\.ladder\[0\]\.replay: "):
+        read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.ladder=[{replay: 2}]"])
