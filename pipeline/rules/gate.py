@@ -18,9 +18,9 @@ A pure function from evidence to a decision that says in words what decided. A c
   would be judged on for ever after.
 
 Where labels are new, the task has become harder for every model, and the past is exchanged for something
-(`pipeline.rules.exchange`): the whole has to be better, the past may lose `exchange_loss` in place of the margin, no
-label of it may be lost altogether, and a new slice far below the past stops the challenger whatever was gained on it,
-since of new labels anything is a gain.
+(`pipeline.rules.exchange`): the past may lose `exchange_loss` in place of the margin where the whole is better for it,
+no label of it may be lost altogether, and a new slice far below the past stops the challenger whatever was gained on
+it, since of new labels anything is a gain.
 
 The bounds are those of `pipeline.rules.paired`, over the rows that carry the metric. The slices of the past are taken
 together, every one that has `min_rows` such rows with the same weight; the rows of one that has fewer weigh as little
@@ -128,7 +128,7 @@ def decide(evidence: Evidence, config: GateConfig, confidence: float | None = No
         *_floors(past.challenger, new.challenger if new else None, config),
         *sorted(vetoes, key=lambda check: check.difference or 0.0),  # the worst decides
         _not_worse(past, new, evidence.past, left_out, terms, config),
-        *([_labels(slices, config), _better(whole, len(evidence.slices), terms)] if whole else []),
+        *([_labels(slices, config), _better(whole, past, len(evidence.slices), terms, config)] if whole else []),
         *([_on_new(evidence.new.name, new, lacks[evidence.new.name], terms, config)] if evidence.new and new else []),
         *(_learnt(evidence.new.name, new, past, terms, config) if evidence.new and new else []),
     ]
@@ -260,10 +260,12 @@ def _not_worse(
     return _check("past", where + _without("without", left_out), passed, verdict, past, terms.confidence)
 
 
-def _better(whole: Measured, num_slices: int, terms: Terms) -> Check:
-    """The whole of an exchange."""
+def _better(whole: Measured, past: Measured, num_slices: int, terms: Terms, config: GateConfig) -> Check:
+    """The whole of an exchange; it need not be better where the past is kept as it is kept otherwise."""
     passed = whole.bounds(terms.confidence)[0] > _ROUNDING
     verdict = f"{'' if passed else 'not '}shown to be better"
+    if not passed and past.carried >= config.min_rows and past.bounds(terms.confidence)[0] > -config.margin + _ROUNDING:
+        passed, verdict = True, f"{verdict}, and the past keeps within the margin of {_points(config.margin)}"
     return _check("whole", f"all {num_slices} slices together", passed, verdict, whole, terms.confidence)
 
 

@@ -63,6 +63,13 @@ def test_an_exchange_for_which_the_whole_is_not_better_is_none() -> None:
     assert decision.reason.endswith("not shown to be better")
 
 
+def test_where_labels_are_new_no_more_is_asked_than_otherwise_of_what_keeps_the_past() -> None:
+    past, new = scored("may", rows=400), scored("june", rows=100, won=4, lost=3)
+    decision = decide(grown(past, new), GateConfig())
+    assert (decision.promote, decision.decided_by) == (True, "whole")
+    assert "not shown to be better, and the past keeps within the margin of 2" in decision.reason
+
+
 def test_a_new_slice_far_below_the_past_stops_an_exchange_whatever_was_gained_on_it() -> None:
     decision = decide(grown(scored("may", right=0.9), learnt(150, share=0.66)), GateConfig())
     assert (decision.promote, decision.decided_by) == (False, "learnt")
