@@ -98,10 +98,11 @@ def test_wrong_labels_a_poisoned_word_and_a_spoilt_slice_are_stopped_and_right_r
     place.write(ALL[800:])
     right = place.verdict()
     assert right["decision"] == "promoted", right["reason"]
-    assert place.champion() == 4
+    new = place.champion()
+    assert new == right["version"] > better_on_new["version"] > mislabelled["version"] > 1
 
-    (file,) = (file for file in place.slices(4) if file.name in {old.name for old in place.slices(1)})
+    (file,) = (file for file in place.slices(new) if file.name in {old.name for old in place.slices(1)})
     file.write_text(file.read_text("utf-8").replace('"negative"', '"positive"'), "utf-8")
     spoilt = place.command("retrain")
     assert spoilt.code == 2 and f"{file}: has other rows than were written" in spoilt.err
-    assert place.champion() == 4
+    assert place.champion() == new
