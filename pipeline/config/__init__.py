@@ -6,7 +6,7 @@ Dataclasses only: no I/O, no framework. `faults()` states the rules that one val
 
 from pipeline.config.drift import DriftConfig
 from pipeline.config.gate import GateConfig
-from pipeline.config.retrain import ChallengerConfig, HookConfig, RetrainConfig, Rung, recorded
+from pipeline.config.retrain import ChallengerConfig, Harder, HookConfig, RetrainConfig, recorded
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.sweep import ClusterConfig, CompareConfig, Contender, SweepConfig, TrackingConfig
 from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
@@ -34,6 +34,7 @@ __all__ = [
     "DriftConfig",
     "EngineConfig",
     "GateConfig",
+    "Harder",
     "HookConfig",
     "HubConfig",
     "Kind",
@@ -42,7 +43,6 @@ __all__ = [
     "Pooling",
     "Range",
     "RetrainConfig",
-    "Rung",
     "SearchConfig",
     "SweepConfig",
     "TaskConfig",

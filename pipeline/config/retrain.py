@@ -14,7 +14,7 @@ from pipeline.errors import Fault, fault, up_to_host
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rung:
+class Harder:
     """What is done otherwise where a challenger was stopped by the past alone; what it leaves out stays as it is."""
 
     start: Literal["warm", "cold"] | None = None
@@ -30,13 +30,13 @@ class Rung:
         yield from above(f"{where}.times", self.times)
 
 
-def _ladder() -> list[Rung]:
+def _ladder() -> list[Harder]:
     """More of the past, then longer, then from the beginning."""
     return [
-        Rung(replay=0.5),
-        Rung(replay=1.0),
-        Rung(replay=1.0, rate=0.3, times=2),
-        Rung(start="cold", replay=1.0),
+        Harder(replay=0.5),
+        Harder(replay=1.0),
+        Harder(replay=1.0, rate=0.3, times=2),
+        Harder(start="cold", replay=1.0),
     ]
 
 
@@ -60,7 +60,7 @@ class ChallengerConfig:
     spread: float = 3.0
     """How far around: learning rates from a `spread`-th of the champion's to `spread` times it, widths half and
     twice; never beyond what the first search tried."""
-    ladder: list[Rung] = field(default_factory=_ladder)
+    ladder: list[Harder] = field(default_factory=_ladder)
     """What is tried next where a challenger is stopped by the past alone, the cheapest first. The attempts share the
     gate's chance of an error. Empty: nothing."""
     budget: float = 1.0
@@ -111,10 +111,10 @@ class RetrainConfig(SweepConfig):
         if self.resume is not None:
             rule = "has no effect: a pass that was cut off leaves nothing half-done, and the next one begins anew"
             yield fault("resume", self.resume, rule, "Run the same command without RESUME")
-        if rungs := len(self.challenger.ladder):  # which share what is beyond a bound with the first attempt
-            beyond = self.gate.resamples * (1 - self.gate.confidence) / 2 / rungs
+        if others := len(self.challenger.ladder):  # which share what is beyond a bound with the first attempt
+            beyond = self.gate.resamples * (1 - self.gate.confidence) / 2 / others
             if not round(beyond, 6) >= LEAST_BEYOND:
-                rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of each of {rungs + 1} attempts"
+                rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of each of {others + 1} attempts"
                 enough = math.ceil(round(self.gate.resamples * LEAST_BEYOND / beyond, 6))
                 remedy = f"Raise gate.resamples to {enough}, or shorten challenger.ladder"
                 yield fault("gate.resamples", self.gate.resamples, rule, remedy)

@@ -62,7 +62,7 @@ class Case:
     """The champion that it goes on from, in a retraining: it has seen besides what that one has seen."""
     news: str = ""
     """Names the new rows that it was trained for."""
-    rung: str = ""
+    attempt: str = ""
     """Name of the attempt that it is, in a retraining."""
     answers: Mapping[str, Any] = field(default_factory=dict)
     """What the winner has answered in its test, by the digest of the row: not asked again."""
@@ -160,7 +160,7 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
         reason=decision.reason if present is None else f"{decision.reason} (beside v{present})",
         ledger=_ledger(case, ledger, compared),
         news=case.news,
-        rung=case.rung,
+        attempt=case.attempt,
         harder=decision.may_train_harder,
     )
     return Judgement(verdict=verdict, decision=decision, evidence=evidence, compared=compared)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import ChallengerConfig, Rung
+from pipeline.config import ChallengerConfig, Harder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +20,7 @@ class Attempt:
     name: str
     """How it is trained, in words; what is learnt of a task is kept under it."""
     challenger: ChallengerConfig
-    """With what the rung says in place."""
+    """With what the ladder says in place."""
     epochs: int
     cost: int
     """Rows times epochs."""
@@ -49,9 +49,9 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
         work: What there is to train on.
         begin: Name of the attempt that passed last time: cheaper ones are left out. Any other name leaves out none.
     """
-    first = _attempt(challenger, Rung(), work)
-    rungs = (_attempt(challenger, rung, work) for rung in challenger.ladder)
-    found = {first.name: first} | {one.name: one for one in rungs if one.cost >= first.cost}
+    first = _attempt(challenger, Harder(), work)
+    others = (_attempt(challenger, harder, work) for harder in challenger.ladder)
+    found = {first.name: first} | {one.name: one for one in others if one.cost >= first.cost}
     ladder = sorted(found.values(), key=lambda one: one.cost)
     names = [one.name for one in ladder]
     ladder = ladder[names.index(begin) :] if begin in names else ladder
@@ -73,11 +73,11 @@ def confidences(confidence: float, number: int) -> list[float]:
     return [1 - share, *[1 - share / (number - 1)] * (number - 1)]
 
 
-def _attempt(challenger: ChallengerConfig, rung: Rung, work: Work) -> Attempt:
-    said = {key: value for key in ("start", "replay", "rate") if (value := getattr(rung, key)) is not None}
+def _attempt(challenger: ChallengerConfig, harder: Harder, work: Work) -> Attempt:
+    said = {key: value for key in ("start", "replay", "rate") if (value := getattr(harder, key)) is not None}
     own = dataclasses.replace(challenger, **said)
-    epochs = work.cold_epochs if rung.start == "cold" else work.epochs * rung.times
-    parts = [own.start, f"replay {own.replay:g}", *([f"rate {own.rate:g}"] if rung.rate is not None else [])]
+    epochs = work.cold_epochs if harder.start == "cold" else work.epochs * harder.times
+    parts = [own.start, f"replay {own.replay:g}", *([f"rate {own.rate:g}"] if harder.rate is not None else [])]
     name = ", ".join([*parts, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"])
     cost = round((work.new + own.replay * work.old) * epochs)
     return Attempt(name=name, challenger=own, epochs=epochs, cost=cost)

@@ -29,7 +29,7 @@ class Champion:
     """Its score on its own test rows."""
     found: Files | TrackingError
     """Its files, or why they are not where the registry says."""
-    rung: str = ""
+    attempt: str = ""
     """Name of the attempt that it was, in a pass."""
 
     @property
@@ -51,7 +51,7 @@ class Verdict:
     ledger: Ledger
     news: str = ""
     """Names the new rows that it was trained for."""
-    rung: str = ""
+    attempt: str = ""
     """Name of the attempt that it was."""
     harder: bool = False
     """Whether another one may pass that is trained harder."""
@@ -105,7 +105,7 @@ class Past:
     reason: str
     found: Files | TrackingError
     """Its files, or why they are not where the registry says."""
-    rung: str = ""
+    attempt: str = ""
     """Name of the attempt that it was."""
     harder: bool = False
     """Whether another one may pass that is trained harder."""

@@ -117,7 +117,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     here = dataclasses.replace(
         here,
         tried=tuple(sorted(tried, key=lambda one: one.version)),
-        attempts=tuple(attempts(config.challenger, work, champion.rung)),
+        attempts=tuple(attempts(config.challenger, work, champion.attempt)),
     )
     if (last := judged_before(here)) is not None:
         reason = f"these rows and settings were judged before, as version {last.version} ({last.alias}): {last.reason}"
@@ -128,7 +128,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
     if not decision.retrain:
         return dataclasses.replace(here, finding="no drift")
-    job, num_replayed = challenger_job(on_rung(config, here.attempt), now, here, dataset, resident.tokenizer)
+    job, num_replayed = challenger_job(on_attempt(config, here.attempt), now, here, dataset, resident.tokenizer)
     return dataclasses.replace(here, finding="trains", job=job, num_replayed=num_replayed)
 
 
@@ -190,7 +190,7 @@ def leak_reason(found: News, gate: GateConfig) -> str:
     return f"{rule}: were the splits mixed up? Nothing is trained; gate.max_leaked=1 leaves them out and trains"
 
 
-def on_rung(config: RetrainConfig, attempt: Attempt) -> RetrainConfig:
+def on_attempt(config: RetrainConfig, attempt: Attempt) -> RetrainConfig:
     """The config with how this challenger is trained."""
     engine = dataclasses.replace(config.engine, epochs=attempt.epochs)
     return dataclasses.replace(config, challenger=attempt.challenger, engine=engine)

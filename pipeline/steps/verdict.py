@@ -111,7 +111,7 @@ def settle_pass(
         evaluation=found.news.evaluation,
         follows=found.champion.version,
         news=found.pass_id,
-        rung=found.attempt.name,
+        attempt=found.attempt.name,
         confidence=confidences(config.gate.confidence, len(found.attempts))[found.number],
         answers=winner.answers,
     )
@@ -162,7 +162,7 @@ def untrained(found: Survey) -> PassRow:
         decision=found.finding,
         reason=found.reason,
         attempt=told(found.attempts, found.number) if found.job is not None else "",
-        tried=[f"version {one.version} ({one.rung}): {one.reason}" for one in found.tried],
+        tried=[f"version {one.version} ({one.attempt}): {one.reason}" for one in found.tried],
     )
 
 

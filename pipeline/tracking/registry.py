@@ -36,7 +36,7 @@ from pipeline.tracking.outage import is_outage, patiently
 from pipeline.tracking.store import Store, every, local_path, store_errors
 
 _LOADER = "pipeline.pyfunc"
-_RUNG, _HARDER = "rung", "harder"
+_ATTEMPT, _HARDER = "attempt", "harder"
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +71,7 @@ def register(
         promotion.REASON: verdict.reason,
         promotion.REPLACES: str(replaces or ""),
         "news": verdict.news,
-        _RUNG: verdict.rung,
+        _ATTEMPT: verdict.attempt,
         _HARDER: str(verdict.harder or ""),
     }
 
@@ -141,8 +141,8 @@ def champion_of(store: Store, name: str, *, settle: bool = True) -> Champion | N
             return None
         version = store.client.get_model_version(name, number)
         tags = version.tags
-        rung, test = tags.get(_RUNG, ""), float(tags["test"])
-        return Champion(version=int(number), test=test, rung=rung, found=_files(store, version))
+        attempt, test = tags.get(_ATTEMPT, ""), float(tags["test"])
+        return Champion(version=int(number), test=test, attempt=attempt, found=_files(store, version))
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
@@ -165,7 +165,7 @@ def past_of(store: Store, name: str, champion: int) -> list[Past]:
                         news=version.tags.get("news", ""),
                         replaces=int(replaces) if replaces else None,
                         reason=version.tags.get(promotion.REASON, ""),
-                        rung=version.tags.get(_RUNG, ""),
+                        attempt=version.tags.get(_ATTEMPT, ""),
                         harder=bool(version.tags.get(_HARDER)),
                         found=_files(store, version),
                     )

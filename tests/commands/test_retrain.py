@@ -228,7 +228,7 @@ def test_a_challenger_that_forgets_is_followed_by_one_that_is_trained_harder(pla
     assert (verdict["decision"], verdict["version"]) == ("promoted", 3), done.out
     assert place.aliases() == {"champion": 3, "previous": 1, "challenger": 2}
     first, second = place.tags(2), place.tags(3)
-    assert (first["rung"], first["harder"], second["rung"]) == (
+    assert (first["attempt"], first["harder"], second["attempt"]) == (
         "warm, replay 0, 4 epochs",
         "True",
         verdict["attempt"][16:],

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.config import ChallengerConfig, RetrainConfig, Rung
+from pipeline.config import ChallengerConfig, Harder, RetrainConfig
 from pipeline.config.overrides import read_config
 from pipeline.errors import ConfigError
 from pipeline.rules.ladder import Work, attempts, confidences, told
@@ -30,11 +30,11 @@ def test_the_cheapest_comes_first_and_one_begins_while_anything_of_the_budget_is
     assert names(ChallengerConfig(budget=10))[-1] == "cold, replay 1, 5 epochs"
     assert len(names(ChallengerConfig(budget=0.1))) == 1
     assert names(ChallengerConfig(ladder=[])) == ["warm, replay 0.1, 2 epochs"]
-    turned = [Rung(replay=1.0), Rung(replay=0.5)]
+    turned = [Harder(replay=1.0), Harder(replay=0.5)]
     assert names(ChallengerConfig(ladder=turned)) == names(ChallengerConfig())[:3]
 
 
-def test_an_attempt_is_trained_as_its_rung_says_and_otherwise_as_the_first() -> None:
+def test_an_attempt_is_trained_as_the_ladder_says_and_otherwise_as_the_first() -> None:
     challenger = ChallengerConfig(replay=0.2, rate=0.5, trials=3, budget=10)
     found = {one.name: one for one in attempts(challenger, WORK)}
     half = found["warm, replay 0.5, 2 epochs"].challenger
@@ -44,7 +44,7 @@ def test_an_attempt_is_trained_as_its_rung_says_and_otherwise_as_the_first() -> 
     assert found["warm, replay 1, rate 0.3, 4 epochs"].challenger.rate == 0.3
 
 
-def test_what_was_tried_is_not_tried_again_under_another_rung() -> None:
+def test_what_was_tried_is_not_tried_again_under_another_name() -> None:
     assert names(ChallengerConfig(replay=0.5)) == names(ChallengerConfig())[1:]
     long = dataclasses.replace(WORK, epochs=5)
     assert names(ChallengerConfig(start="cold", replay=1), long) == ["cold, replay 1, 5 epochs"]
@@ -52,7 +52,7 @@ def test_what_was_tried_is_not_tried_again_under_another_rung() -> None:
 
 def test_nothing_is_tried_that_costs_less_than_what_the_user_says() -> None:
     assert names(ChallengerConfig(replay=1)) == ["warm, replay 1, 2 epochs", "warm, replay 1, rate 0.3, 4 epochs"]
-    others = [Rung(rate=1.0), Rung(rate=0.3)]
+    others = [Harder(rate=1.0), Harder(rate=0.3)]
     assert names(ChallengerConfig(ladder=others)) == [
         "warm, replay 0.1, 2 epochs",
         "warm, replay 0.1, rate 1, 2 epochs",

@@ -38,7 +38,7 @@ from pipeline.steps.survey import (
     engine_of,
     judged_before,
     leak_reason,
-    on_rung,
+    on_attempt,
     pass_of,
     rates,
     searched_by,
@@ -271,7 +271,7 @@ def past(version: int, *, harder: bool, alias: str = "challenger") -> Past:
         replaces=1,
         reason="worse",
         found=lost,
-        rung="warm",
+        attempt="warm",
         harder=harder,
     )
 
@@ -310,5 +310,5 @@ def test_a_champion_that_does_not_know_its_cold_start_was_one() -> None:
 def test_an_attempt_is_trained_for_its_own_epochs_and_keeps_those_of_the_cold_start() -> None:
     config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "engine.batch_size=8"])
     planned = attempts(config.challenger, Work(old=3000, new=600, epochs=2, cold_epochs=5))
-    longer = on_rung(config, planned[-1])
+    longer = on_attempt(config, planned[-1])
     assert engine_of(longer, COLD).epochs == 4 and longer.challenger.replay == 1
