@@ -42,6 +42,11 @@ class News:
         return len(self.train)
 
     @property
+    def leaked_share(self) -> float:
+        """Share of evaluation rows among those of train and validation that are not known."""
+        return self.leaked / max(self.leaked + len(self.train) + len(self.validation), 1)
+
+    @property
     def digest(self) -> str:
         """16 hex digits that name the new rows of all three splits."""
         parts = [sorted(row.digest for row in rows) for rows in (self.train, self.validation, self.evaluation)]

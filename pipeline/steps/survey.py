@@ -110,7 +110,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     if found.count < config.drift.min_new_rows:
         decision = retrain_reason(None, found.count, config.drift)
         return dataclasses.replace(here, finding="waits", reason="; ".join([decision.reason, *found.others()]))
-    if found.leaked > config.gate.max_leaked * (found.leaked + found.count):
+    if found.leaked_share > config.gate.max_leaked:
         return dataclasses.replace(here, finding="leaks", reason=leak_reason(found, config.gate))
     work = work_of(config, here)
     tried = [one for one in past if one.news == here.pass_id and one.replaces == champion.version]
@@ -185,8 +185,8 @@ def judged_before(here: Survey) -> Past | None:
 
 def leak_reason(found: News, gate: GateConfig) -> str:
     """Say that training rows are evaluation rows."""
-    share = found.leaked / (found.leaked + found.count)
-    rule = f"{found.leaked} rows to train on, or {share:.0%}, are evaluation rows, more than {gate.max_leaked:.0%}"
+    which = f"{found.leaked} of the rows to train on or choose by, {found.leaked_share:.0%} of them and the new ones,"
+    rule = f"{which} are evaluation rows, more than {gate.max_leaked:.0%}"
     return f"{rule}: were the splits mixed up? Nothing is trained; gate.max_leaked=1 leaves them out and trains"
 
 

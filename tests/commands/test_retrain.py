@@ -181,7 +181,9 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
     assert again.code == 0 and re.search(r"^intent\S*: judged before: ", again.out, re.M), again.out
 
     mixed_up = place.retrain(*cold, "gate.max_leaked=0.01")
-    assert mixed_up.code == 0 and re.search(r"^intent\S*: leaks: \d+ rows .* are evaluation rows", mixed_up.out, re.M)
+    assert mixed_up.code == 0 and re.search(
+        r"^intent\S*: leaks: \d+ of the rows .* are evaluation rows", mixed_up.out, re.M
+    )
 
     trained = len(place.place.runs("trial"))
     leaks = [{**row, "text": row["text"].upper()} for row in place.old[180:]]  # the champion's evaluation rows

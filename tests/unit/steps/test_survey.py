@@ -296,9 +296,11 @@ def test_a_pass_goes_on_with_its_ladder_where_it_was(tried: list[Past], final: i
 
 
 def test_training_rows_that_are_evaluation_rows_are_counted() -> None:
-    found: Any = SimpleNamespace(leaked=30, count=70)
-    said = "30 rows to train on, or 30%, are evaluation rows, more than 10%: were the splits mixed up?"
-    assert leak_reason(found, GateConfig()).startswith(said)
+    found, _ = news_of(*({"text": f"a may film {number}", "label": "good"} for number in range(9)))
+    assert found.leaked_share == 0
+    leaking = dataclasses.replace(found, leaked=4)  # beside three to train on and three to choose by
+    said = "4 of the rows to train on or choose by, 40% of them and the new ones, are evaluation rows, more than 10%: "
+    assert leak_reason(leaking, GateConfig()).startswith(f"{said}were the splits mixed up?")
 
 
 def test_a_champion_that_does_not_know_its_cold_start_was_one() -> None:
