@@ -62,7 +62,7 @@ def run_search(
         from pipeline.cluster.experiment import run  # here alone: a search in this process does without Ray
     plans = {}
     for job in prepared.jobs:
-        plan = plan_of(search_of(search, job), config.engine.epochs)
+        plan = plan_of(search_of(search, job), job.settings.engine.epochs)
         plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
     with Progress(console, results, plans, slots=prepared.slots, live=not here) as progress:
 

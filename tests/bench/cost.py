@@ -45,7 +45,7 @@ def measure(job: str, data: Path, folder: Path, words: list[str]) -> str:
     file.write_text("".join(line for line in whole.splitlines(keepends=True) if not is_new(line)), "utf-8")
     timed(kept, "sweep", job, *words)
     file.write_text(whole, "utf-8")
-    retrained_s, scratch_s = timed(kept, "retrain", job), timed(scratch, "sweep", job, *words)
+    retrained_s, scratch_s = timed(kept, "retrain", job, "challenger.ladder=[]"), timed(scratch, "sweep", job, *words)
     (verdict,), (winner,) = kept.newest("passes"), scratch.newest("leaderboard")
     scores = [100 * score for score in (verdict["before"], verdict["after"], winner["test"])]
     rows = f"{verdict['new']} + {verdict['replayed']}"

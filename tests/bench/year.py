@@ -34,6 +34,8 @@ from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import open_store
 from tests.commands.workplace import Workplace
 
+ONE = ("challenger.ladder=[]", "gate.growth=keep", "gate.max_leaked=1")
+"""One attempt a pass, judged by the past: what is measured is how a challenger is made."""
 OPEN = ("gate.margin=1", "gate.min_rows=1", "gate.gap=null")
 RATES = ("challenger.rate=0.3", "challenger.new_label_rate=0.3")
 _NOTHING: dict[str, Any] = {"decision": "nothing", "reason": "nothing was trained", "new": 0, "replayed": 0}
@@ -160,7 +162,7 @@ class Year:
             passes = []
             for number, period in enumerate(self.series.periods[1:], start=1):
                 before = self.place.newest("passes")
-                took = self.command("retrain", number, ["drift.max_rows=200", *words])
+                took = self.command("retrain", number, ["drift.max_rows=200", *ONE, *words])
                 (row,) = [_NOTHING] if (found := self.place.newest("passes")) == before else found
                 passes.append(row | {"period": period, "took": took})
                 progress.print(f"{self.series.task}, {name}, {period}: {row['decision']} in {took:.0f} s")
