@@ -1,5 +1,6 @@
 """What a challenger has to show before it takes the champion's place."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -50,12 +51,13 @@ class GateConfig:
     better. 0.01: that it is shown to be better by more than a point."""
     gap: float | None = 0.1
     """How far the new slice may lie below those of the past, by the challenger's scores, where it is not shown to be
-    better there than the champion: what cannot be learnt from a period's rows may have wrong labels. None: any."""
+    better there than the champion: what cannot be learnt from a period's rows may have wrong labels. In an exchange,
+    whatever is gained: of new labels anything is. None: any."""
     floor: float | None = None
     """Least score of a champion, whatever it is compared with: on the new slice, and as the mean over the slices of
     the past. None: none."""
     resamples: int = 2000
-    """Of the bootstrap."""
+    """Of the bootstrap; more where one of several attempts needs them."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from above(f"{where}.margin", self.margin)
@@ -69,4 +71,5 @@ class GateConfig:
         beyond = self.resamples * (1 - self.confidence)
         if not round(beyond, 6) >= LEAST_BEYOND:
             rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of confidence {self.confidence:g}"
-            yield fault(f"{where}.resamples", self.resamples, rule, f"Raise {where}.resamples, 2000 for instance")
+            enough = math.ceil(round(LEAST_BEYOND / (1 - self.confidence), 6))
+            yield fault(f"{where}.resamples", self.resamples, rule, f"Raise {where}.resamples to {enough}")

@@ -1,6 +1,5 @@
 """A pass of continual learning: what a champion is trained on again, and how a challenger is made."""
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -8,7 +7,6 @@ from typing import Any, Literal
 
 from pipeline.config.drift import DriftConfig
 from pipeline.config.faults import above, between, no_secret
-from pipeline.config.gate import LEAST_BEYOND
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import Fault, fault, up_to_host
 
@@ -21,6 +19,7 @@ class Harder:
     """A cold start takes as many epochs as the last one did."""
     replay: float | None = None
     rate: float | None = None
+    """Not of labels that are new, which have a rate of their own."""
     times: int = 1
     """So many times the epochs of a pass."""
 
@@ -61,8 +60,9 @@ class ChallengerConfig:
     """How far around: learning rates from a `spread`-th of the champion's to `spread` times it, widths half and
     twice; never beyond what the first search tried."""
     ladder: list[Harder] = field(default_factory=_ladder)
-    """What is tried next where a challenger is stopped by the past alone, the cheapest first. The attempts share the
-    gate's chance of an error. Empty: nothing."""
+    """What is tried next where a challenger is stopped by the past alone, the cheapest first: by default half of the
+    old rows, all of them, all for twice the epochs at 0.3 of the rate, and a cold start on all. `[{replay:1,times:3}]`:
+    all of them for three times the epochs. `[]`: nothing. The attempts share the gate's chance of an error."""
     budget: float = 1.0
     """How long that may go on, in rows times epochs, as a share of one training from scratch on all rows: an attempt
     begins while anything of it is left."""
@@ -111,13 +111,6 @@ class RetrainConfig(SweepConfig):
         if self.resume is not None:
             rule = "has no effect: a pass that was cut off leaves nothing half-done, and the next one begins anew"
             yield fault("resume", self.resume, rule, "Run the same command without RESUME")
-        if others := len(self.challenger.ladder):  # which share what is beyond a bound with the first attempt
-            beyond = self.gate.resamples * (1 - self.gate.confidence) / 2 / others
-            if not round(beyond, 6) >= LEAST_BEYOND:
-                rule = f"must leave {LEAST_BEYOND} resamples beyond a bound of each of {others + 1} attempts"
-                enough = math.ceil(round(self.gate.resamples * LEAST_BEYOND / beyond, 6))
-                remedy = f"Raise gate.resamples to {enough}, or shorten challenger.ladder"
-                yield fault("gate.resamples", self.gate.resamples, rule, remedy)
 
 
 def recorded(config: SweepConfig) -> dict[str, Any]:

@@ -108,7 +108,12 @@ def settings(cls: type[Any], values: Mapping[str, Any], prefix: str = "") -> Ite
         if dataclasses.is_dataclass(hint):
             yield from settings(hint, value if isinstance(value, Mapping) else {}, f"{key}.")  # type: ignore[arg-type]
         elif get_origin(hint) is not None and any(dataclasses.is_dataclass(part) for part in get_args(hint)):
-            yield Setting(key=f"{key}.<name>", type="a mapping", default="", allowed="", says=says.get(field.name, ""))
+            parts = [part for part in get_args(hint) if dataclasses.is_dataclass(part)]
+            names = ", ".join(one.name for part in parts for one in dataclasses.fields(part))
+            is_list = get_origin(hint) is list
+            shown = f"a list of {{{names}}}" if is_list else "a mapping"
+            where = key if is_list else f"{key}.<name>"
+            yield Setting(key=where, type=shown, default="", allowed="", says=says.get(field.name, ""))
         else:
             allowed = ", ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
             shown = "" if allowed else describe(hint)

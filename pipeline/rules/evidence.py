@@ -107,8 +107,11 @@ def _carrier_gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
             yield f"the slices of the past have no rows that carry the metric, of which {config.min_rows} are needed"
         return
     rare, kept = _sorted_out(evidence, config)
-    if not kept:
-        yield "no label has rows enough to compare the two on"
+    past = Counter[str]()
+    for part in evidence.past:
+        past.update(rows_of(part))
+    if not any(past[label] for label in kept):
+        yield "no label of the past has rows enough to compare the two on"
     elif config.rare_labels == "stop":
         for one in rare[:_NUM_LISTED]:
             missing = f"{one.needed - one.rows} fewer than the {one.needed} that are needed"

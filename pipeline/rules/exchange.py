@@ -42,25 +42,27 @@ def terms_of(evidence: Evidence, config: GateConfig, confidence: float | None = 
     return Terms(exchange=False, loss=config.margin, said=said, confidence=asked)
 
 
-def label_losses(past: Sequence[SliceEvidence], config: GateConfig) -> tuple[bool, str]:
+def label_losses(past: Sequence[SliceEvidence], config: GateConfig) -> tuple[bool, str] | None:
     """Say what the labels of the past lose in an exchange; one that is lost altogether stops the challenger.
 
     A label is lost where the challenger finds none of its rows and the champion so many that chance does not explain it
     (a sign test at the config's confidence: five at 95 %).
 
     Returns:
-        Whether none is lost, and what is said.
+        Whether none is lost, and what is said; None where nothing is known of labels.
     """
     before, now = (_summed(past, side) for side in (0, 1))
     least = math.log(1 - config.confidence) / math.log(0.5)
     lost = sorted(label for label, (found, _) in before.items() if found >= least and not now[label][0])
     if lost:
-        named = ", ".join(f"{label} ({before[label][0]} of {before[label][1]} rows were right)" for label in _few(lost))
+        named = ", ".join(f"{label} ({before[label][0]} of {before[label][1]} were right)" for label in _few(lost))
         more = f" and {len(lost) - _NUM_LISTED} more" if len(lost) > _NUM_LISTED else ""
         return False, f"lost altogether: {named}{more}"
+    if not before:
+        return None
     worse = sorted((now[label][0] - found, label) for label, (found, _) in before.items() if now[label][0] < found)
     if not worse:
-        return True, f"none of {len(before)} labels of the past loses anything"
+        return True, "no label of the past loses anything"
     named = ", ".join(f"{label} {_share(before[label])} -> {_share(now[label])}" for _, label in worse[:_NUM_LISTED])
     return True, f"labels that lose most: {named}"
 

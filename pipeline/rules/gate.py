@@ -32,6 +32,7 @@ Each promotion may lose up to the margin against the champion before it, and so 
 down are no large one ("biocreep"; D'Agostino, Massaro and Sullivan 2003) is what the floor is for.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,12 +41,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
+from pipeline.config.gate import LEAST_BEYOND
 from pipeline.rules.evidence import Evidence, SliceEvidence, carrying, comparable, gaps, rows_of
 from pipeline.rules.exchange import Terms, label_losses, terms_of
 from pipeline.rules.paired import Drawn, Measured, draw
 
 _ROUNDING = 1e-9
 """Scores are quotients of small whole numbers: what lies nearer than this is equal."""
+_LEAST_LEARNT = 20
+"""Rows on which a gap between the new slice and the past is looked at in an exchange."""
 _NUM_LISTED = 5
 """Labels that a sentence lists."""
 
@@ -114,6 +118,8 @@ def decide(evidence: Evidence, config: GateConfig, confidence: float | None = No
         return _first(evidence, config, sum(len(one.challenger) for one in evidence.slices))
     evidence, left_out = comparable(evidence, config)
     terms = terms_of(evidence, config, confidence)
+    beyond = math.ceil(round(LEAST_BEYOND / (1 - terms.confidence), 6))
+    config = dataclasses.replace(config, resamples=max(config.resamples, beyond))
     # Sorted, so that neither the sum's rounding nor the order of the checks depends on how they came.
     slices = sorted(evidence.past, key=lambda one: one.name)
     each, past = _measure(slices, config)
@@ -128,7 +134,8 @@ def decide(evidence: Evidence, config: GateConfig, confidence: float | None = No
         *_floors(past.challenger, new.challenger if new else None, config),
         *sorted(vetoes, key=lambda check: check.difference or 0.0),  # the worst decides
         _not_worse(past, new, evidence.past, left_out, terms, config),
-        *([_labels(slices, config), _better(whole, past, len(evidence.slices), terms, config)] if whole else []),
+        *(_labels(slices, config) if whole else []),
+        *([_better(whole, past, len(evidence.slices), terms, config)] if whole else []),
         *([_on_new(evidence.new.name, new, lacks[evidence.new.name], terms, config)] if evidence.new and new else []),
         *(_learnt(evidence.new.name, new, past, terms, config) if evidence.new and new else []),
     ]
@@ -249,10 +256,12 @@ def _not_worse(
     elif high < -terms.loss:
         verdict = f"more than {terms.said}"
     elif few:
-        rows = f"{past.carried} rows carry the metric, {config.min_rows - past.carried} fewer than"
-        verdict = f"{rows} the {config.min_rows} on which it can be shown to be as good"
+        rows = "1 row carries" if past.carried == 1 else f"{past.carried} rows carry"
+        verdict = f"{rows} the metric, {config.min_rows - past.carried} fewer than the {config.min_rows} on which it "
+        verdict += "can be shown to be as good"
         if new is not None and new.bounds(terms.confidence)[0] > _ROUNDING:
-            passed = past.difference >= -config.exchange_loss - _ROUNDING
+            # Of so few rows no more can be asked: not shown to be worse, and no more lost than may be.
+            passed = high >= -_ROUNDING and past.difference >= -terms.loss - _ROUNDING
             verdict += f", and {'' if passed else 'not '}outweighed by the new slice"
     else:
         verdict = f"it is not shown to be within {terms.said}{_short(past, slices, terms)}"
@@ -266,7 +275,8 @@ def _better(whole: Measured, past: Measured, num_slices: int, terms: Terms, conf
     verdict = f"{'' if passed else 'not '}shown to be better"
     if not passed and past.carried >= config.min_rows and past.bounds(terms.confidence)[0] > -config.margin + _ROUNDING:
         passed, verdict = True, f"{verdict}, and the past keeps within the margin of {_points(config.margin)}"
-    return _check("whole", f"all {num_slices} slices together", passed, verdict, whole, terms.confidence)
+    where = "the slice" if num_slices == 1 else f"all {num_slices} slices together"
+    return _check("whole", where, passed, verdict, whole, terms.confidence)
 
 
 def _short(past: Measured, slices: Sequence[SliceEvidence], terms: Terms) -> str:
@@ -280,9 +290,9 @@ def _short(past: Measured, slices: Sequence[SliceEvidence], terms: Terms) -> str
     return f", for which {math.ceil(missing - _ROUNDING):,} more {of} are needed at least"
 
 
-def _labels(past: Sequence[SliceEvidence], config: GateConfig) -> Check:
-    passed, reason = label_losses(past, config)
-    return Check(name="labels", passed=passed, reason=reason)
+def _labels(past: Sequence[SliceEvidence], config: GateConfig) -> Iterator[Check]:
+    if (told := label_losses(past, config)) is not None:
+        yield Check(name="labels", passed=told[0], reason=told[1])
 
 
 def _on_new(name: str, found: Measured, lacks: str, terms: Terms, config: GateConfig) -> Check:
@@ -305,12 +315,14 @@ def _on_new(name: str, found: Measured, lacks: str, terms: Terms, config: GateCo
 
 
 def _learnt(name: str, found: Measured, past: Measured, terms: Terms, config: GateConfig) -> Iterator[Check]:
-    if config.gap is None or (found.carried < config.min_rows and not terms.exchange):
+    if config.gap is None or found.carried < (_LEAST_LEARNT if terms.exchange else config.min_rows):
         return  # of few rows a gap may be chance, and weighs little
-    gap = past.challenger - found.challenger
+    # In an exchange below the champion's past: who keeps the past better has learnt the new no less.
+    gap = (past.champion if terms.exchange else past.challenger) - found.challenger
     gained = found.bounds(terms.confidence)[0] > _ROUNDING and not terms.exchange
     passed = gap <= config.gap + _ROUNDING or gained
-    reason = f"new slice {name}: {_points(abs(gap))} points {'below' if gap > 0 else 'above'} the slices of the past"
+    points = f"{_points(abs(gap))} {'point' if _points(abs(gap)) == '1' else 'points'}"
+    reason = f"new slice {name}: {points} {'below' if gap > 0 else 'above'} the slices of the past"
     if not passed:
         reason += f", more than {_points(config.gap)}{'' if terms.exchange else ', and nothing was gained on it'}"
         reason += ": are its labels right?"

@@ -37,6 +37,8 @@ class Work:
     """Of a pass."""
     cold_epochs: int
     """Of the last cold start."""
+    grown: bool = False
+    """Whether a label is new, so that the learning rate is that of new labels."""
 
 
 def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[Attempt]:
@@ -51,8 +53,8 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
     """
     first = _attempt(challenger, Harder(), work)
     others = (_attempt(challenger, harder, work) for harder in challenger.ladder)
-    found = {first.name: first} | {one.name: one for one in others if one.cost >= first.cost}
-    ladder = sorted(found.values(), key=lambda one: one.cost)
+    found = {one.name: one for one in others if one.cost >= first.cost} | {first.name: first}
+    ladder = sorted(found.values(), key=lambda one: (one.cost, one is not first))
     names = [one.name for one in ladder]
     ladder = ladder[names.index(begin) :] if begin in names else ladder
     budget = challenger.budget * (work.old + work.new) * work.cold_epochs
@@ -77,7 +79,9 @@ def _attempt(challenger: ChallengerConfig, harder: Harder, work: Work) -> Attemp
     said = {key: value for key in ("start", "replay", "rate") if (value := getattr(harder, key)) is not None}
     own = dataclasses.replace(challenger, **said)
     epochs = work.cold_epochs if harder.start == "cold" else work.epochs * harder.times
-    parts = [own.start, f"replay {own.replay:g}", *([f"rate {own.rate:g}"] if harder.rate is not None else [])]
+    # Part of the name only where it says how the challenger is trained: no two names stand for the same.
+    is_rate_said = own.start == "warm" and not work.grown and own.rate != challenger.rate
+    parts = [own.start, f"replay {own.replay:g}", *([f"rate {own.rate:g}"] if is_rate_said else [])]
     name = ", ".join([*parts, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"])
     cost = round((work.new + own.replay * work.old) * epochs)
     return Attempt(name=name, challenger=own, epochs=epochs, cost=cost)

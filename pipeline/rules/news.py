@@ -31,6 +31,10 @@ class News:
     ledger."""
     leaked: int
     """Rows of train and validation that are evaluation rows, of any period: left out."""
+    leaked_now: int
+    """Those of them that are evaluation rows of this period."""
+    offered: int
+    """All rows of train and validation, each once."""
     seen: int
     """Rows of the test split that the champion, or another version, was trained on or chosen by: left out."""
     quarantined: int
@@ -43,8 +47,10 @@ class News:
 
     @property
     def leaked_share(self) -> float:
-        """Share of evaluation rows among those of train and validation that are not known."""
-        return self.leaked / max(self.leaked + len(self.train) + len(self.validation), 1)
+        """Share of evaluation rows among those of train and validation: of this period's among the new ones, or of all
+        among all, whichever is larger. Those of periods before stay in data that grow, and were told of then."""
+        now = self.leaked_now / max(self.leaked_now + len(self.train) + len(self.validation), 1)
+        return max(now, self.leaked / max(self.offered, 1))
 
     @property
     def digest(self) -> str:
@@ -105,7 +111,8 @@ def news(
     moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in kept_out]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
     evaluation = [row for row in candidates if row.key not in used | held]
-    held |= {row.key for row in evaluation}
+    current = {row.key for row in evaluation}
+    held |= current
     train, validation = (_new(split.rows, known, quarantine) for split in (dataset.train, dataset.validation))
     kept = [[row for row in rows if row.key not in held] for rows in (train, validation)]
     replaced = {edits[row.digest].digest: edits[row.digest] for row in (*kept[0], *kept[1]) if row.digest in edits}
@@ -124,6 +131,8 @@ def news(
         ambiguous=len(ambiguous),
         gone=sum(row.digest not in now and row.digest not in replaced for row in ledger.trained),
         leaked=sum(row.key in held for rows in before for row in rows),
+        leaked_now=sum(row.key in current for rows in before for row in rows),
+        offered=len({row.digest for split in (dataset.train, dataset.validation) for row in split.rows}),
         seen=sum(row.key in used for row in tested),
         quarantined=len(now & set(quarantine)),
     )

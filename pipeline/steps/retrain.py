@@ -1,13 +1,13 @@
 """A pass over champions: challengers are trained, judged and recorded."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from pipeline.config import RetrainConfig
 from pipeline.core.data.load import job_name
-from pipeline.errors import SweepError
+from pipeline.errors import SweepError, UserError
 from pipeline.reports.hook import tell_hook
 from pipeline.reports.results import SweepResults
 from pipeline.reports.verdicts import PassRow, passes_table
@@ -28,15 +28,28 @@ def run_passes(
     the registry which attempts were made.
     """
     rows: dict[str, PassRow] = {}
+    failed: list[str] = []
     while jobs := [found.job for found in surveys if found.job is not None]:
         workspace = open_workspace(config, jobs, prepared.checkpoint.sha256, prepared.checkpoint.reading)
         console.print(f"Pass {workspace.id}, log of the libraries: {workspace.log_file}", soft_wrap=True)
-        with running(workspace, config) as shown:
-            rows |= run_pass(config, surveys, prepared, store, workspace, shown, rows)
-        wanted = [(task, domain) for task, domain in prepared.wanted if rows[job_name(task, domain)].goes_on]
-        surveys = [survey(config, task, domain, store, prepared) for task, domain in wanted]
-        for found in surveys:
-            console.print(f"{found.name}: {found.next_line()}", soft_wrap=True)
+        try:
+            with running(workspace, config) as shown:
+                run_pass(config, surveys, prepared, store, workspace, shown, rows)
+        except SweepError as error:  # of some tasks, which do not end the others
+            failed.append(str(error))
+        again = [one for one in prepared.wanted if (row := rows.get(job_name(*one))) is not None and row.goes_on]
+        surveys = []
+        for task, domain in again:
+            name = job_name(task, domain)
+            rows[name] = dataclasses.replace(rows[name], goes_on=False)
+            try:
+                surveys.append(survey(config, task, domain, store, prepared))
+            except UserError as error:
+                failed.append(str(error))
+                continue
+            console.print(f"{name}: {surveys[-1].next_line()}", soft_wrap=True)
+    if failed:
+        raise SweepError("; ".join(failed))
 
 
 def run_pass(
@@ -46,24 +59,24 @@ def run_pass(
     store: Store,
     workspace: Workspace,
     console: Console,
-    before: Mapping[str, PassRow],
-) -> dict[str, PassRow]:
+    rows: dict[str, PassRow],
+) -> None:
     """Train the challengers, judge them, and record all of it, also of those tasks where there is nothing to do.
 
     Of one task at least there is something to train.
 
     Args:
-        before: By job what became of it in the passes before this one, of which it goes on.
+        rows: By job what became of it in the passes before this one, of which it goes on, and then in this one.
 
-    Returns:
-        By job what became of it.
+    Raises:
+        SweepError: At the end, where a task has no winner, or one that could not be registered.
     """
     jobs = [found.job for found in surveys if found.job is not None]
     prepared = dataclasses.replace(prepared, jobs=jobs)
     results = SweepResults()
     search = dataclasses.replace(config.search, trials=config.challenger.trials, space={})
     with open_recorder(config, prepared, jobs, workspace, store, console) as recorder:
-        rows = {**before, **{found.name: untrained(found) for found in surveys}}
+        rows |= {found.name: untrained(found) for found in surveys}
         failed: dict[str, str] = {}
         outcome = run_search(config, search, prepared, workspace.folder, results, recorder, console)
         for winner in outcome.winners:
@@ -84,7 +97,6 @@ def run_pass(
         show_pass(list(rows.values()), console)
         if outcome.missing or failed:
             raise SweepError("; ".join([*outcome.missing.values(), *failed.values()]))
-        return rows
 
 
 def show_pass(rows: Sequence[PassRow], console: Console) -> None:

@@ -112,7 +112,8 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         return dataclasses.replace(here, finding="waits", reason="; ".join([decision.reason, *found.others()]))
     if found.leaked_share > config.gate.max_leaked:
         return dataclasses.replace(here, finding="leaks", reason=leak_reason(found, config.gate))
-    work = work_of(config, here)
+    now = restore(task, bundle.record.labels)
+    work = work_of(config, here, grown=set(now.grown(found.train) or ()) > set(now.names()))
     tried = [one for one in past if one.news == here.pass_id and one.replaces == champion.version]
     here = dataclasses.replace(
         here,
@@ -122,7 +123,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     if (last := judged_before(here)) is not None:
         reason = f"these rows and settings were judged before, as version {last.version} ({last.alias}): {last.reason}"
         return dataclasses.replace(here, finding="judged before", reason=reason)
-    now = restore(task, bundle.record.labels)
+    check_champion(name, task, bundle, resident.checkpoint, here.attempt.challenger)
     drift = _drift(config, now, here, resident)
     decision = retrain_reason(drift, found.count, config.drift)
     here = dataclasses.replace(here, drift=drift, reason=decision.reason)
@@ -159,7 +160,7 @@ def changed_since(bundle: Bundle, task: TaskConfig) -> tuple[str, str] | None:
     return task_change(record.task, task, restore(record.task, record.labels).names())
 
 
-def work_of(config: RetrainConfig, here: Survey) -> Work:
+def work_of(config: RetrainConfig, here: Survey, *, grown: bool) -> Work:
     """What there is to train a challenger on, and for how long."""
     record = here.bundle.record
     return Work(
@@ -167,6 +168,7 @@ def work_of(config: RetrainConfig, here: Survey) -> Work:
         new=here.news.count,
         epochs=config.engine.epochs,
         cold_epochs=cold_epochs_of(record),
+        grown=grown,
     )
 
 
@@ -185,8 +187,9 @@ def judged_before(here: Survey) -> Past | None:
 
 def leak_reason(found: News, gate: GateConfig) -> str:
     """Say that training rows are evaluation rows."""
-    which = f"{found.leaked} of the rows to train on or choose by, {found.leaked_share:.0%} of them and the new ones,"
-    rule = f"{which} are evaluation rows, more than {gate.max_leaked:.0%}"
+    rows = "1 row" if found.leaked == 1 else f"{found.leaked} rows"
+    rule = f"{rows} to train on or choose by, {found.leaked_share:.2%}, stand among the evaluation rows too, more than "
+    rule += f"{gate.max_leaked:.2%}"
     return f"{rule}: were the splits mixed up? Nothing is trained; gate.max_leaked=1 leaves them out and trains"
 
 
@@ -353,8 +356,6 @@ def space_around(
         searched: As `searched_by` says.
         rate: The first trial's learning rate as a share of that of a cold start.
 
-    Raises:
-        ConfigError: They leave no room for it: the width of a champion that was trained by a reduction factor.
     """
     if config.challenger.trials == 1:
         return {}
@@ -363,7 +364,7 @@ def space_around(
     around = [max(settings.engine.learning_rate / spread, low), min(settings.engine.learning_rate * spread, high)]
     if around[0] < around[1]:
         space["engine.learning_rate"] = Range(log_uniform=around)
-    if config.challenger.start == "cold":
+    if config.challenger.start == "cold" and settings.method.reduction_factor is None:  # which is a width of its own
         low, high = searched["method.width"]
         others = {one for one in (max(width // 2, 1), 2 * width) if low <= one <= high}
         space["method.width"] = Range(choice=sorted({width, *others}))

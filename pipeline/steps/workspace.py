@@ -200,7 +200,7 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
             how = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
             on = f"Go on with: make {command_of(config)} RESUME={workspace.id}{where}"
             if isinstance(config, RetrainConfig):
-                on = "The champions stay; the same command again begins anew"
+                on = "The champions stay; the same command again goes on"
             shown.print(f"\n{how}. {on}", style="bold yellow", soft_wrap=True)
             raise
         finally:

@@ -182,7 +182,7 @@ def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:
 
     mixed_up = place.retrain(*cold, "gate.max_leaked=0.01")
     assert mixed_up.code == 0 and re.search(
-        r"^intent\S*: leaks: \d+ of the rows .* are evaluation rows", mixed_up.out, re.M
+        r"^intent\S*: leaks: \d+ rows .* stand among the evaluation rows", mixed_up.out, re.M
     )
 
     trained = len(place.place.runs("trial"))

@@ -92,7 +92,7 @@ def test_the_loss_is_named_by_label_and_a_label_that_is_lost_altogether_vetoes()
     lost = {**found, "radio": ((9, 9), (0, 9))}
     decision = decide(grown(labelled(past, lost), learnt(150)), GateConfig())
     assert (decision.promote, decision.decided_by) == (False, "labels")
-    assert decision.reason == "lost altogether: radio (9 of 9 rows were right)"
+    assert decision.reason == "lost altogether: radio (9 of 9 were right)"
     chance = {**found, "radio": ((4, 9), (0, 9))}  # four coins in a row
     assert decide(grown(labelled(past, chance), learnt(150)), GateConfig()).promote
     several = [labelled(scored(f"{i}", rows=300, lost=2), {"radio": ((3, 3), (0, 3))}) for i in range(2)]
@@ -120,7 +120,7 @@ def test_small_slices_of_the_past_count_together() -> None:
 
 
 def test_a_past_of_few_rows_is_outweighed_by_a_new_slice_that_is_better_beyond_doubt() -> None:
-    past = scored("may", rows=91, won=8, lost=11, right=0.6)  # worse by 3 points, which may be 10 or none
+    past = scored("may", rows=91, won=8, lost=9, right=0.6)  # worse by a point, which may be 9, or none
     new = scored("june", rows=300, won=60, lost=15, right=0.6)
     decision = decide(Evidence(past=[past], new=new), GateConfig())
     assert decision.promote
@@ -128,10 +128,37 @@ def test_a_past_of_few_rows_is_outweighed_by_a_new_slice_that_is_better_beyond_d
     assert said in decision.reason
     equal = decide(Evidence(past=[past], new=scored("june", rows=300, won=15, lost=15)), GateConfig())
     assert (equal.promote, equal.decided_by) == (False, "past")
-    much = decide(Evidence(past=[scored("may", rows=91, won=3, lost=9, right=0.6)], new=new), GateConfig())
+    much = decide(Evidence(past=[scored("may", rows=91, won=8, lost=11, right=0.6)], new=new), GateConfig())
     assert (much.promote, much.decided_by) == (False, "past")
     assert much.reason.endswith("not outweighed by the new slice")
+    shown = decide(Evidence(past=[scored("may", rows=91, lost=4)], new=new), GateConfig(growth="exchange"))
+    assert not shown.promote  # to be worse, though by no more than growth may cost
     assert decide(Evidence(past=[scored("may", rows=91, won=12)]), GateConfig()).promote  # better beyond doubt
+
+
+@pytest.mark.parametrize("min_rows", [100, 1000])
+def test_to_ask_for_more_rows_lets_nothing_through_that_would_be_stopped(min_rows: int) -> None:
+    past, new = scored("may", won=8, lost=24), scored("june", rows=300, won=60, lost=15, right=0.6)
+    assert not decide(Evidence(past=[past], new=new), GateConfig(min_rows=min_rows)).promote
+
+
+def test_who_keeps_the_past_better_has_not_learnt_less() -> None:
+    for share, promoted in ((0.85, False), (0.89, True)):
+        for lost in (20, 8, 0):
+            past = scored("may", rows=400, lost=lost, right=0.98 - lost / 400)
+            decision = decide(grown(past, learnt(200, share=share)), GateConfig(exchange_loss=0.09))
+            assert decision.promote is promoted, decision.reason
+
+
+def test_of_next_to_no_rows_nothing_is_said_about_how_much_was_learnt() -> None:
+    decision = decide(grown(scored("may", right=0.98), learnt(10, share=0.7)), GateConfig())
+    assert "learnt" not in checks(decision)
+
+
+def test_more_resamples_are_drawn_where_a_bound_needs_them() -> None:
+    past = scored("may", rows=3000, won=20, lost=20)
+    check = checks(decide(Evidence(past=[past]), GateConfig(resamples=200), 0.999))["past"]
+    assert check.low is not None and -0.02 < check.low < -0.005
 
 
 def test_one_of_several_attempts_has_to_show_more_and_is_stopped_as_easily() -> None:

@@ -121,7 +121,7 @@ def test_a_label_of_the_task_that_no_slice_has_stops_the_challenger() -> None:
     assert decision.reason == "label 'c': the slices have 0 rows of it, 34 fewer than the 34 that are needed"
     nothing = Evidence(past=[labelled("a", list("ab" * 5), list("ab" * 5), list("ab" * 5))])
     config = GateConfig(min_rows=10, rare_labels="leave_out")
-    assert decide(nothing, config).reason == "no label has rows enough to compare the two on"
+    assert decide(nothing, config).reason == "no label of the past has rows enough to compare the two on"
 
 
 def test_a_label_that_a_slice_lacks_is_said_and_compared_on_the_others() -> None:
@@ -156,3 +156,22 @@ def test_the_slices_may_know_labels_of_their_own() -> None:
     past = [labelled("may", list("abc" * 100), list("abc" * 100), list("abc" * 100))]
     past.append(labelled("june", list("abd" * 100), list("abd" * 100), list("abd" * 100), labels="dab"))
     assert decide(Evidence(past=past), GateConfig()).promote
+
+
+def test_of_a_past_whose_labels_are_all_left_out_nothing_is_claimed() -> None:
+    """All of it is answered with a label that is new."""
+    old = list("a" * 33 + "b" * 33 + "c" * 33)
+    labels = ["a", "b", "c", "new"]
+
+    def counted(name: str, gold: list[str], before: list[str], after: list[str]) -> SliceEvidence:
+        sides = [metrics.label_counts(gold, said, labels) for said in (before, after)]
+        return SliceEvidence(
+            name=name, champion=sides[0], challenger=sides[1], statistic=metrics.macro_f1_of, labels=tuple(labels)
+        )
+
+    past = counted("may", old, old, ["new"] * 96 + ["c"] * 3)
+    new = counted("june", ["new"] * 60 + ["a"] * 40, ["a"] * 100, ["new"] * 60 + ["a"] * 40)
+    for growth in ("keep", "auto"):
+        config = GateConfig(rare_labels="leave_out", growth=growth)
+        decision = decide(Evidence(past=[past], new=new, grown=("new",)), config)
+        assert (decision.promote, decision.decided_by) == (False, "evidence"), decision.reason

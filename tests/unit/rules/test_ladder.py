@@ -77,13 +77,15 @@ def test_the_attempts_share_one_chance_of_an_error(number: int) -> None:
         assert (chances > found).any(1).mean() < 0.05 + 3 * 0.0016
 
 
-def test_a_ladder_that_leaves_no_resamples_beyond_a_bound_is_refused() -> None:
-    words = ["tasks=[ner]", "gate.resamples=1000"]
-    with pytest.raises(
-        ConfigError, match=r"gate\.resamples: '1000' .* each of 5 attempts.* Raise gate.resamples to 1600, or shorten"
-    ):
-        read_config("retrain", RetrainConfig, words)
-    read_config("retrain", RetrainConfig, [*words, "challenger.ladder=[{replay: 0.5}]"])
-    read_config("retrain", RetrainConfig, [*words, "challenger.ladder=[]"])
+def test_the_rate_is_named_only_where_it_says_how_a_challenger_is_trained() -> None:
+    grown = dataclasses.replace(WORK, grown=True)  # new labels have a rate of their own
+    assert names(ChallengerConfig(), grown)[-1] == "warm, replay 1, 4 epochs"
+    same = ChallengerConfig(ladder=[Harder(rate=0.1), Harder(rate=0.1, replay=0.1)])
+    assert names(same) == ["warm, replay 0.1, 2 epochs"]
+    assert names(ChallengerConfig(ladder=[Harder(rate=0.5)]), grown) == ["warm, replay 0.1, 2 epochs"]
+
+
+def test_a_ladder_that_is_written_wrongly_is_a_fault() -> None:
     with pytest.raises(ConfigError, match=r"challenger\.ladder\[0\]\.replay: "):
         read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.ladder=[{replay: 2}]"])
+    assert read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.ladder=[]"]).challenger.ladder == []
