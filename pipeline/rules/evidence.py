@@ -110,12 +110,13 @@ def _carrier_gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
     past = Counter[str]()
     for part in evidence.past:
         past.update(rows_of(part))
-    if not any(past[label] for label in kept):
+    if config.rare_labels == "leave_out" and not any(past[label] for label in kept):
         yield "no label of the past has rows enough to compare the two on"
     elif config.rare_labels == "stop":
         for one in rare[:_NUM_LISTED]:
+            there = "1 row" if one.rows == 1 else f"{one.rows} rows"
             missing = f"{one.needed - one.rows} fewer than the {one.needed} that are needed"
-            yield f"label {one.name!r}: the slices have {one.rows} rows of it, {missing}"
+            yield f"label {one.name!r}: the slices have {there} of it, {missing}"
         if len(rare) > _NUM_LISTED:
             yield f"nor have {len(rare) - _NUM_LISTED} more labels rows enough"
 

@@ -120,6 +120,9 @@ def test_a_label_of_the_task_that_no_slice_has_stops_the_challenger() -> None:
     decision = decide(Evidence(past=[labelled("a", gold, gold, gold)]), GateConfig())
     assert decision.reason == "label 'c': the slices have 0 rows of it, 34 fewer than the 34 that are needed"
     nothing = Evidence(past=[labelled("a", list("ab" * 5), list("ab" * 5), list("ab" * 5))])
+    said = "label 'c': the slices have 0 rows of it, 34 fewer than the 34 that are needed; "
+    said += "label 'a': the slices have 5 rows of it, 29 fewer than the 34 that are needed"
+    assert decide(nothing, GateConfig()).reason.startswith(said)  # of each, not that none has
     config = GateConfig(min_rows=10, rare_labels="leave_out")
     assert decide(nothing, config).reason == "no label of the past has rows enough to compare the two on"
 
