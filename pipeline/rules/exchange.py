@@ -55,7 +55,9 @@ def label_losses(past: Sequence[SliceEvidence], config: GateConfig) -> tuple[boo
     least = math.log(1 - config.confidence) / math.log(0.5)
     lost = sorted(label for label, (found, _) in before.items() if found >= least and not now[label][0])
     if lost:
-        named = ", ".join(f"{label} ({before[label][0]} of {before[label][1]} were right)" for label in _few(lost))
+        named = ", ".join(
+            f"{label} ({before[label][0]} of {before[label][1]} were right)" for label in lost[:_NUM_LISTED]
+        )
         more = f" and {len(lost) - _NUM_LISTED} more" if len(lost) > _NUM_LISTED else ""
         return False, f"lost altogether: {named}{more}"
     if not before:
@@ -75,10 +77,6 @@ def _summed(past: Sequence[SliceEvidence], side: int) -> dict[str, Found]:
             right[label] += sides[side][0]
             there[label] += sides[side][1]
     return {label: (right[label], number) for label, number in there.items()}
-
-
-def _few(labels: Sequence[str]) -> Sequence[str]:
-    return labels[:_NUM_LISTED]
 
 
 def _share(found: Found) -> str:

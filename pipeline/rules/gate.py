@@ -33,8 +33,10 @@ down are no large one ("biocreep"; D'Agostino, Massaro and Sullivan 2003) is wha
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,9 +124,11 @@ def decide(evidence: Evidence, config: GateConfig, confidence: float | None = No
     config = dataclasses.replace(config, resamples=max(config.resamples, beyond))
     # Sorted, so that neither the sum's rounding nor the order of the checks depends on how they came.
     slices = sorted(evidence.past, key=lambda one: one.name)
-    each, past = _measure(slices, config)
-    new = _measure([evidence.new], config)[1] if evidence.new else None
-    whole = _whole([*slices, *([evidence.new] if evidence.new else [])], config) if terms.exchange else None
+    together = [*slices, *([evidence.new] if evidence.new else [])]
+    drawn = {one.name: _drawn(one, config) for one in together}
+    each, past = _measure(slices, drawn, config)
+    new = _measure([evidence.new], drawn, config)[1] if evidence.new else None
+    whole = _whole(together, drawn) if terms.exchange else None
     measured = {**each, **({evidence.new.name: new} if evidence.new and new else {})}
     if found := [f"slice {name}: its metric has no value" for name, one in measured.items() if not one.finite]:
         return _stopped(found)
@@ -172,32 +176,28 @@ def _score(one: SliceEvidence) -> float:
         return float(one.statistic(one.challenger.sum(0)))
 
 
-def _measure(slices: Sequence[SliceEvidence], config: GateConfig) -> tuple[dict[str, Measured], Measured]:
+def _drawn(one: SliceEvidence, config: GateConfig) -> Drawn:
+    assert one.champion is not None
+    return draw(one.name, one.champion, one.challenger, one.statistic, config.resamples)
+
+
+def _measure(
+    slices: Sequence[SliceEvidence], drawn: Mapping[str, Drawn], config: GateConfig
+) -> tuple[dict[str, Measured], Measured]:
     """Compare the two sides on each slice, on the labels that it has, and on all of them together."""
-    each: dict[str, Measured] = {}
-    pooled: Drawn | None = None
-    carried = {one.name: int(carrying(one).sum()) for one in slices}
-    most = max(*carried.values(), 1)
-    for one in slices:
-        assert one.champion is not None
-        drawn = draw(one.name, one.champion, one.challenger, one.statistic, config.resamples)
-        each[one.name] = drawn.compare(_columns(one, [one]))
-        weighed = drawn.weighed(1 / (carried[one.name] if carried[one.name] >= config.min_rows else most))
-        pooled = weighed if pooled is None else pooled + weighed
-    assert pooled is not None
+    each = {one.name: drawn[one.name].compare(_columns(one, [one])) for one in slices}
     if len(slices) == 1:
         return each, each[slices[0].name]
+    carried = {one.name: int(carrying(one).sum()) for one in slices}
+    most = max(*carried.values(), 1)
+    weights = {name: 1 / (rows if rows >= config.min_rows else most) for name, rows in carried.items()}
+    pooled = functools.reduce(operator.add, (drawn[name].weighed(weight) for name, weight in weights.items()))
     return each, pooled.compare(_columns(slices[0], slices))
 
 
-def _whole(slices: Sequence[SliceEvidence], config: GateConfig) -> Measured:
+def _whole(slices: Sequence[SliceEvidence], drawn: Mapping[str, Drawn]) -> Measured:
     """Compare the two sides on all rows together, each of the same weight."""
-    pooled: Drawn | None = None
-    for one in slices:
-        assert one.champion is not None
-        drawn = draw(one.name, one.champion, one.challenger, one.statistic, config.resamples)
-        pooled = drawn if pooled is None else pooled + drawn
-    assert pooled is not None
+    pooled = functools.reduce(operator.add, (drawn[one.name] for one in slices))
     return pooled.compare(_columns(slices[0], slices))
 
 

@@ -355,7 +355,6 @@ def space_around(
         settings: Of the first trial.
         searched: As `searched_by` says.
         rate: The first trial's learning rate as a share of that of a cold start.
-
     """
     if config.challenger.trials == 1:
         return {}
