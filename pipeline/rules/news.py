@@ -149,7 +149,9 @@ def shuffled(rows: Sequence[Row], seed: str) -> list[Row]:
     return sorted(rows, key=lambda row: hashlib.sha256(f"{seed} {row.digest}".encode()).digest())
 
 
-def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[str]], seed: str) -> list[Row]:
+def replayed(
+    rows: Sequence[Row], share: float, labels: Mapping[str, Collection[str]], seed: str
+) -> list[tuple[Row, float]]:
     """Choose the old rows that are trained on again: the same share of every label, at least a row.
 
     Args:
@@ -159,7 +161,7 @@ def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[
         seed: Of the pass: by another one others are chosen, or most rows would never be seen again.
 
     Returns:
-        In the order of `rows`.
+        In the order of `rows`, each with the number of rows that it stands for.
     """
     if not share:
         return []
@@ -178,7 +180,11 @@ def replayed(rows: Sequence[Row], share: float, labels: Mapping[str, Collection[
         with_it = [row for row in rows if label in labels[row.digest]]
         if chosen.isdisjoint(row.digest for row in with_it):
             chosen.add(shuffled(with_it, seed)[0].digest)
-    return [row for row in rows if row.digest in chosen]
+    stands_for: dict[str, float] = {}
+    for group in groups.values():
+        its = [row.digest for row in group if row.digest in chosen]
+        stands_for |= dict.fromkeys(its, len(group) / max(len(its), 1))
+    return [(row, stands_for[row.digest]) for row in rows if row.digest in chosen]
 
 
 def _edits(ledger: Ledger, rows: Sequence[Row]) -> dict[str, Row]:

@@ -270,7 +270,7 @@ def challenger_job(
     num_before = len(found.validation) or len(chosen_before)
     validation = [*found.validation, *shuffled(chosen_before, seed)[:num_before]]
     test = list(found.evaluation) or [row for one in ledger.slices[-1:] for row in one.rows]
-    rows = {"train": [*found.train, *replay], "validation": validation, "test": test}
+    rows = {"train": [*found.train, *(row for row, _ in replay)], "validation": validation, "test": test}
     for name, part in rows.items():
         if not part:
             raise DataError(fault(here.name, "", f"has no rows for {name}, neither new nor old", f"Add a {name} split"))
@@ -281,12 +281,16 @@ def challenger_job(
     grown = dataclasses.replace(task.config, labels=task.grown(found.train))
     warm = config.challenger.start == "warm"
     known = {label for row in old for label in labels[row.digest]} if warm else set()
-    built = task_for(grown, combined, known)
+    weighted = config.challenger.weighted
+    built = task_for(grown, combined, known, shares=[*found.train, *old] if weighted and replay else None)
     built.reserved = record.method.virtual_tokens
     rate, learning_rate = rates(record, config.challenger, built.labels)
     engine = dataclasses.replace(engine_of(config, record), learning_rate=learning_rate)
     settings = Settings(method=record.method, engine=engine)
     searched = searched_by(record, config.challenger.spread)
+    encoded = built.encoded(combined, tokenizer)
+    if weighted:
+        encoded["train"] = encoded["train"].weighted([*[1.0] * len(found.train), *(weight for _, weight in replay)])
     start = None
     if warm:
         tensors, cold_epochs = here.bundle.tensors(), cold_epochs_of(record)
@@ -296,7 +300,7 @@ def challenger_job(
         registered_name=here.registered_name,
         task=built,
         dataset=combined,
-        encoded=built.encoded(combined, tokenizer),
+        encoded=encoded,
         settings=settings,
         seed=config.seed,
         space=space_around(config, settings, searched, rate),

@@ -150,8 +150,8 @@ def assert_recorded_once(uri: str, sweep_id: str, *, jobs: int, trials: int) -> 
 
 
 def leaderboard(uri: str, sweep_id: str, folder: Path) -> list[dict[str, Any]]:
-    """A sweep's leaderboard as it is recorded, without times, and without what hangs on a champion of before: the note on
-    a first champion's test rows is such."""
+    """A sweep's leaderboard as it is recorded, without times and what hangs on a champion of before, as the note on the
+    test rows of a first one does."""
     (sweep,) = runs(uri, sweep_id)["sweep"]
     folder.mkdir(parents=True, exist_ok=True)
     file = MlflowClient(uri).download_artifacts(sweep.info.run_id, "leaderboard.json", str(folder))

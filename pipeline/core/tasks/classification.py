@@ -15,7 +15,7 @@ from pipeline.core.tasks.faults import empty_faults, row_fault, unlisted_faults,
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
+from pipeline.core.tasks.tensors import is_truncated, of_examples, pad_inputs, pieces, softmax, to_arrays, weighed
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Classification(Task):
         return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
+        batch = {**of_examples(examples), **pad_inputs(examples, pad_token_id)}
         if all("label" in example for example in examples):
             batch["labels"] = torch.tensor([example["label"] for example in examples])
         return batch
@@ -82,7 +82,7 @@ class Classification(Task):
         logits_BL = model.logits(model.pooled(batch))
         weights = self.weights().to(logits_BL) if self.config.class_weights else None
         loss_B = F.cross_entropy(logits_BL, labels_B, weight=weights, reduction="none")
-        return loss_B.mean(), len(labels_B)
+        return weighed(loss_B, batch).mean(), len(labels_B)
 
     def weights(self) -> Tensor:
         """Weight of each label, `1 / (labels in train * its share)`; the training rows' mean weight is 1."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,7 +14,7 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, row_fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
+from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, to_arrays
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class ExtractiveQA(Task):
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Besides the inputs: `allowed`, (B, T), true at first token and context, and `labels`, (B, 2)."""
-        batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
+        batch = {**of_examples(examples), **pad_inputs(examples, pad_token_id)}
         batch["allowed"] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
         batch["allowed"][:, 0] = True
         for i, example in enumerate(examples):
@@ -100,7 +99,7 @@ class ExtractiveQA(Task):
         """The mean of the start's and the end's cross-entropy; a target is a window."""
         logits_BT2 = model.logits(model.hidden(batch))
         logits_BT2 = logits_BT2.masked_fill(~batch["allowed"].unsqueeze(-1), float("-inf"))
-        return F.cross_entropy(logits_BT2, batch["labels"]), len(batch["labels"])
+        return cross_entropy(logits_BT2, batch["labels"], batch), len(batch["labels"])
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, cast, final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import FIELDS, TaskConfig
@@ -20,13 +19,11 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
 from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import pad, row_numbers, to_arrays
+from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad, to_arrays
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError, fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_IGNORED = -100
 
 
 @final
@@ -130,7 +127,7 @@ class Generation(Task):
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """`prompt_ids`, padded on the left, `target_ids`, padded on the right, their masks, and `end`, (1)."""
-        batch = {"rows": row_numbers(examples), "end": torch.tensor([examples[0]["end"]])}
+        batch = {**of_examples(examples), "end": torch.tensor([examples[0]["end"]])}
         turned = [example["prompt"][::-1] for example in examples]
         batch["prompt_ids"] = pad(turned, pad_token_id).flip(1)
         batch["prompt_mask"] = pad([[1] * len(one) for one in turned], 0).flip(1)
@@ -146,9 +143,9 @@ class Generation(Task):
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         logits_BSV = target_logits(model, batch).float()
-        labels_BS = batch["target_ids"].masked_fill(batch["target_mask"] == 0, _IGNORED)
-        loss = F.cross_entropy(logits_BSV.flatten(0, 1), labels_BS.flatten(), ignore_index=_IGNORED)
-        return loss, int(batch["target_mask"].sum())
+        is_target_BS = batch["target_mask"] == 1
+        loss = cross_entropy(logits_BSV[is_target_BS], batch["target_ids"][is_target_BS], batch, is_target_BS.sum(1))
+        return loss, int(is_target_BS.sum())
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.config import Kind, TaskConfig
-from pipeline.core.data.rows import Dataset
+from pipeline.core.data.rows import Dataset, Row
 from pipeline.core.tasks.classification import Classification
 from pipeline.core.tasks.extractive_qa import ExtractiveQA
 from pipeline.core.tasks.generation import Generation
@@ -20,15 +20,21 @@ TASK_KINDS: Mapping[Kind, type[Task]] = {
 }
 
 
-def task_for(config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Task:
-    """Check the data of a job and build its task; `known` as in `Task.check`.
+def task_for(
+    config: TaskConfig, dataset: Dataset, known: Collection[str] = (), *, shares: Sequence[Row] | None = None
+) -> Task:
+    """Check the data of a job and build its task.
+
+    Args:
+        known: As in `Task.check`.
+        shares: Rows whose shares of labels are those of the task, where the training rows stand for others too.
 
     Raises:
         DataError: With one fault for every bad row.
     """
     kind = TASK_KINDS[config.kind]
     kind.check(config, dataset, known)
-    return kind.from_rows(config, dataset.train.rows)
+    return kind.from_rows(config, dataset.train.rows if shares is None else shares)
 
 
 def restore(config: TaskConfig, labels: Sequence[str] = (), reserved: int = 0) -> Task:

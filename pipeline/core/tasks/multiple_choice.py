@@ -14,7 +14,7 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, softmax, to_arrays
+from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, softmax, to_arrays
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class MultipleChoice(Task):
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Inputs of N options and (dual) B questions, `is_option`, `question_of` (N) and `labels` (B)."""
-        batch = {"rows": row_numbers(examples)}
+        batch = of_examples(examples)
         batch |= pad_inputs([one for example in examples for one in example["inputs"]], pad_token_id)
         if "question" in examples[0]:
             asked = pad_inputs([example["question"] for example in examples], pad_token_id)
@@ -97,7 +97,7 @@ class MultipleChoice(Task):
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         is_option_BO, logits_N = batch["is_option"], _logits(model, batch)
         logits_BO = logits_N.new_full(is_option_BO.shape, -math.inf).masked_scatter(is_option_BO, logits_N)
-        return F.cross_entropy(logits_BO, batch["labels"]), len(logits_BO)
+        return cross_entropy(logits_BO, batch["labels"], batch), len(logits_BO)
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import TaskConfig
@@ -21,7 +20,7 @@ from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import is_truncated, pad_inputs, pieces, row_numbers, to_arrays
+from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, to_arrays
 from pipeline.errors import ConfigError, DataError, Fault, fault
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class Tagging(Task):
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Besides the inputs: `firsts` and `lasts`, (B, T), true at those sub-tokens, and `labels`, one a word."""
-        batch = {"rows": row_numbers(examples), **pad_inputs(examples, pad_token_id)}
+        batch = {**of_examples(examples), **pad_inputs(examples, pad_token_id)}
         for name in ("firsts", "lasts"):
             batch[name] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
             for i, example in enumerate(examples):
@@ -183,8 +182,7 @@ class Tagging(Task):
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         logits_NL = _logits(model, batch)
-        sum_ = F.cross_entropy(logits_NL, batch["labels"], reduction="sum")
-        return sum_ / max(len(logits_NL), 1), len(logits_NL)
+        return cross_entropy(logits_NL, batch["labels"], batch, batch["firsts"].sum(1)), len(logits_NL)
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

@@ -6,6 +6,7 @@ A task knows rows, tokens, logits and answers, and nothing of adapters, optimise
                                              └──outputs──► logits ──answers──► answers ──score──► Scores
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,13 @@ class Encoded:
     """Rows of which the model does not see everything."""
     tokenizer: "PreTrainedTokenizerBase | None" = None
     """Of generation, whose outputs are sub-tokens."""
+
+    def weighted(self, weights: Sequence[float]) -> "Encoded":
+        """Let rows count in training by their weights, one a row, above 0: divided by their mean, so that the learning
+        rate stays what it is."""
+        mean = sum(weights) / len(weights)
+        examples = [{**example, "weight": weights[example["row"]] / mean} for example in self.examples]
+        return dataclasses.replace(self, examples=examples)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

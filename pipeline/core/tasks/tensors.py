@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from pipeline.core.tasks.task import Example, Output
+from pipeline.core.tasks.task import Batch, Example, Output
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding
@@ -42,9 +43,32 @@ def pad_inputs(inputs: Sequence[Example], pad_token_id: int) -> dict[str, Tensor
     return batch
 
 
-def row_numbers(examples: Sequence[Example]) -> Tensor:
-    """Which row each example belongs to, (B,)."""
-    return torch.tensor([example["row"] for example in examples])
+def of_examples(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """`rows`: which row each example belongs to, (B,); and in training, where they do not all count alike, `weights`,
+    (B,)."""
+    batch = {"rows": torch.tensor([example["row"] for example in examples])}
+    if all("weight" in example for example in examples):
+        batch["weights"] = torch.tensor([example["weight"] for example in examples])
+    return batch
+
+
+def weighed(losses: Tensor, batch: Batch, sizes: Tensor | None = None) -> Tensor:
+    """Multiply the losses of targets, (N, ...), by the weights of their examples, where those have weights.
+
+    Args:
+        sizes: Targets of each example, (B,); one each if left out.
+    """
+    if "weights" not in batch:
+        return losses
+    weights = batch["weights"] if sizes is None else batch["weights"].repeat_interleave(sizes)
+    return losses * weights.view(-1, *[1] * (losses.ndim - 1))
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, batch: Batch, sizes: Tensor | None = None) -> Tensor:
+    """The mean cross-entropy of targets, (N, classes, ...) against (N, ...); examples count by their weights."""
+    if "weights" not in batch:  # the same to the last bit, and quicker
+        return F.cross_entropy(logits, labels, reduction="sum") / max(labels.numel(), 1)
+    return weighed(F.cross_entropy(logits, labels, reduction="none"), batch, sizes).sum() / max(labels.numel(), 1)
 
 
 def to_arrays(logits: Tensor, sizes: Sequence[int]) -> list[Output]:

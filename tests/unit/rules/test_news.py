@@ -292,37 +292,41 @@ def labelled(counts: dict[str, int]) -> tuple[list[Row], dict[str, list[str]]]:
     return rows, {row.digest: [row.fields["label"]] for row in rows}
 
 
+def again(rows: list[Row], share: float, labels: dict[str, list[str]], seed: str) -> list[Row]:
+    return [row for row, _ in replayed(rows, share, labels, seed)]
+
+
 def test_a_share_of_nothing_replays_nothing_and_a_whole_share_everything() -> None:
     rows, labels = labelled({"good": 5, "bad": 3})
     assert replayed(rows, 0, labels, "seed") == []
-    assert replayed(rows, 1, labels, "seed") == rows
+    assert replayed(rows, 1, labels, "seed") == [(row, 1) for row in rows]
     assert replayed([], 0.5, {}, "seed") == []
 
 
 def test_the_same_share_of_every_label_is_replayed_and_at_least_a_row() -> None:
     rows, labels = labelled({"good": 50, "bad": 20, "rare": 2})
-    chosen = replayed(rows, 0.1, labels, "seed")
+    chosen = again(rows, 0.1, labels, "seed")
     assert [sum(row.fields["label"] == label for row in chosen) for label in ("good", "bad", "rare")] == [5, 2, 1]
     assert chosen == [row for row in rows if row in chosen]
 
 
 def test_the_same_rows_are_replayed_in_any_order_and_another_share_adds_to_them() -> None:
     rows, labels = labelled({"good": 30, "bad": 20})
-    chosen = {row.digest for row in replayed(rows, 0.2, labels, "seed")}
+    chosen = {row.digest for row in again(rows, 0.2, labels, "seed")}
     for seed in range(5):
         shuffled = random.Random(seed).sample(rows, len(rows))
-        again = replayed(shuffled, 0.2, labels, "seed")
-        assert {row.digest for row in again} == chosen
-        assert again == [row for row in shuffled if row.digest in chosen]
-    assert chosen < {row.digest for row in replayed(rows, 0.4, labels, "seed")}
+        others = again(shuffled, 0.2, labels, "seed")
+        assert {row.digest for row in others} == chosen
+        assert others == [row for row in shuffled if row.digest in chosen]
+    assert chosen < {row.digest for row in again(rows, 0.4, labels, "seed")}
 
 
 def test_each_pass_replays_others_until_all_were_seen() -> None:
     rows, labels = labelled({"good": 60, "bad": 40, "rare": 3})
-    passes = [replayed(rows, 0.1, labels, f"0 {number}") for number in range(80)]
+    passes = [again(rows, 0.1, labels, f"0 {number}") for number in range(80)]
     assert {len(chosen) for chosen in passes} == {6 + 4 + 1}
     assert {row.digest for chosen in passes for row in chosen} == {row.digest for row in rows}
-    assert replayed(rows, 0.1, labels, "0 7") == passes[7]
+    assert again(rows, 0.1, labels, "0 7") == passes[7]
 
 
 def test_a_label_that_always_goes_with_a_rarer_one_is_replayed_too() -> None:
@@ -330,13 +334,25 @@ def test_a_label_that_always_goes_with_a_rarer_one_is_replayed_too() -> None:
     for seed in range(20):
         rows = [row(f"{seed} {number}") for number in range(len(sets))]
         labels = {one.digest: some for one, some in zip(rows, sets, strict=True)}
-        chosen = replayed(rows, 0.05, labels, "seed")
+        chosen = again(rows, 0.05, labels, "seed")
         assert {label for one in chosen for label in labels[one.digest]} == {*"abcdef", "all"}, seed
-        assert {row.digest for row in replayed(rows[::-1], 0.05, labels, "seed")} == {row.digest for row in chosen}
+        assert {row.digest for row in again(rows[::-1], 0.05, labels, "seed")} == {row.digest for row in chosen}
 
 
 def test_a_row_without_labels_is_replayed_too() -> None:
     rows, labels = labelled({"good": 30})
     bare = [row(f"bare {number}") for number in range(20)]
-    chosen = replayed([*rows, *bare], 0.1, {**labels, **{one.digest: [] for one in bare}}, "seed")
+    chosen = again([*rows, *bare], 0.1, {**labels, **{one.digest: [] for one in bare}}, "seed")
     assert [len(chosen), sum(one in bare for one in chosen)] == [5, 2]
+
+
+def test_replayed_rows_stand_for_all_old_ones_of_their_label() -> None:
+    rows, labels = labelled({"good": 50, "bad": 25, "rare": 3})
+    chosen = replayed(rows, 0.1, labels, "seed")
+    stand_for = {label: [weight for row, weight in chosen if row.fields["label"] == label] for label in ("good", "bad")}
+    assert stand_for == {"good": [10] * 5, "bad": [12.5] * 2}
+    assert [weight for row, weight in chosen if row.fields["label"] == "rare"] == [3]
+    many = [["all", name] for name in "abcdef"] + [["all"]] * 40
+    mixed = [row(f"{number}") for number in range(len(many))]
+    by_digest = {one.digest: some for one, some in zip(mixed, many, strict=True)}
+    assert sum(weight for _, weight in replayed(mixed, 0.1, by_digest, "seed")) == len(mixed)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -131,7 +132,7 @@ def plain() -> RetrainConfig:
 
 
 def challenger(tiny_bert: TinyBert, config: RetrainConfig, champion: BundleRecord, month: str) -> tuple[Job, int]:
-    config = dataclasses.replace(config, challenger=ChallengerConfig(start="cold", replay=0.2))
+    config = dataclasses.replace(config, challenger=dataclasses.replace(config.challenger, start="cold", replay=0.2))
     found, data = news_of(*({"text": f"a {month} film {n}", "label": ("good", "bad")[n % 2]} for n in range(12)))
     here: Any = SimpleNamespace(
         name="mood/default",
@@ -167,6 +168,27 @@ def test_each_pass_replays_rows_of_its_own_and_the_same_again_on_the_same_rows(
         return texts
 
     assert replayed("may") == replayed("may") != replayed("june")
+
+
+def test_a_replayed_row_counts_for_those_it_stands_for_also_in_the_shares_of_labels(
+    tiny_bert: TinyBert, plain: RetrainConfig
+) -> None:
+    def job_of(weighted: bool) -> Job:
+        config = dataclasses.replace(plain, challenger=ChallengerConfig(start="cold", replay=0.2, weighted=weighted))
+        return challenger(tiny_bert, config, COLD, "may")[0]
+
+    job = job_of(weighted=True)
+    old = {one["text"] for one in OLD}
+    weights: dict[bool, list[float]] = {True: [], False: []}
+    for row, example in zip(job.dataset.train.rows, job.encoded["train"].examples, strict=True):
+        weights[row.fields["text"] in old].append(example["weight"])
+    assert sum(weights[True]) / sum(weights[False]) == pytest.approx(len(OLD) / len(weights[False]))
+    assert fmean([*weights[True], *weights[False]]) == pytest.approx(1)
+    everything = [one["label"] for one in OLD] + [row.fields["label"] for row in job.dataset.train.rows][:4]
+    assert job.task.shares == pytest.approx(
+        {name: everything.count(name) / len(everything) for name in set(everything)}
+    )
+    assert not any("weight" in example for example in job_of(weighted=False).encoded["train"].examples)
 
 
 def test_an_attempt_is_another_one_where_rows_or_any_setting_differ(plain: RetrainConfig) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config import TaskConfig
 from pipeline.core.tasks.kinds import task_for
 from pipeline.core.tasks.model import TaskModel
+from pipeline.core.tasks.task import Encoded, Task
 from tests.families import CONFIGS, inputs, make
 
 if TYPE_CHECKING:
@@ -42,6 +43,20 @@ ROWS: dict[str, list[Values]] = {
 }
 
 
+def assert_weighted(task: Task, model: TaskModel, encoded: Encoded, pad: int) -> None:
+    """Of two rows that count for 1 and 3, the loss is that of each alone, by these weights over their mean."""
+    loss, num_targets = task.loss(model, task.collate(encoded.weighted([1, 3]).examples, pad))
+    alone = {0: 0.0, 1: 0.0}
+    for example in encoded.examples:
+        its_loss, its_targets = task.loss(model, task.collate([example], pad))
+        alone[example["row"]] += its_loss.item() * its_targets
+    assert loss.item() * num_targets == pytest.approx(0.5 * alone[0] + 1.5 * alone[1], rel=1e-4)
+    same, number = task.loss(model, task.collate(encoded.weighted([7, 7]).examples, pad))
+    plain, again = task.loss(model, task.collate(encoded.examples, pad))
+    torch.testing.assert_close(same, plain)
+    assert number == again == num_targets
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_head_of_every_kind_answers_alone_as_in_a_padded_batch_and_learns(
@@ -67,6 +82,21 @@ def test_a_head_of_every_kind_answers_alone_as_in_a_padded_batch_and_learns(
     assert num_targets >= len(rows)
     # Of the weights; what a bias adds to every option or token cancels out.
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.head.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize(("kind", "class_weights"), [("classification", True), *((kind, False) for kind in ROWS)])
+def test_in_training_rows_count_by_their_weights(
+    kind: Any, class_weights: bool, family: str, tiny_bert: TinyBert, make_dataset: MakeDataset
+) -> None:
+    tokenizer = tiny_bert()[1]
+    config = TaskConfig(name="t", kind=kind, max_length=32, stride=8, class_weights=class_weights)
+    dataset = make_dataset(config, ROWS[kind])
+    task = task_for(config, dataset)
+    base = make(family, vocab_size=len(tokenizer)).eval()
+    model = TaskModel(base, task.head(base.config.hidden_size, 0.0), pooling="mean").eval()
+    encoded = task.encode(dataset.train.rows, tokenizer)
+    assert_weighted(task, model, encoded, tokenizer.pad_token_id)
 
 
 @pytest.mark.parametrize("family", CONFIGS)

@@ -21,8 +21,9 @@ from pipeline.core.adapters.insert import adapter_modules, attach
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.tasks.generation import Generation
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Example
+from pipeline.core.tasks.task import Encoded, Example
 from tests import families, writers
+from tests.unit.core.tasks.test_families import assert_weighted
 from tests.writers import PLAIN, ROWS, WORDS
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ def test_the_loss_is_the_cross_entropy_of_the_target_alone(make_rows: MakeRows, 
     assert num_targets == sum(len(example["target"]) for example in examples)
     expected = -sum(log_prob(model.base, one["prompt"], one["target"]) for one in examples) / num_targets
     assert float(loss.detach()) == pytest.approx(expected, abs=1e-5)
+
+
+@EACH
+def test_in_training_rows_count_by_their_weights(make_rows: MakeRows, family: str) -> None:
+    rows = make_rows(PLAIN, ROWS[:2])
+    task, model, examples = make(family, rows)
+    assert_weighted(task, model.eval(), Encoded(examples=examples, num_rows=2, num_truncated=0), 0)
 
 
 @EACH
