@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from pipeline.config import ChallengerConfig, Harder
 
+_REPLAY, _REPLAY_GROWN = 0.1, 0.5
+"""Share of the old rows where none is set; and where a label is new (docs/year.md)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
@@ -78,12 +81,14 @@ def confidences(confidence: float, number: int) -> list[float]:
 def _attempt(challenger: ChallengerConfig, harder: Harder, work: Work) -> Attempt:
     said = {key: value for key in ("start", "replay", "rate") if (value := getattr(harder, key)) is not None}
     own = dataclasses.replace(challenger, **said)
+    replay = own.replay if own.replay is not None else _REPLAY_GROWN if work.grown else _REPLAY
+    own = dataclasses.replace(own, replay=replay)
     epochs = work.cold_epochs if harder.start == "cold" else work.epochs * harder.times
     # Part of the name only where it says how the challenger is trained: no two names stand for the same.
     is_rate_said = own.start == "warm" and not work.grown and own.rate != challenger.rate
-    parts = [own.start, f"replay {own.replay:g}", *([f"rate {own.rate:g}"] if is_rate_said else [])]
+    parts = [own.start, f"replay {replay:g}", *([f"rate {own.rate:g}"] if is_rate_said else [])]
     name = ", ".join([*parts, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"])
-    cost = round((work.new + own.replay * work.old) * epochs)
+    cost = round((work.new + replay * work.old) * epochs)
     return Attempt(name=name, challenger=own, epochs=epochs, cost=cost)
 
 

@@ -266,6 +266,7 @@ def challenger_job(
     old, chosen_before = without(ledger.trained, edited), without(ledger.chosen, edited)
     labels = {row.digest: task.labels_of(row) for row in old}
     seed = f"{config.seed} {found.digest}"  # another one in each pass, and the same again on the same rows
+    assert config.challenger.replay is not None, "an attempt says it"
     replay = replayed(old, config.challenger.replay, labels, seed)
     num_before = len(found.validation) or len(chosen_before)
     validation = [*found.validation, *shuffled(chosen_before, seed)[:num_before]]

@@ -75,7 +75,8 @@ VARIANTS = {
     "average": Variant(average=True),
     "weighted, average": Variant(weighted=True, average=True),
     "replay 0.5": Variant(replay=0.5),
-    "replay 0.5, average": Variant(replay=0.5, average=True),
+    "replay 0.5, weighted": Variant(replay=0.5, weighted=True),
+    "replay 0.5, weighted, average": Variant(replay=0.5, weighted=True, average=True),
     "replay 1": Variant(replay=1.0),
     "from scratch": Variant(replay=1.0, cold=True),
 }

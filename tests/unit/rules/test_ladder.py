@@ -82,7 +82,18 @@ def test_the_rate_is_named_only_where_it_says_how_a_challenger_is_trained() -> N
     assert names(ChallengerConfig(), grown)[-1] == "warm, replay 1, 4 epochs"
     same = ChallengerConfig(ladder=[Harder(rate=0.1), Harder(rate=0.1, replay=0.1)])
     assert names(same) == ["warm, replay 0.1, 2 epochs"]
-    assert names(ChallengerConfig(ladder=[Harder(rate=0.5)]), grown) == ["warm, replay 0.1, 2 epochs"]
+    assert names(ChallengerConfig(ladder=[Harder(rate=0.5)]), grown) == ["warm, replay 0.5, 2 epochs"]
+
+
+def test_where_a_label_is_new_more_is_replayed_unless_it_is_said_how_much() -> None:
+    grown = dataclasses.replace(WORK, grown=True)
+    found = attempts(ChallengerConfig(), grown)
+    assert [(one.name, one.challenger.replay) for one in found[:2]] == [
+        ("warm, replay 0.5, 2 epochs", 0.5),
+        ("warm, replay 1, 2 epochs", 1),
+    ]
+    assert names(ChallengerConfig(replay=0.1), grown)[0] == names(ChallengerConfig())[0]
+    assert names(ChallengerConfig(replay=0), grown)[0] == "warm, replay 0, 2 epochs"
 
 
 def test_a_ladder_that_is_written_wrongly_is_a_fault() -> None:
