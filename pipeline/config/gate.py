@@ -35,7 +35,8 @@ class GateConfig:
     """What the slices of the past may lose in an exchange, where that is more than the margin."""
     max_leaked: float = 0.1
     """Share of the rows to train on or choose by, new ones and these, that may be evaluation rows. They are left out in
-    any case; where there are more, the splits were mixed up, and nothing is trained. 1: any."""
+    any case; where there are more, or where more than half of the new evaluation rows stand among the rows to train on,
+    the splits were mixed up, and nothing is trained. 1: any."""
     min_rows: int = 100
     """Rows on which it can be claimed that a challenger is as good: so many the new slice needs, and so many that carry
     the metric the slices of the past together (of the F1 of entities those with an entity, gold or said). A first

@@ -33,6 +33,8 @@ class News:
     """Rows of train and validation that are evaluation rows, of any period: left out."""
     leaked_now: int
     """Those of them that are evaluation rows of this period."""
+    leaked_tests: int
+    """Evaluation rows of this period that stand in both."""
     offered: int
     """All rows of train and validation, each once."""
     seen: int
@@ -51,6 +53,12 @@ class News:
         among all, whichever is larger. Those of periods before stay in data that grow, and were told of then."""
         now = self.leaked_now / max(self.leaked_now + len(self.train) + len(self.validation), 1)
         return max(now, self.leaked / max(self.offered, 1))
+
+    @property
+    def leaked_tests_share(self) -> float:
+        """Share of this period's evaluation rows that stand in train or validation too: among very many rows to train
+        on, a whole slice is few."""
+        return self.leaked_tests / max(len(self.evaluation), 1)
 
     @property
     def digest(self) -> str:
@@ -132,6 +140,7 @@ def news(
         gone=sum(row.digest not in now and row.digest not in replaced for row in ledger.trained),
         leaked=sum(row.key in held for rows in before for row in rows),
         leaked_now=sum(row.key in current for rows in before for row in rows),
+        leaked_tests=len(current & {row.key for rows in before for row in rows} - kept_out),
         offered=len({row.digest for split in (dataset.train, dataset.validation) for row in split.rows}),
         seen=sum(row.key in used for row in tested),
         quarantined=len(now & set(quarantine)),

@@ -324,7 +324,26 @@ def test_training_rows_that_are_evaluation_rows_are_counted() -> None:
     said = "4 rows to train on or choose by, 40.00%, stand among the evaluation rows too, more than 10.00%: were the "
     assert leak_reason(leaking, GateConfig()).startswith(f"{said}splits mixed up?")
     before = dataclasses.replace(found, leaked=4, offered=100)  # in data that grow
-    assert before.leaked_share == 0.04
+    assert before.leaked_share == 0.04 and not leak_reason(before, GateConfig())
+    assert leak_reason(leaking, GateConfig(max_leaked=1)) == ""
+
+
+def test_a_slice_that_stands_whole_among_very_many_training_rows_is_told() -> None:
+    many = [{"text": f"a may film {number}", "label": "good"} for number in range(300)]
+    test = rows_of(*many[:20])
+    parts = {"train": rows_of(*many), "validation": rows_of({"text": "chosen", "label": "bad"}), "test": test}
+    splits: Any = {name: Split(name, rows, fingerprint(rows), None) for name, rows in parts.items()}
+    data = Dataset("mood", "default", "somewhere", **splits, overlap={}, notes=())
+    found = news(Ledger(trained=rows_of(*OLD)), data)
+    assert found.leaked_share < 0.1 and found.leaked_tests_share == 1
+    said = "20 of the 20 rows to judge by stand among those to train on or choose by too, more than half: were the "
+    assert leak_reason(found, GateConfig()).startswith(said)
+    assert leak_reason(found, GateConfig(max_leaked=1)) == ""
+    kept = dataclasses.replace(found, leaked_tests=10)  # half of them
+    assert leak_reason(kept, GateConfig()) == ""
+    # Of a version that was not promoted: they stay evaluation rows, in whatever split they are now.
+    again = news(Ledger(trained=rows_of(*OLD)), data, reserved=test)
+    assert again.leaked_tests == 0
 
 
 def test_a_champion_that_does_not_know_its_cold_start_was_one() -> None:
