@@ -56,6 +56,8 @@ class ChallengerConfig:
     lost first."""
     new_label_rate: float = 1.0
     """The same where a label is new: its part of the head begins at random, and a small rate would leave it there."""
+    new_label_epochs: int = 4
+    """Epochs of a pass where a label is new, unless engine.epochs is set: in fewer it is learnt by half."""
     trials: int = 1
     """1: the champion's own settings. More: a search of so many candidates, around the champion's learning rate, and
     of a cold start around its width too."""
@@ -72,7 +74,7 @@ class ChallengerConfig:
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)
-        for name in ("rate", "new_label_rate", "trials"):
+        for name in ("rate", "new_label_rate", "new_label_epochs", "trials"):
             yield from above(f"{where}.{name}", getattr(self, name))
         yield from above(f"{where}.spread", self.spread, 1)
         yield from above(f"{where}.budget", self.budget)

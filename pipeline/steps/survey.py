@@ -164,11 +164,11 @@ def changed_since(bundle: Bundle, task: TaskConfig) -> tuple[str, str] | None:
 
 def work_of(config: RetrainConfig, here: Survey, *, grown: bool) -> Work:
     """What there is to train a challenger on, and for how long."""
-    record = here.bundle.record
+    record, own = here.bundle.record, config.challenger.new_label_epochs
     return Work(
         old=len(here.ledger.trained),
         new=here.news.count,
-        epochs=config.engine.epochs,
+        epochs=own if grown and "engine.epochs" not in config.said else config.engine.epochs,
         cold_epochs=cold_epochs_of(record),
         grown=grown,
     )

@@ -44,6 +44,7 @@ from pipeline.steps.survey import (
     rates,
     searched_by,
     space_around,
+    work_of,
 )
 from tests.conftest import TinyBert
 
@@ -315,6 +316,17 @@ def test_a_pass_goes_on_with_its_ladder_where_it_was(tried: list[Past], final: i
     here: Any = SimpleNamespace(tried=tuple(tried), attempts=tuple(planned))
     last = judged_before(here)
     assert (last.version if last else None) == final
+
+
+def test_a_pass_is_longer_where_a_label_is_new_unless_its_epochs_are_set(plain: RetrainConfig) -> None:
+    found, _ = news_of({"text": "new", "label": "good"})
+    record: Any = SimpleNamespace(record=COLD)
+    here: Any = SimpleNamespace(bundle=record, ledger=Ledger(trained=rows_of(*OLD)), news=found)
+    assert [work_of(plain, here, grown=grown).epochs for grown in (False, True)] == [2, 4]
+    set_ = read_config("retrain", RetrainConfig, ["tasks=[ner]", "engine.epochs=3"])
+    assert [work_of(set_, here, grown=grown).epochs for grown in (False, True)] == [3, 3]
+    own = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.new_label_epochs=6"])
+    assert work_of(own, here, grown=True).epochs == 6
 
 
 def test_training_rows_that_are_evaluation_rows_are_counted() -> None:
