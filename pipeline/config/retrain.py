@@ -48,9 +48,10 @@ class ChallengerConfig:
     replay: float | None = None
     """Share of the rows that the champion was trained on which are trained on again, beside the new ones: the same of
     every label, and others in each pass. None: 0.1, and 0.5 where a label is new."""
-    weighted: bool = True
-    """Whether a replayed row counts for all the old rows that it stands for, at a replay of 0.5 for two (importance
-    weighting); else as much as a new one, so that a challenger takes more texts for new ones."""
+    weighted: bool = False
+    """Whether a replayed row counts for all the old rows that it stands for, at a replay of 0.1 for ten (importance
+    weighting); else as much as a new one. It keeps more of the past where little is replayed, and what is new is learnt
+    more slowly (docs/year.md)."""
     rate: float = 0.1
     """Learning rate of a warm start, as a share of that of the last cold start: at the whole of it what was learnt is
     lost first."""

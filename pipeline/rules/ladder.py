@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipeline.config import ChallengerConfig, Harder
 
 _REPLAY, _REPLAY_GROWN = 0.1, 0.5
-"""Share of the old rows where none is set; and where a label is new (docs/year.md)."""
+"""Share of the old rows where none is set; and where a label is new (docs/year.md has what both are worth)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
