@@ -58,7 +58,7 @@ class ChallengerConfig:
     new_label_rate: float = 1.0
     """The same where a label is new: its part of the head begins at random, and a small rate would leave it there."""
     new_label_epochs: int = 4
-    """Epochs of a pass where a label is new, unless engine.epochs is set: in fewer it is learnt by half."""
+    """Epochs of a pass where a label is new, unless engine.epochs is set: in two it is learnt less well."""
     trials: int = 1
     """1: the champion's own settings. More: a search of so many candidates, around the champion's learning rate, and
     of a cold start around its width too."""

@@ -34,7 +34,7 @@ class News:
     leaked_now: int
     """Those of them that are evaluation rows of this period."""
     leaked_tests: int
-    """Evaluation rows of this period that stand in both."""
+    """Evaluation rows of this period that stand in train or validation too."""
     offered: int
     """All rows of train and validation, each once."""
     seen: int
