@@ -70,13 +70,13 @@ bench: $(STAMP) .venv-peer/.installed ## Training speed, side by side with the a
 	.venv-peer/bin/python -m pip install --disable-pip-version-check -q -r tests/bench/peer-requirements.txt
 	touch $@
 
-test: $(STAMP) ## Tests of the parts, and of Ray: what you run while you write
-	$(PYTEST) -m 'not faults and not commands'
+test: $(STAMP) ## Tests of the parts: what you run while you write
+	$(PYTEST) -m 'not faults and not commands and not ray and not server'
 
 test-faults: $(STAMP) ## Tests that kill, fill and cut off what a sweep needs (minutes; some need root)
 	.venv/bin/python -m pytest -m faults
 
-check: $(STAMP) ## Style, types, tests of the parts and of whole commands: what CI runs
+check: $(STAMP) ## Style, types, all tests but those of faults: what CI runs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy

@@ -71,7 +71,7 @@ class ChallengerConfig:
     all of them for three times the epochs. `[]`: nothing. The attempts share the gate's chance of an error."""
     budget: float = 1.0
     """How long that may go on, in rows times epochs, as a share of one training from scratch on all rows: an attempt
-    begins while anything of it is left."""
+    begins while anything of it is left, and the last that does is the last of the ladder, the surest."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)

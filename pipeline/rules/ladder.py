@@ -47,7 +47,8 @@ class Work:
 def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[Attempt]:
     """List the attempts of a pass: the first, then what costs as much or more, the cheapest first.
 
-    One begins while anything of the budget is left.
+    One begins while anything of the budget is left. Where that is not enough for all of them, the last one that begins
+    is the last that the ladder names: it ends with what is surest.
 
     Args:
         challenger: The first attempt, its ladder, and its budget as a share of one training from scratch on everything.
@@ -67,6 +68,10 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
             break
         planned.append(one)
         spent += one.cost
+    named_last = [_attempt(challenger, harder, work).name for harder in challenger.ladder[-1:]]
+    surest = [one for one in ladder[len(planned) :] if one.name in named_last]
+    if len(planned) > 1 and surest:
+        planned[-1:] = surest
     return planned
 
 

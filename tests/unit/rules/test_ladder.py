@@ -23,15 +23,27 @@ def test_the_cheapest_comes_first_and_one_begins_while_anything_of_the_budget_is
         "warm, replay 0.1, 2 epochs",
         "warm, replay 0.5, 2 epochs",
         "warm, replay 1, 2 epochs",
-        "warm, replay 1, rate 0.3, 4 epochs",
+        "cold, replay 1, 5 epochs",
     ]
-    assert [one.cost for one in planned] == [1800, 4200, 7200, 14400]  # of 18,000: a fifth would begin with none left
+    assert [one.cost for one in planned] == [1800, 4200, 7200, 18000]  # of 18,000: a fifth would begin with none left
     assert told(planned, 1) == "attempt 2 of 4: warm, replay 0.5, 2 epochs"
-    assert names(ChallengerConfig(budget=10))[-1] == "cold, replay 1, 5 epochs"
+    assert names(ChallengerConfig(budget=10))[-2:] == ["warm, replay 1, rate 0.3, 4 epochs", "cold, replay 1, 5 epochs"]
     assert len(names(ChallengerConfig(budget=0.1))) == 1
     assert names(ChallengerConfig(ladder=[])) == ["warm, replay 0.1, 2 epochs"]
     turned = [Harder(replay=1.0), Harder(replay=0.5)]
     assert names(ChallengerConfig(ladder=turned)) == names(ChallengerConfig())[:3]
+
+
+def test_the_last_attempt_that_begins_is_the_last_of_the_ladder() -> None:
+    grown = dataclasses.replace(WORK, epochs=4, grown=True)
+    assert names(ChallengerConfig(), grown) == ["warm, replay 0.5, 4 epochs", "cold, replay 1, 5 epochs"]
+    assert names(ChallengerConfig(budget=0.3), grown) == ["warm, replay 0.5, 4 epochs"]
+    ladder = [Harder(replay=1.0), Harder(replay=1.0, times=3), Harder(replay=0.1)]  # which costs less than the first
+    assert names(ChallengerConfig(replay=0.5, ladder=ladder)) == [
+        "warm, replay 0.5, 2 epochs",
+        "warm, replay 1, 2 epochs",
+        "warm, replay 1, 6 epochs",
+    ]
 
 
 def test_an_attempt_is_trained_as_the_ladder_says_and_otherwise_as_the_first() -> None:
@@ -51,7 +63,7 @@ def test_what_was_tried_is_not_tried_again_under_another_name() -> None:
 
 
 def test_nothing_is_tried_that_costs_less_than_what_the_user_says() -> None:
-    assert names(ChallengerConfig(replay=1)) == ["warm, replay 1, 2 epochs", "warm, replay 1, rate 0.3, 4 epochs"]
+    assert names(ChallengerConfig(replay=1)) == ["warm, replay 1, 2 epochs", "cold, replay 1, 5 epochs"]
     others = [Harder(rate=1.0), Harder(rate=0.3)]
     assert names(ChallengerConfig(ladder=others)) == [
         "warm, replay 0.1, 2 epochs",
@@ -79,7 +91,7 @@ def test_the_attempts_share_one_chance_of_an_error(number: int) -> None:
 
 def test_the_rate_is_named_only_where_it_says_how_a_challenger_is_trained() -> None:
     grown = dataclasses.replace(WORK, grown=True)  # new labels have a rate of their own
-    assert names(ChallengerConfig(), grown)[-1] == "warm, replay 1, 4 epochs"
+    assert "warm, replay 1, 4 epochs" in names(ChallengerConfig(budget=10), grown)
     same = ChallengerConfig(ladder=[Harder(rate=0.1), Harder(rate=0.1, replay=0.1)])
     assert names(same) == ["warm, replay 0.1, 2 epochs"]
     assert names(ChallengerConfig(ladder=[Harder(rate=0.5)]), grown) == ["warm, replay 0.5, 2 epochs"]
