@@ -143,8 +143,8 @@ def test_labels_that_may_be_meant_otherwise_are_noted(make_dataset: MakeDataset)
         "9 rows have a label that is written otherwise than it is learnt, without blanks around it, in Unicode's NFC, "
         "or without the .0 of a whole number: 'billing ' is learnt as 'billing' (first: train.jsonl:3).",
         "'Billing' (3), 'billing' (6) differ by case alone, and are labels of their own.",
-        "'-' stands 3 times, and is a label like any other. If it means that there is none, set data.no_label=['-'].",
-        "'?' stands 3 times, and is a label like any other. If it means that there is none, set data.no_label=['?'].",
+        "'-' stands 3 times, and is a label like any other. If it means that there is none, set data.no_label=[-].",
+        "'?' stands 3 times, and is a label like any other. If it means that there is none, set data.no_label=[?].",
     ]
 
 
