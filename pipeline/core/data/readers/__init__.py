@@ -5,6 +5,7 @@ rest can still be read; it raises where the file cannot be read further. Only bl
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
@@ -87,7 +88,7 @@ def read(path: Path, task: TaskConfig, data: DataConfig | None = None) -> Iterat
         for number, values in read_values(path, task, data):
             yield from values if isinstance(values, list) else make_row(values, task, f"{path}:{number}")
     except DataError as error:
-        yield from error.faults
+        yield from (replace(one, of_file=True) for one in error.faults)
 
 
 def records_of(reading: Reading) -> Iterator[Record]:

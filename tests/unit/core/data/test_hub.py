@@ -15,6 +15,7 @@ from pipeline.config import DataConfig, HubConfig, TaskConfig
 from pipeline.config.strict import build
 from pipeline.core.data.load import load, resolve
 from pipeline.core.data.rows import Dataset, Row
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import DataError
 
 CONF = Path(__file__).parents[4] / "conf" / "task"
@@ -56,7 +57,7 @@ class StandIn:
         return dataclasses.replace(task, hub={domain: config})
 
     def load(self, name: str, domain: str, **changes: Any) -> Dataset:
-        return load(self.task(name, domain, **changes), domain, HUB)
+        return load(self.task(name, domain, **changes), domain, HUB, kind=restore(self.task(name, domain, **changes)))
 
 
 def fields(rows: tuple[Row, ...]) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def test_sst2_names_its_labels_and_cuts_the_hidden_test_split_from_train(standin
 
 def test_label_hidden_in_some_rows_is_a_fault_of_those_rows(standin: StandIn) -> None:
     standin.write(SST2, train=[*sst2(2), *sst2(1, -1)])
-    with pytest.raises(DataError, match=r"\[train\]:3: 'null' .*`label`") as caught:
+    with pytest.raises(DataError, match=r"\[train\]:3: has an empty label") as caught:
         standin.load("sentiment", "movies")
     assert len(caught.value.faults) == 1
 
@@ -163,7 +164,7 @@ def test_squad_answers_pass_through(standin: StandIn) -> None:
     shape = {"text": List(TEXT), "answer_start": List(Value("int32"))}
     standin.write({"question": TEXT, "context": TEXT, "answers": shape}, **three(row))
     task = TaskConfig(name="qa", kind="extractive_qa", hub={"default": HubConfig(id=str(standin.folder))})
-    assert fields(load(task, "default", HUB).test.rows) == [row]
+    assert fields(load(task, "default", HUB, kind=restore(task)).test.rows) == [row]
 
 
 def test_four_and_five_options_may_be_mixed(standin: StandIn) -> None:
