@@ -46,7 +46,8 @@ def learnt(value: Any, field: str, task: TaskConfig) -> Any:
     """What the target `field` is learnt as; a label that the config lists is written as it is there."""
     listed = tuple(task.labels or ())
     if isinstance(value, list):
-        return [_learnt(one, listed, field == "tags") for one in value]
+        found = [_learnt(one, listed, field == "tags") for one in value]
+        return found if field == "tags" else sorted({*found})
     return _learnt(value, listed, field == "tags")
 
 
