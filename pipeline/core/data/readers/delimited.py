@@ -102,16 +102,15 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _has_bare_quotes(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether each line has all cells of a row, and some cell begins with a quotation mark that is not closed in it:
-    then none of them is there to hold a cell together."""
-    rows = [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip("\r\n")]
-    if len({len(row) for row in rows}) > 1:
+    """Whether quotation marks hold no cells together: each line has all cells of a row, and by the marks it has not."""
+    rows = [line for line in lines if line.strip("\r\n")]
+    if '"' not in "".join(rows) or len({row.count(delimiter) for row in rows}) > 1:
         return False
-    return any(cell.startswith('"') and not _is_closed(cell) for row in rows for cell in row)
-
-
-def _is_closed(cell: str) -> bool:
-    return len(cell) > 1 and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "")
+    try:
+        widths = {len(cells) for cells in csv.reader(lines, delimiter=delimiter, strict=True) if cells}
+    except csv.Error:
+        return True
+    return widths != {rows[0].count(delimiter) + 1}
 
 
 def _parsed(cells: dict[str, str], reading: Reading, number: int) -> tuple[dict[str, Any], list[Fault]]:

@@ -15,13 +15,14 @@ _ONE_A_LINE = "Write one JSON object a line"
 def read_objects(reading: Reading) -> Iterator[Record]:
     """Read a file of JSON, which is known by its first line: a whole object is one of many, each on its line."""
     numbered = list(reading.lines())
-    first = next((line.strip() for _, line in numbered if line.strip()), "")
+    full = [line.strip() for _, line in numbered if line.strip()]
+    first = full[0] if full else ""
     whole = format_of(reading.path) == "json"
     try:
         begins = json.loads(first) if first else None
     except (ValueError, RecursionError):
         begins = None
-    if isinstance(begins, dict) and not (whole and _holds_rows(begins)):
+    if isinstance(begins, dict) and not (whole and len(full) == 1):
         yield from _one_a_line(reading, numbered)
         return
     try:

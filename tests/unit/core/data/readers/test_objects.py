@@ -1,13 +1,15 @@
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.config import TaskConfig
+from pipeline.config import DataConfig, TaskConfig
 from pipeline.core.data.readers import read
 from pipeline.core.data.rows import Row
 from pipeline.errors import Fault
-from tests.reads import faults, fields, lines, rows
+from tests.reads import faults, fields, lines, notes, rows, stopped
 
 Tasks = Mapping[str, TaskConfig]
 
@@ -97,3 +99,111 @@ def test_wrong_type_names_file_and_line(tmp_path: Path, tasks: Tasks) -> None:
     path.write_text('\n{"text": 3, "label": "x"}\n')
     (fault,) = faults(path, tasks["sentiment"])
     assert fault.where == f"{path}:2"
+
+
+# other shapes of JSON
+
+
+ROWS = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.json", json.dumps(ROWS)),
+        ("train.json", json.dumps(ROWS, indent=2)),
+        ("train.json", json.dumps({"version": 2, "data": ROWS})),
+        ("train.json", "".join(json.dumps(row) + "\n" for row in ROWS)),
+        ("train.json", "\n".join(json.dumps(row, indent=1) for row in ROWS)),
+        ("train.json", json.dumps(ROWS[:1]) + json.dumps(ROWS[1:])),
+        ("train.jsonl", json.dumps(ROWS)),
+        ("train.jsonl", json.dumps(ROWS, indent=2)),
+        ("train.jsonl", f"{json.dumps(ROWS[:1])}\n{json.dumps(ROWS[1:])}\n"),
+        ("train.ndjson", "".join(json.dumps(row) + "\n" for row in ROWS)),
+    ],
+)
+def test_rows_are_found_in_every_shape_of_json(tmp_path: Path, tasks: Tasks, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+    assert fields(tmp_path / name, tasks["sentiment"]) == ROWS
+
+
+def test_json_that_is_not_an_object_a_line_is_noted_where_the_suffix_says_it_is(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(ROWS), "utf-8")
+    (tmp_path / "train.json").write_text(json.dumps(ROWS[:1]) * 2, "utf-8")
+    told = notes(tmp_path / "train.jsonl", tasks["sentiment"])
+    assert told == ["JSON in arrays or over several lines, not an object a line."]
+    assert notes(tmp_path / "train.json", tasks["sentiment"]) == ["2 JSON values one behind the other."]
+
+
+def test_the_questions_of_squad_are_rows_with_lists_of_answers(tmp_path: Path, tasks: Tasks) -> None:
+    asked = [
+        {"id": "1", "question": "who", "answers": [{"text": "anna", "answer_start": 0}]},
+        {"id": "2", "question": "where", "answers": [], "is_impossible": True, "plausible_answers": [{"text": "x"}]},
+    ]
+    article = {"title": "t", "paragraphs": [{"context": "anna left", "qas": asked}]}
+    (tmp_path / "train.json").write_text(json.dumps({"version": "v2.0", "data": [article]}), "utf-8")
+    found = rows(tmp_path / "train.json", tasks["covidqa"])
+    read_as = [
+        {"question": "who", "context": "anna left", "answers": {"text": ["anna"], "answer_start": [0]}, "id": "1"},
+        {"question": "where", "context": "anna left", "answers": {"text": [], "answer_start": []}, "id": "2"},
+    ]
+    assert [row.fields for row in found] == read_as
+    assert lines(tmp_path / "train.json", found) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a",\n "label": }]', "is not valid JSON: Expecting value (character 11 of line 2)"),
+        ('{"text": {"0": "a"}, "label": {"0": "x"}}', "holds no list of rows (its keys: text, label)"),
+        ('{"train": [], "test": []}', "holds no list of rows (its keys: train, test)"),
+        ("7", "holds no list of rows"),
+    ],
+)
+def test_json_without_rows_says_what_is_there(tmp_path: Path, tasks: Tasks, content: str, message: str) -> None:
+    (tmp_path / "train.json").write_text(content, "utf-8")
+    assert message in stopped(tmp_path / "train.json", tasks["sentiment"])
+
+
+def test_an_item_of_an_array_that_is_no_object_is_a_fault_with_its_number(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.json").write_text(json.dumps([ROWS[0], "b", ROWS[1]]), "utf-8")
+    (bad,) = faults(tmp_path / "train.json", tasks["sentiment"])
+    assert bad.where == f"{tmp_path}/train.json:2" and bad.rule == "is no JSON object"
+
+
+def test_fields_are_read_from_a_path_several_columns_and_an_object(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"question": "asked.text", "options": ["a", "b", "c"], "answer": "key"}
+    task = TaskConfig(name="t", kind="multiple_choice", columns=columns)
+    path = tmp_path / "train.jsonl"
+    path.write_text(
+        '{"asked": {"text": "q"}, "a": "x", "b": "y", "c": null, "key": "B"}\n'
+        '{"asked": {"text": "r"}, "a": "x", "b": "y", "c": "z", "key": "c"}\n',
+        "utf-8",
+    )
+    assert fields(path, task) == [
+        {"question": "q", "options": ["x", "y"], "answer": 1},
+        {"question": "r", "options": ["x", "y", "z"], "answer": 2},
+    ]
+    task = TaskConfig(name="t", kind="multiple_choice")
+    path.write_text('{"question": "q", "options": {"A": "x", "C": "z", "B": "y"}, "answer": "C"}\n', "utf-8")
+    assert fields(path, task) == [{"question": "q", "options": ["x", "y", "z"], "answer": 2}]
+
+
+def test_a_command_may_set_other_columns_than_the_task(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"question": "q", "context": "c", "gold": "yes"}\n')
+    data = DataConfig(source=str(tmp_path), columns={"label": "gold"})
+    assert fields(path, tasks["pair"], data) == [{"text": "q", "text_pair": "c", "label": "yes"}]
+
+
+def test_a_list_of_texts_is_no_label(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.json").write_text('{"text": ["a", "b"], "label": ["x", "y"]}', "utf-8")
+    (bad,) = faults(tmp_path / "train.json", tasks["sentiment"])
+    assert "field `label` must be a string" in bad.rule
+
+
+def test_tags_of_another_scheme_become_bio_in_json_too(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"tokens": ["new", "york", "rome"], "tags": ["B-LOC", "L-LOC", "U-LOC"]}\n')
+    assert fields(path, tasks["ner"])[0]["tags"] == ["B-LOC", "I-LOC", "B-LOC"]
+    assert notes(path, tasks["ner"]) == ["BILOU tags, written as BIO."]
