@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import TaskConfig
+from pipeline.core.data.labels import learnt
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, fraction_faults, row_fault, unlisted_faults, unseen_faults
@@ -104,7 +105,7 @@ class Classification(Task):
         That is the training rows', or in a restored task the scored rows' own.
         """
         gold = [row.fields["label"] for row in rows]
-        predicted = [answer["label"] for answer in answers]
+        predicted = [learnt(answer["label"], "label", self.config) for answer in answers]
         accuracy, macro_f1 = metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)
         values = {"accuracy": accuracy, "macro_f1": macro_f1}
         shares, found = self.shares or Counter(gold), metrics.found_labels(gold, predicted)
