@@ -54,9 +54,8 @@ def test_a_bundle_answers_as_the_validation_rows_chose_and_a_test_uses_it(posed:
     bundle, config = read_bundle(saved.bundle), posed.job.task.config
     kept = {name: tensor for name, tensor in bundle.tensors().items() if "linear" not in name and "head." in name}
     if config.kind == "multi_label":
-        assert list(kept) == ["head.thresholds"] and all(
-            kept["head.thresholds"].tolist()
-        )  # none is the 0 of a fresh one
+        assert list(kept) == ["head.thresholds"]
+        assert all(kept["head.thresholds"].tolist()), "those of a fresh head are 0"
     else:
         assert kept["head.mean"].tolist() == [1002.5] and kept["head.std"].tolist() == [2.5]
     assert posed.tokenizer.pad_token_id is not None
