@@ -30,13 +30,14 @@ FIELDS: Mapping[Kind, Mapping[str, type]] = {
 generation those are there that prompt and completion mention, and any of them can be the target."""
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
-    "classification": ("accuracy", "macro_f1"),
+    "classification": ("accuracy", "macro_f1", "matthews", "f1"),
     "tagging": ("f1",),
     "multiple_choice": ("accuracy",),
     "extractive_qa": ("f1", "exact_match"),
     "generation": ("exact_match", "chrf"),
 }
-"""What `metric` may be for each kind; the first is the default."""
+"""What `metric` may be for each kind; the first is the default. `f1` of classification is that of the second of two
+labels, `matthews` the correlation of what is said and what is right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +144,10 @@ class TaskConfig:
                 yield fault(f"{where}.fields.{name}", name, rule, f"Map only: {', '.join(self.types)}")
         if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
             yield fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
+        if self.kind == "classification" and self.primary == "f1" and (self.labels is None or len(self.labels) != 2):
+            rule = "is the F1 of the second of two labels, and `labels` does not list two"
+            remedy = f"Set {where}.labels to [<other label>, <label that counts>], or metric to macro_f1"
+            yield fault(f"{where}.metric", self.primary, rule, remedy)
         yield from between(f"{where}.max_length", self.max_length, 8, 100_000)
         yield from above(f"{where}.max_answer_length", self.max_answer_length)
         if self.kind == "extractive_qa" and not 0 <= self.stride <= self.max_length // 2:

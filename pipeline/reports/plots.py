@@ -155,7 +155,10 @@ def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
     axes.scatter(baselines, places, color=_COLOURS[1], marker="|", s=160, linewidths=2, label="baseline")
     axes.set_yticks(places, [f"{row.job}\n{row.metric}" for row in rows])
     axes.grid(visible=False, axis="y")
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="score on the test rows", title="Leaderboard")
+    lowest = min(0.0, *baselines, *(row.low for row in rows))  # of a correlation below 0
+    axes.set(
+        xlim=(lowest - 0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="score on the test rows", title="Leaderboard"
+    )
     _legend_beside(axes)
     return figure
 

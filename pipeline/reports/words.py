@@ -14,8 +14,9 @@ def whole(value: int | None) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Both ends of a score's interval, short: .853-.963."""
-    return "-".join(f"{end:.3f}".removeprefix("0") for end in (low, high))
+    """Both ends of a score's interval, short: .853-.963; or -.041 to .127, since a correlation may be below 0."""
+    ends = [f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 1 else f"{end:.3f}" for end in (low, high)]
+    return (" to " if low < 0 else "-").join(ends)
 
 
 def rate(value: float) -> str:
