@@ -78,6 +78,9 @@ class TaskConfig:
     """Extractive QA: sub-tokens that neighbouring windows share."""
     max_answer_length: int = 30
     """Extractive QA: longest predicted answer in sub-tokens."""
+    unanswerable: bool = False
+    """Extractive QA: whether the context may hold no answer, which is then answered where that is likelier than any
+    span. True also where a training row has no answer."""
     scoring: Literal["joint", "dual"] = "joint"
     """Multiple choice: question and option in one input (BertForMultipleChoice), or two encodings compared."""
     class_weights: bool = False

@@ -138,10 +138,8 @@ class Classification(Task):
 
     def _matthews_counts(self, gold: Sequence[str], predicted: Sequence[str]) -> metrics.Counts:
         """Counts of the task's labels, and of all others together: as many columns whatever rows and answers have."""
-        columns = [*self.labels, ""]
-        return metrics.label_counts(
-            *([label if label in self.number else "" for label in side] for side in (gold, predicted)), columns
-        )
+        wanted, said = ([label if label in self.number else "" for label in side] for side in (gold, predicted))
+        return metrics.label_counts(wanted, said, [*self.labels, ""])
 
     def _labels_with(self, gold: Sequence[str]) -> list[str]:
         """The task's labels, and what else the rows have."""

@@ -154,7 +154,7 @@ def matthews_of(sums: Counts) -> Counts:
     total = gold_L.sum(-1)
     shared = np.asarray(right * total - (said_L * gold_L).sum(-1))
     spread = np.sqrt(np.maximum((total**2 - (said_L**2).sum(-1)) * (total**2 - (gold_L**2).sum(-1)), 0))
-    return np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0)
+    return np.asarray(np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0))
 
 
 def value_counts(values: Sequence[float]) -> Counts:
@@ -232,12 +232,14 @@ def normalise(answer: str) -> str:
 
 
 def exact_match(answer: str, gold: Sequence[str]) -> float:
-    """1 where the normalised answer equals one of the gold answers, else 0."""
-    return float(any(normalise(answer) == normalise(text) for text in gold))
+    """1 where the normalised answer equals one of the gold answers, else 0; without any, it has to be empty."""
+    return float(any(normalise(answer) == normalise(text) for text in gold or [""]))
 
 
 def word_f1(answer: str, gold: Sequence[str]) -> float:
-    """F1 of the normalised answer's words against those of the best gold answer."""
+    """F1 of the normalised answer's words against those of the best gold answer; without any, `exact_match`."""
+    if not gold:
+        return exact_match(answer, gold)
     return max(_overlap_f1(normalise(answer).split(), normalise(text).split()) for text in gold)
 
 

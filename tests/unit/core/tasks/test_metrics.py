@@ -179,6 +179,9 @@ def test_the_interval_counts_the_rows_that_carry_the_metric() -> None:
         ("dog", ["cat"], 0, 0),
         ("", ["cat"], 0, 0),
         ("COVID-19", ["covid19"], 1, 1),
+        ("", [], 1, 1),
+        ("cat", [], 0, 0),
+        ("The", [], 1, 1),  # as SQuAD 2 does: an article alone is nothing
     ],
 )
 def test_answers_are_compared_as_squad_does(answer: str, gold: list[str], exact: float, f1: float) -> None:
