@@ -53,7 +53,8 @@ class HubConfig:
     columns: Mapping[str, str | list[str]] = field(default_factory=dict)
     """Canonical field -> column. A dot reaches into a struct, a list of columns makes a list. Default: same names."""
     splits: Mapping[str, str] = field(default_factory=dict)
-    """train, validation, test -> the data set's own names. Default: those of the three that are there."""
+    """train, validation, test -> the data set's own names. Default: those of the three that are there, and that none is
+    mapped to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ def open_dataset(task: TaskConfig, domain: str) -> Source:
     """
     config, key = task.hub[domain], f"task.{task.name}.hub.{domain}"
     loaded = _load(config)
-    named = {name: config.splits.get(name, name) for name in SPLITS}
+    named = _splits_of(config)
     if faults := list(_mapping_faults(config, task, key, {part: loaded[part].column_names for part in loaded})):
         raise DataError(faults)
     splits = {}
@@ -48,6 +48,12 @@ def open_dataset(task: TaskConfig, domain: str) -> Source:
         remedy = f"Name the split to train on in {key}.splits.train"
         raise DataError(fault(config.id, "", f"has no train split to learn from (there: {', '.join(loaded)})", remedy))
     return Source(splits, tuple(notes))
+
+
+def _splits_of(config: HubConfig) -> dict[str, str]:
+    """Split -> the data set's own name of it; none is read twice."""
+    mapped = config.splits.values()
+    return {name: config.splits.get(name, name) for name in SPLITS if name in config.splits or name not in mapped}
 
 
 def _load(config: HubConfig) -> "Mapping[str, datasets.Dataset]":
@@ -110,7 +116,7 @@ def _mapping_faults(config: HubConfig, task: TaskConfig, key: str, there: Mappin
         if name not in task.columns:
             rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.columns)}"
             yield fault(f"{key}.columns.{name}", "", rule, remedy)
-    read = [part for name in SPLITS if (part := config.splits.get(name, name)) in there]
+    read = [part for part in _splits_of(config).values() if part in there]
     for part in read if task.group else ():
         if task.group not in there[part] and str(task.group).split(".")[0] not in there[part]:
             rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
