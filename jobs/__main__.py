@@ -19,7 +19,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (`make help` may run under any Pyt
 from pipeline.config.commands import COMMANDS, VARIABLES, Command, environment_of, standing
 from pipeline.config.strict import nearest
 from pipeline.config.typed import typed
-from pipeline.errors import ConfigError, PipelineError, UserError, fault
+from pipeline.errors import ConfigError, PipelineError, UserError, fault, gathered
 
 
 def main(words: Sequence[str]) -> int:
@@ -99,8 +99,8 @@ def run(main: Callable[[], None]) -> int:
     try:
         main()
     except UserError as error:
-        many = len(error.faults) > 1
-        errors.print(f"{len(error.faults)} things to mend:" if many else "Not started:", style="bold red")
+        count = len(gathered(error.faults))
+        errors.print(f"{count} things to mend:" if count > 1 else "Not started:", style="bold red")
         errors.print(textwrap.indent(str(error), "  "))
         return error.exit_code
     except PipelineError as error:

@@ -17,10 +17,10 @@ console is a defect of ours and keeps its traceback.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_SHOWN = 20
-"""Faults that one message lists; a file with a wrong column name has one a line."""
+"""Faults that one message lists, those of one file by one rule counted once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +35,8 @@ class Fault:
     """What must hold: a whole clause, such as `must be above 0`."""
     remedy: str
     """What the user can do: an imperative sentence without its full stop."""
+    of_file: bool = False
+    """Whether a file cannot be read further for it, so that it is none of a single row."""
 
     def __str__(self) -> str:
         shown = f" {self.value!r}" if self.value else ""
@@ -63,6 +65,29 @@ def up_to_host(address: str) -> str:
     return re.sub(r"(://[^/?#]*)[/?#].+", r"\1/...", masked(address), flags=re.S)
 
 
+_LINE = re.compile(r":\d+$")
+_DETAIL = re.compile(r"\([^()]*\)|'[^']*'|\"[^\"]*\"|\d+")
+"""What differs between faults by one rule: numbers, quoted values, and what stands in parentheses."""
+
+
+def grouped(faults: Sequence[Fault]) -> list[list[Fault]]:
+    """Put together the faults of one file by one rule, in the order of the first ones."""
+    groups: dict[tuple[object, ...], list[Fault]] = {}
+    for number, one in enumerate(faults):
+        file = _LINE.sub("", one.where)
+        key = (file, _DETAIL.sub("", one.rule)) if file != one.where else (number,)
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
+
+
+def gathered(faults: Sequence[Fault]) -> list[Fault]:
+    """Tell the faults of one file by one rule as one: the first of them, with their number."""
+    return [
+        replace(first, rule=f"{first.rule} (the first of {len(more) + 1})") if more else first
+        for first, *more in grouped(faults)
+    ]
+
+
 class PipelineError(Exception):
     """The root: whatever the pipeline raises on purpose."""
 
@@ -73,16 +98,17 @@ class PipelineError(Exception):
 
 
 class UserError(PipelineError):
-    """Something that its user can mend; carries one or more faults; its message shows the first 20."""
+    """Something that its user can mend; carries one or more faults; its message shows them `gathered`, the first 20."""
 
     exit_code = 2
 
     def __init__(self, faults: Fault | Sequence[Fault]) -> None:
         self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
         assert self.faults, "a UserError without a fault explains nothing"
-        shown = [str(fault) for fault in self.faults[:MAX_SHOWN]]
-        if len(self.faults) > MAX_SHOWN:
-            shown.append(f"... and {len(self.faults) - MAX_SHOWN} more")
+        told = gathered(self.faults)
+        shown = [str(fault) for fault in told[:MAX_SHOWN]]
+        if len(told) > MAX_SHOWN:
+            shown.append(f"... and {len(told) - MAX_SHOWN} more")
         super().__init__("\n".join(shown))
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[tuple[Fault, ...]]]:

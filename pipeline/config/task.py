@@ -55,6 +55,8 @@ class HubConfig:
     splits: Mapping[str, str] = field(default_factory=dict)
     """train, validation, test -> the data set's own names. Default: those of the three that are there, and that none is
     mapped to."""
+    bad_rows: Literal["error", "skip"] = "error"
+    """What becomes of rows with a fault, where `data.bad_rows` does not say it: a user cannot mend the hub."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,8 +253,20 @@ class DataConfig:
     and the spaces."""
     max_train_rows: int | None = None
     """Train on this many rows at most, chosen by hash. None: on all."""
+    bad_rows: Literal["error", "skip"] | None = None
+    """What becomes of rows with a fault: `error` refuses the data, `skip` leaves these rows out and counts them. None:
+    what the data set's entry below the task's `hub` says, `error` for files."""
+    max_bad_rows: float = 0.05
+    """Largest share of a split's rows that `skip` leaves out; more are an error all the same."""
+    max_unseen: float = 0.05
+    """Largest share of the labels of validation or test (in tagging: of their entities) that train may lack. They
+    cannot be predicted, and are counted as wrong."""
+    no_label: list[str] = field(default_factory=list)
+    """Labels that stand for none, such as `-`, `null` or an empty one: rows with one are left out."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.validation_share", self.validation_share, 0.01, 0.5)
         yield from between(f"{where}.test_share", self.test_share, 0.01, 0.5)
         yield from above(f"{where}.max_train_rows", self.max_train_rows)
+        yield from between(f"{where}.max_bad_rows", self.max_bad_rows, 0, 1)
+        yield from between(f"{where}.max_unseen", self.max_unseen, 0, 1)

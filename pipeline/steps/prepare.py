@@ -20,7 +20,7 @@ from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.data.load import job_name, load, registered_name, resolve
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job, Settings
-from pipeline.core.tasks.kinds import task_for
+from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.errors import ConfigError, Fault, Faults, fault
 from pipeline.rules import search, slots
 
@@ -108,8 +108,9 @@ def _nodes(cluster: ClusterConfig) -> slots.Nodes:
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: "PreTrainedTokenizerBase") -> Job:
     """Read, check and tokenise the data of one task and domain."""
     reserved = most_virtual_tokens(config.search, config.method)
-    dataset = load(task_config, domain, config.data)
+    dataset = load(task_config, domain, config.data, kind=restore(task_config))
     task = task_for(task_config, dataset)
+    dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *task.notes(dataset)))
     task.reserved = reserved
     return Job(
         name=job_name(task_config, domain),

@@ -93,7 +93,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     check_champion(name, task, bundle, resident.checkpoint, config.challenger)
     past = past_of(store, registered, champion.version)
     ledger, reserved, quarantine, used = _seen(champion, past, task)
-    dataset = data_of(config, task, domain, bundle.record)
+    dataset = data_of(config, task, domain, bundle.record, ledger)
     found = news(ledger, dataset, reserved=reserved, quarantine=quarantine, used=used)
     here = Survey(
         name=name,
@@ -215,10 +215,11 @@ def pass_of(config: RetrainConfig, task: TaskConfig, found: News, champion: Bund
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def data_of(config: RetrainConfig, task: TaskConfig, domain: str, champion: BundleRecord) -> Dataset:
+def data_of(config: RetrainConfig, task: TaskConfig, domain: str, champion: BundleRecord, ledger: Ledger) -> Dataset:
     """Read the data, cut as the champion's were: else rows that it was trained on would come into the test split."""
     grouped = dataclasses.replace(task, group=champion.task.group)
-    return load(grouped, domain, config.data, cut=champion.cut)
+    trained = {row.digest for row in ledger.trained}
+    return load(grouped, domain, config.data, kind=restore(grouped), cut=champion.cut, trained=trained)
 
 
 def _seen(
@@ -287,11 +288,15 @@ def challenger_job(
     combined = dataclasses.replace(
         dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(),)
     )
-    grown = dataclasses.replace(task.config, labels=task.grown(found.train))
-    warm = config.challenger.start == "warm"
-    known = {label for row in old for label in labels[row.digest]} if warm else set()
-    weighted = config.challenger.weighted
-    built = task_for(grown, combined, known, shares=[*found.train, *old] if weighted and replay else None)
+    warm, weighted = config.challenger.start == "warm", config.challenger.weighted
+    known = {label for row in old for label in labels[row.digest]}
+    built = task_for(
+        task.config,
+        combined,
+        known,
+        labels=task.grown(found.train),
+        shares=[*found.train, *old] if weighted and replay else None,
+    )
     built.reserved = record.method.virtual_tokens
     rate, learning_rate = rates(record, config.challenger, built.labels)
     engine = dataclasses.replace(engine_of(config, record), learning_rate=learning_rate)

@@ -222,7 +222,7 @@ def scores(name: str, cwd: Path, alone: Sequence[Path]) -> list[float]:
     sources = [DataConfig(source=str(source)) for source in alone]
     config = read_config("retrain", RetrainConfig, [f"tasks=[{name}]"])
     ((task, domain),) = resolve(config.tasks, config.task, sources[0])
-    sets = [load(task, domain, source) for source in sources]
+    sets = [load(task, domain, source, kind=restore(task)) for source in sources]
     seen = sorted({label for one in sets for row in one.train.rows for label in restore(task).labels_of(row)})
     grown = task if task.kind == "multiple_choice" else dataclasses.replace(task, labels=seen)
     resident = load_checkpoint(open_checkpoint(config.checkpoint))

@@ -73,7 +73,7 @@ from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import Evaluated
 from pipeline.core.engine.session import Session, test
 from pipeline.core.engine.trials import Job, Settings, trial_of
-from pipeline.core.tasks.kinds import task_for
+from pipeline.core.tasks.kinds import restore, task_for
 
 folder = Path(sys.argv[1])
 residents = {
@@ -91,7 +91,7 @@ for name, (values, item) in asked.items():
     resident = residents["writer" if values["kind"] == "generation" else "tiny"]
     checkpoint, base, tokenizer = resident.checkpoint, resident.base, resident.tokenizer
     config = TaskConfig(name=name, default_domain="d", **values)
-    dataset = load(config, "d", DataConfig(source=str(folder / "data")))
+    dataset = load(config, "d", DataConfig(source=str(folder / "data")), kind=restore(config))
     task = task_for(config, dataset)
     job = Job(
         name=f"{name}/d",

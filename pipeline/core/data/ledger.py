@@ -208,7 +208,7 @@ def _slice_file(folder: Path, digest: str) -> Path:
 
 def _write_rows(file: Path, rows: Iterable[Row]) -> None:
     # ASCII, so that no character inside a text is taken for the end of a line.
-    text = "".join(json.dumps(dict(row.fields)) + "\n" for row in rows)
+    text = "".join(json.dumps({**row.fields, **(row.raw or {})}) + "\n" for row in rows)
     # Never empty: an upload without a length is sent in chunks, which not every proxy before a server passes on.
     file.write_text(text or "\n", "utf-8")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
@@ -10,6 +10,7 @@ from pipeline.config.strict import nearest
 from pipeline.core.data import hub
 from pipeline.core.data import readers as files
 from pipeline.core.data.rows import CUT, Dataset, Row, Source
+from pipeline.core.data.sift import Kind, sift
 from pipeline.core.data.splits import arrange
 from pipeline.errors import ConfigError, DataError, Fault, Faults, fault
 
@@ -105,29 +106,41 @@ def split_paths(jobs: Sequence[tuple[TaskConfig, str]], data: DataConfig) -> Ite
             yield from paths
 
 
-def load(task: TaskConfig, domain: str, data: DataConfig, *, cut: int = CUT) -> Dataset:
-    """Read the three splits of one domain; those that are missing are cut off train by this version of the rule.
+def load(
+    task: TaskConfig, domain: str, data: DataConfig, *, kind: Kind, cut: int = CUT, trained: Collection[str] = ()
+) -> Dataset:
+    """Read the three splits of one domain; those that are missing are cut off train.
+
+    Args:
+        task: The task.
+        domain: Of it.
+        data: Where its rows come from, and which are left out.
+        kind: What its rows mean.
+        cut: Version of the rule by which splits are cut.
+        trained: Digests of rows that a registered version was trained on: no cut takes them.
 
     Raises:
         DataError: With every fault of every split.
     """
     source = _open(task, domain, data)
+    own = task.hub[domain].bad_rows if data.source == "hub" else "error"
     faults: list[Fault] = []
+    notes = list(source.notes)
     found: dict[str, list[Row]] = {}
     for name, split in source.splits.items():
-        before = len(faults)
-        rows = found[name] = []
-        for record in split.rows:
-            if isinstance(record, Row):
-                rows.append(record)
-            else:
-                faults.append(record)
-        if not rows and len(faults) == before:
+        sifted = sift(name, split, task, kind, data, data.bad_rows or own)
+        faults += sifted.faults
+        notes += sifted.notes
+        if sifted.hidden:
+            continue
+        found[name] = sifted.rows
+        if not sifted.rows and not sifted.faults:
             otherwise = "" if name == "train" else ", or remove the split: it is then cut off train"
             faults.append(fault(split.where, "", "has no rows", f"Add rows{otherwise}"))
     if faults:
         raise DataError(faults)
-    splits, overlap, notes = arrange(found, data, job_name(task, domain), cut=cut)
+    labels_of = kind.labels_of if kind.has_labels else None
+    splits, overlap, said = arrange(found, data, job_name(task, domain), cut=cut, labels_of=labels_of, trained=trained)
     return Dataset(
         task=task.name,
         domain=domain,
@@ -136,8 +149,9 @@ def load(task: TaskConfig, domain: str, data: DataConfig, *, cut: int = CUT) -> 
         validation=splits["validation"],
         test=splits["test"],
         overlap=overlap,
-        notes=(*source.notes, *notes),
+        notes=(*notes, *said),
         cut=cut,
+        max_unseen=data.max_unseen,
     )
 
 

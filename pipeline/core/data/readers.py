@@ -8,6 +8,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def read(path: Path, task: TaskConfig) -> Iterator[Row | Fault]:
             own = {"id": values.get("id"), "group": values.get(task.group or "")}
             yield from make_row({**named, **own}, task, where)
     except DataError as error:
-        yield from error.faults
+        yield from (replace(one, of_file=True) for one in error.faults)
 
 
 def missing_fields(there: Any, task: TaskConfig, where: str) -> list[Fault]:
@@ -210,23 +211,25 @@ def _read_conll(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
     tokens: list[str] = []
     tags: list[str] = []
     start = 0
+    broken = False  # then the sentence is no row
     for number, raw in _lines(path):
         line = raw.rstrip("\r\n")
         if not line.strip() or line.startswith("-DOCSTART-"):
-            if tokens:
+            if tokens and not broken:
                 yield start, {task.columns["tokens"]: tokens, task.columns["tags"]: tags}
-            tokens, tags = [], []
+            tokens, tags, broken = [], [], False
             continue
         columns = line.split("\t") if "\t" in line else line.split()
         if len(columns) < 2 or not columns[-1]:
             remedy = "Give the token first and its tag last, separated by a tab or a space"
             yield fault(f"{path}:{number}", line[:60], "has a token without a tag", remedy)
+            broken = True
             continue
         if not tokens:
             start = number
         tokens.append(columns[0])
         tags.append(columns[-1])
-    if tokens:
+    if tokens and not broken:
         yield start, {task.columns["tokens"]: tokens, task.columns["tags"]: tags}
 
 

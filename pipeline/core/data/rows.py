@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import TaskConfig
+from pipeline.config import DataConfig, TaskConfig
+from pipeline.core.data.labels import FRACTION, LABELLED, as_text, is_fraction, learnt
 from pipeline.errors import Fault, fault
 
 SPLITS = ("train", "validation", "test")
-CUT = 2
-"""Version of the rule by which a missing split is cut off train: 1 is each row for itself, 2 is by groups."""
+CUT = 3
+"""Version of the rule by which a missing split is cut off train: 1 is each row for itself, 2 is by groups, and 3 leaves
+a row of every label in train."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class Row:
 
     group: str | None = None
     """16 hex digits that rows share which no cut may tear apart; None: the row goes for itself."""
+    raw: Mapping[str, Any] | None = None
+    """The target as it stands in the source, where it is learnt as another text (`labels.learnt`): digests are over
+    this one, so that a row stays the row that it was."""
 
     @property
     def id(self) -> str | None:
@@ -67,6 +72,8 @@ class Dataset:
     """Sentences for the user: what was cut, dropped, not read."""
     cut: int = CUT
     """Version of the rule by which missing splits were cut."""
+    max_unseen: float = DataConfig().max_unseen
+    """Share of the labels of validation or test that train may lack."""
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -123,21 +130,27 @@ def make_row(
 ) -> Iterator[Row | Fault]:
     """Type-check canonical `values`, but for the field `without`; yield the row, or every fault of it.
 
-    Whole numbers are accepted as labels, which many files have, and become text.
+    Numbers and truth values are accepted as labels, which many files have, and become text.
     """
     fields = {}
     faults = []
+    said: dict[str, Any] = {}
     for name in task.columns:
         if name == without:
             continue
         value = values[name]
-        if name == "label" and type(value) is int:
-            value = str(value)
+        if name in ("label", "labels"):
+            value = [as_text(one) for one in value] if isinstance(value, list) else as_text(value)
         wanted = task.types[name]
         if wrong := _wrong(name, value, wanted):
             faults.append(fault(origin, _shown(value), wrong, REMEDIES[wanted]))
         elif wanted is dict:
             value = {"text": value["text"], "answer_start": value["answer_start"]}
+        elif name in LABELLED and name == task.target and (label := learnt(value, name, task)) != value:
+            said[name] = label
+        is_label = name == task.target == "label" and task.kind == "classification"
+        if is_label and is_fraction(values[name]) and value not in (task.labels or ()):
+            faults.append(fault(origin, value, *FRACTION))
         fields[name] = value
     if faults:
         yield from faults
@@ -154,7 +167,8 @@ def make_row(
         rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
         yield fault(origin, "", rule, "Write the file as UTF-8 without escapes")
         return
-    yield Row({**fields, **own}, origin, digest, key, group)
+    raw = {name: fields[name] for name in said} or None
+    yield Row({**fields, **said, **own}, origin, digest, key, group, raw)
 
 
 _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")

@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
 from pipeline.config.strict import build
 from pipeline.config.training import stored_method
+from pipeline.core.data.labels import restored
 from pipeline.errors import BundleError, ConfigError, fault
 from pipeline.files import new_folder
 
@@ -128,6 +129,7 @@ def read_bundle(folder: Path) -> Bundle:
         record = build(BundleRecord, {**values, "method": stored_method(values.get("method"))})
     except ConfigError as error:
         raise _refuse(folder / _RECORD, f"is damaged: {error}", "Fetch the bundle again") from error
+    record = dataclasses.replace(record, labels=restored(record.labels, record.task))
     weights = folder / _WEIGHTS
     if not weights.is_file() or _sha256(weights) != record.weights_sha256:
         raise _refuse(weights, "does not have the checksum that bundle.json states", "Fetch the bundle again")

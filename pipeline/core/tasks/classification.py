@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import empty_faults, row_fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.faults import empty_faults, fraction_faults, row_fault, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
@@ -50,8 +50,9 @@ class Classification(Task):
             (row,) = found.values()
             rule = "is the only label in train: there is nothing to tell apart"
             yield row_fault(row, row.fields["label"], rule, "Add training rows with at least one other label")
-        for split in (dataset.validation, dataset.test):
-            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="label")
+        if config.labels is None:
+            yield from fraction_faults({label: row for label, row in found.items() if label not in known})
+        yield from unseen_faults(config, dataset, {*found, *known}, lambda row: (row.fields["label"],), what="label")
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise the rows; of a pair the longer text is cut first, so that a short question stays whole."""

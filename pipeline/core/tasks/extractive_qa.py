@@ -72,12 +72,26 @@ class ExtractiveQA(Task):
         if config.unanswerable or len(answerable) < len(dataset.train.rows):
             return
         for split in (dataset.validation, dataset.test):
-            if without := [row for row in split.rows if not _texts(row)]:
+            without = [row for row in split.rows if not _texts(row)]
+            if len(without) > dataset.max_unseen * len(split.rows):
                 rule = (
-                    f"has no answer, like {len(without):,} of {len(split.rows):,} rows of {split.name}, and no row of"
+                    f"has no answer, like {len(without)} of {len(split.rows)} rows of {split.name}, and no row of train"
                 )
-                remedy = f"Add training rows without an answer, or remove those of {split.name}"
-                yield row_fault(without[0], "", f"{rule} train is so: that cannot be learned", remedy)
+                rule += f" is so: more than {dataset.max_unseen:g} cannot be answered rightly"
+                remedy = f"Add training rows without an answer, remove those of {split.name}, or raise data.max_unseen"
+                yield row_fault(without[0], "", rule, remedy)
+
+    def notes(self, dataset: Dataset) -> Iterator[str]:
+        """Say how many questions have no answer, and what becomes of them."""
+        for split in dataset.splits:
+            if count := sum(not _texts(row) for row in split.rows):
+                said = f"{count} of {len(split.rows)} questions of {split.name} have no answer"
+                learnt = ", which is learnt" if split.name == "train" else ""
+                yield (
+                    said
+                    + (learnt if self.config.unanswerable else ", as none of train: they are counted as wrong")
+                    + "."
+                )
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Cut contexts into windows; a question is truncated to a quarter of the window, and counted."""

@@ -1,10 +1,16 @@
 """What can be wrong with the rows of several kinds of tasks."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.rows import Row, Split
+from pipeline.core.data.labels import FRACTION
+from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.errors import DataError, Fault, fault
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I)
+LabelsOf = Callable[[Row], Iterable[str]]
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
@@ -28,7 +34,15 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     """One fault for each of the named texts that is empty or blank."""
     for name in names:
         if not row.fields[name].strip():
-            yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row")
+            more = ", or leave such rows out with data.no_label=['']" if name == "label" else ""
+            yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row{more}")
+
+
+def fraction_faults(found: Mapping[str, Row]) -> Iterator[Fault]:
+    """One fault where all labels are numbers and not all of them are whole, which looks like a score."""
+    fractions = [label for label in found if "." in label]
+    if fractions and all(_NUMBER.fullmatch(label) for label in found):
+        yield row_fault(found[fractions[0]], fractions[0], *FRACTION)
 
 
 def option_faults(row: Row) -> Iterator[Fault]:
@@ -47,24 +61,52 @@ def answer_faults(row: Row) -> Iterator[Fault]:
     answer, last = row.fields["answer"], len(row.fields["options"]) - 1
     if not 0 <= answer <= last:
         rule = f"is out of range: the answer is a position in options, from 0 to {last}"
-        yield row_fault(row, answer, rule, "Count the options from 0")
+        first = ", not from 1" if answer == last + 1 else ""
+        yield row_fault(row, answer, rule, f"Count the options from 0{first}")
 
 
-def unseen_faults(split: Split, seen: Iterable[str], found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:
-    """One fault for each label or entity type (`what`) of a split that the training rows lack.
+def unseen_faults(
+    config: TaskConfig, dataset: Dataset, seen: Collection[str], labels_of: LabelsOf, *, what: str
+) -> Iterator[Fault]:
+    """What is wrong with labels or entity types (`what`) of validation and test that cannot be predicted.
+
+    They are counted as wrong, as long as they are few (`data.max_unseen`) and the config does not list what there is.
 
     Args:
-        seen: What the training rows have, or a warm start has learnt.
-        found: Label -> the first row of the split with it.
+        config: The task as the user has it.
+        dataset: Its rows.
+        seen: What the training rows have, or a champion has learnt.
+        labels_of: The labels of a row, one for each place where it has one.
     """
-    for label in sorted(set(found) - set(seen)):
-        if split.cut_from:
-            rule = f"is a {what} that only the rows have which were cut off train for {split.name}"
-            remedy = f"Add rows with it, remove them, or give a {split.name} file"
-        else:
-            rule = f"is no {what} of train, but stands in {split.name}: it cannot be learned"
-            remedy = f"Add training rows with it, or remove it from {split.name}"
-        yield row_fault(found[label], label, rule, remedy)
+    for split in (dataset.validation, dataset.test):
+        strange, share = unseen(split, seen, labels_of)
+        if config.labels is not None:
+            listed = {label: row for label, row in strange.items() if label in config.labels}
+            yield from unlisted_faults(config, strange, what=what)
+            for label, row in listed.items():
+                rule = f"is a {what} that task.{config.name} lists and no training row has: it cannot be learned"
+                remedy = f"Add training rows with it, or take it out of labels and {split.name}"
+                yield row_fault(row, label, rule, remedy)
+        elif share > dataset.max_unseen:
+            first, *others = strange
+            rule = f"is no {what} of train" + (f", and {len(others)} others of {split.name} are none" if others else "")
+            rule += (
+                f": {share:.1%} of the {what}s of {split.name} cannot be predicted, more than {dataset.max_unseen:g}"
+            )
+            remedy = f"Add training rows with it, remove it from {split.name}, or raise data.max_unseen"
+            yield row_fault(strange[first], first, rule, remedy)
+
+
+def unseen(split: Split, seen: Collection[str], labels_of: LabelsOf) -> tuple[dict[str, Row], float]:
+    """Find what of the labels of a split is not `seen`: label -> its first row, sorted; and its share of all."""
+    counts = Counter[bool]()
+    strange: dict[str, Row] = {}
+    for row in split.rows:
+        for label in labels_of(row):
+            counts[label in seen] += 1
+            if label not in seen:
+                strange.setdefault(label, row)
+    return dict(sorted(strange.items())), counts[False] / max(counts.total(), 1)
 
 
 def unlisted_faults(config: TaskConfig, found: Mapping[str, Row], *, what: str) -> Iterator[Fault]:

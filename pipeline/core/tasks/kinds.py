@@ -1,6 +1,7 @@
 """The kinds of tasks there are, by the names that a config uses; the place to add one."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.config import Kind, TaskConfig
 from pipeline.core.data.rows import Dataset, Row
@@ -21,12 +22,20 @@ TASK_KINDS: Mapping[Kind, type[Task]] = {
 
 
 def task_for(
-    config: TaskConfig, dataset: Dataset, known: Collection[str] = (), *, shares: Sequence[Row] | None = None
+    config: TaskConfig,
+    dataset: Dataset,
+    known: Collection[str] = (),
+    *,
+    labels: list[str] | None = None,
+    shares: Sequence[Row] | None = None,
 ) -> Task:
     """Check the data of a job and build its task.
 
     Args:
+        config: The task as the user has it.
+        dataset: Its rows.
         known: As in `Task.check`.
+        labels: Its labels as a config lists them. None: those that the config lists or the training rows have.
         shares: Rows whose shares of labels are those of the task, where the training rows stand for others too.
 
     Raises:
@@ -34,6 +43,7 @@ def task_for(
     """
     kind = TASK_KINDS[config.kind]
     kind.check(config, dataset, known)
+    config = config if labels is None else replace(config, labels=labels)
     return kind.from_rows(config, dataset.train.rows if shares is None else shares)
 
 

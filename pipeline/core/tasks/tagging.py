@@ -48,6 +48,7 @@ class Tagging(Task):
     """
 
     has_labels = True
+    label_name = "entity type"
 
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
@@ -89,7 +90,7 @@ class Tagging(Task):
                 yield row_fault(row, tag, rule, "Write the tags in BIO")
                 return
             if tag.startswith("I-") and before[2:] != tag[2:]:
-                rule = f"({place}) stands after {before}, where no {tag[2:]} is open; nothing is repaired"
+                rule = f"({place}) stands after {before!r}, where no {tag[2:]!r} is open; nothing is repaired"
                 yield row_fault(row, tag, rule, f"Write B-{tag[2:]} where the entity begins")
                 return
 
@@ -100,8 +101,7 @@ class Tagging(Task):
         if not found and not known:
             rule = "has no entity in any row: every tag is O"
             yield row_fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
-        for split in (dataset.validation, dataset.test):
-            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="entity type")
+        yield from unseen_faults(config, dataset, {*found, *known}, _types_of, what="entity type")
 
     def text_of(self, row: Row) -> str:
         """The tokens with blanks between them, which is how they are read."""
@@ -109,7 +109,7 @@ class Tagging(Task):
 
     def labels_of(self, row: Row) -> tuple[str, ...]:
         """The types of its entities."""
-        return tuple(type_ for type_, _, _ in spans(row.fields["tags"]))
+        return tuple(_types_of(row))
 
     def names(self) -> list[str]:
         """The types that its tags are of."""
@@ -290,6 +290,11 @@ def _likeliest(scores_TL: Output, penalty_LL: Output, start_L: Output) -> list[i
     for before_L in reversed(before_TL):
         tags.append(int(before_L[tags[-1]]))
     return tags[::-1]
+
+
+def _types_of(row: Row) -> list[str]:
+    """The type of each entity of a row."""
+    return [type_ for type_, _, _ in spans(row.fields["tags"])]
 
 
 def _first_rows(split: Split) -> dict[str, Row]:

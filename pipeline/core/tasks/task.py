@@ -25,6 +25,7 @@ from pipeline.core.tasks.faults import raise_faults, shorten
 from pipeline.core.tasks.figures import Figure
 from pipeline.core.tasks.metrics import Counts, Found, Statistic
 from pipeline.core.tasks.model import TaskModel
+from pipeline.core.tasks.notes import label_notes, position_notes
 from pipeline.errors import DataError, Fault, fault
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class Task(ABC):
     """Whether the head reads one vector of a text; else each token's."""
     has_labels: ClassVar[bool] = False
     """Whether the head's outputs stand for labels, which the config lists or the training rows have."""
+    label_name: ClassVar[str] = "label"
+    """What one of `names` is called in messages."""
     target: str
     """The canonical field that is predicted."""
     reserved: int = 0
@@ -123,14 +126,22 @@ class Task(ABC):
         """Check what the rows of all three splits mean.
 
         Args:
-            known: Labels or entity types that a warm start has learnt, which the training rows may lack.
+            config: The task as the user has it.
+            dataset: Its rows.
+            known: Labels or entity types that a champion has learnt, which the training rows may lack.
 
         Raises:
             DataError: With every fault of every bad row; where the rows are good, of the splits.
         """
         rows = [row for split in dataset.splits for row in split.rows]
-        faults = [fault for row in rows for fault in (*cls.input_faults(row), *cls.target_faults(row))]
+        faults = [fault for row in rows for fault in cls.row_faults(row)]
         raise_faults(faults or list(cls.split_faults(config, dataset, known)))
+
+    @classmethod
+    def row_faults(cls, row: Row) -> Iterator[Fault]:
+        """What is wrong with what a row says."""
+        yield from cls.input_faults(row)
+        yield from cls.target_faults(row)
 
     @classmethod
     @abstractmethod
@@ -146,6 +157,13 @@ class Task(ABC):
     def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
         """What is wrong with the splits as a whole; asked only when every row is good."""
         yield from ()
+
+    def notes(self, dataset: Dataset) -> Iterator[str]:
+        """What a user should know of the labels: what cannot be predicted, and what may not be meant as they stand."""
+        if self.has_labels:
+            yield from label_notes(dataset, self.names(), self.labels_of, self.label_name)
+        elif self.target == "answer":
+            yield from position_notes(dataset)
 
     # Items: what a user asks about
 

@@ -84,11 +84,11 @@ def test_a_champion_keeps_the_cut_that_it_was_made_with(tmp_path: Path) -> None:
     (tmp_path / "mood" / "train.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
     config = read_config("retrain", RetrainConfig, ["tasks=[ner]", f"data.source={tmp_path}"])
     now = dataclasses.replace(COLD.task, group="doc")
-    alone, grouped = (load(task, "default", config.data) for task in (COLD.task, now))
+    alone, grouped = (load(task, "default", config.data, kind=restore(task)) for task in (COLD.task, now))
     assert alone.fingerprints != grouped.fingerprints
     before = dataclasses.replace(COLD, task=now, cut=1)
     for champion, cut in ((COLD, alone), (before, alone), (dataclasses.replace(before, cut=2), grouped)):
-        assert data_of(config, now, "default", champion).fingerprints == cut.fingerprints
+        assert data_of(config, now, "default", champion, Ledger(trained=())).fingerprints == cut.fingerprints
 
 
 def test_a_new_label_has_a_learning_rate_of_its_own() -> None:

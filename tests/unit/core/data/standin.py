@@ -13,6 +13,7 @@ from pipeline.config import DataConfig, TaskConfig
 from pipeline.config.strict import build
 from pipeline.core.data.load import load
 from pipeline.core.data.rows import Dataset
+from pipeline.core.tasks.kinds import restore
 
 CONF = Path(__file__).parents[4] / "conf" / "task"
 TEXT = Value("string")
@@ -39,4 +40,5 @@ class StandIn:
         return dataclasses.replace(task, hub={domain: config})
 
     def load(self, name: str, domain: str, **changes: Any) -> Dataset:
-        return load(self.task(name, domain, **changes), domain, DataConfig(source="hub"))
+        task = self.task(name, domain, **changes)
+        return load(task, domain, DataConfig(source="hub"), kind=restore(task))

@@ -228,7 +228,7 @@ def test_parquet_reads_lists_and_structs_and_counts_rows(tmp_path: Path, tasks: 
 
 def test_parquet_rows_are_counted_across_batches(tmp_path: Path, tasks: Tasks) -> None:
     path = tmp_path / "train.parquet"
-    table = pyarrow.table({"text": ["t"] * 10, "label": ["x"] * 9 + [None]})
+    table = pyarrow.table({"label": ["t"] * 10, "text": ["x"] * 9 + [None]})
     parquet.write_table(table, path, row_group_size=3)
     (fault,) = faults(path, tasks["sentiment"])
     assert fault.where == f"{path}:10"

@@ -151,6 +151,35 @@ def test_rows_of_pairs_and_sentences_are_those_of_the_benchmark(
     assert (config.primary, task.labels) == (metric, tuple(labels))
 
 
+def test_empty_questions_of_qqp_are_left_out_and_counted(standin: StandIn) -> None:
+    columns = ["question1", "question2"]
+    features = {**dict.fromkeys(columns, TEXT), "label": ClassLabel(names=["not_duplicate", "duplicate"])}
+    train = [{"question1": f"q{i}?", "question2": "" if i in (3, 7) else f"r{i}?", "label": i % 2} for i in range(100)]
+    standin.write(features, train=train, validation=train[10:15])
+    dataset = standin.load("glue_qqp", "default")
+    assert len(dataset.train.rows) + len(dataset.validation.rows) == 98
+    left_out = (
+        f"2 rows of train left out (data.bad_rows=skip): 2 like {standin.folder}[train]:4: has an empty text_pair."
+    )
+    assert left_out in dataset.notes
+
+
+def test_pairs_of_snli_without_a_label_are_left_out_and_counted(standin: StandIn) -> None:
+    columns = ["premise", "hypothesis"]
+    features = {**dict.fromkeys(columns, TEXT), "label": ClassLabel(names=["entailment", "neutral", "contradiction"])}
+    train, held_out = (
+        [{"premise": f"p{i}", "hypothesis": f"{part}{i}", "label": i % 3} for i in range(60)] for part in "th"
+    )
+    train[5]["label"] = held_out[1]["label"] = -1
+    standin.write(features, train=train, validation=held_out[:30], test=held_out[30:])
+    dataset = standin.load("snli", "default")
+    assert [len(split.rows) for split in dataset.splits] == [59, 29, 30]
+    assert [note.partition(" (")[0] for note in dataset.notes] == [
+        "1 row of train left out",
+        "1 row of validation left out",
+    ]
+
+
 def test_mrpc_with_hidden_test_labels_is_cut_from_train(standin: StandIn) -> None:
     columns = ["sentence1", "sentence2"]
     features = {

@@ -11,12 +11,18 @@ from pyarrow import parquet
 
 from pipeline.config import DataConfig, HubConfig, TaskConfig
 from pipeline.core.data.load import domains, job_name, load, registered_name, resolve
+from pipeline.core.data.rows import Dataset
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import ConfigError, DataError, UserError
 
 Tasks = Mapping[str, TaskConfig]
 Write = Callable[[str, Sequence[Any]], Path]
 
 ROW = [{"text": "a", "label": "x"}]
+
+
+def loaded(task: TaskConfig, domain: str, data: DataConfig, **how: Any) -> Dataset:
+    return load(task, domain, data, kind=restore(task), **how)
 
 
 def names(jobs: list[tuple[TaskConfig, str]]) -> list[str]:
@@ -49,14 +55,14 @@ def test_rows_of_a_group_are_cut_together_from_a_file(tasks: Tasks, tmp_path: Pa
     else:
         file.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
     task = dataclasses.replace(tasks["sentiment"], group="doc")
-    found = load(task, "films", from_files(tmp_path))
+    found = loaded(task, "films", from_files(tmp_path), cut=2)
     docs = [{int(str(row.fields["text"]).split()[1]) % 80 for row in split.rows} for split in found.splits]
     assert sum(map(len, docs)) == len(set.union(*docs)) == 80
-    before = load(task, "films", from_files(tmp_path), cut=1)
+    before = loaded(task, "films", from_files(tmp_path), cut=1)
     assert [before.cut, found.cut] == [1, 2]
-    assert before.fingerprints == load(tasks["sentiment"], "films", from_files(tmp_path)).fingerprints
+    assert before.fingerprints == loaded(tasks["sentiment"], "films", from_files(tmp_path)).fingerprints
     with pytest.raises(DataError, match=r"has no field `document`, by which rows are grouped .*take `group` out of"):
-        load(dataclasses.replace(task, group="document"), "films", from_files(tmp_path))
+        loaded(dataclasses.replace(task, group="document"), "films", from_files(tmp_path))
 
 
 # resolve
@@ -150,11 +156,11 @@ def test_a_task_may_read_the_rows_of_another(write: Write, tasks: Tasks, tmp_pat
     told = TaskConfig(name="told", kind="generation", **values)  # type: ignore[arg-type]
     data = from_files(tmp_path)
     assert names(resolve(["told"], {**tasks, "told": told}, data)) == ["told/films"]
-    dataset = load(told, "films", data)
+    dataset = loaded(told, "films", data)
     assert dataset.task == "told" and {row.fields["label"] for row in dataset.train.rows} == {"x"}
     astray = TaskConfig(name="told", kind="generation", rows="gone")
     with pytest.raises(DataError, match=r"has no task `gone` .* Use one of its tasks \(sentiment\)"):
-        load(astray, "default", data)
+        loaded(astray, "default", data)
 
 
 def test_folder_that_does_not_exist_is_an_error(tasks: Tasks, tmp_path: Path) -> None:
@@ -198,7 +204,7 @@ def test_task_without_hub_says_how_to_add_it(tasks: Tasks) -> None:
 def test_load_of_a_domain_that_is_not_there_is_an_error(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     write("sentiment/films/train.jsonl", ROW)
     with pytest.raises(UserError, match="Use one of: sentiment/films"):
-        load(tasks["sentiment"], "movies", from_files(tmp_path))
+        loaded(tasks["sentiment"], "movies", from_files(tmp_path))
 
 
 # load
@@ -209,7 +215,7 @@ def test_load_reads_the_three_splits_with_origin_and_notes(write: Write, tasks: 
     write("sentiment/films/validation.jsonl", [{"text": "v", "label": "x"}])
     write("sentiment/films/test.jsonl", [{"text": "t1", "label": "x"}])
     write("sentiment/films/dev.jsonl", [])
-    dataset = load(tasks["sentiment"], "films", from_files(tmp_path))
+    dataset = loaded(tasks["sentiment"], "films", from_files(tmp_path))
     assert (dataset.task, dataset.domain, dataset.source) == ("sentiment", "films", str(tmp_path))
     assert [row.fields["text"] for row in dataset.train.rows] == ["t0", "t1", "t2"]
     assert dataset.train.rows[2].origin == f"{train}:3"
@@ -220,7 +226,7 @@ def test_load_reads_the_three_splits_with_origin_and_notes(write: Write, tasks: 
 
 def test_load_cuts_missing_splits(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     write("sentiment/train.jsonl", [{"text": f"t{i}", "label": "x"} for i in range(200)])
-    dataset = load(tasks["sentiment"], "films", from_files(tmp_path))
+    dataset = loaded(tasks["sentiment"], "films", from_files(tmp_path))
     assert (dataset.validation.cut_from, dataset.test.cut_from) == ("train", "train")
     assert len(dataset.notes) == 2
 
@@ -230,7 +236,7 @@ def test_load_reports_the_faults_of_all_splits(write: Write, tasks: Tasks, tmp_p
     write("sentiment/validation.jsonl", [])
     write("sentiment/test.jsonl", [[], {"text": 1, "label": "x"}])
     with pytest.raises(DataError) as caught:
-        load(tasks["sentiment"], "films", from_files(tmp_path))
+        loaded(tasks["sentiment"], "films", from_files(tmp_path))
     places = [fault.where.removeprefix(f"{tmp_path}/sentiment/") for fault in caught.value.faults]
     assert places == ["test.jsonl:1", "test.jsonl:2", "train.jsonl:2", "validation.jsonl"]
 
@@ -240,30 +246,31 @@ def test_empty_split_names_its_file(write: Write, tasks: Tasks, tmp_path: Path, 
     for name in ("train", "validation", "test"):
         write(f"sentiment/{name}.jsonl", [] if name == split else ROW)
     with pytest.raises(DataError, match=rf"{split}\.jsonl: has no rows\. Add rows") as caught:
-        load(tasks["sentiment"], "films", from_files(tmp_path))
+        loaded(tasks["sentiment"], "films", from_files(tmp_path))
     assert ("cut off train" in caught.value.faults[0].remedy) == (split != "train")
 
 
 def test_split_of_nothing_but_faults_is_not_called_empty(write: Write, tasks: Tasks, tmp_path: Path) -> None:
     write("sentiment/train.jsonl", [1])
     with pytest.raises(DataError) as caught:
-        load(tasks["sentiment"], "films", from_files(tmp_path))
+        loaded(tasks["sentiment"], "films", from_files(tmp_path))
     assert len(caught.value.faults) == 1
 
 
-def test_message_shows_twenty_faults_and_counts_the_rest(write: Write, tasks: Tasks, tmp_path: Path) -> None:
-    write("sentiment/train.jsonl", [{}] * 50)
+def test_what_is_one_thing_about_a_column_is_one_message(write: Write, tasks: Tasks, tmp_path: Path) -> None:
+    file = write("sentiment/train.jsonl", [{"other": one} for one in range(50)])
     with pytest.raises(DataError) as caught:
-        load(tasks["sentiment"], "films", from_files(tmp_path))
-    shown = str(caught.value).splitlines()
-    assert (len(shown), shown[-1]) == (21, "... and 80 more")
+        loaded(tasks["sentiment"], "films", from_files(tmp_path))
+    text, label = str(caught.value).splitlines()
+    assert text.startswith(f"{file}:1: has no field `text` (it has: other) (the first of 50). Add it")
+    assert label.startswith(f"{file}:1: has no field `label` (it has: other) (the first of 50). Add it")
     assert len(caught.value.faults) == 100
 
 
 def test_starter_rows_have_canonical_names_whatever_the_users_files_call_them() -> None:
     fields = {"text": "review", "label": "stars"}
     task = TaskConfig(name="sentiment", kind="classification", default_domain="films", fields=fields)
-    dataset = load(task, "films", DataConfig())
+    dataset = loaded(task, "films", DataConfig())
     assert set(dataset.train.rows[0].fields) == {"text", "label"}
 
 
@@ -273,7 +280,7 @@ def test_seven_thousand_rows_load_in_well_under_a_second(tasks: Tasks, tmp_path:
     rows = ({"text": f"{i} a sentence of some ten words or so, as they are", "label": "x"} for i in range(7000))
     (folder / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     start = time.process_time()
-    load(tasks["sentiment"], "films", from_files(tmp_path))
+    loaded(tasks["sentiment"], "films", from_files(tmp_path))
     assert time.process_time() - start < 0.8
 
 

@@ -63,8 +63,58 @@ def test_id_is_kept_beside_the_fields_and_other_columns_are_not(tasks: Tasks) ->
     assert made.fields == {"text": "a", "label": "b", "id": "x1"}
 
 
-def test_whole_numbers_become_labels(tasks: Tasks) -> None:
-    assert row({"text": "a", "label": 1}, tasks["sentiment"]).fields["label"] == "1"
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (1, "1"),
+        (1.0, "1"),
+        ("1.0", "1"),
+        (-2.0, "-2"),
+        (True, "true"),
+        (False, "false"),
+        ("False", "False"),
+        (None, ""),
+        (float("nan"), ""),
+        ("billing ", "billing"),
+        ("\u00a0billing\t", "billing"),
+        ("re\u0301clamation", "r\u00e9clamation"),
+        ("1.10", "1.10"),
+    ],
+)
+def test_labels_are_texts_without_outer_blanks_in_one_form_of_unicode(tasks: Tasks, value: Any, label: str) -> None:
+    assert row({"text": "a", "label": value}, tasks["sentiment"]).fields["label"] == label
+    generated = TaskConfig(name="g", kind="generation", prompt="{text}", completion="{label}")
+    assert row({"text": "a", "label": value}, generated).fields["label"] == label
+
+
+def test_a_label_is_written_as_the_config_lists_it(tasks: Tasks) -> None:
+    listed = dataclasses.replace(tasks["sentiment"], labels=["1.0", "2.5", " odd", "e\u0301"])
+    values: list[Any] = [1, 1.0, "1.0", 2.5, "odd", " odd", "\u00e9 "]
+    found = [row({"text": "a", "label": value}, listed).fields["label"] for value in values]
+    assert found == ["1.0", "1.0", "1.0", "2.5", " odd", " odd", "e\u0301"]
+
+
+def test_tags_have_no_outer_blanks_and_the_form_of_types_that_the_config_lists(tasks: Tasks) -> None:
+    values = {"tokens": ["a", "b", "c"], "tags": ["B-Lie\u0301u ", "I-Lie\u0301u", "O "]}
+    assert row(values, tasks["ner"]).fields["tags"] == ["B-Li\u00e9u", "I-Li\u00e9u", "O"]
+    listed = dataclasses.replace(tasks["ner"], labels=["Lie\u0301u"])
+    assert row({**values, "tags": ["B-Li\u00e9u", "O", "O"]}, listed).fields["tags"] == ["B-Lie\u0301u", "O", "O"]
+
+
+def test_digest_and_key_are_those_of_the_label_as_it_stands(tasks: Tasks) -> None:
+    """A row stays the row that it was when labels were learnt as they stood; written out from before."""
+    made = row({"text": "a", "label": "billing "}, tasks["sentiment"])
+    assert (made.digest, made.raw) == ("578f0b27ea55fd3e", {"label": "billing "})
+    assert row({"text": "a", "label": "billing"}, tasks["sentiment"]).raw is None
+    whole, number = (row({"text": "a", "label": value}, tasks["sentiment"]) for value in (1, 1.0))
+    assert whole.digest == number.digest
+
+
+def test_a_number_with_a_fraction_is_no_label(tasks: Tasks) -> None:
+    (fault,) = faults({"text": "a", "label": 3.8}, tasks["sentiment"])
+    assert (fault.where, fault.value) == ("f:7", "3.8")
+    assert "number with a fraction" in fault.rule
+    assert "kind: regression" in fault.remedy
 
 
 def test_answers_keep_their_texts_and_starts_alone(tasks: Tasks) -> None:
@@ -83,8 +133,7 @@ SENTENCE = {"tokens": ["a"], "tags": ["O"]}
     [
         ("sentiment", {"text": 7, "label": "b"}, "text"),
         ("sentiment", {"text": None, "label": "b"}, "text"),
-        ("sentiment", {"text": "a", "label": True}, "label"),
-        ("sentiment", {"text": "a", "label": 1.0}, "label"),
+        ("sentiment", {"text": "a", "label": ["b"]}, "label"),
         ("ner", SENTENCE | {"tokens": "a"}, "tokens"),
         ("ner", SENTENCE | {"tokens": ["a", 1]}, "tokens"),
         ("ner", SENTENCE | {"tags": [0]}, "tags"),

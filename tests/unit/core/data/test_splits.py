@@ -126,6 +126,96 @@ def test_the_first_version_of_the_cut_knows_no_groups() -> None:
     }
 
 
+def label_of(row: Row) -> tuple[str, ...]:
+    return (row.fields["label"],)
+
+
+def test_a_label_of_one_row_stays_in_train() -> None:
+    """One csv of 32 labels, of which 30 have a single row."""
+    rare = [labelled(f"rare {one}", f"label {one}") for one in range(30)]
+    rows = [*MANY[:200], *(labelled(f"other {one}", "y") for one in range(200)), *rare]
+    splits, _, notes = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of)
+    labels = {name: {row.fields["label"] for row in split.rows} for name, split in splits.items()}
+    assert len(labels["train"]) == 32
+    assert labels["validation"] | labels["test"] <= labels["train"]
+    before, _, _ = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of, cut=2)
+    moved = {row.digest for row in splits["train"].rows} - {row.digest for row in before["train"].rows}
+    assert moved == {row.digest for row in rare} & {
+        row.digest for row in (*before["test"].rows, *before["validation"].rows)
+    }
+    assert notes[-1] == (
+        f"{len(moved)} rows that would have been cut off stay in train: their label has no other row there."
+    )
+
+
+def test_of_a_label_that_would_be_cut_off_the_row_with_the_highest_digest_stays() -> None:
+    low = sorted((row for row in make(*(f"low {one}" for one in range(400)))), key=lambda row: row.digest)[:5]
+    rows = [*MANY[:100], *(dataclasses.replace(row, fields={**row.fields, "label": "rare"}) for row in low)]
+    splits, _, _ = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of)
+    assert [row.digest for row in splits["train"].rows if label_of(row) == ("rare",)] == [low[-1].digest]
+    assert low[-1].digest < "199"
+
+
+def test_with_a_group_the_whole_group_stays() -> None:
+    task = TaskConfig(name="t", kind="classification", group="doc")
+    rows = grouped(100, 5, task)
+    first, _, _ = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of)
+    group = first["test"].rows[0].group
+    rows = [
+        dataclasses.replace(row, fields={**row.fields, "label": "rare"} if row is first["test"].rows[0] else row.fields)
+        for row in rows
+    ]
+    splits, _, notes = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of)
+    assert [sum(row.group == group for row in split.rows) for split in splits.values()] == [5, 0, 0]
+    assert notes[-1].startswith("5 rows that would have been cut off stay in train")
+
+
+def test_of_rows_with_many_labels_each_label_counts() -> None:
+    rows = make(*(f"text {one}" for one in range(300)))
+    first, _, _ = arrange({"train": rows}, CONFIG, "t/d")
+    low = {row.digest for row in (*first["test"].rows[:2], *first["validation"].rows[:1])}
+
+    def labels_of(row: Row) -> tuple[str, ...]:
+        return ("x", "rare", f"own {row.digest}") if row.digest in low else ("x",)
+
+    splits, _, _ = arrange({"train": rows}, CONFIG, "t/d", labels_of=labels_of)
+    assert low <= {row.digest for row in splits["train"].rows}
+
+
+def test_rows_that_a_version_was_trained_on_stay_in_train_but_not_by_an_older_cut() -> None:
+    before, _, _ = arrange({"train": MANY}, CONFIG, "t/d")
+    trained = {before["test"].rows[0].digest, before["validation"].rows[0].digest, before["train"].rows[0].digest}
+    splits, _, notes = arrange({"train": MANY}, CONFIG, "t/d", trained=trained)
+    assert trained <= {row.digest for row in splits["train"].rows}
+    assert notes[-1].startswith("2 rows that would have been cut off stay in train")
+    older, _, _ = arrange({"train": MANY}, CONFIG, "t/d", trained=trained, cut=2)
+    assert [split.fingerprint for split in older.values()] == [split.fingerprint for split in before.values()]
+
+
+def test_a_label_that_gets_more_rows_keeps_in_train_what_was_trained_on() -> None:
+    rows = [*MANY[:300]]
+    first, _, _ = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of)
+    low = first["test"].rows[0]
+    rare = dataclasses.replace(low, fields={**low.fields, "label": "rare"})
+    rows = [rare if row is low else row for row in rows]
+    kept, _, _ = arrange({"train": rows}, CONFIG, "t/d", labels_of=label_of)
+    assert rare.digest in digests(kept["train"].rows)
+    more = [*rows, *(labelled(f"more {one}", "rare") for one in range(20))]
+    assert rare.digest in digests(arrange({"train": more}, CONFIG, "t/d", labels_of=label_of)[0]["test"].rows)
+    later, _, _ = arrange(
+        {"train": more}, CONFIG, "t/d", labels_of=label_of, trained={row.digest for row in kept["train"].rows}
+    )
+    assert rare.digest in digests(later["train"].rows)
+
+
+@pytest.mark.parametrize(("group", "said"), [(None, "all equal"), ("0" * 16, "all of one group")])
+def test_equal_rows_are_told_as_that_and_not_as_too_few(group: str | None, said: str) -> None:
+    rows = make("a") * 50 if group is None else [dataclasses.replace(row, group=group) for row in MANY[:50]]
+    with pytest.raises(DataError) as caught:
+        arrange({"train": rows}, CONFIG, "t/d")
+    assert all(said in fault.rule and "too few" not in fault.rule for fault in caught.value.faults)
+
+
 def test_overlap_counts_the_later_splits_rows_and_says_so() -> None:
     found = {"train": make("a", "b", "b"), "validation": make("a", "c"), "test": make("a", "b", "b", "d")}
     _, overlap, notes = arrange(found, CONFIG, "t/d")

@@ -13,7 +13,7 @@ from pipeline.config.strict import build
 from pipeline.core.data.load import load
 from pipeline.core.data.rows import Dataset, Row
 from pipeline.core.tasks.generation import render
-from pipeline.core.tasks.kinds import task_for
+from pipeline.core.tasks.kinds import restore, task_for
 
 ROOT = Path(__file__).parents[4]
 SENTIMENT = TaskConfig(name="sentiment", kind="classification", default_domain="films")
@@ -23,7 +23,7 @@ CORPORA = [(SENTIMENT, "films"), (SENTIMENT, "products"), (NER, "news"), (MEDQA,
 
 
 def starter(task: TaskConfig, domain: str) -> Dataset:
-    return load(task, domain, DataConfig())
+    return load(task, domain, DataConfig(), kind=restore(task))
 
 
 def rows_of(dataset: Dataset) -> list[Row]:

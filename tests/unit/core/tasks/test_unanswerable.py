@@ -52,6 +52,18 @@ def test_rows_without_an_answer_that_train_lacks_are_one_fault_a_split(make_data
     task_for(KNOWING, make_dataset(KNOWING, ANSWERED, validation=rows, test=rows))
 
 
+def test_few_of_them_are_counted_as_wrong_and_said(make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(CONFIG, ANSWERED, test=[*ANSWERED * 10, UNANSWERED[0]])
+    assert list(task_for(CONFIG, dataset).notes(dataset)) == [
+        "1 of 21 questions of test have no answer, as none of train: they are counted as wrong."
+    ]
+    both = make_dataset(CONFIG, [*ANSWERED, *UNANSWERED], validation=ANSWERED)
+    assert list(task_for(CONFIG, both).notes(both)) == [
+        "2 of 4 questions of train have no answer, which is learnt.",
+        "2 of 4 questions of test have no answer.",
+    ]
+
+
 def test_train_without_any_answer_is_a_fault(make_dataset: MakeDataset) -> None:
     with pytest.raises(DataError, match=r"train.jsonl:1: has no answer, nor has any other row of train") as caught:
         task_for(CONFIG, make_dataset(CONFIG, UNANSWERED))
