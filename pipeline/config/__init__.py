@@ -9,7 +9,7 @@ from pipeline.config.gate import GateConfig
 from pipeline.config.retrain import ChallengerConfig, Harder, HookConfig, RetrainConfig, recorded
 from pipeline.config.search import Range, SearchConfig
 from pipeline.config.sweep import ClusterConfig, CompareConfig, Contender, SweepConfig, TrackingConfig
-from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig
+from pipeline.config.task import FIELDS, METRICS, DataConfig, HubConfig, Kind, TaskConfig, signed
 from pipeline.config.training import (
     METHOD_TRAITS,
     Activation,
@@ -48,4 +48,5 @@ __all__ = [
     "TaskConfig",
     "TrackingConfig",
     "recorded",
+    "signed",
 ]

@@ -25,7 +25,8 @@ class DriftConfig:
     has significance / K (Bonferroni), as Rabanser et al. 2019 combine theirs."""
     label_distance: float = 0.1
     """Least total variation distance between the label shares of old and new: the share of the new labels that would
-    have to be others. A label that the old rows lack counts at any distance."""
+    have to be others. A label that the old rows lack counts at any distance. Of targets that are numbers the
+    Kolmogorov-Smirnov distance."""
     length_distance: float = 0.2
     """Least Kolmogorov-Smirnov distance between the lengths, from 0 to 1."""
     embedding_auc: float = 0.6

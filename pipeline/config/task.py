@@ -39,6 +39,14 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
 """What `metric` may be for each kind; the first is the default. `f1` of classification is that of the second of two
 labels, `matthews` the correlation of what is said and what is right."""
 
+LOWER = frozenset[str]()
+"""Metrics of which less is better: they are negated where scores are compared, and shown as they are."""
+
+
+def signed(metric: str, value: float) -> float:
+    """A metric as scores are compared, of what is shown; and back."""
+    return -value if metric in LOWER else value
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubConfig:

@@ -14,7 +14,7 @@ from pipeline.core.methods import METHODS
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Task
 from pipeline.errors import BundleError, ConfigError, Fault, fault
-from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape
+from pipeline.interop.adapterhub import NAMINGS, Foreign, ForeignHead, Shape, has_head
 from pipeline.interop.files import raise_faults
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def bundle_of(
     try:
         METHODS[foreign.method.name].load(model.base, foreign.adapter)
         if head is not None:
-            model.head.load_state_dict(dict(head.state))
+            model.head.load_state_dict({**model.head.state_dict(), **head.state})
         tensors = {name: tensor.detach().clone() for name, tensor in trained(model, foreign.method).items()}
     finally:
         release(model, foreign.method)
@@ -103,9 +103,10 @@ def foreign_of(
     labels = record.labels
     if "options" in record.task.columns:
         labels = [f"LABEL_{number}" for number in range(num_choices or 0)]
+    own = {key.removeprefix("head."): value for key, value in tensors.items() if key.startswith("head.")}
     head = ForeignHead(
         kind=record.task.kind,
-        state={key.removeprefix("head."): value for key, value in tensors.items() if key.startswith("head.")},
+        state=restore(record.task, record.labels).exported(own),
         labels=labels,
         dropout=record.engine.head_dropout,
     )
@@ -163,7 +164,7 @@ def _head_faults(bundle: Bundle, checkpoint: Checkpoint, num_choices: int | None
     task, naming = bundle.record.task, NAMINGS[checkpoint.model_type]
     remedy = "Write the adapter alone with head=false"
     where = str(bundle.folder)
-    if task.kind not in naming.heads:
+    if not has_head(task.kind, checkpoint.model_type):
         rule = f"has no head in AdapterHub that reads the same of {checkpoint.model_type}"
         yield fault(f"{where}: task.kind", task.kind, rule, remedy)
     elif "options" in task.columns and task.scoring == "dual":

@@ -58,7 +58,9 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         "places": places,
         "norms": norms,
     }
-    weights = {key.removeprefix("adapter."): value for key, value in tensors.items()}
+    head = {key.removeprefix("head."): value for key, value in tensors.items() if key.startswith("head.")}
+    weights = {key.removeprefix("adapter."): value for key, value in tensors.items() if key.startswith("adapter.")}
+    weights |= {f"head.{name}": value for name, value in restore(record.task, record.labels).exported(head).items()}
     with new_folder(folder) as draft:
         (draft / "adapter.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
         save_file(weights, draft / "adapter.safetensors")

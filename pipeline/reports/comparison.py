@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median, stdev
 from typing import Any
 
+from pipeline.config import signed
 from pipeline.reports import words
 from pipeline.reports.results import TrialResult
 from pipeline.reports.tables import Column, FittingTable, markdown
@@ -42,6 +43,10 @@ def mean_and_spread(scores: Sequence[float]) -> str:
     """Mean and standard deviation: 0.872 ± 0.004; of one score no deviation."""
     spread = f" ± {stdev(scores):.3f}" if len(scores) > 1 else ""
     return f"{fmean(scores):.3f}{spread}"
+
+
+def _shown(scores: Sequence[float], metric: str) -> str:
+    return mean_and_spread([signed(metric, score) for score in scores])
 
 
 def costs(trials: Sequence[TrialResult]) -> Mapping[str, Any]:
@@ -82,9 +87,9 @@ def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
         Column(title="width", cells=[words.whole(row.width) for row in rows], right=True, rank=3),
         Column(title="lr", cells=[words.rate(row.learning_rate) for row in rows], right=True, rank=3),
         Column(title="metric", cells=[row.metric for row in rows], rank=5),
-        Column(title="valid.", cells=[mean_and_spread(row.validation) for row in rows], right=True, rank=4),
-        Column(title="test", cells=[mean_and_spread(row.test) for row in rows], right=True),
-        Column(title="base", cells=[words.score(row.baseline) for row in rows], right=True, rank=6),
+        Column(title="valid.", cells=[_shown(row.validation, row.metric) for row in rows], right=True, rank=4),
+        Column(title="test", cells=[_shown(row.test, row.metric) for row in rows], right=True),
+        Column(title="base", cells=[words.score(row.baseline, row.metric) for row in rows], right=True, rank=6),
         Column(title="share", cells=[words.share(row.share) for row in rows], right=True),
         Column(title="epoch", cells=[words.duration(row.epoch_s) for row in rows], right=True),
         Column(title="to best", cells=[words.duration(row.best_s) for row in rows], right=True, rank=2),

@@ -10,6 +10,7 @@ from math import isfinite, nan
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import signed
 from pipeline.core.tasks import figures
 from pipeline.reports import words
 from pipeline.reports.comparison import ComparisonRow
@@ -34,7 +35,7 @@ def search_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
     the trial to be ringed.
     """
     figure, axes = _canvas(6.4, 4.2)
-    scored = [(trial, score) for trial in trials if (score := trial.best_primary) is not None]
+    scored = [(trial, signed(metric, score)) for trial in trials if (score := trial.best_primary) is not None]
     for place, width in enumerate(sorted({_width(trial) for trial, _ in scored}, key=lambda width: width or 0)):
         some = [(trial, score) for trial, score in scored if _width(trial) == width]
         axes.scatter(
@@ -76,7 +77,7 @@ def curves_figure(trials: Sequence[TrialResult], *, job: str, metric: str, winne
         is_winner = trial.trial.index == winner
         axes.plot(
             epochs,
-            scores,
+            [signed(metric, score) for score in scores],
             color=_COLOURS[0] if is_winner else "#AAAAAA",
             marker=_MARKERS[trial.trial.index % len(_MARKERS)],
             linewidth=2.2 if is_winner else 1.0,
@@ -94,6 +95,8 @@ def answers_figure(shown: figures.Figure, *, job: str) -> "Figure":
     """Draw what a kind of task has to show of its answers."""
     if isinstance(shown, figures.Confusion):
         return confusion_figure(shown, job=job)
+    if isinstance(shown, figures.Scatter):
+        return scatter_figure(shown, job=job)
     assert isinstance(shown, figures.Entities), f"{shown.name} cannot be drawn yet"
     return entities_figure(shown, job=job)
 
@@ -123,7 +126,7 @@ def confusion_figure(shown: figures.Confusion, *, job: str) -> "Figure":
 
 
 def entities_figure(shown: figures.Entities, *, job: str) -> "Figure":
-    """Precision, recall and F1 of each entity type, with its number of entities."""
+    """Precision, recall and F1 of each entity type, with its number of entities; or of each label."""
     scores = shown.scores
     names = sorted(scores, key=lambda name: -scores[name]["support"])[:_MAX_LABELS]
     figure, axes = _canvas(6.4, 1.4 + 0.55 * max(len(names), 2))
@@ -136,9 +139,20 @@ def entities_figure(shown: figures.Entities, *, job: str) -> "Figure":
     axes.set_yticks(places, [f"{name} ({scores[name]['support']:.0f})" for name in names])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    title = f"{job}: entity types (number)" + _left_out(list(scores), names)
+    title = f"{job}: {shown.what} (number)" + _left_out(list(scores), names)
     axes.set(xlim=(0, 1), xlabel="score on the test rows", title=title)
     _legend_beside(axes)
+    return figure
+
+
+def scatter_figure(shown: figures.Scatter, *, job: str) -> "Figure":
+    """Predicted over true number of each row; on the line both are equal."""
+    figure, axes = _canvas(4.8, 4.6)
+    both = [*shown.gold, *shown.said]
+    ends = [min(both), max(both)]
+    axes.plot(ends, ends, color=_GREY, linewidth=0.8, linestyle=":")
+    axes.scatter(shown.gold, shown.said, color=_COLOURS[0], s=14, alpha=0.5, linewidths=0, zorder=3)
+    axes.set(xlabel="true score", ylabel="answer", title=f"{job}: {len(shown.gold)} test rows")
     return figure
 
 
@@ -146,19 +160,19 @@ def leaderboard_figure(rows: Sequence[LeaderboardRow]) -> "Figure":
     """Test score of each winner with its 95 % interval, and the baseline beside it."""
     figure, axes = _canvas(7.2, 1.5 + 0.45 * max(len(rows), 2))
     for place, row in enumerate(rows):
-        ends, height = [row.low, row.high], [place, place]
+        ends, height = [signed(row.metric, end) for end in (row.low, row.high)], [place, place]
         axes.plot(ends, height, color=_COLOURS[0], linewidth=2, solid_capstyle="butt", zorder=2)
-        spot, note = (row.test, place), words.score(row.test)
+        spot, note = (signed(row.metric, row.test), place), words.score(row.test, row.metric)
         axes.annotate(note, spot, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
-    places, baselines = range(len(rows)), [row.baseline for row in rows]
-    axes.scatter([r.test for r in rows], places, color=_COLOURS[0], s=48, zorder=3, label="winner, 95 % interval")
+    places, baselines = range(len(rows)), [signed(row.metric, row.baseline) for row in rows]
+    tests = [signed(row.metric, row.test) for row in rows]
+    axes.scatter(tests, places, color=_COLOURS[0], s=48, zorder=3, label="winner, 95 % interval")
     axes.scatter(baselines, places, color=_COLOURS[1], marker="|", s=160, linewidths=2, label="baseline")
     axes.set_yticks(places, [f"{row.job}\n{row.metric}" for row in rows])
     axes.grid(visible=False, axis="y")
-    lowest = min(0.0, *baselines, *(row.low for row in rows))  # of a correlation below 0
-    axes.set(
-        xlim=(lowest - 0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="score on the test rows", title="Leaderboard"
-    )
+    ends = [signed(row.metric, end) for row in rows for end in (row.low, row.high, row.baseline)]
+    limits = (min(-0.02, *ends), max(1.02, *ends))  # a correlation may be below 0, an error above 1
+    axes.set(xlim=limits, ylim=(len(rows) - 0.4, -0.6), xlabel="score on the test rows", title="Leaderboard")
     _legend_beside(axes)
     return figure
 
@@ -174,7 +188,7 @@ def comparison_figure(rows: Sequence[ComparisonRow]) -> "Figure":
             number = methods.index(row.method)
             axes.errorbar(
                 row.num_trained,
-                fmean(row.test),
+                signed(row.metric, fmean(row.test)),
                 yerr=stdev(row.test) if len(row.test) > 1 else None,
                 color=_COLOURS[number % len(_COLOURS)],
                 marker=_MARKERS[number % len(_MARKERS)],
@@ -183,7 +197,7 @@ def comparison_figure(rows: Sequence[ComparisonRow]) -> "Figure":
                 label=row.method,
             )
             if row.method == "full":
-                axes.axhline(fmean(row.test), color=_GREY, linewidth=0.8, linestyle=":")
+                axes.axhline(signed(row.metric, fmean(row.test)), color=_GREY, linewidth=0.8, linestyle=":")
         axes.set(xscale="log", xlabel="trained parameters", ylabel=f"test {some[0].metric}", title=job)
         _plain_log_ticks(axes)
         axes.spines[["top", "right"]].set_visible(False)
@@ -206,9 +220,10 @@ def matrix_figure(
 
     side = max(3.6, 1.6 + 0.6 * len(periods))
     figure, axes = _canvas(side + 1.2, side)
+    scores = [[signed(metric, float(score)) for score in row] for row in scores]
     known = [score for row in scores for score in row if isfinite(score)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    shown = [[float(score) if isfinite(score) else nan for score in row] for row in scores]
+    shown = [[score if isfinite(score) else nan for score in row] for row in scores]
     image = axes.imshow(shown, cmap="Blues", vmin=low, vmax=high if high > low else low + 1)
     axes.set_facecolor("#DDDDDD")
     for version, row in enumerate(shown):

@@ -107,7 +107,7 @@ class Progress:
         jobs = list(self._plans)
         trials = [self._results.of(job) for job in jobs]
         left = [_left(self.seconds_left(job)) for job in jobs]
-        best = [words.score(self._results.best(job)) for job in jobs]
+        best = [words.score(self._results.best(job), self._plans[job].metric) for job in jobs]
         if len(jobs) > 1:
             jobs, best, left = [*jobs, "all"], [*best, ""], [*left, _left(self.total_seconds_left())]
             trials.append([result for some in trials for result in some])
@@ -146,7 +146,7 @@ class Progress:
         if event.best_primary is None:
             outcome = event.reason
         else:
-            outcome = f"{plan.metric} {words.score(event.best_primary)} (epoch {event.best_epoch})"
+            outcome = f"{plan.metric} {words.score(event.best_primary, plan.metric)} (epoch {event.best_epoch})"
             outcome += f"  {event.reason}" if event.status == "failed" else ""
         settings, took = f"lr {words.rate(trial.settings.engine.learning_rate)}", words.duration(event.train_s)
         if trial.settings.method.shown_width is not None:
@@ -158,7 +158,8 @@ class Progress:
         epochs = sum(len(result.curve) for job in self._plans for result in self._results.of(job))
         told = self._plans if len(self._plans) <= _MOST_TOLD else ()  # of a comparison the line would fill a page
         scores = ((job, self._results.best(job)) for job in told)
-        best = ", ".join(f"{job} {words.score(score)}" for job, score in scores if score is not None)
+        shown = ((job, words.score(score, self._plans[job].metric)) for job, score in scores if score is not None)
+        best = ", ".join(f"{job} {score}" for job, score in shown)
         left = self.total_seconds_left()
         ending = "" if left is None else f"  about {_left(left)} left"
         return f"{epochs} of {sum(plan.epochs for plan in self._plans.values())} epochs  best: {best}{ending}"

@@ -173,10 +173,10 @@ def status_table(versions: Iterable[Version]) -> FittingTable:
         Column(title="version", cells=[str(row.version) for row in rows], right=True),
         Column(title="alias", cells=[_alias(row.alias) for row in rows]),
         Column(title="metric", cells=[row.metric for row in rows], rank=2),
-        Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True, rank=3),
-        Column(title="test", cells=[words.score(row.test) for row in rows], right=True),
-        Column(title="95 %", cells=[words.interval(row.low, row.high) for row in rows], rank=1),
-        Column(title="base", cells=[words.score(row.baseline) for row in rows], right=True, rank=4),
+        Column(title="valid.", cells=[words.score(row.validation, row.metric) for row in rows], right=True, rank=3),
+        Column(title="test", cells=[words.score(row.test, row.metric) for row in rows], right=True),
+        Column(title="95 %", cells=[words.interval(row.low, row.high, row.metric) for row in rows], rank=1),
+        Column(title="base", cells=[words.score(row.baseline, row.metric) for row in rows], right=True, rank=4),
         Column(title="method", cells=[row.method for row in rows], rank=7),
         Column(title="checkpoint", cells=[row.checkpoint for row in rows], rank=5),
         Column(title="data", cells=[row.source for row in rows], rank=6),
@@ -192,9 +192,9 @@ def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
         Column(title="width", cells=[words.whole(row.width) for row in rows], right=True),
         Column(title="lr", cells=[words.rate(row.learning_rate) for row in rows], right=True),
         Column(title="metric", cells=[row.metric for row in rows], rank=6),
-        Column(title="valid.", cells=[words.score(row.validation) for row in rows], right=True),
-        Column(title="test", cells=[words.score(row.test) for row in rows], right=True),
-        Column(title="95 %", cells=[words.interval(row.low, row.high) for row in rows], rank=1),
+        Column(title="valid.", cells=[words.score(row.validation, row.metric) for row in rows], right=True),
+        Column(title="test", cells=[words.score(row.test, row.metric) for row in rows], right=True),
+        Column(title="95 %", cells=[words.interval(row.low, row.high, row.metric) for row in rows], rank=1),
         Column(title="base", cells=[_baseline(row) for row in rows], right=True, rank=2),
         Column(title="share", cells=[words.share(row.share) for row in rows], right=True, rank=3),
         Column(title="size", cells=[words.size(row.bundle_bytes) for row in rows], right=True, rank=5),
@@ -209,4 +209,5 @@ def _alias(alias: str) -> Text:
 
 def _baseline(row: LeaderboardRow) -> str:
     """The baseline, and chance where that is another: 0.738 (0.250)."""
-    return words.score(row.baseline) + ("" if row.chance is None else f" ({words.score(row.chance)})")
+    chance = "" if row.chance is None else f" ({words.score(row.chance, row.metric)})"
+    return words.score(row.baseline, row.metric) + chance

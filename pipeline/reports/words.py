@@ -1,11 +1,14 @@
 """Numbers as people read them."""
 
+import re
 from datetime import UTC, datetime
 
+from pipeline.config import signed
 
-def score(value: float | None) -> str:
-    """Three decimals: 0.913."""
-    return "-" if value is None else f"{value:.3f}"
+
+def score(value: float | None, metric: str = "") -> str:
+    """Three decimals: 0.913. Of a metric of which less is better as it is, not negated as it is compared."""
+    return "-" if value is None else f"{signed(metric, value):.3f}"
 
 
 def whole(value: int | None) -> str:
@@ -13,10 +16,11 @@ def whole(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def interval(low: float, high: float) -> str:
-    """Both ends of a score's interval, short: .853-.963; or -.041 to .127, since a correlation may be below 0."""
-    ends = [f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 1 else f"{end:.3f}" for end in (low, high)]
-    return (" to " if low < 0 else "-").join(ends)
+def interval(low: float, high: float, metric: str = "") -> str:
+    """Both ends of a score's interval, short: .853-.963; where one is below 0 with a word between: -.032 to .963."""
+    ends = sorted(signed(metric, end) for end in (low, high))
+    short = [re.sub(r"^(-?)0\.", r"\1.", f"{end:.3f}") for end in ends]
+    return (" to " if ends[0] < 0 else "-").join(short)
 
 
 def rate(value: float) -> str:

@@ -2,7 +2,8 @@
 
 Four comparisons, each with the size of the difference, and all but the last with a p value:
 
-* the shares of the labels: total variation distance, and a permutation test over rows;
+* the shares of the labels: total variation distance, and a permutation test over rows; or where the targets are
+  numbers, these: Kolmogorov-Smirnov;
 * the lengths of the texts: Kolmogorov-Smirnov;
 * the texts, as embeddings of the frozen checkpoint: maximum mean discrepancy, and how well a new row can be told from
   an old one;
@@ -22,11 +23,11 @@ from pipeline.core.data.rows import Row
 from pipeline.rules.shifts import (
     EmbeddingShift,
     LabelShift,
-    LengthShift,
+    NumberShift,
     Vectors,
     embedding_shift,
     label_shift,
-    length_shift,
+    number_shift,
 )
 
 _NUM_LISTED = 5
@@ -41,6 +42,8 @@ class Sample:
     """Of each row, `Task.labels_of`; none where the kind has no labels."""
     lengths: Sequence[int]
     """Of each row's text, in words or sub-tokens; the same on both sides."""
+    numbers: Sequence[float] = ()
+    """Targets that are numbers, `Task.number_of`; none where they are not."""
     vectors: Vectors | None = None
     """(N, H) embeddings of rows, of `choose(rows, config.max_rows)` for instance. None: not compared."""
     score: float | None = None
@@ -75,7 +78,8 @@ class Drift:
     num_old: int
     num_new: int
     labels: LabelShift | None
-    lengths: LengthShift | None
+    numbers: NumberShift | None
+    lengths: NumberShift | None
     embeddings: EmbeddingShift | None
     score: ScoreShift | None
 
@@ -85,6 +89,9 @@ class Drift:
         if self.labels:
             found |= {"drift/label_distance": self.labels.distance, "drift/label_p": self.labels.p_value}
             found |= {"drift/new_labels": len(self.labels.appeared), "drift/gone_labels": len(self.labels.gone)}
+        if self.numbers:
+            found |= {"drift/target_distance": self.numbers.distance, "drift/target_p": self.numbers.p_value}
+            found |= {"drift/old_target": self.numbers.old_median, "drift/new_target": self.numbers.new_median}
         if self.lengths:
             found |= {"drift/length_distance": self.lengths.distance, "drift/length_p": self.lengths.p_value}
             found |= {"drift/old_length": self.lengths.old_median, "drift/new_length": self.lengths.new_median}
@@ -113,9 +120,10 @@ class Drift:
     def _measures(self) -> Iterator[tuple[str, float, float | None, str]]:
         if self.labels:
             yield "label distance", self.labels.distance, self.labels.p_value, _labels_in_words(self.labels)
+        if self.numbers:
+            yield "target distance", self.numbers.distance, self.numbers.p_value, _medians(self.numbers)
         if self.lengths:
-            detail = f"median {self.lengths.old_median:g} -> {self.lengths.new_median:g}"
-            yield "length distance", self.lengths.distance, self.lengths.p_value, detail
+            yield "length distance", self.lengths.distance, self.lengths.p_value, _medians(self.lengths)
         if self.embeddings:
             sides = f"{self.embeddings.num_old} old and {self.embeddings.num_new} new rows"
             detail = f"MMD² {self.embeddings.mmd2:.3g} of {sides}"
@@ -148,7 +156,7 @@ def retrain_reason(drift: Drift | None, num_new: int, config: DriftConfig) -> Re
         return RetrainDecision(retrain=True, reason="; ".join([reason, *found]))
     if found:
         return RetrainDecision(retrain=True, reason="; ".join(found))
-    if drift is None or not any((drift.labels, drift.lengths, drift.embeddings, drift.score)):
+    if drift is None or not any((drift.labels, drift.numbers, drift.lengths, drift.embeddings, drift.score)):
         reason = f"{_counted(num_new, 'new row')}, and no drift could be measured"
         return RetrainDecision(retrain=True, reason=reason)
     reason = f"no drift in {_counted(num_new, 'new row')}: {'; '.join(drift.lines())}"
@@ -157,7 +165,7 @@ def retrain_reason(drift: Drift | None, num_new: int, config: DriftConfig) -> Re
 
 def findings(drift: Drift, config: DriftConfig) -> tuple[str, ...]:
     """Every difference that is significant and passes its threshold, in words."""
-    tested = [one for one in (drift.labels, drift.lengths, drift.embeddings) if one]
+    tested = [one for one in (drift.labels, drift.numbers, drift.lengths, drift.embeddings) if one]
     level = config.significance / max(len(tested), 1)
     found = []
     if drift.labels and drift.labels.appeared:
@@ -166,10 +174,12 @@ def findings(drift: Drift, config: DriftConfig) -> tuple[str, ...]:
     if drift.labels and drift.labels.distance >= config.label_distance and drift.labels.p_value <= level:
         size = _beside(drift.labels.distance, config.label_distance, drift.labels.p_value)
         found.append(f"label shares moved by {size}: {_labels_in_words(drift.labels)}")
-    if drift.lengths and drift.lengths.distance >= config.length_distance and drift.lengths.p_value <= level:
-        size = _beside(drift.lengths.distance, config.length_distance, drift.lengths.p_value)
-        medians = f"median {drift.lengths.old_median:g} -> {drift.lengths.new_median:g}"
-        found.append(f"lengths moved by {size}: {medians}")
+    for what, shift, least in (
+        ("targets", drift.numbers, config.label_distance),
+        ("lengths", drift.lengths, config.length_distance),
+    ):
+        if shift and shift.distance >= least and shift.p_value <= level:
+            found.append(f"{what} moved by {_beside(shift.distance, least, shift.p_value)}: {_medians(shift)}")
     if drift.embeddings and drift.embeddings.auc >= config.embedding_auc and drift.embeddings.p_value <= level:
         size = _beside(drift.embeddings.auc, config.embedding_auc, drift.embeddings.p_value)
         found.append(f"texts moved: new rows are told from old by their embeddings with an AUC of {size}")
@@ -195,7 +205,8 @@ def measure(old: Sample, new: Sample, config: DriftConfig) -> Drift:
         num_old=len(old.lengths),
         num_new=len(new.lengths),
         labels=label_shift(old.labels, new.labels),
-        lengths=length_shift(old.lengths, new.lengths),
+        numbers=number_shift(old.numbers, new.numbers),
+        lengths=number_shift(old.lengths, new.lengths),
         embeddings=embeddings,
         score=score,
     )
@@ -204,6 +215,10 @@ def measure(old: Sample, new: Sample, config: DriftConfig) -> Drift:
 def choose(rows: Sequence[Row], limit: int) -> list[Row]:
     """At most `limit` rows, those with the lowest digests: the same ones whatever order the rows are in."""
     return sorted(rows, key=lambda row: row.digest)[:limit]
+
+
+def _medians(shift: NumberShift) -> str:
+    return f"median {shift.old_median:g} -> {shift.new_median:g}"
 
 
 def _labels_in_words(shift: LabelShift) -> str:

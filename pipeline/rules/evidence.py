@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
-from pipeline.core.tasks.metrics import Counts, Found, Statistic, carriers, macro_f1_of
+from pipeline.core.tasks.metrics import Counts, Found, Metric, carriers, macro_f1_of
 
 _NUM_LISTED = 5
 """Labels that a sentence lists."""
@@ -23,11 +23,12 @@ class SliceEvidence:
     name: str
     """Of the period; the resamples follow from it, so that a slice has the same bounds whatever stands beside it."""
     champion: Counts | None
-    """(N, K) counts as in `pipeline.core.tasks.metrics`, higher is better. None where there is no champion yet."""
+    """(N, K) counts as in `pipeline.core.tasks.metrics`, higher is better; of a correlation both values of a row. None
+    where there is no champion yet."""
     challenger: Counts
     """(N, K) counts."""
-    statistic: Statistic
-    """The metric as a function of the sums over rows, applied to each side's own."""
+    statistic: Metric
+    """The metric as a function of the sums over rows, or of the rows, applied to each side's own."""
     labels: tuple[str, ...] = ()
     """Of macro F1, three columns each, on both sides: the task's labels, and what else the rows have. What columns
     stand behind are of labels that are only said."""

@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
 from pipeline.config.gate import LEAST_BEYOND
+from pipeline.core.tasks.metrics import value_of
 from pipeline.rules.evidence import Evidence, SliceEvidence, carrying, comparable, gaps, rows_of
 from pipeline.rules.exchange import Terms, label_losses, terms_of
 from pipeline.rules.paired import Drawn, Measured, draw
@@ -173,7 +174,7 @@ def _first(evidence: Evidence, config: GateConfig, num_rows: int) -> Decision:
 
 def _score(one: SliceEvidence) -> float:
     with np.errstate(all="ignore"):  # a metric without a value is found by looking at it
-        return float(one.statistic(one.challenger.sum(0)))
+        return value_of(one.statistic, one.challenger)
 
 
 def _drawn(one: SliceEvidence, config: GateConfig) -> Drawn:

@@ -1,4 +1,4 @@
-"""How two sides of rows differ: in the shares of their labels, in length, and in the embeddings of their texts.
+"""How two sides of rows differ: in the shares of their labels, in numbers, and in the embeddings of their texts.
 
 Each comparison gives the size of the difference, on a scale that has a meaning, and a p value.
 """
@@ -50,13 +50,13 @@ class LabelShift:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LengthShift:
-    """How the lengths differ."""
+class NumberShift:
+    """How numbers differ: lengths, or targets."""
 
     distance: float
-    """Kolmogorov-Smirnov: the largest difference between the shares of rows up to one length, from 0 to 1."""
+    """Kolmogorov-Smirnov: the largest difference between the shares of rows up to one number, from 0 to 1."""
     p_value: float
-    """Asymptotic; where lengths tie, which whole numbers do, it is too large rather than too small."""
+    """Asymptotic; where numbers tie, which whole ones do, it is too large rather than too small."""
     old_median: float
     new_median: float
 
@@ -119,15 +119,15 @@ def label_shift(old: Sequence[Sequence[str]], new: Sequence[Sequence[str]]) -> L
     )
 
 
-def length_shift(old: Sequence[int], new: Sequence[int]) -> LengthShift | None:
-    """Compare the lengths by the two-sample Kolmogorov-Smirnov test; None where a side has no rows."""
+def number_shift(old: Sequence[float], new: Sequence[float]) -> NumberShift | None:
+    """Compare numbers by the two-sample Kolmogorov-Smirnov test; None where a side has no rows."""
     if not old or not new:
         return None
     from scipy.stats import ks_2samp  # type: ignore[import-untyped]
 
     # The exact distribution takes long for thousands of rows, and knows no ties.
     found = ks_2samp(old, new, method="asymp")
-    return LengthShift(
+    return NumberShift(
         distance=float(found.statistic),
         p_value=float(found.pvalue),
         old_median=float(np.median(old)),

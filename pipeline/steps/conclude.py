@@ -13,7 +13,7 @@ from pipeline.core.bank.predictor import Scorer
 from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
-from pipeline.reports import plots
+from pipeline.reports import plots, words
 from pipeline.reports.results import SweepResults
 from pipeline.reports.tables import LeaderboardRow, leaderboard_markdown, leaderboard_records, leaderboard_table
 from pipeline.rules.halving import TIED
@@ -117,7 +117,8 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
             console.print(f"{row.name} v{row.version} is {what}: {row.reason}", soft_wrap=True)
         if row.low <= row.baseline:
             what = "its baseline" if row.chance is None else "the checkpoint without any training"
-            text = f"{row.job}: not clearly better than {what} ({row.test:.3f} against {row.baseline:.3f})"
+            text = f"{row.job}: not clearly better than {what} ({words.score(row.test, row.metric)} against "
+            text += f"{words.score(row.baseline, row.metric)})"
             console.print(text, style="yellow", soft_wrap=True)
         if tied := sum(result.reason.endswith(TIED) for result in ending.results.of(row.job)):
             those = "1 of its trials was" if tied == 1 else f"{tied} of its trials were"

@@ -257,6 +257,7 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
         sides.append(
             Sample(
                 labels=[task.labels_of(row) for row in rows],
+                numbers=[number for row in rows if (number := task.number_of(row)) is not None],
                 lengths=[len(task.text_of(row).split()) for row in rows],
                 vectors=embeddings(resident.base, known, chosen, resident.tokenizer, config.engine),
                 score=score,

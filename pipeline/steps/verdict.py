@@ -4,12 +4,13 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import RetrainConfig
+from pipeline.config import RetrainConfig, signed
 from pipeline.config.task import TaskConfig
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers
@@ -119,15 +120,15 @@ def settle_pass(
     promoted = registered.alias == "champion"
     scores = judgement.scores
     past = [scores[one.name] for one in found.ledger.slices if "champion" in scores.get(one.name, {})]
-    both = scores.get(period, {})
+    both, shown = scores.get(period, {}), partial(signed, job.task.config.primary)
     row = dataclasses.replace(
         untrained(found),
         decision="promoted" if promoted else "rejected",
         reason=registered.reason,
         version=registered.version,
-        before=fmean(one["champion"] for one in past) if past else None,
-        after=fmean(one["challenger"] for one in past) if past else None,
-        on_new=(both["champion"], both["challenger"]) if "champion" in both else None,
+        before=shown(fmean(one["champion"] for one in past)) if past else None,
+        after=shown(fmean(one["challenger"] for one in past)) if past else None,
+        on_new=(shown(both["champion"]), shown(both["challenger"])) if "champion" in both else None,
         seconds=seconds,
         goes_on=judgement.verdict.harder and not promoted and found.number + 1 < len(found.attempts),
     )

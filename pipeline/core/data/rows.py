@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -130,7 +131,8 @@ def make_row(
 ) -> Iterator[Row | Fault]:
     """Type-check canonical `values`, but for the field `without`; yield the row, or every fault of it.
 
-    Numbers and truth values are accepted as labels, which many files have, and become text.
+    Numbers and truth values are accepted as labels, which many files have, and become text; as numbers texts are, which
+    csv has.
     """
     fields = {}
     faults = []
@@ -142,6 +144,8 @@ def make_row(
         if name in ("label", "labels"):
             value = [as_text(one) for one in value] if isinstance(value, list) else as_text(value)
         wanted = task.types[name]
+        if wanted is float:
+            value = _number(value)
         if wrong := _wrong(name, value, wanted):
             faults.append(fault(origin, _shown(value), wrong, REMEDIES[wanted]))
         elif wanted is dict:
@@ -177,6 +181,7 @@ _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f
 REMEDIES: Mapping[type, str] = {
     str: "Give a string",
     int: "Give the answer's position in options, from 0",
+    float: "Give a number, such as 3.8",
     list: 'Give a list of strings, such as ["a", "b"]',
     dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0',
 }
@@ -203,11 +208,25 @@ def _wrong(name: str, value: Any, wanted: type) -> str:
         return "" if isinstance(value, str) else f"is no text: field `{name}` must be a string"
     if wanted is int:
         return "" if type(value) is int else f"is no whole number: field `{name}` must be one"
+    if wanted is float:
+        is_number = type(value) is float and math.isfinite(value)
+        return "" if is_number else f"is no number: field `{name}` must be a finite one"
     if wanted is list:
         return "" if _list_of(value, str) else f"is no list of strings: field `{name}` must be one"
     lists = (value.get("text"), value.get("answer_start")) if isinstance(value, dict) else (None, None)
     is_answer = _list_of(lists[0], str) and _list_of(lists[1], int)
     return "" if is_answer else f"is no answer: field `{name}` must hold the lists `text` and `answer_start`"
+
+
+def _number(value: Any) -> Any:
+    """A whole number, or one that is written as text, as a float, so that equal ones have equal digests; else as it
+    is."""
+    if type(value) not in (int, str) or "_" in str(value):
+        return value
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _list_of(value: Any, item: type) -> bool:

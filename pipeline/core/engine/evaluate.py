@@ -20,6 +20,8 @@ def answer(
     config: EngineConfig,
     pad_token_id: int,
     workers: Workers = ALONE,
+    *,
+    tune: bool = False,
 ) -> list[Answer]:
     """Answer every row, with or without its target; leaves the model in eval mode.
 
@@ -27,6 +29,7 @@ def answer(
         encoded: `task.encode(rows, ...)`.
         config: Batch size and precision.
         workers: Share the batches among them; each returns all answers.
+        tune: These are the validation rows: what answers depend on beside the weights is set by them (`Task.tuned`).
     """
     model.eval()
     device = model.device
@@ -41,7 +44,8 @@ def answer(
             for index, output in zip(indices, task.outputs(model, move(batch, device)), strict=True):
                 outputs[index] = output
     outputs = workers.gather(outputs)
-    return task.answers(rows, encoded, [outputs[i] for i in range(len(outputs))])
+    given: Sequence[Output] = [outputs[i] for i in range(len(outputs))]
+    return task.answers(rows, encoded, task.tuned(model, rows, given) if tune else given)
 
 
 def precision(device: torch.device, config: EngineConfig) -> torch.autocast:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.config import MethodConfig
+from pipeline.config import MethodConfig, signed
 from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
@@ -225,7 +225,7 @@ class Session:
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
         config = self.trial.settings.engine
-        answers = answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers)
+        answers = answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers, tune=True)
         return self.job.task.score(rows, answers)
 
 
@@ -279,7 +279,7 @@ def test(
     return JobTested(
         trial=trial,
         bundle=folder,
-        validation=bundle.record.validation[job.task.config.primary],
+        validation=signed(job.task.config.primary, bundle.record.validation[job.task.config.primary]),
         scores=scores.metrics,
         primary=scores.primary,
         low=scores.low,

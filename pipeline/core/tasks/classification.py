@@ -15,7 +15,7 @@ from pipeline.core.tasks.faults import empty_faults, fraction_faults, row_fault,
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import is_truncated, of_examples, pad_inputs, pieces, softmax, to_arrays, weighed
+from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, softmax, to_arrays, weighed
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -55,18 +55,11 @@ class Classification(Task):
         yield from unseen_faults(config, dataset, {*found, *known}, lambda row: (row.fields["label"],), what="label")
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
-        """Tokenise the rows; of a pair the longer text is cut first, so that a short question stays whole."""
-        texts = [row.fields["text"] for row in rows]
-        pairs = [row.fields["text_pair"] for row in rows] if "text_pair" in self.config.columns else None
-        encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=self.limit(tokenizer))
-        examples = []
-        for i, row in enumerate(rows):
-            example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
+        encoded = encode_texts(rows, tokenizer, self.limit(tokenizer))
+        for row, example in zip(rows, encoded.examples, strict=True):
             if row.fields.get("label") in self.number:
                 example["label"] = self.number[row.fields["label"]]
-            examples.append(example)
-        num_truncated = sum(map(is_truncated, encoded.encodings or ()))
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+        return encoded
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         batch = {**of_examples(examples), **pad_inputs(examples, pad_token_id)}

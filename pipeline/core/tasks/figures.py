@@ -34,8 +34,32 @@ class Entities(Figure):
     """How well the entities of each type were found."""
 
     name = "entities"
+    what: ClassVar[str] = "entity types"
+    """Of what each bar is."""
+    key: ClassVar[str] = "type"
+    """Of the table's first column."""
     scores: Mapping[str, Mapping[str, float]]
     """Entity type -> precision, recall, f1, support."""
 
     def records(self) -> list[dict[str, Any]]:
-        return [{"type": type_, **values} for type_, values in self.scores.items()]
+        return [{self.key: name, **values} for name, values in self.scores.items()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels(Entities):
+    """How well each label was found, where a row has any number of them."""
+
+    name = "labels"
+    what = "labels"
+    key = "label"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scatter(Figure):
+    """Predicted numbers beside the true ones."""
+
+    name = "scatter"
+    gold: Sequence[float]
+    """True number of each row."""
+    said: Sequence[float]
+    """What was answered."""

@@ -2,7 +2,8 @@
 
 An interval needs its metric a thousand times over, and the gate that of single rows. So each metric is a function of
 sums over rows: a row contributes a few counts (its sufficient statistic), a resample of the rows is a weighted sum of
-them. The tests hold the values against scikit-learn and seqeval, which have no counts a row to give.
+them. Correlations alone are functions of the rows themselves and their weights (`pipeline.core.tasks.correlation`). The
+tests hold the values against scikit-learn, seqeval and scipy, which have no counts a row to give.
 """
 
 import importlib.util
@@ -16,9 +17,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.tasks.correlation import Correlation
+
 Counts = NDArray[np.float64]
 Statistic = Callable[[Counts], Counts]
 """Sums over rows, (..., K) -> values of the metric, (...)."""
+Metric = Statistic | Correlation
 
 Found = tuple[int, int]
 """How many of something were found, of so many that there are."""
@@ -29,7 +33,28 @@ Span = tuple[str, int, int]
 RESAMPLES = 1000
 
 
-def interval(counts_NK: Counts, statistic: Statistic) -> tuple[float, float]:
+def weighted(statistic: Metric, counts_NK: Counts) -> Callable[[Counts], Counts]:
+    """The metric of these rows as a function of their weights, (R, N) -> (R,)."""
+    if isinstance(statistic, Correlation):
+        return statistic.on(counts_NK)
+    return lambda weights_RN: statistic(weights_RN @ counts_NK)
+
+
+def value_of(statistic: Metric, counts_NK: Counts) -> float:
+    """The metric of all rows."""
+    if isinstance(statistic, Correlation):
+        return float(statistic.on(counts_NK)(np.ones((1, len(counts_NK))))[0])
+    return float(statistic(counts_NK.sum(0)))
+
+
+def limits_of(statistic: Metric) -> tuple[float, float]:
+    """The lowest and the highest value that the metric can have."""
+    if isinstance(statistic, Correlation) or statistic is matthews_of:
+        return -1.0, 1.0
+    return (-math.inf, 0.0) if statistic is minus_root_of else (0.0, 1.0)
+
+
+def interval(counts_NK: Counts, statistic: Metric) -> tuple[float, float]:
     """Percentile bootstrap over rows: the 95 % interval of `statistic(sum of the rows' counts)`.
 
     Args:
@@ -37,29 +62,32 @@ def interval(counts_NK: Counts, statistic: Statistic) -> tuple[float, float]:
         statistic: The metric as a function of the counts' sums.
 
     Returns:
-        The 2.5th and the 97.5th percentile over 1,000 resamples, the same ones for the same number of rows; from 0 (of
-        a correlation from -1) to 1, and never nearer to the value than the rule of three puts them (`row_weight`): the
+        The 2.5th and the 97.5th percentile over 1,000 resamples, the same ones for the same number of rows; within what
+        the metric can have, and never nearer to the value than the rule of three puts them (`row_weight`): the
         resamples of ten right answers of ten have no width, and may yet be those of a model that errs on every fourth
         row.
     """
     rng = np.random.default_rng(0)
     num_rows = len(counts_NK)
-    sums_RK = np.empty((RESAMPLES, counts_NK.shape[1]))
-    for r in range(RESAMPLES):  # one resample at a time: all at once takes resamples * rows of memory
-        drawn_N = np.bincount(rng.integers(0, num_rows, num_rows), minlength=num_rows)
-        sums_RK[r] = drawn_N @ counts_NK
-    low, high = np.percentile(statistic(sums_RK), [2.5, 97.5])
-    value, least = float(statistic(counts_NK.sum(0))), -math.log(0.025) * row_weight(counts_NK, statistic)
-    lowest = -1.0 if statistic is matthews_of else 0.0
-    return max(min(float(low), value - least), lowest), min(max(float(high), value + least), 1.0)
+    # One resample at a time: all at once takes resamples * rows of memory.
+    drawn = (np.bincount(rng.integers(0, num_rows, num_rows), minlength=num_rows) for _ in range(RESAMPLES))
+    if isinstance(statistic, Correlation):
+        of = statistic.on(counts_NK)
+        values_R = np.concatenate([of(drawn_N[None].astype(np.float64)) for drawn_N in drawn])
+    else:
+        values_R = statistic(np.stack([drawn_N @ counts_NK for drawn_N in drawn]))
+    low, high = np.percentile(values_R, [2.5, 97.5])
+    value, least = value_of(statistic, counts_NK), -math.log(0.025) * row_weight(counts_NK, statistic)
+    lowest, highest = limits_of(statistic)
+    return max(min(float(low), value - least), lowest), min(max(float(high), value + least), highest)
 
 
-def row_weight(counts_NK: Counts, statistic: Statistic) -> float:
+def row_weight(counts_NK: Counts, statistic: Metric) -> float:
     """Share of the metric that one row is worth, as the rule of three (Hanley and Lippman-Hand 1983) takes it.
 
-    A row carries the metric where it adds anything to it: every row does to an accuracy, one with an entity, gold or
-    said, to the F1 of entities. n such rows without a single error leave, at 95 %, a rate of errors of up to 3 / n. Of
-    a mean over L labels the rarest counts, n rows of which carry 1 / L of it.
+    A row carries the metric where it adds anything to it: every row does to an accuracy or a correlation, one with an
+    entity, gold or said, to the F1 of entities. n such rows without a single error leave, at 95 %, a rate of errors of
+    up to 3 / n. Of a mean over L labels the rarest counts, n rows of which carry 1 / L of it.
 
     Returns:
         1 / n, 1 / (L n) of macro F1, or 1 where no row carries anything; of Matthews that times `error_weight`.
@@ -71,7 +99,7 @@ def row_weight(counts_NK: Counts, statistic: Statistic) -> float:
     return min(error_weight(counts_NK.sum(0), statistic) / (len(carried_L) * float(carried_L.min())), 1.0)
 
 
-def error_weight(sums_K: Counts, statistic: Statistic) -> float:
+def error_weight(sums_K: Counts, statistic: Metric) -> float:
     """How much more than its share of the rows one error takes from the metric, where there are few errors.
 
     1, but for Matthews: with n rows, of which a label has the share t, the first error of any kind takes
@@ -84,9 +112,11 @@ def error_weight(sums_K: Counts, statistic: Statistic) -> float:
     return 1 / (1 - float(((gold_L / gold_L.sum()) ** 2).sum()))
 
 
-def carriers(counts_NK: Counts, statistic: Statistic) -> NDArray[np.bool_]:
-    """Which rows carry which label's part of the metric, (N, L); L is 1 but for macro F1. None carries a correlation
-    where all have one label."""
+def carriers(counts_NK: Counts, statistic: Metric) -> NDArray[np.bool_]:
+    """Which rows carry which label's part of the metric, (N, L); L is 1 but for macro F1. None carries Matthews'
+    correlation where all have one label."""
+    if isinstance(statistic, Correlation):  # a value of 0 is a value
+        return np.ones((len(counts_NK), 1), np.bool_)
     if statistic is matthews_of and np.count_nonzero(counts_NK[:, 2::3].any(0)) < 2:
         return np.zeros((len(counts_NK), 1), np.bool_)
     counts_NLK = counts_NK.reshape(len(counts_NK), -1, 3) if statistic is macro_f1_of else counts_NK[:, None]
@@ -130,6 +160,11 @@ def _span_values(counts_N3: Counts) -> dict[str, float]:
 def mean_of(sums: Counts) -> Counts:
     """Statistic of (value, 1) per row: the mean of the values."""
     return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def minus_root_of(sums: Counts) -> Counts:
+    """Statistic of (squared error, 1) per row: the root of the mean, negated, so that higher is better."""
+    return -np.sqrt(mean_of(sums))
 
 
 def f1_of(sums: Counts) -> Counts:

@@ -1,6 +1,7 @@
 """The frozen Transformer with one trained head on top; what a task computes its loss and outputs with."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, cast, final
 
 import torch
@@ -150,9 +151,20 @@ class LinearHead(nn.Module):
     b is zero, or the logarithm of each output's share of the targets. A softmax then begins with the right
     frequencies (the prior of Lin et al. 2017, arXiv 1708.02002, section 3.3), and adapters need not flatten the
     hidden states to learn them: where nearly every word is O, that is what they do, and often stay with.
+
+    `kept` are tensors that are not trained and yet belong to the weights, wherever those go: thresholds of the outputs,
+    or the unit of the targets. One for each output comes first in its shape, so that a head that grows keeps them.
     """
 
-    def __init__(self, hidden_size: int, num_outputs: int, *, dropout: float, shares: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        num_outputs: int,
+        *,
+        dropout: float,
+        shares: Sequence[float] = (),
+        kept: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, num_outputs)
@@ -160,6 +172,8 @@ class LinearHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
         if shares:
             self.linear.bias.data.copy_(torch.tensor(shares).clamp(min=_RAREST).log())
+        for name, tensor in kept.items():
+            self.register_buffer(name, tensor)
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., H) -> (..., outputs)."""

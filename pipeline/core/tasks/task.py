@@ -23,7 +23,7 @@ from pipeline.core.data.rows import Dataset, Row, make_row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import raise_faults, shorten
 from pipeline.core.tasks.figures import Figure
-from pipeline.core.tasks.metrics import Counts, Found, Statistic
+from pipeline.core.tasks.metrics import Counts, Found, Metric
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.notes import label_notes, position_notes
 from pipeline.errors import DataError, Fault, fault
@@ -37,7 +37,7 @@ Batch = Mapping[str, Tensor]
 Answer = dict[str, Any]
 """What is said about one row; goes into JSON as it is."""
 Output = NDArray[np.float32]
-RightCounts = tuple[Counts, Statistic, tuple[str, ...]]
+RightCounts = tuple[Counts, Metric, tuple[str, ...]]
 """Counts, statistic and labels, as in `Scores`."""
 
 
@@ -62,12 +62,12 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Scores:
-    """How well answers fit their rows, from 0 to 1."""
+    """How well answers fit their rows; higher is better."""
 
     primary: float
-    """The metric that trials are selected by."""
+    """The metric that trials are selected by; negated where less is better."""
     metrics: Mapping[str, float]
-    """Every metric of the kind; `primary` is one of them."""
+    """Every metric of the kind as it is shown; `primary` is one of them."""
     low: float
     """Lower end of the 95 % bootstrap interval of `primary`."""
     high: float
@@ -75,8 +75,9 @@ class Scores:
     baseline: float
     """The primary metric of an answer that needs no model, on the same rows."""
     counts: Counts
-    """(N, K) what each row adds to `primary`, which is `statistic` of their sum."""
-    statistic: Statistic
+    """(N, K) what each row adds to `primary`, which is `statistic` of their sum; of a correlation both values of a
+    row."""
+    statistic: Metric
     labels: tuple[str, ...] = ()
     """Of macro F1: the task's labels and what else the rows have, three columns of `counts` each. Columns of labels
     that are said and are neither stand behind."""
@@ -203,6 +204,10 @@ class Task(ABC):
         """The labels of a row's target, whichever field that is: its label, the position of its answer, or none."""
         return (str(row.fields[self.target]),) if self.target in ("label", "answer") else ()
 
+    def number_of(self, row: Row) -> float | None:
+        """The number that a row's target is; None where it is none."""
+        return None
+
     def names(self) -> list[str]:
         """The labels as a config lists them."""
         return list(self.labels)
@@ -271,6 +276,20 @@ class Task(ABC):
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
         """The logits of every example, without gradients, on the CPU."""
 
+    def tuned(self, model: TaskModel, rows: Sequence[Row], outputs: Sequence[Output]) -> Sequence[Output]:
+        """Set by the outputs of validation rows what answers depend on beside the trained weights, such as thresholds.
+
+        It is kept in the head (`LinearHead.kept`), and so goes wherever the weights do.
+
+        Returns:
+            The outputs of a model that has it.
+        """
+        return outputs
+
+    def exported(self, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The head's tensors with what is kept beside the weights put into them, for programs that know those alone."""
+        return dict(head)
+
     # Outputs -> answers -> scores
 
     @abstractmethod
@@ -293,7 +312,7 @@ class Task(ABC):
         self,
         values: Mapping[str, float],
         counts: Counts,
-        statistic: Statistic,
+        statistic: Metric,
         *,
         baseline: float,
         labels: Sequence[str] = (),

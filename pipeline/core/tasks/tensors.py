@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.core.tasks.task import Batch, Example, Output
+from pipeline.core.data.rows import Row
+from pipeline.core.tasks.task import Batch, Encoded, Example, Output
 
 if TYPE_CHECKING:
-    from transformers import BatchEncoding
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
 def is_truncated(encoding: Any) -> bool:
@@ -24,6 +25,19 @@ def pieces(encoded: "BatchEncoding", index: int) -> Example:
     """What the model reads of one tokenised input: `input_ids`, and `token_type_ids` if there are any."""
     names = ("input_ids", "token_type_ids")
     return {name: encoded[name][index] for name in names if name in encoded}
+
+
+def encode_texts(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", limit: int) -> Encoded:
+    """Tokenise a text, or a pair of texts, a row; without targets.
+
+    Of a pair the longer text is cut first, so that a short question stays whole.
+    """
+    texts = [row.fields["text"] for row in rows]
+    pairs = [row.fields["text_pair"] for row in rows] if rows and "text_pair" in rows[0].fields else None
+    encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=limit)
+    examples = [{"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)} for i in range(len(rows))]
+    num_truncated = sum(map(is_truncated, encoded.encodings or ()))
+    return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
 
 
 def pad(sequences: Sequence[Sequence[Any]], value: int | bool) -> Tensor:

@@ -5,7 +5,7 @@ once; nothing is left out in silence.
 """
 
 from pipeline.interop.adapterhub.folder import RECORD, Foreign, read, write
-from pipeline.interop.adapterhub.heads import ForeignHead
+from pipeline.interop.adapterhub.heads import ForeignHead, has_head
 from pipeline.interop.adapterhub.names import NAMINGS, Shape
 
-__all__ = ["NAMINGS", "RECORD", "Foreign", "ForeignHead", "Shape", "read", "write"]
+__all__ = ["NAMINGS", "RECORD", "Foreign", "ForeignHead", "Shape", "has_head", "read", "write"]

@@ -84,6 +84,11 @@ def read_head(folder: Path, shape: Shape) -> ForeignHead | None:
     )
 
 
+def has_head(kind: Kind, model_type: str) -> bool:
+    """Whether the library has a head for the kind that reads the same of the family there and here."""
+    return kind in NAMINGS[model_type].heads
+
+
 def head_settings(head: ForeignHead) -> dict[str, Any]:
     """The `config` of a flexible head that is one linear map."""
     head_type = next(theirs for theirs, ours in _KINDS.items() if ours == head.kind)
@@ -125,7 +130,7 @@ def _config_faults(config: Mapping[str, Any], shape: Shape, where: str) -> Itera
         rule = f"cannot be represented: it must be one of {', '.join(_KINDS)}"
         yield fault(f"{where}.head_type", head_type, rule, _REMEDY)
         return
-    if _KINDS[head_type] not in NAMINGS[shape.model_type].heads:
+    if not has_head(_KINDS[head_type], shape.model_type):
         rule = f"cannot be represented on {shape.model_type}: it reads other states there than here"
         yield fault(f"{where}.head_type", head_type, rule, _REMEDY)
     if config.get("layers") != 1:

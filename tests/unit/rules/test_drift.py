@@ -16,7 +16,7 @@ from pipeline.core.tasks.kinds import restore
 from pipeline.errors import ConfigError
 from pipeline.rules import drift as module
 from pipeline.rules.drift import Drift, Sample, choose, findings, retrain_reason
-from pipeline.rules.shifts import embedding_shift, label_shift, length_shift
+from pipeline.rules.shifts import embedding_shift, label_shift, number_shift
 
 CONFIG = DriftConfig(policy="drift")
 NAMES = ["praise", "blame", "question", "order"]
@@ -180,7 +180,7 @@ def test_always_retrains_without_drift_and_says_what_drift_there_is() -> None:
 
 
 def test_where_nothing_can_be_measured_a_challenger_is_trained() -> None:
-    nothing = Drift(num_old=0, num_new=150, labels=None, lengths=None, embeddings=None, score=None)
+    nothing = Drift(num_old=0, num_new=150, labels=None, numbers=None, lengths=None, embeddings=None, score=None)
     for drift in (None, nothing):
         decision = retrain_reason(drift, 150, CONFIG)
         assert decision.retrain
@@ -219,7 +219,7 @@ def test_sides_without_any_label_differ_wholly() -> None:
 
 
 def test_a_side_without_rows_is_not_compared() -> None:
-    assert length_shift([], [1, 2]) is None
+    assert number_shift([], [1, 2]) is None
     assert embedding_shift(np.zeros((3, 2), np.float32), np.zeros((9, 2), np.float32)) is None
 
 
