@@ -111,8 +111,8 @@ class Classification(Task):
         counts, statistic, labels = self._counts(gold, predicted)
         constant, _, _ = self._counts(gold, [said] * len(gold))
         values = {"accuracy": metrics.accuracy(gold, predicted), "macro_f1": metrics.macro_f1(gold, predicted)}
-        values.setdefault(self.config.primary, float(statistic(counts.sum(0))))
-        baseline = float(statistic(constant.sum(0)))
+        values.setdefault(self.config.primary, metrics.value_of(statistic, counts))
+        baseline = metrics.value_of(statistic, constant)
         return self.scores(values, counts, statistic, baseline=baseline, labels=labels, found=found)
 
     def right_counts(self, rows: Sequence[Row]) -> RightCounts:
