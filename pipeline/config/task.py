@@ -8,10 +8,14 @@ from typing import Literal
 from pipeline.config.faults import above, between
 from pipeline.errors import Fault, fault
 
-Kind = Literal["classification", "tagging", "multiple_choice", "extractive_qa", "generation"]
+Kind = Literal[
+    "classification", "multi_label", "regression", "tagging", "multiple_choice", "extractive_qa", "generation"
+]
 
 FIELDS: Mapping[Kind, Mapping[str, type]] = {
     "classification": {"text": str, "text_pair": str, "label": str},
+    "multi_label": {"text": str, "text_pair": str, "labels": list},
+    "regression": {"text": str, "text_pair": str, "score": float},
     "tagging": {"tokens": list, "tags": list},
     "multiple_choice": {"question": str, "options": list, "answer": int},
     "extractive_qa": {"question": str, "context": str, "answers": dict},
@@ -31,6 +35,8 @@ generation those are there that prompt and completion mention, and any of them c
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews", "f1"),
+    "multi_label": ("micro_f1", "macro_f1"),
+    "regression": ("spearman", "pearson", "rmse"),
     "tagging": ("f1",),
     "multiple_choice": ("accuracy",),
     "extractive_qa": ("f1", "exact_match"),
@@ -39,7 +45,10 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
 """What `metric` may be for each kind; the first is the default. `f1` of classification is that of the second of two
 labels, `matthews` the correlation of what is said and what is right."""
 
-LOWER = frozenset[str]()
+_UNWEIGHTED = ("multi_label", "regression")
+"""Kinds that refuse `class_weights`."""
+
+LOWER = frozenset({"rmse"})
 """Metrics of which less is better: they are negated where scores are compared, and shown as they are."""
 
 
@@ -78,7 +87,10 @@ class TaskConfig:
     fields: Mapping[str, str] = field(default_factory=dict)
     """Canonical field -> name in the user's files, where it is not the canonical name (`config.FIELDS`)."""
     labels: list[str] | None = None
-    """The labels (classification) or entity types (tagging), in order. None: read from the training rows, sorted."""
+    """The labels (classification, multi-label) or entity types (tagging), in order. None: read from the training rows,
+    sorted."""
+    separator: str = "|"
+    """Multi-label: what stands between labels that are written as one text, as in a cell of a csv file."""
     metric: str | None = None
     """What is selected by, one of `config.METRICS[kind]`. None: the first of them."""
     default_domain: str = "default"
@@ -169,20 +181,25 @@ class TaskConfig:
             yield fault(f"{where}.stride", self.stride, "must be at least 0 and at most half of max_length", remedy)
         yield from above(f"{where}.max_new_tokens", self.max_new_tokens)
         yield from above(f"{where}.beams", self.beams)
+        for name, given, default, kinds in (
+            ("separator", self.separator, "|", ("multi_label",)),
+            ("prompt", self.prompt, "{text}", ("generation",)),
+            ("completion", self.completion, "{target}", ("generation",)),
+            ("labels", self.labels, None, tuple(kind for kind in FIELDS if kind != "regression")),
+            ("class_weights", self.class_weights, False, tuple(kind for kind in FIELDS if kind not in _UNWEIGHTED)),
+        ):
+            if given != default and self.kind not in kinds:
+                remedy = "Remove it" + (f", or set kind: {kinds[0]}" if len(kinds) == 1 else "")
+                yield fault(f"{where}.{name}", given, f"means nothing in a task of {self.kind}", remedy)
+        if not self.separator.strip():
+            remedy = "Use a mark that no label has, such as |"
+            yield fault(f"{where}.separator", self.separator, "must be more than blanks, which labels have", remedy)
         if self.kind == "generation":
             yield from self._template_faults(where)
             if self.max_new_tokens > self.max_length // 2:
                 rule = "must be at most half of max_length, which prompt and completion share"
                 remedy = f"Set {where}.max_new_tokens to {self.max_length // 2} or less, or raise max_length"
                 yield fault(f"{where}.max_new_tokens", self.max_new_tokens, rule, remedy)
-        else:
-            for name, given, default in (
-                ("prompt", self.prompt, "{text}"),
-                ("completion", self.completion, "{target}"),
-            ):
-                if given != default:
-                    remedy = "Remove it, or set kind: generation"
-                    yield fault(f"{where}.{name}", given, f"means nothing in a task of {self.kind}", remedy)
 
     def _template_faults(self, where: str) -> Iterator[Fault]:
         known = self.types

@@ -169,7 +169,7 @@ def _parse_cells(cells: dict[str, str], task: TaskConfig, where: str) -> tuple[V
     faults = []
     for name, column in task.columns.items():
         cell = cells[column].strip()
-        if task.types[name] in (str, float):
+        if task.types[name] in (str, float) or (name == "labels" and not cell.startswith("[")):
             continue
         if name in ("tokens", "tags") and not cell.startswith(('["', "[]")):
             values[column] = cell.split()

@@ -132,7 +132,7 @@ def make_row(
     """Type-check canonical `values`, but for the field `without`; yield the row, or every fault of it.
 
     Numbers and truth values are accepted as labels, which many files have, and become text; as numbers texts are, which
-    csv has.
+    csv has; and as a list of labels one text with `separator` between them. Labels of one row are sorted, each once.
     """
     fields = {}
     faults = []
@@ -146,6 +146,8 @@ def make_row(
         wanted = task.types[name]
         if wanted is float:
             value = _number(value)
+        elif name == "labels":
+            value = _label_set(value, task.separator)
         if wrong := _wrong(name, value, wanted):
             faults.append(fault(origin, _shown(value), wrong, REMEDIES[wanted]))
         elif wanted is dict:
@@ -216,6 +218,17 @@ def _wrong(name: str, value: Any, wanted: type) -> str:
     lists = (value.get("text"), value.get("answer_start")) if isinstance(value, dict) else (None, None)
     is_answer = _list_of(lists[0], str) and _list_of(lists[1], int)
     return "" if is_answer else f"is no answer: field `{name}` must hold the lists `text` and `answer_start`"
+
+
+def _label_set(value: Any, separator: str) -> Any:
+    """The labels of a row, sorted, so that equal sets have equal digests; as it is where it holds anything else."""
+    if type(value) is int:
+        value = [value]
+    listed = value.split(separator) if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(type(one) in (int, str) for one in listed):
+        return value
+    named = sorted({str(one).strip() for one in listed})
+    return [one for one in named if one] if isinstance(value, str) else named
 
 
 def _number(value: Any) -> Any:

@@ -8,12 +8,16 @@ from pipeline.core.data.rows import Dataset, Row
 from pipeline.core.tasks.classification import Classification
 from pipeline.core.tasks.extractive_qa import ExtractiveQA
 from pipeline.core.tasks.generation import Generation
+from pipeline.core.tasks.multi_label import MultiLabel
 from pipeline.core.tasks.multiple_choice import MultipleChoice
+from pipeline.core.tasks.regression import Regression
 from pipeline.core.tasks.tagging import Tagging
 from pipeline.core.tasks.task import Task
 
 TASK_KINDS: Mapping[Kind, type[Task]] = {
     "classification": Classification,
+    "multi_label": MultiLabel,
+    "regression": Regression,
     "tagging": Tagging,
     "multiple_choice": MultipleChoice,
     "extractive_qa": ExtractiveQA,

@@ -23,11 +23,14 @@ WEIGHTS = ("model_head.safetensors", "pytorch_model_head.bin")
 
 _KINDS: Mapping[str, Kind] = {
     "classification": "classification",
+    "multilabel_classification": "multi_label",
     "multiple_choice": "multiple_choice",
     "tagging": "tagging",
     "question_answering": "extractive_qa",
 }
-"""`head_type` -> kind of task."""
+"""`head_type` -> kind of task; of one output, classification is regression there."""
+_READ_ALIKE: Mapping[Kind, Kind] = {"multi_label": "classification", "regression": "classification"}
+"""Kinds whose heads read what those of another kind do, here and there."""
 _STATIC = {"ForTokenClassification": "tagging", "ForQuestionAnswering": "question_answering"}
 """End of a class's name -> `head_type`, where its head is one linear map on every token."""
 _MOST_DROPOUT = 0.9
@@ -77,7 +80,7 @@ def read_head(folder: Path, shape: Shape) -> ForeignHead | None:
     numbers = {} if config["head_type"] == "question_answering" else config.get("label2id") or {}
     bias = stored.get("bias", torch.zeros(len(stored["weight"])))
     return ForeignHead(
-        kind=_KINDS[config["head_type"]],
+        kind=_kind_of(config),
         state={"linear.weight": stored["weight"], "linear.bias": bias},
         labels=sorted(numbers, key=lambda label: int(numbers[label])),
         dropout=config.get("dropout_prob"),
@@ -86,12 +89,13 @@ def read_head(folder: Path, shape: Shape) -> ForeignHead | None:
 
 def has_head(kind: Kind, model_type: str) -> bool:
     """Whether the library has a head for the kind that reads the same of the family there and here."""
-    return kind in NAMINGS[model_type].heads
+    return _READ_ALIKE.get(kind, kind) in NAMINGS[model_type].heads
 
 
 def head_settings(head: ForeignHead) -> dict[str, Any]:
     """The `config` of a flexible head that is one linear map."""
-    head_type = next(theirs for theirs, ours in _KINDS.items() if ours == head.kind)
+    of = _READ_ALIKE[head.kind] if head.kind not in _KINDS.values() else head.kind
+    head_type = next(theirs for theirs, ours in _KINDS.items() if ours == of)
     labels = head.labels or [f"LABEL_{number}" for number in range(len(head.state["linear.bias"]))]
     settings: dict[str, Any] = {
         "activation_function": "tanh",  # between the layers of a deeper head
@@ -102,7 +106,7 @@ def head_settings(head: ForeignHead) -> dict[str, Any]:
     }
     if TASK_KINDS[head.kind].pooled:
         settings["use_pooler"] = False
-    if head_type == "classification":
+    if head_type in ("classification", "multilabel_classification"):
         settings["bias"] = True
     settings["num_choices" if head_type == "multiple_choice" else "num_labels"] = len(labels)
     return settings
@@ -142,9 +146,10 @@ def _config_faults(config: Mapping[str, Any], shape: Shape, where: str) -> Itera
     if dropout is not None and not (is_number(dropout) and 0 <= dropout <= _MOST_DROPOUT):
         yield fault(f"{where}.dropout_prob", dropout, f"must be between 0 and {_MOST_DROPOUT}", _REMEDY)
     number = _num_outputs(config) if head_type != "multiple_choice" else config.get("num_choices")
-    if not isinstance(number, int) or number < 2:
+    least = 1 if head_type == "classification" else 2
+    if not isinstance(number, int) or number < least:
         key = "num_choices" if head_type == "multiple_choice" else "num_labels"
-        yield fault(f"{where}.{key}", number, "cannot be represented: it must be 2 or more", _REMEDY)
+        yield fault(f"{where}.{key}", number, f"cannot be represented: it must be {least} or more", _REMEDY)
     elif config.get("label2id") is not None:
         yield from _label_faults(config, number, f"{where}.label2id")
 
@@ -171,6 +176,10 @@ def _tensor_faults(
     elif "bias" in stored and stored["bias"].shape != expected[:1]:
         rule = f"has a bias of shape {tuple(stored['bias'].shape)}, head_config.json means {expected[:1]}"
         yield fault(file, "", rule, _REMEDY)
+
+
+def _kind_of(config: Mapping[str, Any]) -> Kind:
+    return "regression" if config.get("num_labels") == 1 else _KINDS[config["head_type"]]
 
 
 def _num_outputs(config: Mapping[str, Any]) -> Any:

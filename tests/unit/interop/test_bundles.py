@@ -24,6 +24,8 @@ OPINION = TaskConfig(name="opinion", kind="classification")
 PLACES = TaskConfig(name="places", kind="tagging", labels=["LOC", "PER"])
 ANSWERS = TaskConfig(name="answers", kind="extractive_qa")
 CHOICE = TaskConfig(name="choice", kind="multiple_choice")
+TOPICS = TaskConfig(name="topics", kind="multi_label", labels=["LABEL_0", "LABEL_1"])
+STARS = TaskConfig(name="stars", kind="regression")
 
 Convert = Callable[..., Bundle]
 
@@ -79,6 +81,7 @@ def test_a_bundle_says_what_the_foreign_adapter_said(convert: Convert, family: s
         ("bert/seq_bn", OPINION, {}),
         ("t5/seq_bn", OPINION, {}),
         ("heads/tagging", PLACES, {}),
+        ("heads/multilabel", TOPICS, {}),
         ("heads/question_answering", ANSWERS, {}),
         ("heads/multiple_choice", CHOICE, {"num_choices": 3}),
     ],
@@ -100,6 +103,32 @@ def test_the_bundle_is_the_same_adapter_again(
     assert again.head is not None
     assert original.head is not None
     assert again.head.labels == original.head.labels
+
+
+@pytest.mark.parametrize(
+    ("task", "kept", "head_type", "bias"),
+    [
+        (TOPICS, {"thresholds": [1.0, -2.0]}, "multilabel_classification", [-0.5, 2.5]),
+        (STARS, {"mean": [10.0], "std": [2.0]}, "classification", [11.0]),
+    ],
+)
+def test_what_is_kept_beside_the_weights_goes_into_the_head_there_and_comes_back(
+    convert: Convert, tmp_path: Path, task: TaskConfig, kept: dict[str, list[float]], head_type: str, bias: list[float]
+) -> None:
+    bare = convert("bert/seq_bn", task, with_head=False)
+    tensors = bare.tensors() | {f"head.{name}": torch.tensor(value) for name, value in kept.items()}
+    tensors["head.linear.bias"] = torch.full_like(tensors["head.linear.bias"], 0.5)
+    checkpoint = open_checkpoint(dataclasses.replace(bare.record.checkpoint, pooling="first"))
+    write_bundle(tmp_path / "ours", bare.record, tensors)
+    write(tmp_path / "theirs", foreign_of(read_bundle(tmp_path / "ours"), checkpoint))
+    assert f'"head_type": "{head_type}"' in (tmp_path / "theirs" / "head_config.json").read_text("utf-8")
+    again = read(tmp_path / "theirs", shape_of(checkpoint))
+    assert again.head is not None and again.head.kind == task.kind
+    assert again.head.state["linear.bias"].tolist() == bias
+    record, back = bundle_of(again, checkpoint, base_of(checkpoint), task, domain="default", seed=0)
+    assert record.labels == (task.labels or []) and back["head.linear.bias"].tolist() == bias
+    (name, plain) = ("thresholds", [0.0, 0.0]) if task is TOPICS else ("std", [1.0])
+    assert back[f"head.{name}"].tolist() == plain
 
 
 def test_tags_keep_the_order_of_the_head(convert: Convert) -> None:

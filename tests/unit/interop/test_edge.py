@@ -22,6 +22,7 @@ from tests.families import inputs, make
 
 LABELS = ["O", "B-PER", "I-PER"]
 """Of any kind."""
+KEPT = {"thresholds": [1.0, 0.0, -2.0], "mean": [10.0], "std": [2.0]}
 READ = """
 import sys
 sys.modules["pipeline"] = None
@@ -50,6 +51,8 @@ def bundled(
         for parameter in model.parameters():
             if parameter.requires_grad:
                 nn.init.normal_(parameter, std=0.3)
+        for name, kept in model.head.named_buffers():
+            kept.copy_(torch.tensor(KEPT[name]))
         batch = inputs(family)
         features = model.hidden(batch) if kind == "tagging" else model.pooled(batch)
         logits = model.logits(features) if scoring == "joint" else features
@@ -83,6 +86,18 @@ def test_tokens_get_logits_of_their_own(tmp_path: Path) -> None:
     model = AdaptedModel(AutoModel.from_pretrained(tmp_path / "base"), tmp_path / "edge")
     are_text = inputs()["attention_mask"].bool()  # positions of padding are of no account
     torch.testing.assert_close(model(**inputs())[are_text], expected[are_text], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+def test_what_is_kept_beside_the_weights_is_put_into_them(tmp_path: Path, kind: str) -> None:
+    from pipeline.interop.edge_runtime import AdaptedModel
+
+    checkpoint, logits = bundled(tmp_path, "bert", kind=kind)
+    export(tmp_path / "edge", read_bundle(tmp_path / "bundle"), checkpoint)
+    model = AdaptedModel(AutoModel.from_pretrained(tmp_path / "base"), tmp_path / "edge")
+    expected = logits - torch.tensor([1.0, 0.0, -2.0]) if kind == "multi_label" else logits * 2 + 10
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs()), expected, rtol=0, atol=1e-5)
 
 
 def test_another_process_reads_it_without_the_pipeline(tmp_path: Path) -> None:

@@ -195,6 +195,26 @@ def test_mrpc_with_hidden_test_labels_is_cut_from_train(standin: StandIn) -> Non
     assert "[test] was not read: label is hidden in all of its 5 rows." in dataset.notes[0]
 
 
+def test_scores_of_sts_b_are_numbers(standin: StandIn) -> None:
+    features = {"sentence1": TEXT, "sentence2": TEXT, "label": Value("float32"), "idx": Value("int32")}
+
+    def rows(split: str, count: int, hidden: bool = False) -> list[dict[str, Any]]:
+        return [
+            {"sentence1": f"{split} a{i}", "sentence2": f"b{i}", "label": -1.0 if hidden else i % 6 * 0.5, "idx": i}
+            for i in range(count)
+        ]
+
+    standin.write(features, train=rows("train", 60), validation=rows("validation", 4), test=rows("test", 4, True))
+    dataset = standin.load("glue_stsb", "default")
+    assert fields(dataset.test.rows)[3] == {"text": "validation a3", "text_pair": "b3", "score": 1.5}
+    assert dataset.validation.cut_from == "train"
+    task = task_for(standin.task("glue_stsb", "default"), dataset)
+    assert task.config.primary == "spearman"
+    hidden = standin.load("glue_stsb", "default", splits={})
+    assert hidden.test.cut_from == "train"
+    assert "[test] was not read: score is hidden in all of its 4 rows." in hidden.notes[0]
+
+
 def test_squad_2_has_questions_without_an_answer(standin: StandIn) -> None:
     def rows(split: str, count: int) -> list[dict[str, Any]]:
         answers = {"text": ["Normans", "Normans"], "answer_start": [4, 4]}

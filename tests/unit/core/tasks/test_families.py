@@ -24,6 +24,14 @@ ROWS: dict[str, list[Values]] = {
         {"text": "a good film", "label": "yes"},
         {"text": "the dull book was not good at all", "label": "no"},
     ],
+    "multi_label": [
+        {"text": "a good film", "labels": ["new", "good"]},
+        {"text": "the dull book was not good at all", "labels": []},
+    ],
+    "regression": [
+        {"text": "a good film", "score": 4.5},
+        {"text": "the dull book was not good at all", "score": -1},
+    ],
     "tagging": [
         {"tokens": ["anna", "saw", "oslo"], "tags": ["B-x", "O", "O"]},
         {"tokens": ["ben", "went", "to", "the", "capital", "of", "norway"], "tags": ["B-x", *["O"] * 6]},

@@ -51,6 +51,13 @@ EXAMPLES: list[tuple[Kind, dict[str, Any], dict[str, Any], Any]] = [
         {"text": "w1", "text_pair": "w2", "label": "a"},
         {"premise": "w1", "hypothesis": "w2"},
     ),
+    ("multi_label", {}, {"text": "w1 w2", "labels": ["a", "b"]}, "w1 w2"),
+    (
+        "regression",
+        {"fields": {"text_pair": "other"}},
+        {"text": "w1", "text_pair": "w2", "score": 3.5},
+        {"text": "w1", "other": "w2"},
+    ),
     ("tagging", {}, {"tokens": ["w1", "w2"], "tags": ["O", "B-x"]}, "w1 w2"),
     (
         "multiple_choice",
@@ -84,6 +91,7 @@ def test_the_example_of_a_row_is_an_item_that_is_read_as_that_row(
     ("kind", "values", "labels", "grown"),
     [
         ("classification", {"text": "w1", "label": "new"}, ["b", "a"], ["b", "a", "new"]),
+        ("multi_label", {"text": "w1", "labels": ["new", "a"]}, ["b", "a"], ["b", "a", "new"]),
         ("tagging", {"tokens": ["w1"], "tags": ["B-new"]}, ["O", "B-b", "I-b", "B-a", "I-a"], ["b", "a", "new"]),
         ("multiple_choice", {"question": "w1", "options": ["w2", "w3"], "answer": 1}, [], None),
         ("generation", {"text": "w1", "target": "new"}, [], None),
@@ -101,6 +109,8 @@ def test_labels_grow_behind_those_that_are_known(
 
 TRUNCATIONS: dict[Kind, str] = {
     "classification": "truncated to 24 sub-tokens",
+    "multi_label": "truncated to 24 sub-tokens",
+    "regression": "truncated to 24 sub-tokens",
     "tagging": "truncated to 24 sub-tokens",
     "multiple_choice": "truncated to 24 sub-tokens",
     "extractive_qa": "questions truncated to a quarter of 24 sub-tokens",
