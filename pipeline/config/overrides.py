@@ -1,6 +1,8 @@
 """From a command line to a typed config: the only file that knows Hydra."""
 
 import dataclasses
+import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +20,16 @@ from pipeline.config import METHOD_TRAITS
 from pipeline.config.commands import COMMANDS, overrides_of
 from pipeline.config.settings import RANGES, Setting, flat, idle, searched, settings, unused
 from pipeline.config.strict import build, nearest
+from pipeline.config.sweep import TRACKING_VARIABLE
 from pipeline.config.typed import quoted, unescaped
+from pipeline.config.written import as_written, task_file
 from pipeline.errors import ConfigError, Fault, fault
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 _CHOSEN = ("checkpoint", "method", "cluster")
 """The groups of which `conf/sweep.yaml` chooses a file; of any other one may be added."""
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def read_config(name: str, cls: type[T], arguments: list[str]) -> T:
@@ -116,6 +121,8 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
         said = _said(overrides, own)
         faults += unused(said, command.unused, name)
         values = _composed(name, lines, tasks, said, faults)
+        if "tracking" in fields and "tracking.uri" not in said and (uri := os.environ.get(TRACKING_VARIABLE)):
+            values["tracking"] = {**values.get("tracking", {}), "uri": uri}
         if name == "retrain":
             values["said"] = sorted(said)
         if name == "compare":
@@ -195,7 +202,7 @@ def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 def _parse(arguments: list[str]) -> list[Override]:
     faults, overrides = [], []
-    for argument in arguments:
+    for argument in as_written(arguments):
         try:
             overrides += OverridesParser.create().parse_overrides([argument])
         except HydraException as error:
@@ -240,6 +247,8 @@ def _line(override: Override, own: Path | None, fields: set[str], faults: list[F
     if key == "checkpoint" and value.count("/") == 1 and not value.startswith((".", "/", "~")):
         return _replaced("checkpoint", value.rpartition("/")[2], "hub", value)
     rule, remedy = f"is no {key} in conf/{key}", nearest(value, options)
+    if own and (own / key / f"{value}.yml").is_file():
+        remedy = f"Rename {own / key / value}.yml to {value}.yaml"
     if key == "checkpoint":
         rule = "is no folder" if "/" in value else f"{rule} and no folder"
         remedy += "; or give a folder that exists, or a hub id (owner/name)"
@@ -266,19 +275,48 @@ def _replaced(group: str, name: str, source: str, location: str) -> str:
 
 def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
     """Read every task file: ours, then the user's, which may replace ours."""
-    folders = [CONF / "task"] + ([own, own / "task"] if own else [])
     tasks: dict[str, Any] = {}
-    for file in [file for folder in folders for file in sorted(folder.glob("*.yaml"))]:
-        try:
-            values = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-        except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
-            faults.append(_unreadable(str(file), error))
-            continue
-        if not isinstance(values, dict) or "kind" not in values:
-            faults.append(fault(file, "", "is no task: it has no `kind`", "Begin it with `kind: classification`"))
-            continue
-        tasks[file.stem] = {"name": file.stem, **values}
+    for folder in [CONF / "task", *([own, own / "task"] if own else [])]:
+        there: dict[str, Path] = {}
+        for file in _yaml_files(folder):
+            try:
+                text = file.read_text("utf-8")
+                written = task_file(text)
+                values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=True) if written else None
+            except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
+                faults.append(_unreadable(str(file), error))
+                continue
+            if written is None:
+                if folder == own:  # the folder may be the user's for other things too
+                    _log.warning("%s is left alone: it is no task, which has a `kind`", file)
+                else:
+                    remedy = "Begin it with `kind: classification`"
+                    faults.append(fault(file, "", "is no task: it has no `kind`", remedy))
+                continue
+            if file.stem in there:
+                rule = f"is the same task as {there[file.stem].name} beside it"
+                faults.append(fault(file, "", rule, "Keep one of the two"))
+            there[file.stem] = file
+            labels = {} if written.labels is None else {"labels": written.labels}
+            tasks[file.stem] = {"name": file.stem, **values, **labels}
     return tasks
+
+
+def conf_files(own: Path) -> list[Path]:
+    """List the files of a user's CONF folder that are read: tasks, and the options of groups."""
+    tasks = [file for file in _yaml_files(own) if _is_task(file)]
+    return [*tasks, *_yaml_files(own / "task"), *(file for file in own.glob("*/*.yaml") if file.parent.name != "task")]
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(file for suffix in ("yaml", "yml") for file in folder.glob(f"*.{suffix}"))
+
+
+def _is_task(file: Path) -> bool:
+    try:
+        return task_file(file.read_text("utf-8")) is not None
+    except (YAMLError, OSError, UnicodeDecodeError):
+        return True  # which is told when it is read
 
 
 def _unreadable(where: str, error: Exception) -> Fault:

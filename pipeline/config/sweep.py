@@ -1,6 +1,7 @@
 """A whole sweep, and where it runs and is recorded."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -62,12 +63,16 @@ class ClusterConfig:
             yield fault(f"{where}.gpus_per_trial", self.gpus_per_trial, rule, remedy)
 
 
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's own name in the environment for the address of a store."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackingConfig:
     """Where runs, artifacts and champions are kept."""
 
     uri: str = "sqlite:///mlflow.db"
-    """MLflow tracking URI: SQLite, or an HTTP server."""
+    """MLflow tracking URI: SQLite, or an HTTP server. Where it is not set, MLFLOW_TRACKING_URI of the environment."""
     artifacts: str = "mlartifacts"
     """Folder of the artifacts; ignored with an HTTP server, which knows its own."""
     experiment: str = "adapters"
@@ -81,8 +86,9 @@ class TrackingConfig:
     def faults(self, where: str) -> Iterator[Fault]:
         if not self.uri.startswith(("sqlite:///", "http://", "https://")) or self.uri == "sqlite:///":
             rule = "must be a SQLite file or an HTTP server (MLflow's file store has no registry to rely on)"
+            given = f" (it is {TRACKING_VARIABLE}'s)" if self.uri == os.environ.get(TRACKING_VARIABLE) else ""
             remedy = f"Set {where}.uri=sqlite:///mlflow.db, or {where}.uri=http://<host>:5000"
-            yield fault(f"{where}.uri", self.uri, rule, remedy)
+            yield fault(f"{where}.uri", self.uri, rule + given, remedy)
         login = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
         if not self.uri.startswith("sqlite:"):
             yield from no_secret(f"{where}.uri", self.uri, login)

@@ -1,5 +1,6 @@
 """What a sweep is going to do, before it does it: counted, in a dry run measured by a few real steps, and shown."""
 
+import os
 import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import torch
 from rich.console import Console
 
 from pipeline.config import CompareConfig, SweepConfig
+from pipeline.config.sweep import TRACKING_VARIABLE
 from pipeline.core.adapters.checkpoint import Resident, num_parameters
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.batches import training_batches
@@ -15,6 +17,7 @@ from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.tasks.task import Scores
+from pipeline.errors import masked
 from pipeline.reports.tables import Cost, MatrixRow, matrix_table
 from pipeline.reports.words import duration
 from pipeline.rules.power import shortfall
@@ -40,6 +43,8 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
         f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
     )
+    if config.tracking.uri == os.environ.get(TRACKING_VARIABLE):
+        console.print(f"Recorded at {masked(config.tracking.uri)} ({TRACKING_VARIABLE})", soft_wrap=True)
     if config.cluster.name != "existing" and not config.cluster.gpus_per_trial and torch.cuda.is_available():
         here = config.cluster.name == "here"
         remedy = "cluster.gpus_per_trial=" + ("1 trains on it" if here else "0.25 trains four trials at once on each")

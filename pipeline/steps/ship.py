@@ -1,12 +1,14 @@
 """A command line rewritten for another machine: checked as the command would itself, its folders shipped."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import SweepConfig, TaskConfig
 from pipeline.config.commands import COMMANDS, SubmitConfig
-from pipeline.config.overrides import pairs, read_command
+from pipeline.config.overrides import conf_files, pairs, read_command
+from pipeline.config.sweep import TRACKING_VARIABLE
 from pipeline.config.typed import quoted
 from pipeline.core.data.load import resolve, split_paths
 from pipeline.errors import ConfigError, Faults, fault
@@ -30,6 +32,8 @@ def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[st
     if "CLUSTER" in COMMANDS[own.command].variables and not names(arguments, "cluster"):
         arguments.append("cluster=existing")
     (config,) = read_command(own.command, arguments)
+    if config.tracking.uri == os.environ.get(TRACKING_VARIABLE) and not names(arguments, "tracking.uri"):
+        arguments.append(f"tracking.uri={quoted(config.tracking.uri)}")  # the head node has an environment of its own
     sweep = config if isinstance(config, SweepConfig) else None
     runs = own.runs if sweep is not None else None
     faults = Faults()
@@ -63,7 +67,7 @@ def _files(config: SweepConfig | None, jobs: Jobs, folders: Mapping[str, Path]) 
         if name == "shipped/data" and config is not None:
             files = list(split_paths(jobs, config.data))
         elif name == "shipped/conf":
-            files = [file for pattern in ("*.yaml", "*/*.yaml") for file in folder.glob(pattern)]
+            files = conf_files(folder)
         else:
             files = [file for pattern in _CHECKPOINT for file in folder.glob(pattern)]
             if folder.parent.name == "snapshots":  # in the hub's cache, where all files are links beside it

@@ -34,7 +34,7 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     """One fault for each of the named texts that is empty or blank."""
     for name in names:
         if not row.fields[name].strip():
-            more = ", or leave such rows out with data.no_label=['']" if name == "label" else ""
+            more = ", or leave such rows out with data.no_label=[null]" if name == "label" else ""
             yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row{more}")
 
 
@@ -61,8 +61,7 @@ def answer_faults(row: Row) -> Iterator[Fault]:
     answer, last = row.fields["answer"], len(row.fields["options"]) - 1
     if not 0 <= answer <= last:
         rule = f"is out of range: the answer is a position in options, from 0 to {last}"
-        first = ", not from 1" if answer == last + 1 else ""
-        yield row_fault(row, answer, rule, f"Count the options from 0{first}")
+        yield row_fault(row, answer, rule, "Count the options from 0")
 
 
 def unseen_faults(
@@ -89,10 +88,9 @@ def unseen_faults(
                 yield row_fault(row, label, rule, remedy)
         elif share > dataset.max_unseen:
             first, *others = strange
-            rule = f"is no {what} of train" + (f", and {len(others)} others of {split.name} are none" if others else "")
-            rule += (
-                f": {share:.1%} of the {what}s of {split.name} cannot be predicted, more than {dataset.max_unseen:g}"
-            )
+            more = ", nor is 1 other" if len(others) == 1 else f", nor are {len(others)} others" if others else ""
+            unpredictable = f"{share:.1%} of the {what}s of {split.name} cannot be predicted"
+            rule = f"is no {what} of train{more}: {unpredictable}, more than {dataset.max_unseen:.0%}"
             remedy = f"Add training rows with it, remove it from {split.name}, or raise data.max_unseen"
             yield row_fault(strange[first], first, rule, remedy)
 

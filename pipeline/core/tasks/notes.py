@@ -31,7 +31,7 @@ def label_notes(dataset: Dataset, known: Collection[str], labels_of: LabelsOf, w
     for label in counts:
         if label.casefold() in _FOR_NONE or (label == "-1" and all(one.isdigit() for one in counts if one != label)):
             rule = f"stands {counts[label]} times, and is a {what} like any other"
-            yield f"{label!r} {rule}. If it means that there is none, set data.no_label=['{label}']."
+            yield f"{label!r} {rule}. If it means that there is none, set data.no_label=[{label}]."
 
 
 def position_notes(dataset: Dataset) -> Iterator[str]:

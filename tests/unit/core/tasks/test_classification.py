@@ -16,6 +16,7 @@ from pipeline.core.tasks.classification import Classification
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Encoded
 from pipeline.errors import DataError
+from pipeline.reports.plots import answers_figure
 
 if TYPE_CHECKING:
     from tests.conftest import TinyBert
@@ -40,15 +41,6 @@ def test_labels_are_those_of_the_training_rows_sorted(make_dataset: MakeDataset)
     assert task_for(CONFIG, make_dataset(CONFIG, TRAIN)).labels == ("negative", "positive")
 
 
-def test_a_label_that_was_cut_off_train_whole_is_not_said_to_stand_in_a_file_of_its_own(
-    make_dataset: MakeDataset,
-) -> None:
-    dataset = make_dataset(CONFIG, TRAIN, test=[*TRAIN, {"text": "a plot", "label": "neutral"}])
-    cut = replace(dataset, test=replace(dataset.test, cut_from="train"))
-    with pytest.raises(DataError, match=r"'neutral' is a label that only the rows have which were cut off train for"):
-        task_for(CONFIG, cut)
-
-
 def test_labels_are_in_the_order_of_the_config(make_dataset: MakeDataset) -> None:
     config = replace(CONFIG, labels=["positive", "neutral", "negative"])
     assert task_for(config, make_dataset(config, TRAIN)).labels == ("positive", "neutral", "negative")
@@ -69,24 +61,92 @@ def test_an_empty_second_text_or_label_is_a_fault(make_dataset: MakeDataset) -> 
     assert len(caught.value.faults) == 6  # two a split
 
 
-def test_of_many_bad_rows_20_are_named_and_the_rest_counted(make_dataset: MakeDataset) -> None:
+def test_of_many_bad_rows_the_first_is_named_and_the_rest_counted(make_dataset: MakeDataset) -> None:
     bad = [{"text": "", "label": "positive"}] * 25
     with pytest.raises(DataError) as caught:
         task_for(CONFIG, make_dataset(CONFIG, bad, validation=TRAIN, test=TRAIN))
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 21
-    assert lines[19].startswith("train.jsonl:20:")
-    assert lines[20] == "... and 5 more"
+    said = "train.jsonl:1: has an empty text (the first of 25). Write a text, or remove the row."
+    assert (str(caught.value), len(caught.value.faults)) == (said, 25)
+
+
+OTHERS = [{"text": "fine", "label": "mixed"}, {"text": "so so", "label": "mixed"}, {"text": "?", "label": "odd"}]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_label_that_train_lacks_names_label_line_and_remedy(make_dataset: MakeDataset, split: str) -> None:
-    other = {split: [*TRAIN, {"text": "fine", "label": "mixed"}, {"text": "so so", "label": "mixed"}]}
+def test_labels_that_train_lacks_are_one_fault_above_a_share(make_dataset: MakeDataset, split: str) -> None:
     with pytest.raises(DataError) as caught:
-        task_for(CONFIG, make_dataset(CONFIG, TRAIN, **other))
-    (fault,) = caught.value.faults
-    assert (fault.where, fault.value) == (f"{split}.jsonl:6", "mixed")
-    assert fault.remedy == f"Add training rows with it, or remove it from {split}"
+        task_for(CONFIG, make_dataset(CONFIG, TRAIN, **{split: [*TRAIN, *OTHERS]}))
+    assert str(caught.value) == (
+        f"{split}.jsonl:6: 'mixed' is no label of train, nor is 1 other: 37.5% of the labels of {split} cannot be "
+        f"predicted, more than 5%. Add training rows with it, remove it from {split}, or raise data.max_unseen."
+    )
+
+
+def test_labels_that_train_lacks_are_counted_as_wrong_and_said_with_their_share(
+    tiny_bert: TinyBert, make_dataset: MakeDataset, learn: Learn, answer_all: AnswerAll
+) -> None:
+    dataset = replace(make_dataset(CONFIG, TRAIN, test=[*TRAIN, *OTHERS]), max_unseen=0.375)
+    task = task_for(CONFIG, dataset)
+    assert task.labels == ("negative", "positive")
+    assert list(task.notes(dataset)) == [
+        "'mixed', 'odd': no label of train, cannot be predicted and are counted as wrong, 37.5% of the labels of test."
+    ]
+    rows = dataset.test.rows
+    answers = answer_all(task, learn(task, dataset.train.rows), rows)
+    assert [answer["label"] for answer in answers[:5]] == ["positive"] * 3 + ["negative"] * 2
+    scores = task.score(rows, answers)
+    assert scores.metrics["accuracy"] == 5 / 8
+    assert scores.found == {"mixed": (0, 2), "negative": (2, 2), "odd": (0, 1), "positive": (3, 3)}
+    assert task.score(rows, answers).metrics["macro_f1"] < 0.5
+    macro = replace(task.config, metric="macro_f1")
+    by_label = Classification(macro, task.labels, task.shares).score(rows, answers)
+    assert by_label.primary == scores.metrics["macro_f1"]
+    assert by_label.labels == ("negative", "positive", "mixed", "odd")
+    (figure,) = task.figures([row.fields["label"] for row in rows], answers)
+    assert answers_figure(figure, job="t/d").axes
+
+
+def test_a_label_that_the_config_lists_and_train_lacks_is_a_fault_where_it_is_asked_for(
+    make_dataset: MakeDataset,
+) -> None:
+    config = replace(CONFIG, labels=["positive", "negative", "mixed"])
+    dataset = replace(make_dataset(config, TRAIN, test=[*TRAIN * 20, *OTHERS]), max_unseen=1.0)
+    with pytest.raises(DataError) as caught:
+        task_for(config, dataset)
+    assert sorted(map(str, caught.value.faults)) == [
+        "test.jsonl:101: 'mixed' is a label that task.films lists and no training row has: it cannot be learned. "
+        "Add training rows with it, or take it out of labels and test.",
+        "test.jsonl:103: 'odd' is no label of task films, which lists positive, negative, mixed. "
+        "Mend the row, or add it to labels of task.films.",
+    ]
+
+
+@pytest.mark.parametrize("labels", [["1", "1.5"], ["3.8", "-2"], [".5", "1e-3"]])
+def test_numbers_with_fractions_are_no_labels_unless_the_config_lists_them(
+    make_dataset: MakeDataset, labels: list[str]
+) -> None:
+    rows = [{"text": label, "label": label} for label in labels]
+    with pytest.raises(
+        DataError, match=r"is a number with a fraction, and no label\. For a score set `kind: regression`"
+    ):
+        task_for(CONFIG, make_dataset(CONFIG, rows))
+    listed = replace(CONFIG, labels=labels)
+    assert task_for(listed, make_dataset(listed, rows)).labels == tuple(labels)
+    assert task_for(CONFIG, make_dataset(CONFIG, [*rows, {"text": "v", "label": "v1.2"}])).labels[-1] == "v1.2"
+
+
+def test_labels_that_may_be_meant_otherwise_are_noted(make_dataset: MakeDataset) -> None:
+    labels = ["billing", "Billing", "billing ", "-", "?", "e\u0301", "3.0"]
+    dataset = make_dataset(CONFIG, [{"text": str(one), "label": label} for one, label in enumerate(labels)])
+    task = task_for(CONFIG, dataset)
+    assert task.labels == ("-", "3", "?", "Billing", "billing", "\u00e9")
+    assert list(task.notes(dataset)) == [
+        "9 rows have a label that is written otherwise than it is learnt, without blanks around it, in Unicode's NFC, "
+        "or without the .0 of a whole number: 'billing ' is learnt as 'billing' (first: train.jsonl:3).",
+        "'Billing' (3), 'billing' (6) differ by case alone, and are labels of their own.",
+        "'-' stands 3 times, and is a label like any other. If it means that there is none, set data.no_label=[-].",
+        "'?' stands 3 times, and is a label like any other. If it means that there is none, set data.no_label=[?].",
+    ]
 
 
 def test_a_label_that_the_config_does_not_list_is_a_fault(make_dataset: MakeDataset) -> None:
@@ -290,5 +350,5 @@ def test_encoded_examples_carry_their_row_and_length(tiny_bert: TinyBert, make_r
 def test_what_a_warm_start_has_learnt_may_be_missing_in_train(make_dataset: MakeDataset) -> None:
     rows = [{"text": "good", "label": "positive"}, {"text": "bad", "label": "negative"}]
     task_for(CONFIG, make_dataset(CONFIG, rows[:1], validation=rows), known=["negative"])
-    with pytest.raises(DataError, match="'negative' is no label of train, but stands in validation"):
+    with pytest.raises(DataError, match=r"'negative' is no label of train: 50\.0% of the labels of validation"):
         task_for(CONFIG, make_dataset(CONFIG, [*rows[:1], {"text": "so", "label": "mixed"}], validation=rows))

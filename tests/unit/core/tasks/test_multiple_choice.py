@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import TinyBert
     from tests.unit.core.tasks.conftest import AnswerAll, Learn, MakeDataset, MakeRows, Values
 
+WRITTEN = TaskConfig(name="w", kind="generation", prompt="{question}{options}", completion="{answer}")
 JOINT = TaskConfig(name="medqa", kind="multiple_choice")
 DUAL = replace(JOINT, scoring="dual")
 BOTH = pytest.mark.parametrize("config", [JOINT, DUAL], ids=["joint", "dual"])
@@ -29,6 +30,16 @@ ROWS: list[Values] = [
     {"question": "who was it in the end", "options": ["poor book", "good book"], "answer": 1},
     {"question": "where", "options": ["bad food", "cold food", "wet food", "dry food", "good food"], "answer": 4},
 ]
+
+
+def test_a_first_option_that_is_never_right_is_noted(make_dataset: MakeDataset) -> None:
+    said = "In none of 12 rows is the first option the answer (position 0). Are positions counted from 1?"
+    for config in (JOINT, WRITTEN):
+        rows = [{"question": "q", "options": ["a", "b", "c"], "answer": one} for one in (1, 2, 1, 2)]
+        dataset = make_dataset(config, rows)
+        assert list(task_for(config, dataset).notes(dataset)) == [said]
+        dataset = make_dataset(config, rows, test=[*rows, rows[0] | {"answer": 0}])
+        assert list(task_for(config, dataset).notes(dataset)) == []
 
 
 @pytest.mark.parametrize("answer", [-1, 2, 7])

@@ -19,6 +19,7 @@ from pipeline.config import TaskConfig
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.tagging import Tagging
 from pipeline.errors import ConfigError, DataError
+from pipeline.reports.plots import answers_figure
 
 if TYPE_CHECKING:
     from tests.conftest import TinyBert
@@ -84,7 +85,7 @@ def test_broken_bio_names_file_line_and_tag_and_is_not_repaired(
 ) -> None:
     (message,) = faults(make_dataset, {"tokens": ["a", "anna", "b"], "tags": tags})
     assert message.startswith("train.jsonl:6: 'I-per'")
-    assert f"stands after {before}, where no per is open; nothing is repaired" in message
+    assert f"stands after {before!r}, where no 'per' is open; nothing is repaired" in message
     assert message.endswith("Write B-per where the entity begins.")
 
 
@@ -100,11 +101,32 @@ def test_other_bad_rows_are_faults(make_dataset: MakeDataset) -> None:
     assert "empty token at position 2" in faults(make_dataset, {"tokens": ["a", " "], "tags": ["O", "O"]})[0]
 
 
+DISH = {"tokens": ["fine", "food"], "tags": ["B-dish", "I-dish"]}
+
+
 def test_an_entity_type_that_train_lacks_names_type_line_and_remedy(make_dataset: MakeDataset) -> None:
-    other = [*TRAIN, {"tokens": ["fine", "food"], "tags": ["B-dish", "I-dish"]}]
-    with pytest.raises(DataError, match=r"test.jsonl:6: 'dish' is no entity type of train") as caught:
-        task_for(CONFIG, make_dataset(CONFIG, TRAIN, test=other))
-    assert "remove it from test" in str(caught.value)
+    with pytest.raises(DataError, match=r"test.jsonl:6: 'dish' is no entity type of train: ") as caught:
+        task_for(CONFIG, make_dataset(CONFIG, TRAIN, test=[*TRAIN, DISH]))
+    assert "remove it from test, or raise data.max_unseen" in str(caught.value)
+
+
+def test_a_rare_entity_type_that_train_lacks_is_counted_as_wrong_and_said_with_its_share(
+    tiny_bert: TinyBert, make_dataset: MakeDataset, learn: Learn, answer_all: AnswerAll
+) -> None:
+    """Of slot filling: 39 types, of which a few are in validation alone."""
+    dataset = make_dataset(CONFIG, TRAIN, validation=[*TRAIN * 10, DISH])
+    task = task_for(CONFIG, dataset)
+    number = sum(tag.startswith("B-") for row in dataset.validation.rows for tag in row.fields["tags"])
+    share = f"{1 / number:.1%}"
+    rule = f"no entity type of train, cannot be predicted and are counted as wrong, {share} of the entity types"
+    assert list(task.notes(dataset)) == [f"'dish': {rule} of validation."]
+    rows = dataset.validation.rows[-6:]
+    answers = answer_all(task, learn(task, dataset.train.rows), rows)
+    scores = task.score(rows, answers)
+    assert scores.found["dish"] == (0, 1)
+    assert 0 < scores.primary < 1
+    (figure,) = task.figures([row.fields["tags"] for row in rows], answers)
+    assert answers_figure(figure, job="t/d").axes
 
 
 def test_an_entity_type_that_the_config_does_not_list_is_a_fault(make_dataset: MakeDataset) -> None:
