@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_UNREADABLE = {
+    "*.gguf": "GGUF is read by other programs: use the checkpoint that it was made from",
+    "*gptq*": "On quantised weights nothing is trained here: use the checkpoint that they were made from",
+    "*awq*": "On quantised weights nothing is trained here: use the checkpoint that they were made from",
+    "adapter_model.*": "That is an adapter: give the checkpoint that it was trained on",
+    "*": "Give a folder that model.save_pretrained(folder) wrote",
+}
+"""What may lie in a folder in the place of weights, and what is to be done then."""
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -157,7 +165,8 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
                 "Use one of a family that transformers has itself",
             )
         raise CheckpointError(_fault(config, rule, remedy)) from error
-    if quantised := getattr(model, "quantization_config", None):
+    quantised = getattr(model, "quantization_config", None)
+    if quantised or (folder / "quantize_config.json").is_file():  # as GPTQ was saved before
         how = dict(quantised).get("quant_method", "some method") if isinstance(quantised, Mapping) else "some method"
         rule = f"has quantised weights ({how}), on which nothing is trained here"
         raise CheckpointError(_fault(config, rule, "Use the checkpoint that it was made from"))
@@ -339,8 +348,12 @@ def _weight_files(config: CheckpointConfig, folder: Path) -> list[Path]:
         files = sorted(folder.glob(pattern))
         if files:
             return files
-    rule = f"has no weights: {folder} holds no {' and no '.join(_WEIGHTS)}"
-    raise CheckpointError(_fault(config, rule, "Give a folder that model.save_pretrained(folder) wrote"))
+    rule, remedy = f"has no weights: {folder} holds no {' and no '.join(_WEIGHTS)}", _UNREADABLE["*"]
+    for pattern, instead in _UNREADABLE.items():
+        if found := sorted(file.name for file in folder.glob(pattern) if pattern != "*"):
+            rule, remedy = f"{rule}, but {found[0]}", instead
+            break
+    raise CheckpointError(_fault(config, rule, remedy))
 
 
 def _hash_files(files: list[Path]) -> str:

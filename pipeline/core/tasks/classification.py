@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import TaskConfig
+from pipeline.core.data.labels import learnt
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, fraction_faults, row_fault, unlisted_faults, unseen_faults
@@ -105,7 +106,7 @@ class Classification(Task):
         that of the scored rows. Of the second label's F1 it is that of always saying this label: any other has 0.
         """
         gold = [row.fields["label"] for row in rows]
-        predicted = [answer["label"] for answer in answers]
+        predicted = [learnt(answer["label"], "label", self.config) for answer in answers]
         shares, found = self.shares or Counter(gold), metrics.found_labels(gold, predicted)
         said = self.labels[-1] if self.config.primary == "f1" else max(shares, key=lambda label: shares[label])
         counts, statistic, labels = self._counts(gold, predicted)

@@ -67,6 +67,22 @@ def test_the_starter_corpus_and_a_known_checkpoint_need_no_rewriting() -> None:
     assert (words, folders) == (["tasks=[ner]", "checkpoint=bert_base", SERVER, "cluster=existing"], {})
 
 
+def test_the_head_is_told_the_store_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:5000")
+    words, _, _, _ = rewrite(SubmitConfig(), ["tasks=[ner]"])
+    assert words == ["tasks=[ner]", "cluster=existing", 'tracking.uri="http://lab:5000"']
+    assert rewrite(SubmitConfig(), ["tasks=[ner]", SERVER])[0] == ["tasks=[ner]", SERVER, "cluster=existing"]
+
+
+def test_yaml_that_is_no_task_is_not_shipped(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "docker-compose.yaml").write_text("services: {db: {environment: {PASSWORD: secret}}}\n", "utf-8")
+    (own / "triage.yml").write_text("kind: classification\n", "utf-8")
+    _, _, files, _ = rewrite(SubmitConfig(), ["tasks=[ner]", f'conf="{own}"', SERVER])
+    assert [*files] == ["shipped/conf/triage.yml"]
+
+
 def test_mistakes_are_found_before_anything_is_sent(data: Path) -> None:
     assert faults(SubmitConfig(), "tasks=[sentimnt]") == ["tracking.uri", "TASKS"]
     assert faults(SubmitConfig(), "tasks=[ner]", SERVER, f"data.source={data}") == ["DATA"]

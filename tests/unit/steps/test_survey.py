@@ -20,7 +20,7 @@ from pipeline.config import (
     TaskConfig,
 )
 from pipeline.config.overrides import read_config
-from pipeline.core.data.ledger import Ledger
+from pipeline.core.data.ledger import Ledger, Slice
 from pipeline.core.data.load import load
 from pipeline.core.data.rows import Dataset, Row, Split, make_row
 from pipeline.core.data.splits import fingerprint
@@ -89,6 +89,28 @@ def test_a_champion_keeps_the_cut_that_it_was_made_with(tmp_path: Path) -> None:
     before = dataclasses.replace(COLD, task=now, cut=1)
     for champion, cut in ((COLD, alone), (before, alone), (dataclasses.replace(before, cut=2), grouped)):
         assert data_of(config, now, "default", champion, Ledger(trained=())).fingerprints == cut.fingerprints
+
+
+def test_rows_that_a_champion_was_trained_on_stay_in_train_when_its_labels_get_more(tmp_path: Path) -> None:
+    """A label's only row stays in train; a pass does not take it from there, whatever rows of its label are new."""
+    file = tmp_path / "mood" / "train.jsonl"
+    file.parent.mkdir()
+    rows = [{"text": f"text {one}", "label": "good"} for one in range(300)]
+    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", f"data.source={tmp_path}"])
+    champion = dataclasses.replace(COLD, cut=3)
+
+    def read(more: list[dict[str, str]], ledger: Ledger) -> Dataset:
+        file.write_text("".join(json.dumps(one) + "\n" for one in [*rows, *more]), "utf-8")
+        return data_of(config, COLD.task, "default", champion, ledger)
+
+    lowest = min(({"text": f"odd {one}", "label": "odd"} for one in range(200)), key=lambda one: rows_of(one)[0].digest)
+    before = read([lowest], Ledger(trained=()))
+    assert [row.fields["label"] for row in before.train.rows].count("odd") == 1
+    ledger = Ledger(trained=before.train.rows, chosen=before.validation.rows)
+    later = read([lowest, *({"text": f"odd {one}", "label": "odd"} for one in range(200, 240))], ledger)
+    assert rows_of(lowest)[0].digest in {row.digest for row in later.train.rows}
+    found = news(dataclasses.replace(ledger, slices=(Slice(name="one", rows=before.test.rows),)), later)
+    assert (found.seen, len(found.train) + len(found.validation) + len(found.evaluation)) == (0, 40)
 
 
 def test_a_new_label_has_a_learning_rate_of_its_own() -> None:

@@ -332,3 +332,25 @@ def test_a_checkpoints_own_code_is_never_run_and_nobody_is_asked(
         build_base(checkpoint, load_tensors(checkpoint))
         assert load_tokenizer(checkpoint).pad_token_id == 0
     assert not asked and not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.Q4_K_M.gguf", r"but model\.Q4_K_M\.gguf\. GGUF is read by other programs: use the checkpoint that"),
+        ("gptq_model-4bit-128g.safetensors", r"but gptq_model-4bit-128g\.safetensors\. On quantised weights nothing"),
+        ("adapter_model.safetensors", r"but adapter_model\.safetensors\. That is an adapter: give the checkpoint"),
+    ],
+)
+def test_what_lies_in_the_place_of_weights_is_named(tmp_path: Path, name: str, message: str) -> None:
+    config = saved("bert", tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match=rf"has no weights.*{message}"):
+        open_checkpoint(config)
+
+
+def test_weights_that_say_beside_their_config_that_they_are_quantised_are_refused(tmp_path: Path) -> None:
+    config = saved("bert", tmp_path)
+    (tmp_path / "quantize_config.json").write_text('{"bits": 4, "group_size": 128}', "utf-8")
+    with pytest.raises(CheckpointError, match=r"has quantised weights \(some method\)"):
+        open_checkpoint(config)

@@ -50,6 +50,14 @@ def grown(ledger: Ledger | None = LEDGER, **changes: Any) -> Ledger:
     return extended(ledger, name="july", **{**values, **changes})
 
 
+def test_a_row_is_kept_as_it_stands_in_the_source_and_learnt_as_its_label(tmp_path: Path) -> None:
+    odd = row("one", " good\u00a0")
+    assert (odd.fields["label"], odd.digest) == ("good", row("one", " good\u00a0").digest)
+    (found,) = again(Ledger(trained=(odd,)), tmp_path).trained
+    assert [found.digest, found.fields, found.raw] == [odd.digest, odd.fields, {"label": " good\u00a0"}]
+    assert json.loads((tmp_path / "ledger" / "trained.jsonl").read_text("utf-8"))["label"] == " good\u00a0"
+
+
 def test_a_ledger_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     found = again(LEDGER, tmp_path)
     for part in ("trained", "chosen", "former"):

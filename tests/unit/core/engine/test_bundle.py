@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def test_what_was_written_is_read(folder: Path) -> None:
         assert torch.equal(tensor, TENSORS[name])
     assert sorted(file.name for file in folder.iterdir()) == ["bundle.json", "weights.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_labels_of_before_are_those_that_rows_have_now_unless_two_would_be_one(folder: Path) -> None:
+    record = read_bundle(folder).record
+    for labels, found in (
+        ([" negative", "positive\t"], ["negative", "positive"]),
+        (["positive", "positive ", "1.0"], ["positive", "positive ", "1"]),
+    ):
+        write_bundle(folder.parent / labels[0], dataclasses.replace(record, labels=labels), TENSORS)
+        assert read_bundle(folder.parent / labels[0]).record.labels == found
 
 
 def test_damaged_weights_are_refused(folder: Path) -> None:

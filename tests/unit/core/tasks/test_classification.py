@@ -106,6 +106,12 @@ def test_labels_that_train_lacks_are_counted_as_wrong_and_said_with_their_share(
     assert answers_figure(figure, job="t/d").axes
 
 
+def test_a_label_that_a_former_version_learnt_with_blanks_is_the_label(make_rows: MakeRows) -> None:
+    task = restore(CONFIG, ["positive", "positive "])
+    rows = make_rows(CONFIG, [{"text": "good", "label": "positive "}, {"text": "great", "label": "positive"}])
+    assert task.score(rows, [{"label": "positive "}, {"label": "positive "}]).metrics["accuracy"] == 1
+
+
 def test_a_label_that_the_config_lists_and_train_lacks_is_a_fault_where_it_is_asked_for(
     make_dataset: MakeDataset,
 ) -> None:
