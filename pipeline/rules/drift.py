@@ -218,7 +218,7 @@ def choose(rows: Sequence[Row], limit: int) -> list[Row]:
 
 
 def _medians(shift: NumberShift) -> str:
-    return f"median {shift.old_median:g} -> {shift.new_median:g}"
+    return f"median {shift.old_median:.4g} -> {shift.new_median:.4g}"
 
 
 def _labels_in_words(shift: LabelShift) -> str:

@@ -7,13 +7,16 @@ often. The table is markdown; progress goes to standard error.
 
 * Accuracy: `discordance` is the share of rows that one of the two alone gets right.
 * F1 of entities: a share of the rows has an entity, which a side finds or misses; discordance is of those rows.
+* Micro F1 of several labels a row: one row in ten has none, five have one, four have two; discordance is of labels.
+* Spearman: true numbers and the errors of both sides are normal; the errors have a correlation of 1 - 5 discordance, at
+  which the two differ as much by chance as by accuracy with that discordance.
 * Macro F1: five labels, of which one is rare; all of the difference is in its rows, which is the worst case.
 * `ladder`: five attempts, as of a pass that has a budget for all. Each is another challenger with the same difference,
   on rows of its own: attempts that have less in common err more often together.
 * `exchange`: labels are new. The champion answers none of them and the challenger nine in ten; the difference is that
   on the slices of the past. Alone, and with five attempts.
 
-The tables are accuracy, f1, macro_f1, ladder and exchange.
+The tables are accuracy, f1, macro_f1, micro_f1, spearman, ladder and exchange.
 """
 
 import dataclasses
@@ -31,6 +34,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline.config import GateConfig
+from pipeline.core.tasks.correlation import SPEARMAN
 from pipeline.core.tasks.metrics import Counts, Statistic, f1_of, macro_f1_of, mean_of
 from pipeline.rules.evidence import Evidence, SliceEvidence
 from pipeline.rules.gate import decide
@@ -62,7 +66,7 @@ class Setting:
     discordance: float = 0.06
     rows: int = 500
     """Of each slice."""
-    metric: Literal["accuracy", "f1", "macro_f1"] = "accuracy"
+    metric: Literal["accuracy", "f1", "macro_f1", "micro_f1", "spearman"] = "accuracy"
     carrying: float = 1.0
     """Share of the rows that have an entity (F1), or the rarest label (macro F1)."""
     leave_out: bool = False
@@ -152,10 +156,34 @@ def labels(setting: Setting, difference: float) -> Population:
     )
 
 
+def label_sets(setting: Setting, difference: float) -> Population:
+    """Rows with no label, one or two; where one is missed, another is said."""
+    one = np.array(chances(setting.discordance, difference))
+    drawn = np.concatenate([[0.1], 0.5 * one, 0.4 * np.outer(one, one).ravel()])
+    sides = []
+    for right in (CHAMPION, CHALLENGER):
+        each = np.stack([right, np.ones(4), np.ones(4)], axis=1)
+        sides.append(np.vstack([np.zeros(3), each, (each[:, None] + each).reshape(-1, 3)]))
+    return Population(chances_C=drawn, champion_CK=sides[0], challenger_CK=sides[1], statistic=f1_of)
+
+
+def ranked(name: str, setting: Setting, rng: np.random.Generator) -> SliceEvidence:
+    """A slice of numbers, of which the champion has a Spearman's correlation of `RIGHT`."""
+    gold, shared, *own = rng.normal(size=(4, setting.rows))
+    together = 1 - 5 * setting.discordance
+    sides = []
+    for error, wanted in zip(own, (RIGHT, RIGHT + setting.difference), strict=True):
+        of_gold = 2 * math.sin(math.pi * wanted / 6)  # Pearson's of normal numbers
+        noise = math.sqrt(together) * shared + math.sqrt(1 - together) * error
+        sides.append(np.stack([gold, of_gold * gold + math.sqrt(1 - of_gold**2) * noise], axis=1))
+    return SliceEvidence(name=name, champion=sides[0], challenger=sides[1], statistic=SPEARMAN)
+
+
 POPULATIONS: Mapping[str, Callable[[Setting, float], Population]] = {
     "accuracy": accuracy,
     "f1": entities,
     "macro_f1": labels,
+    "micro_f1": label_sets,
 }
 
 
@@ -181,15 +209,19 @@ def slice_of(name: str, drawn_C: NDArray[np.int64], of: Population) -> SliceEvid
 
 def measure(setting: Setting, config: GateConfig, repetitions: int) -> Rates:
     """Draw evidence and let the gate decide, as often as said; of several attempts the last one counts."""
-    rng, of = np.random.default_rng(0), population(setting)
+    rng, of = np.random.default_rng(0), None if setting.metric == "spearman" else population(setting)
     config = dataclasses.replace(config, rare_labels="leave_out" if setting.leave_out else "stop")
     counts = np.zeros(3)
     for number in range(repetitions):
         for attempt, confidence in enumerate(confidences(config.confidence, setting.attempts)):
-            drawn_SC = rng.multinomial(setting.rows, of.chances_C, size=setting.slices + 1)
             # Names of their own, hence resamples of their own: else the luck of one bootstrap would be in all.
-            slices = [slice_of(f"{number}.{attempt}.{i}", drawn_C, of) for i, drawn_C in enumerate(drawn_SC)]
-            if setting.grown:
+            names = [f"{number}.{attempt}.{i}" for i in range(setting.slices + 1)]
+            if of is None:
+                slices = [ranked(name, setting, rng) for name in names]
+            else:
+                drawn_SC = rng.multinomial(setting.rows, of.chances_C, size=setting.slices + 1)
+                slices = [slice_of(name, drawn_C, of) for name, drawn_C in zip(names, drawn_SC, strict=True)]
+            if setting.grown and of is not None:
                 answered = rng.multinomial(setting.rows, [0, LEARNT, 0, 1 - LEARNT])
                 slices[0] = slice_of(f"{number}.{attempt}.0", np.resize(answered, len(of.chances_C)), of)
             evidence = Evidence(past=slices[1:], new=slices[0], grown=("a new label",) if setting.grown else ())
@@ -232,6 +264,12 @@ def settings(table: str) -> Iterator[Setting]:
             for carrying, slices in itertools.product((0.001, 0.005, 0.02, 0.04), SLICES):
                 yield Setting(metric="macro_f1", carrying=carrying, slices=slices, difference=0)
             yield Setting(metric="macro_f1", carrying=0.001, leave_out=True, slices=5, difference=0)
+        case "micro_f1":
+            for slices in SLICES:
+                yield Setting(metric="micro_f1", carrying=0.9, slices=slices, difference=0)
+        case "spearman":
+            for slices in SLICES:
+                yield Setting(metric="spearman", slices=slices, difference=0)
         case "ladder":
             for discordance, slices in itertools.product((0.06, 0.12), SLICES):
                 yield Setting(discordance=discordance, slices=slices, attempts=5, difference=0)
@@ -242,7 +280,7 @@ def settings(table: str) -> Iterator[Setting]:
                 yield Setting(discordance=discordance, slices=slices, attempts=attempts, grown=True, difference=0)
 
 
-TABLES = ("accuracy", "f1", "macro_f1", "ladder", "exchange")
+TABLES = ("accuracy", "f1", "macro_f1", "micro_f1", "spearman", "ladder", "exchange")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from pipeline.config import FIELDS, METRICS, EngineConfig, MethodConfig, SearchConfig, TaskConfig
@@ -31,24 +32,21 @@ def run(marker: str, **names: Any) -> dict[str, Any]:
 
 
 def test_the_kind_checks_rows_and_scores_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    name: Any = "multi_label"
-    monkeypatch.setitem(cast(dict[Any, Any], FIELDS), name, {"text": str, "labels": list})
-    monkeypatch.setitem(cast(dict[Any, Any], METRICS), name, ("f1",))
-    kind = run("class MultiLabel")["MultiLabel"]
-    config = TaskConfig(name="topics", kind=name)
-    values = [
-        {"text": "w1", "labels": ["a", "b"]},
-        {"text": "w2", "labels": ["a"]},
-        {"text": "w3", "labels": ["b", "b"]},
-    ]
-    *rows, twice = [row for one in values for row in make_row(one, config, "train.jsonl:1") if isinstance(row, Row)]
-    assert [(one.where, one.rule) for one in kind.target_faults(twice)] == [("train.jsonl:1", "names a label twice")]
+    name: Any = "ordinal"
+    monkeypatch.setitem(cast(dict[Any, Any], FIELDS), name, {"text": str, "text_pair": str, "label": str})
+    monkeypatch.setitem(cast(dict[Any, Any], METRICS), name, ("accuracy",))
+    kind = run("class Ordinal")["Ordinal"]
+    config = TaskConfig(name="review", kind=name, labels=["poor", "fair", "good"])
+    values = [{"text": "w1", "label": "good"}, {"text": "w2", "label": "poor"}, {"text": "w3", "label": " "}]
+    *rows, empty = [row for one in values for row in make_row(one, config, "train.jsonl:1") if isinstance(row, Row)]
+    assert [(one.where, one.rule) for one in kind.target_faults(empty)] == [("train.jsonl:1", "has an empty label")]
     assert [*kind.input_faults(rows[0]), *kind.target_faults(rows[0])] == []
     task = kind.from_rows(config, rows)
-    assert task.labels == ("a", "b")
-    scores = task.score(rows, [{"labels": ["a"]}, {"labels": ["a"]}])
-    assert (scores.primary, scores.baseline) == (pytest.approx(0.8), pytest.approx(0.8))
-    assert scores.counts.shape == (2, 3)
+    assert task.labels == ("poor", "fair", "good") and task.head(8, 0.0).linear.out_features == 2
+    said = task.answers(rows, None, [np.array([3.0, 1.0]), np.array([0.5, -2.0])])
+    assert said == [{"label": "good"}, {"label": "fair"}]
+    scores = task.score(rows, said)
+    assert (scores.primary, scores.baseline, scores.counts.shape) == (0.5, 0.5, (2, 2))
 
 
 def test_the_method_trains_norms_and_leaves_the_base_as_it_was() -> None:

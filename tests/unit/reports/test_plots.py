@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.tasks.figures import Confusion, Entities
+from pipeline.core.tasks.figures import Confusion, Entities, Labels, Scatter
 from pipeline.reports import plots
 from pipeline.reports.tables import LeaderboardRow
 
@@ -66,6 +66,14 @@ def test_confusion_counts_answers_by_true_label() -> None:
     assert rendered(figure) > 3000
 
 
+def test_numbers_are_drawn_beside_the_true_ones_and_a_line_on_which_both_are_equal() -> None:
+    figure: Any = plots.answers_figure(Scatter(gold=[1.0, 2.0], said=[1.5, 0.5]), job="stars")
+    (axes,) = figure.axes
+    assert axes.collections[0].get_offsets().tolist() == [[1.0, 1.5], [2.0, 0.5]]
+    assert axes.lines[0].get_xydata().tolist() == [[0.5, 0.5], [2.0, 2.0]]
+    assert axes.get_title() == "stars: 2 test rows"
+
+
 def test_confusion_of_many_labels_keeps_the_most_frequent_and_says_so() -> None:
     labels = [f"l{number}" for number in range(40)]
     figure: Any = plots.confusion_figure(
@@ -91,6 +99,8 @@ def test_entities_are_ordered_by_number() -> None:
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["LOC (30)", "PER (3)"]
     assert [round(bar.get_width(), 2) for bar in figure.axes[0].patches] == [0.9, 0.5, 0.8, 0.4, 0.85, 0.45]
     assert rendered(figure) > 3000
+    figure = plots.answers_figure(Labels(scores=scores), job="topics")
+    assert figure.axes[0].get_title() == "topics: labels (number)"
 
 
 def test_leaderboard_figure_has_a_dot_an_interval_and_a_baseline_a_job(row: LeaderboardRow) -> None:

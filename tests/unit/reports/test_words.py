@@ -42,6 +42,10 @@ def test_age_takes_the_unit_that_fits(ago: timedelta, text: str) -> None:
 
 def test_missing_score_is_a_dash() -> None:
     assert (words.score(None), words.score(0.9134)) == ("-", "0.913")
+    assert (words.score(-0.62, "spearman"), words.score(-0.62, "rmse")) == ("-0.620", "0.620")
+    assert words.interval(0.8531, 1.0) == ".853-1.000"
+    assert words.interval(-0.0321, 0.9, "pearson") == "-.032 to .900"
+    assert words.interval(-0.75, -0.5, "rmse") == ".500-.750"
 
 
 def test_interval_leaves_out_the_zero_but_not_the_one() -> None:

@@ -99,6 +99,20 @@ def test_a_shift_of_length_is_found_and_named(seed: int) -> None:
     assert found.endswith(f"median {drift.lengths.old_median:g} -> {drift.lengths.new_median:g}")
 
 
+def test_a_shift_of_targets_that_are_numbers_is_found_and_named() -> None:
+    rng = np.random.default_rng(0)
+    old, same, high = (rng.normal(mean, 1, 300).tolist() for mean in (3.0, 3.0, 3.6))
+    drift = measure(replace(sample(0), labels=[], numbers=old), replace(sample(1), labels=[], numbers=same))
+    assert findings(drift, CONFIG) == () and drift.labels is None
+    drift = measure(replace(sample(0), labels=[], numbers=old), replace(sample(1), labels=[], numbers=high))
+    assert drift.numbers
+    [found] = findings(drift, CONFIG)
+    assert found.startswith("targets moved by 0.2") and "(least 0.1, p " in found
+    assert found.endswith(": median 2.923 -> 3.557")
+    assert drift.metrics()["drift/target_distance"] == drift.numbers.distance
+    assert "target distance" in [line.partition(":")[0] for line in drift.lines()]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_shift_of_topic_is_found_and_named(seed: int) -> None:
     drift = measure(sample(seed), sample(seed + 50, 150, shift=0.6))
