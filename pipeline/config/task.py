@@ -38,7 +38,7 @@ Column = str | int | list[str]
 of a column from 1 (conll)."""
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
-    "classification": ("accuracy", "macro_f1"),
+    "classification": ("accuracy", "macro_f1", "matthews", "f1"),
     "multi_label": ("micro_f1", "macro_f1"),
     "regression": ("spearman", "pearson", "rmse"),
     "tagging": ("f1",),
@@ -46,7 +46,8 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
     "extractive_qa": ("f1", "exact_match"),
     "generation": ("exact_match", "chrf"),
 }
-"""What `metric` may be for each kind; the first is the default."""
+"""What `metric` may be for each kind; the first is the default. `f1` of classification is that of the second of two
+labels, `matthews` the correlation of what is said and what is right."""
 
 _UNWEIGHTED = ("multi_label", "regression")
 """Kinds that refuse `class_weights`."""
@@ -73,7 +74,8 @@ class HubConfig:
     columns: Mapping[str, str | list[str]] = field(default_factory=dict)
     """Canonical field -> column. A dot reaches into a struct, a list of columns makes a list. Default: same names."""
     splits: Mapping[str, str] = field(default_factory=dict)
-    """train, validation, test -> the data set's own names. Default: those of the three that are there."""
+    """train, validation, test -> the data set's own names. Default: those of the three that are there, and that none is
+    mapped to."""
     bad_rows: Literal["error", "skip"] = "error"
     """What becomes of rows with a fault, where `data.bad_rows` does not say it: a user cannot mend the hub."""
 
@@ -105,6 +107,9 @@ class TaskConfig:
     """Extractive QA: sub-tokens that neighbouring windows share."""
     max_answer_length: int = 30
     """Extractive QA: longest predicted answer in sub-tokens."""
+    unanswerable: bool = False
+    """Extractive QA: whether the context may hold no answer, which is then answered where that is likelier than any
+    span. True also where a training row has no answer."""
     scoring: Literal["joint", "dual"] = "joint"
     """Multiple choice: question and option in one input (BertForMultipleChoice), or two encodings compared."""
     class_weights: bool = False
@@ -173,6 +178,10 @@ class TaskConfig:
         yield from column_faults(f"{where}.columns", self.columns, self)
         if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
             yield fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
+        if self.kind == "classification" and self.primary == "f1" and (self.labels is None or len(self.labels) != 2):
+            rule = "is the F1 of the second of two labels, and `labels` does not list two"
+            remedy = f"Set {where}.labels to [<other label>, <label that counts>], or metric to macro_f1"
+            yield fault(f"{where}.metric", self.primary, rule, remedy)
         yield from between(f"{where}.max_length", self.max_length, 8, 100_000)
         yield from above(f"{where}.max_answer_length", self.max_answer_length)
         if self.kind == "extractive_qa" and not 0 <= self.stride <= self.max_length // 2:

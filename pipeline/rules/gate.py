@@ -287,7 +287,7 @@ def _short(past: Measured, slices: Sequence[SliceEvidence], terms: Terms) -> str
         return ""
     labels = [label for label in slices[0].labels if any(rows_of(one)[label] for one in slices)]
     of = f"rows of label {labels[past.rarest]!r}" if labels else "rows that carry the metric"
-    missing = missing / max(len(labels), 1) + (0 if past.carried else 1)
+    missing = missing * past.error_weight / max(len(labels), 1) + (0 if past.carried else 1)
     return f", for which {math.ceil(missing - _ROUNDING):,} more {of} are needed at least"
 
 

@@ -8,8 +8,9 @@ challenger lost (for the upper bound: won), with what that did to the metric. Of
 a Poisson count (Garwood 1936), and without any loss the rule of three (Hanley and Lippman-Hand 1983): n rows leave, at
 95 %, a rate of losses of up to 3 / n. Rows that carry nothing of the metric are not among the n: of the F1 of entities
 those that have none and of which neither side says any. Of a mean over L labels the rarest counts, n rows of which
-carry 1 / L of it. A correlation is no sum over rows: its resamples are of the rows themselves, drawn anew block by
-block where it is asked for.
+carry 1 / L of it. Of Matthews' correlation an error takes more than its share of the rows (`metrics.error_weight`). A
+correlation of numbers is no sum over rows: its resamples are of the rows themselves, drawn anew block by block where it
+is asked for.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv  # type: ignore[import-untyped]
 
 from pipeline.core.tasks.correlation import Correlation
-from pipeline.core.tasks.metrics import Counts, Metric, carriers, limits_of, weighted
+from pipeline.core.tasks.metrics import Counts, Metric, carriers, error_weight, limits_of, weighted
 
 _SEED = 0
 _DRAWN_AT_ONCE = 4_000_000
@@ -45,6 +46,8 @@ class Measured:
     """Share of the metric that one row is worth, at most; 1 where none carries anything."""
     rarest: int
     """Number of the label that says so, among those compared; 0 where there is but one part."""
+    error_weight: float = 1.0
+    """How much more than its share of the rows one error takes, as `row_weight` has it."""
     rows: int
     carried: int
     """Rows that carry anything of the metric."""
@@ -149,7 +152,8 @@ class Drawn:
             effects_D = ours - swapped_D
             ours_R, theirs_R = self._resampled(columns_K)
             differences_R = ours_R - theirs_R
-        weights_L = _row_weights(carried_DL, self.times_D, self.units_D)
+        heavier = error_weight(weights_D @ challenger_DK, self.statistic)
+        weights_L = np.minimum(_row_weights(carried_DL, self.times_D, self.units_D) * heavier, 1.0)
         lost_D, won_D = np.maximum(-effects_D, 0), np.maximum(effects_D, 0)
         return Measured(
             champion=theirs,
@@ -159,6 +163,7 @@ class Drawn:
             wins=(float(self.times_D @ won_D), float(self.times_D @ won_D**2)),
             row_weight=float(weights_L.max()),
             rarest=int(weights_L.argmax()),
+            error_weight=heavier,
             rows=rows,
             carried=carried,
             widest=limits_of(self.statistic)[1] - limits_of(self.statistic)[0],

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from pipeline.config import GateConfig
 from pipeline.core.data.rows import Dataset, Row
-from pipeline.core.tasks.metrics import carriers
+from pipeline.core.tasks.metrics import carriers, error_weight
 from pipeline.core.tasks.task import Task
 from pipeline.rules.news import unseen
 from pipeline.rules.paired import excess
@@ -43,6 +43,8 @@ class Power:
     """The smallest loss that can be shown, in the metric's unit; 1: none."""
     short_of: tuple[str, ...]
     """Settings of the gate that ask for more rows."""
+    error_weight: float = 1.0
+    """How much more than its share of the rows one error takes from the metric."""
 
     @property
     def too_few(self) -> bool:
@@ -90,9 +92,10 @@ def power_of(task: Task, rows: Sequence[Row], config: GateConfig) -> Power:
     carrying: tuple[int, ...] = tuple(carriers(counts, statistic).sum(0).tolist())
     if labels and config.rare_labels == "leave_out":
         carrying, labels = _without_rare(carrying, labels, config)
-    loss = smallest_loss(carrying, config.confidence)
+    heavier = error_weight(counts.sum(0), statistic) if any(carrying) else 1.0
+    loss = min(smallest_loss(carrying, config.confidence) * heavier, 1.0)
     short_of = tuple(_short_of(carrying, bool(labels), config))
-    return Power(rows=len(rows), carrying=carrying, labels=labels, loss=loss, short_of=short_of)
+    return Power(rows=len(rows), carrying=carrying, labels=labels, loss=loss, short_of=short_of, error_weight=heavier)
 
 
 def shortfall(task: Task, dataset: Dataset, config: GateConfig) -> str:
@@ -163,7 +166,7 @@ def _remedy(power: Power, config: GateConfig) -> str:
 
     def are_enough(total: int) -> bool:
         more = [total * rows / power.rows for rows in power.carrying]
-        is_shown = _is_within(smallest_loss(more, config.confidence), config)
+        is_shown = _is_within(smallest_loss(more, config.confidence) * power.error_weight, config)
         return is_shown and not _short_of(more, bool(power.labels), config)
 
     needed = bisect_left(range(_MOST_ROWS), True, lo=power.rows, key=are_enough)

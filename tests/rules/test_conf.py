@@ -33,8 +33,12 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read_all(conf: Path) -> list[Path]:
     """Compose every file; return those that were composed."""
     files = files_of(conf)
+    tasks = compose("sweep")["task"]  # all of them in every composition
     for file in files:
-        read(file, conf)
+        if file.parent.name == "task":
+            assert_holds(tasks[file.stem], file)
+        else:
+            read(file, conf)
     return files
 
 

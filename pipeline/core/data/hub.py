@@ -34,7 +34,7 @@ def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) 
     config, key = task.hub[domain], f"task.{task.name}.hub.{domain}"
     given: Mapping[str, Column] = {**config.columns, **(data.columns if data else {})}
     loaded = _load(config, key)
-    split_names = {name: config.splits.get(name, name) for name in SPLITS}
+    split_names = _splits_of(config)
     if faults := list(_mapping_faults(config, task, key, {part: loaded[part].column_names for part in loaded}, given)):
         raise DataError(faults)
     notes = [f"{config.id}[{other}] was not read." for other in loaded if other not in split_names.values()]
@@ -49,7 +49,7 @@ def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) 
             )
         else:
             found[name] = records
-    if task.kind == "tagging" and (scheme := write_as_bio([row for records in found.values() for row in records])):
+    if task.target == "tags" and (scheme := write_as_bio([row for records in found.values() for row in records])):
         notes.append(f"{config.id}: {told(scheme)}.")
     if "train" not in found:
         remedy = f"Name the split to train on in {key}.splits.train"
@@ -59,6 +59,12 @@ def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) 
         where = f"{config.id}[{split_names[name]}]"
         splits[name] = SplitSource(where, _rows(records, task, where))
     return Source(splits, tuple(notes))
+
+
+def _splits_of(config: HubConfig) -> dict[str, str]:
+    """Split -> the data set's own name of it; none is read twice."""
+    mapped = config.splits.values()
+    return {name: config.splits.get(name, name) for name in SPLITS if name in config.splits or name not in mapped}
 
 
 def _load(config: HubConfig, key: str) -> "Mapping[str, datasets.Dataset]":
@@ -150,7 +156,7 @@ def _mapping_faults(
             rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.field_names)}"
             yield fault(f"{key}.columns.{name}", "", rule, remedy)
     places = columns_of(task, given).places
-    for part in [part for name in SPLITS if (part := config.splits.get(name, name)) in there]:
+    for part in [part for part in _splits_of(config).values() if part in there]:
         rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
         if task.group and not is_in(there[part], task.group):
             yield fault(f"task.{task.name}.group", task.group, rule, "Name one of these, or leave it out")

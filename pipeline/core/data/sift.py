@@ -92,8 +92,10 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
 
 
 def _targets(row: Row, task: TaskConfig) -> list[str]:
-    """The label or labels of a row as texts; none where its target is no such thing."""
+    """The label, the labels or the score of a row as texts; none where its target is no such thing."""
     value = row.fields.get(task.target)
+    if isinstance(value, float):
+        return [f"{value:g}"]
     if isinstance(value, list):
         return [one for one in value if isinstance(one, str)]
     return [str(value)] if isinstance(value, str | int) else []

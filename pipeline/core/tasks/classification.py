@@ -100,29 +100,41 @@ class Classification(Task):
         return answers
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
-        """Accuracy and macro F1; the baseline is the same metric of the majority label.
+        """Accuracy and macro F1, and Matthews' correlation or the second label's F1 where that is what selects.
 
-        That is the training rows', or in a restored task the scored rows' own.
+        The baseline is the same metric of the majority label, which is that of the training rows, or in a restored task
+        that of the scored rows. Of the second label's F1 it is that of always saying this label: any other has 0.
         """
         gold = [row.fields["label"] for row in rows]
         predicted = [learnt(answer["label"], "label", self.config) for answer in answers]
-        accuracy, macro_f1 = metrics.accuracy(gold, predicted), metrics.macro_f1(gold, predicted)
-        values = {"accuracy": accuracy, "macro_f1": macro_f1}
         shares, found = self.shares or Counter(gold), metrics.found_labels(gold, predicted)
-        majority = [max(shares, key=lambda label: shares[label])] * len(gold)
-        if self.config.primary == "macro_f1":
-            labels = self._labels_with(gold)
-            counts, baseline = metrics.label_counts(gold, predicted, labels), metrics.macro_f1(gold, majority)
-            return self.scores(values, counts, metrics.macro_f1_of, baseline=baseline, labels=labels, found=found)
-        counts, baseline = metrics.match_counts(gold, predicted), metrics.accuracy(gold, majority)
-        return self.scores(values, counts, metrics.mean_of, baseline=baseline, found=found)
+        said = self.labels[-1] if self.config.primary == "f1" else max(shares, key=lambda label: shares[label])
+        counts, statistic, labels = self._counts(gold, predicted)
+        constant, _, _ = self._counts(gold, [said] * len(gold))
+        values = {"accuracy": metrics.accuracy(gold, predicted), "macro_f1": metrics.macro_f1(gold, predicted)}
+        values.setdefault(self.config.primary, metrics.value_of(statistic, counts))
+        baseline = metrics.value_of(statistic, constant)
+        return self.scores(values, counts, statistic, baseline=baseline, labels=labels, found=found)
 
     def right_counts(self, rows: Sequence[Row]) -> RightCounts:
-        if self.config.primary != "macro_f1":
-            return super().right_counts(rows)
         gold = [row.fields["label"] for row in rows]
-        labels = self._labels_with(gold)
-        return metrics.label_counts(gold, gold, labels), metrics.macro_f1_of, tuple(labels)
+        return self._counts(gold, gold)
+
+    def _counts(self, gold: Sequence[str], predicted: Sequence[str]) -> RightCounts:
+        """What each row adds to the primary metric."""
+        if self.config.primary == "macro_f1":
+            labels = self._labels_with(gold)
+            return metrics.label_counts(gold, predicted, labels), metrics.macro_f1_of, tuple(labels)
+        if self.config.primary == "matthews":
+            return self._matthews_counts(gold, predicted), metrics.matthews_of, ()
+        if self.config.primary == "f1":
+            return metrics.label_counts(gold, predicted, self.labels[-1:])[:, :3], metrics.f1_of, ()
+        return metrics.match_counts(gold, predicted), metrics.mean_of, ()
+
+    def _matthews_counts(self, gold: Sequence[str], predicted: Sequence[str]) -> metrics.Counts:
+        """Counts of the task's labels, and of all others together: as many columns whatever rows and answers have."""
+        wanted, said = ([label if label in self.number else "" for label in side] for side in (gold, predicted))
+        return metrics.label_counts(wanted, said, [*self.labels, ""])
 
     def _labels_with(self, gold: Sequence[str]) -> list[str]:
         """The task's labels, and what else the rows have."""

@@ -1,7 +1,8 @@
 """A span of a context that answers a question; contexts longer than the model are read window by window."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.core.data.rows import Row
+from pipeline.config import TaskConfig
+from pipeline.core.data.rows import Dataset, Row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, row_fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
@@ -28,7 +30,16 @@ class ExtractiveQA(Task):
     An example is a window: the question and a stretch of the context, neighbouring windows sharing `stride`
     sub-tokens. Besides the context, the first token is allowed: it is the target of windows without the
     answer, and takes their probability, so that spans of several windows can be compared.
+
+    Where questions may have no answer (SQuAD 2), none is given if in the window of the likeliest span the first token
+    is at least as likely. No threshold is fitted to the validation rows: both are parts of one softmax that was trained
+    to tell them apart, and the answer's `no_answer` lets who needs another threshold choose it.
     """
+
+    @classmethod
+    def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
+        unanswerable = config.unanswerable or any(not _texts(row) for row in rows)
+        return cls(dataclasses.replace(config, unanswerable=unanswerable))
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
@@ -38,9 +49,9 @@ class ExtractiveQA(Task):
     def target_faults(cls, row: Row) -> Iterator[Fault]:
         texts, starts = row.fields["answers"]["text"], row.fields["answers"]["answer_start"]
         context = row.fields["context"]
-        if not texts or len(texts) != len(starts):
+        if len(texts) != len(starts):
             rule = f"has {len(texts)} answer texts and {len(starts)} answer_starts"
-            yield row_fault(row, "", rule, "Give at least one answer, and a start for each")
+            yield row_fault(row, "", rule, "Give a start for each answer, or two empty lists where there is no answer")
             return
         for text, start in zip(texts, starts, strict=True):
             if not text.strip():
@@ -51,6 +62,36 @@ class ExtractiveQA(Task):
                 rule = f"is not in the context at answer_start {start}, where {there!r} stands"
                 remedy = f"Set answer_start to {found}" if found >= 0 else "Copy the answer from the context"
                 yield row_fault(row, text, rule, remedy)
+
+    @classmethod
+    def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
+        answerable = [row for row in dataset.train.rows if _texts(row)]
+        if not answerable:
+            rule = "has no answer, nor has any other row of train: there is no span to learn"
+            yield row_fault(dataset.train.rows[0], "", rule, "Add training rows with answers")
+        if config.unanswerable or len(answerable) < len(dataset.train.rows):
+            return
+        for split in (dataset.validation, dataset.test):
+            without = [row for row in split.rows if not _texts(row)]
+            if len(without) > dataset.max_unseen * len(split.rows):
+                rule = (
+                    f"has no answer, like {len(without)} of {len(split.rows)} rows of {split.name}, and no row of train"
+                )
+                rule += f" is so: more than {dataset.max_unseen:g} cannot be answered rightly"
+                remedy = f"Add training rows without an answer, remove those of {split.name}, or raise data.max_unseen"
+                yield row_fault(without[0], "", rule, remedy)
+
+    def notes(self, dataset: Dataset) -> Iterator[str]:
+        """Say how many questions have no answer, and what becomes of them."""
+        for split in dataset.splits:
+            if count := sum(not _texts(row) for row in split.rows):
+                said = f"{count} of {len(split.rows)} questions of {split.name} have no answer"
+                learnt = ", which is learnt" if split.name == "train" else ""
+                yield (
+                    said
+                    + (learnt if self.config.unanswerable else ", as none of train: they are counted as wrong")
+                    + "."
+                )
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Cut contexts into windows; a question is truncated to a quarter of the window, and counted."""
@@ -108,34 +149,60 @@ class ExtractiveQA(Task):
         return to_arrays(logits_N2, batch["allowed"].sum(1).tolist())
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
-        """`{"answer": text, "score": its probability within its window, "start": its first character}`."""
+        """`{"answer": text, "score": its probability within its window, "start": its first character}`.
+
+        Where there may be no answer, with `no_answer`, the probability of none in the same window; the text is empty
+        and the score is that where none is given.
+        """
         answers: list[Answer] = [{"answer": "", "score": -1.0, "start": 0} for _ in rows]
+        none = [1.0] * len(rows)  # also of a context that holds no character known to the tokenizer
         for example, logits_C2 in zip(encoded.examples, outputs, strict=True):
             best = answers[example["row"]]
-            if len(logits_C2) == 1:  # a context that holds no character known to the tokenizer
+            if len(logits_C2) == 1:
                 continue
-            first, last, score = _best_span(logits_C2, self.config.max_answer_length)
+            first, last, score, without = _best_span(logits_C2, self.config.max_answer_length)
             if score > best["score"]:
                 start, end = int(example["offsets"][first, 0]), int(example["offsets"][last, 1])
                 text = rows[example["row"]].fields["context"][start:end]
                 best |= {"answer": text, "score": score, "start": start}
-        for best in answers:
-            best["score"] = max(
-                best["score"], 0.0
-            )  # nothing was found; what was may have a probability that rounds to 0
+                none[example["row"]] = without
+        for best, without in zip(answers, none, strict=True):
+            # Nothing was found; what was may have a probability that rounds to 0.
+            best["score"] = max(best["score"], 0.0)
+            if self.config.unanswerable:
+                best["no_answer"] = without
+                if without >= best["score"]:
+                    best |= {"answer": "", "score": without, "start": 0}
         return answers
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
-        """SQuAD's word F1 and exact match, by the best gold answer; the baseline is the whole context."""
-        gold = [row.fields["answers"]["text"] for row in rows]
+        """SQuAD's word F1 and exact match, by the best gold answer, and SQuAD 2's of the rows with and without one.
+
+        The baseline is the whole context, or no answer at all where some rows have none and that is better.
+        """
+        gold = [_texts(row) for row in rows]
         said = [answer["answer"] for answer in answers]
-        f1 = [metrics.word_f1(*pair) for pair in zip(said, gold, strict=True)]
-        exact = [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)]
-        means = {"f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}
+        values = {
+            "f1": [metrics.word_f1(*pair) for pair in zip(said, gold, strict=True)],
+            "exact_match": [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)],
+        }
+        means = {name: float(np.mean(part)) for name, part in values.items()}
+        has_answer = np.array([bool(texts) for texts in gold])
+        if not has_answer.all():
+            for name, part in values.items() if has_answer.any() else ():
+                means[f"has_answer_{name}"] = float(np.mean(np.array(part)[has_answer]))
+            means["no_answer_accuracy"] = float(np.mean(np.array(values["exact_match"])[~has_answer]))
         measure = metrics.word_f1 if self.config.primary == "f1" else metrics.exact_match
-        baseline = np.mean([measure(row.fields["context"], row.fields["answers"]["text"]) for row in rows])
-        counts = metrics.value_counts(f1 if self.config.primary == "f1" else exact)
-        return self.scores(means, counts, metrics.mean_of, baseline=float(baseline))
+        whole = np.mean([measure(row.fields["context"], texts) for row, texts in zip(rows, gold, strict=True)])
+        counts = metrics.value_counts(values[self.config.primary])
+        baseline = max(float(whole), float(np.mean(~has_answer)))
+        return self.scores(means, counts, metrics.mean_of, baseline=baseline)
+
+
+def _texts(row: Row) -> list[str]:
+    """The gold answers of a row; empty where its context has none."""
+    texts: list[str] = row.fields["answers"]["text"]
+    return texts
 
 
 def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int) -> tuple[list[str], int]:
@@ -150,6 +217,8 @@ def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int
 
 def _target(answers: Mapping[str, Any], offsets_C2: NDArray[np.int32], first: int) -> list[int]:
     """Places of the first answer's first and last sub-token in a window; twice 0 where it is not inside."""
+    if not answers["text"]:
+        return [0, 0]
     text, start = answers["text"][0], answers["answer_start"][0]
     start += len(text) - len(text.lstrip())  # blanks belong to no sub-token
     end = start + len(text.strip())
@@ -160,8 +229,8 @@ def _target(answers: Mapping[str, Any], offsets_C2: NDArray[np.int32], first: in
     return [first + first_inside, first + last_inside]
 
 
-def _best_span(logits_C2: Output, longest: int) -> tuple[int, int, float]:
-    """The likeliest span: its first and last sub-token in the context, and its probability.
+def _best_span(logits_C2: Output, longest: int) -> tuple[int, int, float, float]:
+    """The likeliest span: its first and last sub-token in the context, its probability, and the first token's.
 
     Args:
         logits_C2: Start and end logits; the first row is the first token's, which is not part of the context.
@@ -174,4 +243,4 @@ def _best_span(logits_C2: Output, longest: int) -> tuple[int, int, float]:
     padded = np.concatenate([ends_C, np.full(longest - 1, -np.inf, dtype=ends_C.dtype)])
     spans_CL = starts_C[:, None] + sliding_window_view(padded, longest)
     first, more = np.unravel_index(int(spans_CL.argmax()), spans_CL.shape)
-    return int(first), int(first + more), float(np.exp(spans_CL[first, more]))
+    return int(first), int(first + more), float(np.exp(spans_CL[first, more])), float(np.exp(log_probs_C2[0].sum()))

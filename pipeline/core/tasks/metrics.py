@@ -49,7 +49,7 @@ def value_of(statistic: Metric, counts_NK: Counts) -> float:
 
 def limits_of(statistic: Metric) -> tuple[float, float]:
     """The lowest and the highest value that the metric can have."""
-    if isinstance(statistic, Correlation):
+    if isinstance(statistic, Correlation) or statistic is matthews_of:
         return -1.0, 1.0
     return (-math.inf, 0.0) if statistic is minus_root_of else (0.0, 1.0)
 
@@ -90,17 +90,35 @@ def row_weight(counts_NK: Counts, statistic: Metric) -> float:
     up to 3 / n. Of a mean over L labels the rarest counts, n rows of which carry 1 / L of it.
 
     Returns:
-        1 / n, 1 / (L n) of macro F1, or 1 where no row carries anything.
+        1 / n, 1 / (L n) of macro F1, or 1 where no row carries anything; of Matthews that times `error_weight`.
     """
     carried_L = carriers(counts_NK, statistic).sum(0)
     carried_L = carried_L[carried_L > 0]
-    return 1 / (len(carried_L) * float(carried_L.min())) if len(carried_L) else 1.0
+    if not len(carried_L):
+        return 1.0
+    return min(error_weight(counts_NK.sum(0), statistic) / (len(carried_L) * float(carried_L.min())), 1.0)
+
+
+def error_weight(sums_K: Counts, statistic: Metric) -> float:
+    """How much more than its share of the rows one error takes from the metric, where there are few errors.
+
+    1, but for Matthews: with n rows, of which a label has the share t, the first error of any kind takes
+    1 / (n (1 - sum t^2)) from it. Of two labels with as many rows each that is twice what it takes from the accuracy.
+    Rows of one label alone carry no correlation, and have no such weight.
+    """
+    if statistic is not matthews_of:
+        return 1.0
+    gold_L = sums_K[2::3]
+    return 1 / (1 - float(((gold_L / gold_L.sum()) ** 2).sum()))
 
 
 def carriers(counts_NK: Counts, statistic: Metric) -> NDArray[np.bool_]:
-    """Which rows carry which label's part of the metric, (N, L); L is 1 but for macro F1."""
+    """Which rows carry which label's part of the metric, (N, L); L is 1 but for macro F1. None carries Matthews'
+    correlation where all have one label."""
     if isinstance(statistic, Correlation):  # a value of 0 is a value
         return np.ones((len(counts_NK), 1), np.bool_)
+    if statistic is matthews_of and np.count_nonzero(counts_NK[:, 2::3].any(0)) < 2:
+        return np.zeros((len(counts_NK), 1), np.bool_)
     counts_NLK = counts_NK.reshape(len(counts_NK), -1, 3) if statistic is macro_f1_of else counts_NK[:, None]
     return np.asarray((counts_NLK != 0).any(-1))
 
@@ -162,6 +180,18 @@ def macro_f1_of(sums: Counts) -> Counts:
     return np.asarray(f1_of(sums_LK).sum(-1) / np.maximum(num_occurring, 1))
 
 
+def matthews_of(sums: Counts) -> Counts:
+    """Statistic of (true positives, predicted, gold) of every label per row: Matthews' correlation of both.
+
+    Of several labels as Gorodkin 2004 has it; 0 where one label alone is said, or is there.
+    """
+    right, said_L, gold_L = sums[..., ::3].sum(-1), sums[..., 1::3], sums[..., 2::3]
+    total = gold_L.sum(-1)
+    shared = np.asarray(right * total - (said_L * gold_L).sum(-1))
+    spread = np.sqrt(np.maximum((total**2 - (said_L**2).sum(-1)) * (total**2 - (gold_L**2).sum(-1)), 0))
+    return np.asarray(np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0))
+
+
 def value_counts(values: Sequence[float]) -> Counts:
     """Counts for `mean_of`, (N, 2)."""
     values_N = np.asarray(values, dtype=np.float64)
@@ -174,7 +204,8 @@ def match_counts(gold: Sequence[object], predicted: Sequence[object]) -> Counts:
 
 
 def label_counts(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str] = ()) -> Counts:
-    """Counts for `macro_f1_of`, (N, 3 * labels): those of `labels` in their order, then what else occurs, sorted."""
+    """Counts for `macro_f1_of` and `matthews_of`, (N, 3 * labels): those of `labels` in their order, then what else
+    occurs, sorted."""
     number = {label: i for i, label in enumerate([*labels, *sorted({*gold, *predicted} - {*labels})])}
     counts_NLK = np.zeros((len(gold), len(number), 3))
     for row, (wanted, said) in enumerate(zip(gold, predicted, strict=True)):
@@ -236,12 +267,14 @@ def normalise(answer: str) -> str:
 
 
 def exact_match(answer: str, gold: Sequence[str]) -> float:
-    """1 where the normalised answer equals one of the gold answers, else 0."""
-    return float(any(normalise(answer) == normalise(text) for text in gold))
+    """1 where the normalised answer equals one of the gold answers, else 0; without any, it has to be empty."""
+    return float(any(normalise(answer) == normalise(text) for text in gold or [""]))
 
 
 def word_f1(answer: str, gold: Sequence[str]) -> float:
-    """F1 of the normalised answer's words against those of the best gold answer."""
+    """F1 of the normalised answer's words against those of the best gold answer; without any, `exact_match`."""
+    if not gold:
+        return exact_match(answer, gold)
     return max(_overlap_f1(normalise(answer).split(), normalise(text).split()) for text in gold)
 
 

@@ -66,8 +66,8 @@ class MultiLabel(Task):
         elif not known and len({tuple(row.fields["labels"]) for row in dataset.train.rows}) == 1:
             rule = "are the labels of every row of train: there is nothing to tell apart"
             yield row_fault(first, ", ".join(first.fields["labels"]), rule, "Add training rows with other labels")
-        for split in (dataset.validation, dataset.test):
-            yield from unseen_faults(split, {*found, *known}, _first_rows(split), what="label")
+        seen = {*found, *known}
+        yield from unseen_faults(config, dataset, seen, lambda row: row.fields["labels"], what="label")
 
     def labels_of(self, row: Row) -> tuple[str, ...]:
         return tuple(row.fields["labels"])

@@ -113,6 +113,12 @@ def test_leaderboard_figure_has_a_dot_an_interval_and_a_baseline_a_job(row: Lead
     assert baselines.get_offsets()[:, 0].tolist() == [0.51, 0.51]
     assert "ner/news\nf1" in texts(figure)
     assert rendered(figure) > 3000
+    assert axes.get_xlim() == (-0.02, 1.02)
+
+
+def test_leaderboard_figure_shows_a_correlation_below_0(row: LeaderboardRow) -> None:
+    figure: Any = plots.leaderboard_figure([row, dataclasses.replace(row, metric="matthews", test=0.02, low=-0.1)])
+    assert figure.axes[0].get_xlim() == pytest.approx((-0.1, 1.02))
 
 
 def test_matrix_has_every_score_in_its_cell_and_a_dash_where_there_is_none() -> None:

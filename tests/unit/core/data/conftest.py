@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipeline.config import TaskConfig
+
+if TYPE_CHECKING:
+    from tests.unit.core.data.standin import StandIn
 
 Write = Callable[[str, Sequence[Any]], Path]
 
@@ -39,3 +42,16 @@ def tasks() -> Mapping[str, TaskConfig]:
         "medqa": TaskConfig(name="medqa", kind="multiple_choice"),
         "covidqa": TaskConfig(name="covidqa", kind="extractive_qa"),
     }
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "StandIn":
+    """A data set on the hub, with the cache of `datasets` out of the user's home and the tests off the network."""
+    import datasets  # takes a while, and the other tests do without
+
+    from tests.unit.core.data.standin import StandIn
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    return StandIn(tmp_path / "standin")

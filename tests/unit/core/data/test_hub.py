@@ -1,63 +1,20 @@
 """Hub data sets by stand-ins of their shapes: `load_dataset` takes a folder of parquet files for an id."""
 
-import dataclasses
 import logging
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
-from datasets import ClassLabel, Features, List, Value
-from omegaconf import OmegaConf
+from datasets import ClassLabel, List, Value
 
 from pipeline.config import DataConfig, HubConfig, TaskConfig
-from pipeline.config.strict import build
 from pipeline.core.data.load import load, resolve
-from pipeline.core.data.rows import Dataset, Row
+from pipeline.core.data.rows import Row
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import DataError
+from tests.unit.core.data.standin import TEXT, StandIn
 
-CONF = Path(__file__).parents[4] / "conf" / "task"
 HUB = DataConfig(source="hub")
-TEXT = Value("string")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the cache of `datasets` out of the user's home, and the tests off the network."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    datasets.disable_progress_bars()
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> "StandIn":
-    return StandIn(tmp_path / "standin")
-
-
-class StandIn:
-    """A task of `conf/task/` whose hub id is a folder laid out like a data set on the hub."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, features: Mapping[str, Any], **splits: list[dict[str, Any]]) -> None:
-        (self.folder / "data").mkdir(parents=True)
-        for name, rows in splits.items():
-            part = datasets.Dataset.from_list(rows, features=Features(features))
-            part.to_parquet(self.folder / "data" / f"{name}-00000-of-00001.parquet")
-
-    def task(self, name: str, domain: str, **changes: Any) -> TaskConfig:
-        values: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-        task = build(TaskConfig, {**values, "name": name}, f"task.{name}")
-        # A local folder has neither configurations nor revisions; the columns are what is under test.
-        local = {"id": str(self.folder), "config": None}
-        config = dataclasses.replace(task.hub[domain], **(local | changes))
-        return dataclasses.replace(task, hub={domain: config})
-
-    def load(self, name: str, domain: str, **changes: Any) -> Dataset:
-        return load(self.task(name, domain, **changes), domain, HUB, kind=restore(self.task(name, domain, **changes)))
 
 
 def fields(rows: tuple[Row, ...]) -> list[dict[str, Any]]:
@@ -203,6 +160,14 @@ def test_splits_are_mapped_and_those_not_read_are_noted(standin: StandIn) -> Non
     dataset = standin.load("sentiment", "movies", splits={"validation": "test", "test": "validation"})
     assert [len(split.rows) for split in (dataset.validation, dataset.test)] == [2, 3]
     assert any("[unsupervised] was not read" in note for note in dataset.notes)
+
+
+def test_a_split_that_another_name_is_mapped_to_is_read_once(standin: StandIn) -> None:
+    standin.write(SST2, train=sst2(200), validation=[{"idx": 0, "sentence": "v", "label": 1}], test=sst2(9, -1))
+    dataset = standin.load("sentiment", "movies", splits={"test": "validation"})
+    assert fields(dataset.test.rows) == [{"text": "v", "label": "positive"}]
+    assert dataset.validation.cut_from == "train"
+    assert f"{standin.folder}[test] was not read." in dataset.notes
 
 
 def test_faults_of_the_mapping_are_reported_at_once_with_their_keys(standin: StandIn) -> None:

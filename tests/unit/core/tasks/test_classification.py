@@ -242,13 +242,47 @@ def test_macro_f1_has_an_interval_and_a_baseline_of_its_own(make_rows: MakeRows)
     assert scores.baseline == pytest.approx((2 * 0.4 / 1.4) / 2)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+@pytest.mark.parametrize(
+    ("metric", "value", "baseline"),
+    [
+        ("matthews", 0.816497, 0),
+        ("f1", 0.888889, 2 * 0.4 / 1.4),  # of always saying the second label
+    ],
+)
+def test_metrics_of_benchmarks_stand_beside_the_two_where_they_select(
+    make_rows: MakeRows, metric: str, value: float, baseline: float
+) -> None:
+    config = replace(CONFIG, metric=metric, labels=["negative", "positive"])
+    task = Classification.from_rows(config, make_rows(config, TRAIN))
+    rows = make_rows(config, [{"text": "x", "label": label} for label in ["negative"] * 60 + ["positive"] * 40])
+    scores = task.score(rows, [{"label": "negative"}] * 50 + [{"label": "positive"}] * 50)
+    assert scores.metrics == pytest.approx({"accuracy": 0.9, "macro_f1": 0.898989, metric: value}, abs=1e-6)
+    assert scores.primary == scores.metrics[metric] and scores.low < scores.primary < scores.high
+    assert scores.baseline == pytest.approx(baseline)
+
+
+def test_matthews_has_as_many_counts_whatever_labels_rows_and_answers_have(make_rows: MakeRows) -> None:
+    config = replace(CONFIG, metric="matthews")
+    task = restore(config, ["negative", "positive"])
+    rows = make_rows(config, [*TRAIN, {"text": "a plot", "label": "mixed"}])
+    few = task.score(rows[:5], [{"label": "positive"}] * 5)
+    many = task.score(rows, [{"label": "gone"}] * 6)
+    assert few.counts.shape[1] == many.counts.shape[1] == 9
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
+def test_f1_of_classification_needs_two_labels_that_are_listed(labels: list[str] | None) -> None:
+    (fault,) = replace(CONFIG, metric="f1", labels=labels).faults("task.films")
+    assert fault.where == "task.films.metric" and "second of two labels" in fault.rule
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "matthews", "f1"])
 def test_right_answers_have_the_counts_that_are_said_of_them_without_a_model(make_rows: MakeRows, metric: str) -> None:
     task = restore(replace(CONFIG, metric=metric), ["negative", "neutral", "positive"])
     rows = make_rows(CONFIG, [*TRAIN, {"text": "a plot", "label": "other"}])
     scores = task.score(rows, [{"label": row.fields["label"]} for row in rows])
     counts, statistic, labels = task.right_counts(rows)
-    assert scores.primary == metrics.value_of(statistic, counts) == (1 if metric == "accuracy" else pytest.approx(1))
+    assert scores.primary == metrics.value_of(statistic, counts) == pytest.approx(1)
     assert (counts == scores.counts).all() and statistic is scores.statistic and labels == scores.labels
 
 

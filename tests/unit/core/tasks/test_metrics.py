@@ -8,7 +8,7 @@ import pytest
 from seqeval.metrics import classification_report
 from seqeval.metrics import f1_score as f1_of_seqeval
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
 
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.metrics import spans
@@ -39,6 +39,41 @@ def test_accuracy_and_macro_f1_are_those_of_scikit_learn(predicted_names: str) -
     assert metrics.macro_f1(gold, predicted) == f1_score(gold, predicted, average="macro", zero_division=0)
     sums = metrics.label_counts(gold, predicted).sum(0)
     assert float(metrics.macro_f1_of(sums)) == metrics.macro_f1(gold, predicted)
+
+
+@pytest.mark.parametrize("names", ["ab", "abcd"])
+def test_the_matthews_statistic_is_that_of_scikit_learn_on_a_resample_too(names: str) -> None:
+    gold = labels(0, 60, names)
+    predicted = [
+        wanted if i % 3 else said for i, (wanted, said) in enumerate(zip(gold, labels(1, 60, names), strict=True))
+    ]
+    counts = metrics.label_counts(gold, predicted)
+    assert float(metrics.matthews_of(counts.sum(0))) == pytest.approx(matthews_corrcoef(gold, predicted))
+    drawn = [i for i in range(60) for _ in range(i % 3)]
+    expected = matthews_corrcoef([gold[i] for i in drawn], [predicted[i] for i in drawn])
+    times = np.arange(60) % 3
+    assert float(metrics.matthews_of(times @ counts)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "value"), [("aabb", "bbaa", -1), ("aabb", "aaaa", 0), ("aaaa", "aaaa", 0)]
+)
+def test_matthews_is_minus_1_of_all_wrong_and_0_of_one_label_alone(gold: str, predicted: str, value: float) -> None:
+    counts = metrics.label_counts(list(gold), list(predicted))
+    assert float(metrics.matthews_of(counts.sum(0))) == value
+    assert metrics.interval(counts * 1.0, metrics.matthews_of)[0] == -1  # of four rows
+
+
+@pytest.mark.parametrize(
+    ("negative", "positive", "taken"), [(500, 500, 0.002), (700, 300, 0.00238), (950, 50, 0.01053)]
+)
+def test_one_error_takes_from_matthews_what_is_said_of_it(negative: int, positive: int, taken: float) -> None:
+    gold = ["a"] * negative + ["b"] * positive
+    counts = metrics.label_counts(gold, gold)
+    assert metrics.row_weight(counts, metrics.matthews_of) == pytest.approx(taken, rel=1e-3)
+    for wrong in (["b", *gold[1:]], [*gold[:-1], "a"]):
+        value = float(metrics.matthews_of(metrics.label_counts(gold, wrong).sum(0)))
+        assert 1 - value == pytest.approx(taken, rel=0.02)
 
 
 def test_accuracy_and_macro_f1_lie_between_0_and_1() -> None:
@@ -144,6 +179,9 @@ def test_the_interval_counts_the_rows_that_carry_the_metric() -> None:
         ("dog", ["cat"], 0, 0),
         ("", ["cat"], 0, 0),
         ("COVID-19", ["covid19"], 1, 1),
+        ("", [], 1, 1),
+        ("cat", [], 0, 0),
+        ("The", [], 1, 1),  # as SQuAD 2 does: an article alone is nothing
     ],
 )
 def test_answers_are_compared_as_squad_does(answer: str, gold: list[str], exact: float, f1: float) -> None:
