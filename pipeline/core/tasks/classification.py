@@ -15,7 +15,7 @@ from pipeline.core.tasks.faults import empty_faults, row_fault, unlisted_faults,
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import is_truncated, of_examples, pad_inputs, pieces, softmax, to_arrays, weighed
+from pipeline.core.tasks.tensors import of_examples, pad_inputs, pieces, softmax, to_arrays, truncated, weighed
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Classification(Task):
             if row.fields.get("label") in self.number:
                 example["label"] = self.number[row.fields["label"]]
             examples.append(example)
-        num_truncated = sum(map(is_truncated, encoded.encodings or ()))
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+        return Encoded(examples=examples, num_rows=len(rows), truncated=truncated(encoded.encodings))
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         batch = {**of_examples(examples), **pad_inputs(examples, pad_token_id)}

@@ -14,7 +14,15 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, row_fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, to_arrays
+from pipeline.core.tasks.tensors import (
+    cross_entropy,
+    is_truncated,
+    of_examples,
+    pad_inputs,
+    pieces,
+    to_arrays,
+    truncated,
+)
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -55,7 +63,7 @@ class ExtractiveQA(Task):
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Cut contexts into windows; a question is truncated to a quarter of the window, and counted."""
         limit = self.limit(tokenizer)
-        questions, num_truncated = _clip([row.fields["question"] for row in rows], tokenizer, limit // 4)
+        questions, clipped = _clip([row.fields["question"] for row in rows], tokenizer, limit // 4)
         room = limit - limit // 4 - tokenizer.num_special_tokens_to_add(pair=True)
         encoded = tokenizer(
             questions,
@@ -75,7 +83,7 @@ class ExtractiveQA(Task):
             if "answers" in rows[row].fields:
                 example["span"] = _target(rows[row].fields["answers"], offsets_C2, example["first"])
             examples.append(example)
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+        return Encoded(examples=examples, num_rows=len(rows), truncated=clipped)
 
     def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Of questions alone: contexts are read in windows."""
@@ -108,8 +116,11 @@ class ExtractiveQA(Task):
         return to_arrays(logits_N2, batch["allowed"].sum(1).tolist())
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
-        """`{"answer": text, "score": its probability within its window, "start": its first character}`."""
-        answers: list[Answer] = [{"answer": "", "score": -1.0, "start": 0} for _ in rows]
+        """`{"answer": text, "score": its probability within its window, "start": its first character, "end": ...}`.
+
+        Start and end are counted in characters of the context, the end exclusive.
+        """
+        answers: list[Answer] = [{"answer": "", "score": -1.0, "start": 0, "end": 0} for _ in rows]
         for example, logits_C2 in zip(encoded.examples, outputs, strict=True):
             best = answers[example["row"]]
             if len(logits_C2) == 1:  # a context that holds no character known to the tokenizer
@@ -118,7 +129,7 @@ class ExtractiveQA(Task):
             if score > best["score"]:
                 start, end = int(example["offsets"][first, 0]), int(example["offsets"][last, 1])
                 text = rows[example["row"]].fields["context"][start:end]
-                best |= {"answer": text, "score": score, "start": start}
+                best |= {"answer": text, "score": score, "start": start, "end": end}
         for best in answers:
             best["score"] = max(
                 best["score"], 0.0
@@ -138,14 +149,14 @@ class ExtractiveQA(Task):
         return self.scores(means, counts, metrics.mean_of, baseline=float(baseline))
 
 
-def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int) -> tuple[list[str], int]:
-    """Cut each text behind its first `limit` sub-tokens; the texts, and how many were cut."""
+def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int) -> tuple[list[str], frozenset[int]]:
+    """Cut each text behind its first `limit` sub-tokens; the texts, and which were cut, by their number."""
     encoded = tokenizer(list(texts), add_special_tokens=False, truncation="longest_first", max_length=limit)
     clipped = [
         text[: encoding.offsets[-1][1]] if is_truncated(encoding) else text
         for text, encoding in zip(texts, encoded.encodings or (), strict=True)
     ]
-    return clipped, sum(map(is_truncated, encoded.encodings or ()))
+    return clipped, truncated(encoded.encodings)
 
 
 def _target(answers: Mapping[str, Any], offsets_C2: NDArray[np.int32], first: int) -> list[int]:

@@ -20,6 +20,11 @@ def is_truncated(encoding: Any) -> bool:
     return bool(encoding.overflowing)
 
 
+def truncated(encodings: Sequence[Any] | None) -> frozenset[int]:
+    """Of which inputs, by their number, the tokenizer left something out."""
+    return frozenset(i for i, encoding in enumerate(encodings or ()) if is_truncated(encoding))
+
+
 def pieces(encoded: "BatchEncoding", index: int) -> Example:
     """What the model reads of one tokenised input: `input_ids`, and `token_type_ids` if there are any."""
     names = ("input_ids", "token_type_ids")
