@@ -75,6 +75,12 @@ def _dataclass(cls: Any, values: Any, where: str, faults: list[Fault]) -> Any:
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     before = len(faults)
+    for former, name in getattr(cls, "FORMER", {}).items():
+        if former in values:
+            if name in values:
+                rule = f"is what `{name}` was called before, and both are set"
+                faults.append(fault(_join(where, former), "", rule, f"Set {_join(where, name)} alone"))
+            values = {name: values[former]} | {key: value for key, value in values.items() if key != former}
     for key in values:
         if key not in fields:
             faults.append(fault(_join(where, key), "", "is no config key", nearest(str(key), list(fields))))

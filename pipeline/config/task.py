@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pipeline.config.faults import above, between
 from pipeline.errors import Fault, fault
@@ -28,6 +28,10 @@ FIELDS: Mapping[Kind, Mapping[str, type]] = {
 }
 """The canonical fields of a row of each kind, the target last. `text_pair` is there where the task maps it; of
 generation those are there that prompt and completion mention, and any of them can be the target."""
+
+Column = str | int | list[str]
+"""Where a field is in the user's rows: a column's name, a dotted path into an object, a list of columns, or the number
+of a column from 1 (conll)."""
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -63,8 +67,10 @@ class TaskConfig:
     """The file's name below `conf/task/`."""
     kind: Kind
     """Which kind of task it is."""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """Canonical field -> name in the user's files, where it is not the canonical name (`config.FIELDS`)."""
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """Canonical field (`config.FIELDS`) -> where it is in the user's files, where that is not a column of its own
+    name. A dot reaches into an object, a list of columns makes a list (of a text: its parts), a number is that of a
+    column of conll, from 1."""
     labels: list[str] | None = None
     """The labels (classification) or entity types (tagging), in order. None: read from the training rows, sorted."""
     metric: str | None = None
@@ -108,17 +114,22 @@ class TaskConfig:
         """Canonical field -> what it holds, for every field that the kind knows."""
         return FIELDS[self.kind]
 
+    FORMER: ClassVar[Mapping[str, str]] = {"fields": "columns"}
+    """Keys that files and bundles of before have -> what they are called now."""
+
     @property
-    def columns(self) -> Mapping[str, str]:
-        """Canonical field -> name in the user's files, for every field that a row of this task must have."""
+    def field_names(self) -> Mapping[str, str]:
+        """Canonical field -> what the user calls it, for every field that a row of this task must have: the name of
+        its column where it has one, else its own."""
         if self.kind == "generation":
             mentioned = {*placeholders(self.prompt), *placeholders(self.completion)}
             if "answer" in mentioned:
                 mentioned.add("options")  # which it is a position in
             names = [name for name in self.types if name in mentioned]
         else:
-            names = [name for name in self.types if name != "text_pair" or name in self.fields]
-        return {name: self.fields.get(name, name) for name in names}
+            names = [name for name in self.types if name != "text_pair" or name in self.columns]
+        given = {name: column for name, column in self.columns.items() if isinstance(column, str)}
+        return {name: given.get(name, name) for name in names}
 
     @property
     def group_field(self) -> str | None:
@@ -137,10 +148,7 @@ class TaskConfig:
         if self.primary not in allowed:
             rule = f"is no metric of {self.kind}"
             yield fault(f"{where}.metric", self.primary, rule, f"Use one of: {', '.join(allowed)}")
-        for name in self.fields:
-            if name not in self.types:
-                rule = f"is no field of {self.kind}"
-                yield fault(f"{where}.fields.{name}", name, rule, f"Map only: {', '.join(self.types)}")
+        yield from column_faults(f"{where}.columns", self.columns, self)
         if self.labels is not None and len(set(self.labels)) < max(len(self.labels), 1):
             yield fault(f"{where}.labels", self.labels, "must name each label once", "List every label one time")
         yield from between(f"{where}.max_length", self.max_length, 8, 100_000)
@@ -190,6 +198,21 @@ class TaskConfig:
             yield fault(f"{where}.prompt", self.prompt, rule, "Take it out of the prompt")
 
 
+def column_faults(where: str, columns: Mapping[str, Column], task: TaskConfig) -> Iterator[Fault]:
+    """What is wrong with a mapping of the task's fields to columns."""
+    for name, column in columns.items():
+        if name not in task.types:
+            rule = f"is no field of {task.kind}"
+            yield fault(f"{where}.{name}", name, rule, f"Map only: {', '.join(task.types)}")
+        elif isinstance(column, int):
+            if task.kind != "tagging" or column < 1:
+                rule = "is a number, and numbers count the columns of conll files from 1"
+                yield fault(f"{where}.{name}", column, rule, "Give the name of a column")
+        elif isinstance(column, list) and (task.types[name] not in (list, str) or not column):
+            rule = "is a list of columns, and only a list, or a text in parts, can be in several"
+            yield fault(f"{where}.{name}", column, rule, "Give the name of one column")
+
+
 def task_change(before: TaskConfig, now: TaskConfig, labels: Sequence[str] = ()) -> tuple[str, str] | None:
     """Say what a task was and what it is now, where rows and answers of the two cannot be compared.
 
@@ -200,8 +223,8 @@ def task_change(before: TaskConfig, now: TaskConfig, labels: Sequence[str] = ())
         now: The task that is asked for.
         labels: What the bundle answers with, as a config lists it. Labels may be added and change places.
     """
-    if (before.kind, set(before.columns)) != (now.kind, set(now.columns)):
-        was, is_ = (f"{task.kind} of {', '.join(task.columns)}" for task in (before, now))
+    if (before.kind, set(before.field_names)) != (now.kind, set(now.field_names)):
+        was, is_ = (f"{task.kind} of {', '.join(task.field_names)}" for task in (before, now))
         return was, is_
     if before.primary != now.primary:
         return f"scored by {before.primary}", f"scored by {now.primary}"
@@ -242,8 +265,29 @@ class DataConfig:
     and the spaces."""
     max_train_rows: int | None = None
     """Train on this many rows at most, chosen by hash. None: on all."""
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """Canonical field -> where it is in the rows of this command, before what the task's file says."""
+    encoding: str | None = None
+    """Of text files, where it is not UTF-8 (or UTF-16 with a byte order mark), such as `cp1252`."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.validation_share", self.validation_share, 0.01, 0.5)
         yield from between(f"{where}.test_share", self.test_share, 0.01, 0.5)
         yield from above(f"{where}.max_train_rows", self.max_train_rows)
+        if self.encoding is not None:
+            if not _decodes(self.encoding):
+                remedy = "Name one that Python has, such as cp1252, latin-1, utf-16 or shift_jis"
+                yield fault(f"{where}.encoding", self.encoding, "is no encoding of text", remedy)
+            if self.source in ("starter", "hub"):
+                rule = f"has no effect with DATA={self.source}"
+                yield fault(f"{where}.encoding", self.encoding, rule, "Leave it out")
+        if self.columns and self.source == "starter":
+            rule = "has no effect with DATA=starter, whose rows have the fields' own names"
+            yield fault(f"{where}.columns", "", rule, "Leave it out")
+
+
+def _decodes(encoding: str) -> bool:
+    try:
+        return bool("a".encode(encoding))
+    except (LookupError, ValueError):  # base64 is a codec, and none of text
+        return False

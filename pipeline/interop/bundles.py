@@ -101,7 +101,7 @@ def foreign_of(
     if with_head:
         raise_faults(_head_faults(bundle, checkpoint, num_choices))
     labels = record.labels
-    if "options" in record.task.columns:
+    if "options" in record.task.field_names:
         labels = [f"LABEL_{number}" for number in range(num_choices or 0)]
     head = ForeignHead(
         kind=record.task.kind,
@@ -166,11 +166,11 @@ def _head_faults(bundle: Bundle, checkpoint: Checkpoint, num_choices: int | None
     if task.kind not in naming.heads:
         rule = f"has no head in AdapterHub that reads the same of {checkpoint.model_type}"
         yield fault(f"{where}: task.kind", task.kind, rule, remedy)
-    elif "options" in task.columns and task.scoring == "dual":
+    elif "options" in task.field_names and task.scoring == "dual":
         yield fault(f"{where}: task.scoring", task.scoring, "has no head in AdapterHub", remedy)
     elif restore(task).pooled and checkpoint.pooling != naming.pooling:
         rule = f"is not what AdapterHub's heads read of {checkpoint.model_type}, which is {naming.pooling}"
         yield fault(f"{where}: checkpoint.pooling", checkpoint.pooling, rule, remedy)
-    elif "options" in task.columns and num_choices is None:
+    elif "options" in task.field_names and num_choices is None:
         rule = "is missing: AdapterHub's heads have a fixed number of options"
         yield fault("num_choices", "", rule, "Set num_choices, or write the adapter alone with head=false")

@@ -65,7 +65,7 @@ def main(config: BenchConfig, console: Console) -> None:
 
     prepared = prepare(config)
     checkpoint, job = prepared.checkpoint, prepared.jobs[0]
-    if not job.task.has_labels or set(job.task.config.columns) != {"text", "label"}:
+    if not job.task.has_labels or set(job.task.config.field_names) != {"text", "label"}:
         rule, remedy = "is no classification of single texts, which is what is measured", "Give sentiment, for instance"
         raise ConfigError(Fault(where="TASKS", value=job.name, rule=rule, remedy=remedy))
     with tempfile.TemporaryDirectory() as folder:

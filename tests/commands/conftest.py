@@ -123,7 +123,7 @@ def own_tasks(shared: Path) -> Path:
 TRIAGE = """\
 # Which queue does a message go to?
 kind: classification
-fields:
+columns:
   text: message
   label: queue
 labels: [positive, negative]

@@ -107,15 +107,15 @@ def _mapping_faults(config: HubConfig, task: TaskConfig, key: str, there: Mappin
         elif part not in there:
             yield fault(where, part, f"is no split of {config.id}", f"Use one of: {', '.join(there)}")
     for name in config.columns:
-        if name not in task.columns:
-            rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.columns)}"
+        if name not in task.field_names:
+            rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.field_names)}"
             yield fault(f"{key}.columns.{name}", "", rule, remedy)
     read = [part for name in SPLITS if (part := config.splits.get(name, name)) in there]
     for part in read if task.group else ():
         if task.group not in there[part] and str(task.group).split(".")[0] not in there[part]:
             rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
             yield fault(f"task.{task.name}.group", task.group, rule, "Name one of these, or leave it out")
-    for part, name in itertools.product(read, task.columns):
+    for part, name in itertools.product(read, task.field_names):
         column = config.columns.get(name, name)
         for path in [column] if isinstance(column, str) else column:
             if path not in there[part] and path.split(".")[0] not in there[part]:
@@ -130,7 +130,7 @@ def _rows(records: list[dict[str, Any]], task: TaskConfig, where: str) -> Iterat
 
 def _canonical(part: "datasets.Dataset", config: HubConfig, task: TaskConfig) -> list[dict[str, Any]]:
     """Turn the rows of a split into canonical fields, as far as their shapes allow."""
-    columns = {name: config.columns.get(name, name) for name in task.columns}
+    columns = {name: config.columns.get(name, name) for name in task.field_names}
     names = {name: _class_names(part.features, column) for name, column in columns.items()}
     records = []
     for values in part:

@@ -126,7 +126,7 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         rule, remedy = "has no ledger of what it has seen", "Register a version anew with `make sweep`"
         raise DataError(fault(folder, error, rule, remedy)) from error
-    canonical = dataclasses.replace(task, fields={name: name for name in task.columns})
+    canonical = dataclasses.replace(task, columns={name: name for name in task.field_names})
     return Ledger(
         trained=_read_rows(folder / _TRAINED, canonical, trained),
         chosen=_read_rows(folder / _CHOSEN, canonical, chosen),
@@ -238,7 +238,7 @@ def _row(line: str, canonical: TaskConfig, where: str) -> Iterator[Row | Fault]:
     if not isinstance(values, dict):
         yield _spoilt(where, "is not valid JSON")
         return
-    if missing := [name for name in canonical.columns if name not in values]:
+    if missing := [name for name in canonical.field_names if name not in values]:
         yield _spoilt(where, f"has no {' and no '.join(missing)}: it is no row of task {canonical.name}")
     else:
         yield from make_row(values, canonical, where)

@@ -222,5 +222,5 @@ def _open(task: TaskConfig, domain: str, data: DataConfig) -> Source:
     if data.source == "hub":
         return hub.open_dataset(task, domain)
     if data.source == "starter":  # its rows have the canonical names, whatever the user's files call them
-        task = dataclasses.replace(task, fields={name: name for name in task.columns})
+        task = dataclasses.replace(task, columns={name: name for name in task.field_names})
     return files.open_folder(_folders(task, data)[domain], task)

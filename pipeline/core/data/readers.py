@@ -63,7 +63,7 @@ def read(path: Path, task: TaskConfig) -> Iterator[Row | Fault]:
             if missing := missing_fields(values, task, where):
                 yield from missing
                 continue
-            named = {name: values[column] for name, column in task.columns.items()}
+            named = {name: values[column] for name, column in task.field_names.items()}
             own = {"id": values.get("id"), "group": values.get(task.group or "")}
             yield from make_row({**named, **own}, task, where)
     except DataError as error:
@@ -78,7 +78,7 @@ def missing_fields(there: Any, task: TaskConfig, where: str) -> list[Fault]:
             f"has no field `{task.group}`, by which rows are grouped (it has: {', '.join(map(str, there)) or 'none'})"
         )
         faults.append(fault(where, "", rule, f"Add it, or take `group` out of conf/task/{task.name}.yaml"))
-    for name, column in task.columns.items():
+    for name, column in task.field_names.items():
         if column not in there:
             rule = f"has no field `{column}` (it has: {', '.join(map(str, there)) or 'none'})"
             mapping = f"`fields: {{{name}: <its name in your files>}}`"
@@ -166,7 +166,7 @@ def _parse_cells(cells: dict[str, str], task: TaskConfig, where: str) -> tuple[V
     """Parse the JSON in cells that hold no text; tokens and tags may be separated by spaces instead."""
     values: dict[str, Any] = dict(cells)
     faults = []
-    for name, column in task.columns.items():
+    for name, column in task.field_names.items():
         cell = cells[column].strip()
         if task.types[name] is str:
             continue
@@ -190,7 +190,7 @@ def _read_parquet(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] |
             names = file.schema_arrow.names
             if faults := missing_fields(names, task, str(path)):
                 raise DataError(faults)
-            wanted = [name for name in names if name in {*task.columns.values(), "id", task.group}]
+            wanted = [name for name in names if name in {*task.field_names.values(), "id", task.group}]
             batches = file.iter_batches(columns=wanted)
             yield from enumerate((values for batch in batches for values in batch.to_pylist()), start=1)
     except (
@@ -204,7 +204,7 @@ def _read_parquet(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] |
 
 def _read_conll(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | Fault]:
     """One token a line, token first and tag last; a blank line ends the sentence."""
-    if "tags" not in task.columns:
+    if "tags" not in task.field_names:
         rule = f"is a .conll file, which holds tagging; {task.name} is {task.kind}"
         raise _stop(str(path), rule, "Give the split as jsonl, csv or parquet")
     tokens: list[str] = []
@@ -214,7 +214,7 @@ def _read_conll(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
         line = raw.rstrip("\r\n")
         if not line.strip() or line.startswith("-DOCSTART-"):
             if tokens:
-                yield start, {task.columns["tokens"]: tokens, task.columns["tags"]: tags}
+                yield start, {task.field_names["tokens"]: tokens, task.field_names["tags"]: tags}
             tokens, tags = [], []
             continue
         columns = line.split("\t") if "\t" in line else line.split()
@@ -227,7 +227,7 @@ def _read_conll(path: Path, task: TaskConfig) -> Iterator[tuple[int, Values] | F
         tokens.append(columns[0])
         tags.append(columns[-1])
     if tokens:
-        yield start, {task.columns["tokens"]: tokens, task.columns["tags"]: tags}
+        yield start, {task.field_names["tokens"]: tokens, task.field_names["tags"]: tags}
 
 
 READERS: Mapping[str, Reader] = {

@@ -127,7 +127,7 @@ def make_row(
     """
     fields = {}
     faults = []
-    for name in task.columns:
+    for name in task.field_names:
         if name == without:
             continue
         value = values[name]

@@ -56,7 +56,7 @@ class Classification(Task):
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise the rows; of a pair the longer text is cut first, so that a short question stays whole."""
         texts = [row.fields["text"] for row in rows]
-        pairs = [row.fields["text_pair"] for row in rows] if "text_pair" in self.config.columns else None
+        pairs = [row.fields["text_pair"] for row in rows] if "text_pair" in self.config.field_names else None
         encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=self.limit(tokenizer))
         examples = []
         for i, row in enumerate(rows):

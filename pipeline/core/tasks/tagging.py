@@ -125,7 +125,7 @@ class Tagging(Task):
         Raises:
             DataError: Also where words cannot be told in the text, since its script has no blanks between them.
         """
-        column = self.config.columns["tokens"]
+        column = self.config.field_names["tokens"]
         text = item.get(column, item.get("tokens")) if isinstance(item, Mapping) else item
         if isinstance(text, str) and (unsplit := next(filter(_is_unspaced, map(text.__getitem__, _words(text))), "")):
             rule = "is in a script without blanks between words, which are not told here"

@@ -165,7 +165,7 @@ class Task(ABC):
         Raises:
             DataError: A field is missing, has the wrong type or is empty.
         """
-        inputs = {name: column for name, column in self.config.columns.items() if name != self.target}
+        inputs = {name: column for name, column in self.config.field_names.items() if name != self.target}
         values = {name: self.parse_field(name, value) for name, value in _named(item, inputs, where).items()}
         if isinstance(item, Mapping) and "id" in item:
             values["id"] = item["id"]
@@ -183,7 +183,7 @@ class Task(ABC):
 
     def text_of(self, row: Row) -> str:
         """What is read of a row, its target left out: all its texts, a line each."""
-        read = [row.fields[name] for name in self.config.columns if name != self.target]
+        read = [row.fields[name] for name in self.config.field_names if name != self.target]
         return "\n".join(text for value in read for text in (value if isinstance(value, list) else [str(value)]))
 
     def labels_of(self, row: Row) -> tuple[str, ...]:
@@ -204,7 +204,7 @@ class Task(ABC):
 
     def example(self, row: Row) -> str | dict[str, Any]:
         """The row as an item that `parse_item` takes: its text where it has nothing else, or its fields by column."""
-        given = {name: column for name, column in self.config.columns.items() if name != self.target}
+        given = {name: column for name, column in self.config.field_names.items() if name != self.target}
         if list(given) == ["text"]:
             return str(row.fields["text"])
         return {column: row.fields[name] for name, column in given.items()}

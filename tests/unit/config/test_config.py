@@ -2,17 +2,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ClusterConfig, TaskConfig, recorded
+from pipeline.config import ClusterConfig, DataConfig, TaskConfig, recorded
 from pipeline.config.overrides import read_command
+from pipeline.config.strict import build
 from pipeline.errors import ConfigError, TrackingError
 
 
 def test_fields_are_mapped_one_by_one_and_the_rest_keep_their_names() -> None:
-    assert TaskConfig(name="t", kind="classification").columns == {"text": "text", "label": "label"}
-    mapped = TaskConfig(name="t", kind="classification", fields={"text": "message"})
-    assert mapped.columns == {"text": "message", "label": "label"}
-    pair = TaskConfig(name="t", kind="classification", fields={"text_pair": "context"})
-    assert pair.columns == {"text": "text", "text_pair": "context", "label": "label"}
+    assert TaskConfig(name="t", kind="classification").field_names == {"text": "text", "label": "label"}
+    mapped = TaskConfig(name="t", kind="classification", columns={"text": "message"})
+    assert mapped.field_names == {"text": "message", "label": "label"}
+    pair = TaskConfig(name="t", kind="classification", columns={"text_pair": "context"})
+    assert pair.field_names == {"text": "text", "text_pair": "context", "label": "label"}
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,39 @@ def test_what_is_recorded_of_a_webhook_ends_with_its_host() -> None:
     (config,) = read_command("retrain", words)
     assert recorded(config)["hook"]["url"] == "https://hooks.example.com/..."
     assert config.hook.url.endswith("x=1")
+
+
+def test_the_former_name_of_columns_is_read_as_the_same_and_both_are_refused() -> None:
+    values = {"name": "t", "kind": "classification"}
+    written_before = build(TaskConfig, {**values, "fields": {"text": "message"}}, "task.t")
+    assert written_before == TaskConfig(name="t", kind="classification", columns={"text": "message"})
+    with pytest.raises(ConfigError, match=r"task\.t\.fields: is what `columns` was called before, and both are set"):
+        build(TaskConfig, {**values, "fields": {}, "columns": {}}, "task.t")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (2, "columns.text: '2' is a number, and numbers count the columns of conll"),
+        ([], "columns.text: '[]' is a list of columns"),
+    ],
+)
+def test_a_column_that_cannot_hold_the_field_is_refused(column: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(TaskConfig, {"name": "t", "kind": "classification", "columns": {"text": column}}, "task.t")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "here", "encoding": "base64"}, "data.encoding: 'base64' is no encoding of text"),
+        ({"source": "here", "encoding": "cp125"}, "data.encoding: 'cp125' is no encoding of text"),
+        ({"source": "hub", "encoding": "cp1252"}, "data.encoding: 'cp1252' has no effect with DATA=hub"),
+        ({"source": "starter", "columns": {"text": "a"}}, "data.columns: has no effect with DATA=starter"),
+    ],
+)
+def test_settings_of_data_that_mean_nothing_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(DataConfig, values, "data")
+    assert message in str(caught.value)

@@ -71,7 +71,7 @@ def test_replace_changes_dotted_keys_and_checks_them() -> None:
     ("config", "message"),
     [
         (TaskConfig(name="t", kind="tagging", metric="accuracy"), "is no metric of tagging. Use one of: f1"),
-        (TaskConfig(name="t", kind="tagging", fields={"text": "w"}), "'text' is no field of tagging"),
+        (TaskConfig(name="t", kind="tagging", columns={"text": "w"}), "'text' is no field of tagging"),
         (TaskConfig(name="t", kind="classification", labels=["a", "a"]), "must name each label once"),
         (TaskConfig(name="t", kind="extractive_qa", stride=65), "half of max_length"),
         (MethodConfig(name="pfeiffer", layers="bottom-2"), "`all`, `top-<n>` or a list"),

@@ -21,7 +21,7 @@ WRITTEN = TaskConfig(name="mood", kind="generation", prompt="{text}", completion
         (MOOD, {"labels": None}, None),
         (MOOD, {"labels": ["bad", "fine"]}, ("to answer with good too", "to answer with bad, fine alone")),
         (MOOD, {"labels": ["Good", "Bad"]}, ("to answer with good, bad too", "to answer with Good, Bad alone")),
-        (MOOD, {"fields": {"text": "message"}}, None),
+        (MOOD, {"columns": {"text": "message"}}, None),
         (WRITTEN, {"completion": "Answer: {label}"}, ("to write '{label}'", "to write 'Answer: {label}'")),
         (WRITTEN, {"prompt": "How is {text}?", "beams": 4}, None),
         (WRITTEN, {"metric": "chrf"}, ("scored by exact_match", "scored by chrf")),

@@ -14,7 +14,7 @@ from pipeline.core.data.splits import fingerprint
 from pipeline.rules.news import News, news, replayed, unseen
 
 TASK = TaskConfig(name="mood", kind="classification")
-PAIRS = TaskConfig(name="pair", kind="classification", fields={"text_pair": "text_pair"})
+PAIRS = TaskConfig(name="pair", kind="classification", columns={"text_pair": "text_pair"})
 
 
 def row(text: str, label: str = "good", *, origin: str = "here:1", task: TaskConfig = TASK, **others: Any) -> Row:

@@ -107,13 +107,13 @@ def test_a_champion_that_has_lost_its_files_is_no_reason_to_promote(
     "task",
     [
         TaskConfig(name="mood", kind="tagging"),
-        TaskConfig(name="mood", kind="classification", fields={"text_pair": "context"}),
+        TaskConfig(name="mood", kind="classification", columns={"text_pair": "context"}),
     ],
 )
 def test_a_champion_of_another_kind_or_with_other_fields_is_not_compared_with(story: Story, task: TaskConfig) -> None:
     files = Files(bundle=story.bundle(), ledger=Path("nowhere"))
     read = opponent_of(Champion(version=3, test=0.5, found=files), task).read
-    wrong = f"the task was classification of text, label and is {task.kind} of {', '.join(task.columns)} now"
+    wrong = f"the task was classification of text, label and is {task.kind} of {', '.join(task.field_names)} now"
     assert isinstance(read, PipelineError)
     assert str(read) == wrong
 

@@ -33,7 +33,7 @@ def tasks() -> Mapping[str, TaskConfig]:
         "pair": TaskConfig(
             name="pair",
             kind="classification",
-            fields={"text": "question", "text_pair": "context", "label": "verdict"},
+            columns={"text": "question", "text_pair": "context", "label": "verdict"},
         ),
         "ner": TaskConfig(name="ner", kind="tagging", default_domain="news"),
         "medqa": TaskConfig(name="medqa", kind="multiple_choice"),

@@ -286,7 +286,7 @@ def test_conll_is_for_tagging_alone(tmp_path: Path, tasks: Tasks) -> None:
 
 
 def test_conll_follows_the_mapping_of_fields(tmp_path: Path) -> None:
-    task = TaskConfig(name="ner", kind="tagging", fields={"tokens": "words", "tags": "ner"})
+    task = TaskConfig(name="ner", kind="tagging", columns={"tokens": "words", "tags": "ner"})
     path = tmp_path / "train.conll"
     path.write_text("in O\n")
     assert fields(path, task) == [{"tokens": ["in"], "tags": ["O"]}]

@@ -11,7 +11,7 @@ from pipeline.core.data.ledger import Entry, Ledger, Slice, extended, read_ledge
 from pipeline.core.data.rows import Row, make_row
 from pipeline.errors import DataError
 
-TASK = TaskConfig(name="mood", kind="classification", fields={"text": "review"})
+TASK = TaskConfig(name="mood", kind="classification", columns={"text": "review"})
 
 
 def row(text: str, label: str = "good", **others: Any) -> Row:
@@ -125,7 +125,7 @@ def test_a_line_that_is_cut_off_is_an_error_that_names_it(tmp_path: Path) -> Non
 
 def test_rows_of_another_task_are_an_error(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger", LEDGER)
-    other = TaskConfig(name="mood", kind="classification", fields={"text_pair": "context"})
+    other = TaskConfig(name="mood", kind="classification", columns={"text_pair": "context"})
     with pytest.raises(DataError, match=r"jsonl:1: has no text_pair: it is no row"):
         read_ledger(tmp_path / "ledger", other)
     with pytest.raises(DataError, match=r"jsonl:1: has no tokens and no tags: it is no row"):

@@ -262,7 +262,7 @@ def test_message_shows_twenty_faults_and_counts_the_rest(write: Write, tasks: Ta
 
 def test_starter_rows_have_canonical_names_whatever_the_users_files_call_them() -> None:
     fields = {"text": "review", "label": "stars"}
-    task = TaskConfig(name="sentiment", kind="classification", default_domain="films", fields=fields)
+    task = TaskConfig(name="sentiment", kind="classification", default_domain="films", columns=fields)
     dataset = load(task, "films", DataConfig())
     assert set(dataset.train.rows[0].fields) == {"text", "label"}
 

@@ -24,7 +24,7 @@ CONFIG = TaskConfig(name="films", kind="classification")
 PAIR = TaskConfig(
     name="pubmedqa",
     kind="classification",
-    fields={"text": "question", "text_pair": "context", "label": "verdict"},
+    columns={"text": "question", "text_pair": "context", "label": "verdict"},
 )
 TRAIN: list[Values] = [
     {"text": "a good film", "label": "positive"},

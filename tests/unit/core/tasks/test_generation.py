@@ -31,11 +31,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_fields_of_prompt_and_completion_are_the_columns() -> None:
-    assert (PLAIN.columns, PLAIN.target) == ({"question": "question", "target": "target"}, "target")
-    assert (list(LETTER.columns), LETTER.target) == (["question", "options", "answer"], "answer")
-    blind = replace(LETTER, prompt="{question}", fields={"answer": "key"})
-    assert blind.columns == {"question": "question", "options": "options", "answer": "key"}
-    assert TaskConfig(name="any", kind="generation").columns == {"text": "text", "target": "target"}
+    assert (PLAIN.field_names, PLAIN.target) == ({"question": "question", "target": "target"}, "target")
+    assert (list(LETTER.field_names), LETTER.target) == (["question", "options", "answer"], "answer")
+    blind = replace(LETTER, prompt="{question}", columns={"answer": "key"})
+    assert blind.field_names == {"question": "question", "options": "options", "answer": "key"}
+    assert TaskConfig(name="any", kind="generation").field_names == {"text": "text", "target": "target"}
 
 
 def test_a_template_shows_options_as_lines_and_the_answer_as_its_letter(make_rows: MakeRows) -> None:
@@ -64,7 +64,7 @@ def test_a_template_shows_options_as_lines_and_the_answer_as_its_letter(make_row
         ({"max_new_tokens": 65}, "must be at most half of max_length, which prompt and completion share"),
         ({"beams": 0}, "task.t.beams: '0' must be above 0"),
         ({"metric": "accuracy"}, "task.t.metric: 'accuracy' is no metric of generation"),
-        ({"fields": {"tokens": "x"}}, "task.t.fields.tokens: 'tokens' is no field of generation"),
+        ({"columns": {"tokens": "x"}}, "task.t.columns.tokens: 'tokens' is no field of generation"),
         ({"kind": "tagging", "prompt": "{question}"}, "task.t.prompt: '{question}' means nothing in a task of tagging"),
         ({"kind": "tagging", "completion": "{label}"}, "task.t.completion: '{label}' means nothing in a task of"),
     ],
@@ -77,7 +77,7 @@ def test_a_bad_template_is_a_fault(values: dict[str, Any], fault: str) -> None:
 
 def test_braces_that_are_doubled_are_braces() -> None:
     config = build(TaskConfig, {"name": "t", "kind": "generation", "prompt": "{{json}} {text}"}, "task.t")
-    assert list(config.columns) == ["text", "target"]
+    assert list(config.field_names) == ["text", "target"]
 
 
 # Rows and items

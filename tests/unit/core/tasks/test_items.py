@@ -10,9 +10,9 @@ from pipeline.config import TaskConfig
 from pipeline.core.tasks.kinds import TASK_KINDS
 from pipeline.errors import DataError
 
-TEXT = TaskConfig(name="films", kind="classification", fields={"text": "sentence", "label": "label"})
+TEXT = TaskConfig(name="films", kind="classification", columns={"text": "sentence", "label": "label"})
 PAIR = TaskConfig(
-    name="pubmedqa", kind="classification", fields={"text": "question", "text_pair": "context", "label": "label"}
+    name="pubmedqa", kind="classification", columns={"text": "question", "text_pair": "context", "label": "label"}
 )
 NER = TaskConfig(name="ner", kind="tagging")
 CHOICE = TaskConfig(name="medqa", kind="multiple_choice")

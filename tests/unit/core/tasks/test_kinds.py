@@ -23,7 +23,7 @@ def test_every_kind_of_the_config_has_a_class() -> None:
 @pytest.mark.parametrize("kind", get_args(Kind))
 def test_the_target_is_the_last_field_of_the_kind(kind: Kind) -> None:
     config = TaskConfig(name="any", kind=kind)
-    assert list(FIELDS[kind])[-1] == TASK_KINDS[kind](config).target == list(config.columns)[-1]
+    assert list(FIELDS[kind])[-1] == TASK_KINDS[kind](config).target == list(config.field_names)[-1]
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -76,7 +76,7 @@ def test_the_example_of_a_row_is_an_item_that_is_read_as_that_row(
     task = restore(TaskConfig(name="any", kind=kind, **settings))
     (row,) = make_rows(task.config, [values])
     assert task.example(row) == item
-    read = {name: value for name, value in task.parse_item(item).fields.items() if name in task.config.columns}
+    read = {name: value for name, value in task.parse_item(item).fields.items() if name in task.config.field_names}
     assert read == {name: value for name, value in row.fields.items() if name != task.target}
 
 

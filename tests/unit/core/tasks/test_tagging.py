@@ -221,7 +221,7 @@ def test_the_words_of_a_text_are_whole_in_every_script_with_blanks(text: str, to
     "text", ["東京に行く", "我在北京", "ฉันอยู่กรุงเทพ", "ຂ້ອຍຢູ່", "ខ្ញុំនៅភ្នំពេញ", "ရန်ကုန်မြို့", "ﾄｳｷｮｳ", "Visit 東京タワー!"]
 )
 def test_a_text_without_blanks_between_words_is_refused_and_its_tokens_are_taken(text: str) -> None:
-    config = replace(CONFIG, fields={"tokens": "words"})
+    config = replace(CONFIG, columns={"tokens": "words"})
     for item in (text, {"words": text}, {"tokens": text}):
         with pytest.raises(DataError, match=r'TEXT: .* is in a script without blanks.* Give the words: {"words": \['):
             restore(config, LABELS).parse_item(item, where="TEXT")
