@@ -45,10 +45,16 @@ def json_line(record: Record) -> str:
 
 def _write_csv(draft: Path, records: Iterable[Record], delimiter: str = ",") -> None:
     with _kept() as kept, draft.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+        plain, quoted = (
+            csv.writer(out, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         columns = _keep(kept, records)
-        writer.writerow(columns)
-        writer.writerows([_cell(record.get(column)) for column in columns] for record in _read(kept))
+        plain.writerow(columns)
+        for record in _read(kept):
+            cells = [_cell(record.get(column)) for column in columns]
+            # Before Python 3.13 a carriage return alone is not quoted, and ends a line for others.
+            (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
 
 def _write_tsv(draft: Path, records: Iterable[Record]) -> None:
