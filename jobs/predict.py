@@ -1,14 +1,11 @@
 """`make predict`: a registered version answers a text, an item or many rows, as JSON lines or into the file OUT."""
 
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from pipeline.config.champions import PredictConfig
-from pipeline.errors import PipelineError
 from pipeline.steps.asked import asked, check_out
 
 
@@ -18,12 +15,10 @@ def main(config: PredictConfig, console: Console) -> None:
         check_out(config.out, given.file)
     from transformers.utils import logging as transformers_logging  # here: a bad item is told before torch is loaded
 
-    from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
-    from pipeline.core.bank.predictor import Predictor
     from pipeline.core.data.writers import json_line, write_records
     from pipeline.core.engine.bundle import read_bundle
     from pipeline.reports.counter import counted
-    from pipeline.steps.answer import Questions, answers
+    from pipeline.steps.answer import Answers, Questions
     from pipeline.tracking.registry import choose
     from pipeline.tracking.store import open_store
 
@@ -33,21 +28,11 @@ def main(config: PredictConfig, console: Console) -> None:
     questions = Questions(given, bundle, config.data)
     for note in questions.notes:
         print(note, file=sys.stderr)
-    predictor = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint)))
-    bad: list[str] = []
-    said = noted(counted(answers(predictor, bundle, questions), questions.total, "answered"), bad)
+    answers = Answers(bundle, questions)
+    said = counted(answers, questions.total, "answered")
     if config.out:
         write_records(Path(config.out).expanduser(), said)
     else:
         for answer in said:
             print(json_line(answer), end="")
-    if bad:
-        raise PipelineError(f"{len(bad)} of the rows could not be answered, and say why: {bad[0]}")
-
-
-def noted(answers: Iterable[dict[str, Any]], bad: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the answers, and keep the errors among them."""
-    for answer in answers:
-        if "error" in answer:
-            bad.append(answer["error"])
-        yield answer
+    answers.raise_unanswered()

@@ -1,7 +1,7 @@
 """Settings of the commands that ask what is registered, or change which version is champion."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from pipeline.config import DataConfig, HookConfig, TaskConfig, TrackingConfig
@@ -16,7 +16,11 @@ class FileDataConfig(DataConfig):
     """How rows are read, of a command that may be given a file, which is told by FILE."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        yield from DataConfig.faults(replace(self, source="."), where)
+        yield from replace(self.of_folder(), source=".").faults(where)
+
+    def of_folder(self) -> DataConfig:
+        """The same where there is no file."""
+        return DataConfig(**{one.name: getattr(self, one.name) for one in fields(DataConfig)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -82,7 +82,8 @@ class SubmitConfig:
     """`make submit`: a command on the head node of a Ray cluster. Each key is written `submit.<key>`."""
 
     command: str = "sweep"
-    """What is run there: sweep, compare, retrain or status. All keys that do not begin with `submit.` are its own."""
+    """What is run there: sweep, compare, retrain, evaluate or status. All keys that do not begin with `submit.` are
+    its own."""
     address: str = "http://127.0.0.1:8265"
     """Of the head node's dashboard."""
     environment: Literal["constraints", "image"] = "constraints"

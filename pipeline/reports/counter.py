@@ -1,4 +1,4 @@
-"""How far a command is that goes through many rows, on standard error: a bar on a terminal, else a line now and then."""
+"""How far a command is in many rows, on standard error: a bar on a terminal, else a line now and then."""
 
 import sys
 import time

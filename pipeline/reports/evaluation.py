@@ -55,7 +55,7 @@ class Evaluation:
 
 def scores_table(evaluation: Evaluation) -> FittingTable:
     """Each metric with its interval and its baseline."""
-    return FittingTable(_score_columns(evaluation), title=evaluation.title)
+    return FittingTable(_score_columns(evaluation))
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:

@@ -11,14 +11,15 @@ from itertools import islice
 from typing import Any, final
 
 from pipeline.config import DataConfig
+from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
-from pipeline.core.data.readers import SUFFIXES, read_values
-from pipeline.core.data.readers.text import format_of, lines
+from pipeline.core.data.readers import is_read, read_values
+from pipeline.core.data.readers.text import lines
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Answer
-from pipeline.errors import DataError, fault
+from pipeline.errors import DataError, PipelineError, fault
 from pipeline.steps.asked import Asked, parsed
 
 _TOGETHER = 512
@@ -66,10 +67,12 @@ class Questions:
         file = self._asked.file
         if file is None:
             yield from self._asked.lines or ()
-        elif f".{format_of(file)}" in SUFFIXES:
+        elif is_read(file):
             yield from read_values(file, self._config, self._data, labelled=False, notes=notes)
         else:
-            yield from ((number, text) for number, line in lines(file, self._data.encoding, notes) if (text := line.strip()))
+            yield from (
+                (number, text) for number, line in lines(file, self._data.encoding, notes) if (text := line.strip())
+            )
 
     def _parsed(self, records: Iterable[tuple[int, Any]]) -> Iterator[Row | Answer]:
         for number, found in records:
@@ -79,7 +82,11 @@ class Questions:
                     raise found
                 if isinstance(found, list):
                     raise DataError(found)
-                yield self._canonical.parse_item(found, where=where) if isinstance(found, Mapping) else self._line(found, where)
+                yield (
+                    self._canonical.parse_item(found, where=where)
+                    if isinstance(found, Mapping)
+                    else self._line(found, where)
+                )
             except DataError as error:
                 yield {"row": number, "error": " ".join(str(error).split("\n"))}
 
@@ -95,9 +102,29 @@ class Questions:
         return self._task.parse_item(text, where=where)
 
 
-def answers(predictor: Predictor, bundle: Bundle, questions: Iterable[Row | Answer]) -> Iterator[Answer]:
-    """Answer rows in their order, some at a time; what is no row is its own answer."""
-    left = iter(questions)
-    while some := list(islice(left, _TOGETHER)):
-        said = iter(predictor.answer(bundle, [one for one in some if isinstance(one, Row)]))
-        yield from (next(said) if isinstance(one, Row) else one for one in some)
+@final
+class Answers:
+    """The answers of a bundle to rows, in their order; iterated over once."""
+
+    def __init__(self, bundle: Bundle, questions: Iterable[Row | Answer]) -> None:
+        """Load the checkpoint of the bundle; what is asked and no row is its own answer."""
+        self._bundle, self._left = bundle, iter(questions)
+        self._predictor = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint)))
+        self._num, self._num_unanswered, self._first = 0, 0, ""
+
+    def __iter__(self) -> Iterator[Answer]:
+        while some := list(islice(self._left, _TOGETHER)):
+            said = iter(self._predictor.answer(self._bundle, [one for one in some if isinstance(one, Row)]))
+            for one in some:
+                answer = next(said) if isinstance(one, Row) else one
+                self._num += 1
+                if "error" in answer:
+                    self._num_unanswered += 1
+                    self._first = self._first or answer["error"]
+                yield answer
+
+    def raise_unanswered(self) -> None:
+        """Raise a PipelineError where some of the answers were errors."""
+        if self._num_unanswered:
+            which = f"{self._num_unanswered} of {self._num} rows have no answer but an error"
+            raise PipelineError(f"{which}. The first: {self._first}")

@@ -4,6 +4,7 @@ Texts and items come from the environment (TEXT, ITEM, FILE) or standard input, 
 config override or by the shell.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -13,7 +14,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.data.readers import SUFFIXES
+from pipeline.config import DataConfig
+from pipeline.config.champions import EvaluateConfig
+from pipeline.core.data.readers import READERS
 from pipeline.errors import ConfigError, DataError, fault
 
 Line = tuple[int, str | DataError]
@@ -65,9 +68,31 @@ def checked_file(name: str) -> Path:
     try:
         file.open("rb").close()
     except OSError as error:
-        rule, remedy = f"cannot be read ({error.strerror})", f"Give a file of one of {', '.join(SUFFIXES)}"
+        rule, remedy = f"cannot be read ({error.strerror})", f"Give a file in one of the formats {', '.join(READERS)}"
         raise ConfigError(fault("FILE", name, rule, remedy)) from error
     return file
+
+
+def with_file(config: EvaluateConfig, *, is_here: bool = True) -> EvaluateConfig:
+    """Take the file that is scored from FILE, unless the config names it.
+
+    Args:
+        config: Of the command.
+        is_here: Whether the file is on this machine.
+
+    Raises:
+        ConfigError: It cannot be opened, there is DATA beside it, or settings are for a file and there is none.
+    """
+    config = dataclasses.replace(config, file=config.file or os.environ.get("FILE", ""))
+    if not config.file:
+        if faults := list(config.data.of_folder().faults("data")):
+            raise ConfigError(faults)
+        return config
+    if config.data.source != DataConfig().source:
+        raise ConfigError(fault("FILE and DATA", "", "exclude each other", "Give only one of them"))
+    if is_here:
+        checked_file(config.file)
+    return config
 
 
 def check_out(out: str, file: Path | None) -> None:

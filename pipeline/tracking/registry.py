@@ -225,7 +225,7 @@ def choose(store: Store, name: str, alias: str = "champion", version: int | None
             number = str(version)
         else:
             model = _named(name, models, alias)
-            number = model.aliases[alias]
+            number = str(model.aliases[alias])
         folder = _bundle_folder(store, store.client.get_model_version(model.name, number))
     files = Files(bundle=folder, ledger=folder.parent / LEDGER)
     called = next((one for one, its in model.aliases.items() if str(its) == number), "")

@@ -120,12 +120,15 @@ class Tagging(Task):
         return self.text_of(row)
 
     def parse_item(self, item: Any, *, where: str = "ITEM") -> Row:
-        """As for any task; of a text that is split into tokens the row keeps the text itself, as `text`.
+        """As for any task, and a `text` may stand for the tokens; of a text that is split into tokens the row keeps the
+        text itself, as `text`.
 
         Raises:
             DataError: Also where words cannot be told in the text, since its script has no blanks between them.
         """
         column = self.config.field_names["tokens"]
+        if isinstance(item, Mapping) and not {column, "tokens"} & {*item} and isinstance(item.get("text"), str):
+            item = {"tokens": item["text"], "id": item.get("id")}
         text = item.get(column, item.get("tokens")) if isinstance(item, Mapping) else item
         if isinstance(text, str) and (unsplit := next(filter(_is_unspaced, map(text.__getitem__, _words(text))), "")):
             rule = "is in a script without blanks between words, which are not told here"
