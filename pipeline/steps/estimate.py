@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.config import CompareConfig, SweepConfig
 from pipeline.core.adapters.checkpoint import Resident, num_parameters
+from pipeline.core.data.rows import WARNING
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.batches import training_batches
 from pipeline.core.engine.loop import Training, fit
@@ -49,12 +50,12 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         console.print(f"search.scheduler=asha prunes by order of arrival: {rule}", soft_wrap=True)
     console.print(matrix_table(rows))
     notes = [
-        f"{job.dataset.task}/{job.dataset.domain}: {note}"
+        (f"{job.dataset.task}/{job.dataset.domain}: {note.removeprefix(WARNING)}", note.startswith(WARNING))
         for job in jobs
         for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]
     ]
-    for note in dict.fromkeys(notes):  # the same of each method that is compared
-        console.print(note, soft_wrap=True)
+    for note, warns in dict.fromkeys(notes):  # the same of each method that is compared
+        console.print(f"{WARNING if warns else ''}{note}", soft_wrap=True, style="yellow" if warns else None)
     if not isinstance(config, CompareConfig):  # which registers nothing
         for job in jobs:
             if note := shortfall(job.task, job.dataset, config.gate):

@@ -285,7 +285,7 @@ def challenger_job(
             raise DataError(fault(here.name, "", f"has no rows for {name}, neither new nor old", f"Add a {name} split"))
     train, chosen, tested = (Split(name, tuple(part), fingerprint(part), None) for name, part in rows.items())
     combined = dataclasses.replace(
-        dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(),)
+        dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(*dataset.notes, found.line())
     )
     grown = dataclasses.replace(task.config, labels=task.grown(found.train))
     warm = config.challenger.start == "warm"

@@ -56,6 +56,8 @@ class RunTree:
             run.params(fields.shared_params(facts.config))
             self._log_data(run, job)
             run.file("data/manifest.json", json_bytes(job.dataset.manifest()))
+            if job.dataset.notes:
+                run.file("data/notes.txt", "".join(f"{note}\n" for note in job.dataset.notes).encode())
 
     def find(self) -> None:
         """Find the runs that are there: those of an interrupted sweep, and those whose making got no reply."""

@@ -94,7 +94,7 @@ CASES = [
         arguments=["tasks=[sentiment]", DATA],
         files=splits("sentiment", SENTIMENT, train=None, validation=None),
         message="{data}/sentiment: has test.jsonl and no train file: there is nothing to train on. "
-        "Add train.jsonl (or .csv, .parquet, .conll).",
+        "Add train.jsonl (or .ndjson, .json, .csv, .tsv, .parquet, .conll, .conllu, .bio, .iob, .iob2, .txt).",
     ),
     Case(
         name="invalid JSON",
@@ -108,7 +108,7 @@ CASES = [
         arguments=["tasks=[sentiment]", DATA],
         files=splits("sentiment", SENTIMENT, test=[*SENTIMENT, {"sentence": "a fine plot", "label": "positive"}]),
         message="{data}/sentiment/test.jsonl:3: has no field `text` (it has: sentence, label). "
-        "Add it, or map it in conf/task/sentiment.yaml by `fields: {{text: <its name in your files>}}`.",
+        "Add it, or map it in conf/task/sentiment.yaml by `columns: {{text: <its name in your files>}}`.",
     ),
     Case(
         name="label that train lacks",

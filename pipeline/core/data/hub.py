@@ -3,54 +3,65 @@
 The libraries themselves read `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_DATASETS_OFFLINE` and the cache variables.
 """
 
-import itertools
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import HubConfig, TaskConfig
+from pipeline.config import DataConfig, HubConfig, TaskConfig
+from pipeline.config.task import Column
+from pipeline.core.data.columns import Columns, Place, columns_of, hidden, is_in, pick
 from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
+from pipeline.core.data.tags import told, write_as_bio
 from pipeline.errors import DataError, Fault, fault
 
 if TYPE_CHECKING:
     import datasets
 
-Column = str | list[str]
-
+_LONGEST_REASON = 1_000
+_SILENT = "does not answer"
 _PATIENCE_S = 10
 """How long the hub may take to answer that a data set is there."""
 
 
-def open_dataset(task: TaskConfig, domain: str) -> Source:
+def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) -> Source:
     """Load one domain of the task from the hub, or from a local folder of that name.
 
     Raises:
         DataError: The data set cannot be loaded, or lacks a split or column that the config names.
     """
     config, key = task.hub[domain], f"task.{task.name}.hub.{domain}"
-    loaded = _load(config)
-    named = {name: config.splits.get(name, name) for name in SPLITS}
-    if faults := list(_mapping_faults(config, task, key, {part: loaded[part].column_names for part in loaded})):
+    given: Mapping[str, Column] = {**config.columns, **(data.columns if data else {})}
+    loaded = _load(config, key)
+    split_names = {name: config.splits.get(name, name) for name in SPLITS}
+    if faults := list(_mapping_faults(config, task, key, {part: loaded[part].column_names for part in loaded}, given)):
         raise DataError(faults)
-    splits = {}
-    notes = [f"{config.id}[{other}] was not read." for other in loaded if other not in named.values()]
-    for name, part in named.items():
+    notes = [f"{config.id}[{other}] was not read." for other in loaded if other not in split_names.values()]
+    found = {}
+    for name, part in split_names.items():
         if part not in loaded:
             continue
-        where = f"{config.id}[{part}]"
-        records = _canonical(loaded[part], config, task)
-        if records and all(record[task.target] in (None, -1, "") for record in records):  # as many publishers do
-            notes.append(f"{where} was not read: {task.target} is hidden in all of its {len(records)} rows.")
+        records = list(_canonical(loaded[part], columns_of(task, given)))
+        if records and all(hidden(record, task.target) for record in records):
+            notes.append(
+                f"{config.id}[{part}] was not read: {task.target} is hidden in all of its {len(records)} rows."
+            )
         else:
-            splits[name] = SplitSource(where, _rows(records, task, where))
-    if "train" not in splits:
+            found[name] = records
+    if task.kind == "tagging" and (scheme := write_as_bio([row for records in found.values() for row in records])):
+        notes.append(f"{config.id}: {told(scheme)}.")
+    if "train" not in found:
         remedy = f"Name the split to train on in {key}.splits.train"
         raise DataError(fault(config.id, "", f"has no train split to learn from (there: {', '.join(loaded)})", remedy))
+    splits = {}
+    for name, records in found.items():
+        where = f"{config.id}[{split_names[name]}]"
+        splits[name] = SplitSource(where, _rows(records, task, where))
     return Source(splits, tuple(notes))
 
 
-def _load(config: HubConfig) -> "Mapping[str, datasets.Dataset]":
+def _load(config: HubConfig, key: str) -> "Mapping[str, datasets.Dataset]":
     import datasets
 
     datasets.disable_progress_bars()
@@ -62,14 +73,40 @@ def _load(config: HubConfig) -> "Mapping[str, datasets.Dataset]":
             config.id, config.config, revision=config.revision
         )
     except Exception as error:  # the library raises OSError, ValueError, RuntimeError and kinds of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        rule = f"cannot be loaded from the hub: {reason}"
-        remedy = (
-            "Check the network and the full id (owner/name), config and revision; a private or gated data "
-            "set needs HF_TOKEN, and with HF_HUB_OFFLINE=1 only what is cached can be loaded"
-        )
-        raise DataError(fault(config.id, "", rule, remedy)) from error
+        rule = f"cannot be loaded from the hub: {_reason(error)}"
+        raise DataError(fault(config.id, "", rule, _remedy(error, config, key))) from error
     return loaded
+
+
+def _reason(error: Exception) -> str:
+    """All that the library says, on one line, and what it says that this comes from."""
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(said) < 3:
+        text = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        if not any(text in other for other in said):
+            said.append(text)
+        cause = cause.__cause__
+    return (" (".join(said) + ")" * (len(said) - 1))[:_LONGEST_REASON]
+
+
+def _remedy(error: Exception, config: HubConfig, key: str) -> str:
+    """What helps, by what is wrong."""
+    text = str(error).lower()
+    if "config name is missing" in text or "builderconfig" in text:
+        return f"Set {key}.config to one of those"
+    if "scripts are no longer supported" in text:
+        return f"Set {key}.revision=refs/convert/parquet, where the hub keeps most of them as parquet files"
+    if "gated" in text:
+        return "Ask for access on the data set's page, and set HF_TOKEN to a token of that account"
+    if "revision" in text and "exist" in text:
+        return f"Set {key}.revision to a branch, tag or commit that is there"
+    if _SILENT in text:
+        return "Check the network, a proxy and HF_ENDPOINT; with HF_HUB_OFFLINE=1 what is cached is loaded without it"
+    return (
+        "Check the network and the full id (owner/name), config and revision; a private or gated data "
+        "set needs HF_TOKEN, and with HF_HUB_OFFLINE=1 only what is cached can be loaded"
+    )
 
 
 def _require_answer(config: HubConfig) -> None:
@@ -95,32 +132,33 @@ def _require_answer(config: HubConfig) -> None:
                 config.id, repo_type="dataset", revision=config.revision, local_files_only=True, allow_patterns=[]
             )
         except LocalEntryNotFoundError:
-            raise ConnectionError(f"{endpoint} does not answer ({error})") from error
+            raise ConnectionError(f"{endpoint} {_SILENT} ({error})") from error
 
 
-def _mapping_faults(config: HubConfig, task: TaskConfig, key: str, there: Mapping[str, list[str]]) -> Iterator[Fault]:
-    """What the config maps, and the data set or the task does not have; `there`: split -> its columns."""
+def _mapping_faults(
+    config: HubConfig, task: TaskConfig, key: str, there: Mapping[str, list[str]], given: Mapping[str, Column]
+) -> Iterator[Fault]:
+    """What is mapped, and the data set or the task does not have; `there`: split -> its columns."""
     for name, part in config.splits.items():
         where = f"{key}.splits.{name}"
         if name not in SPLITS:
             yield fault(where, "", "is no split", f"Map only: {', '.join(SPLITS)}")
         elif part not in there:
             yield fault(where, part, f"is no split of {config.id}", f"Use one of: {', '.join(there)}")
-    for name in config.columns:
+    for name in given:
         if name not in task.field_names:
             rule, remedy = f"is no field of {task.name}", f"Map only: {', '.join(task.field_names)}"
             yield fault(f"{key}.columns.{name}", "", rule, remedy)
-    read = [part for name in SPLITS if (part := config.splits.get(name, name)) in there]
-    for part in read if task.group else ():
-        if task.group not in there[part] and str(task.group).split(".")[0] not in there[part]:
-            rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
+    places = columns_of(task, given).places
+    for part in [part for name in SPLITS if (part := config.splits.get(name, name)) in there]:
+        rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
+        if task.group and not is_in(there[part], task.group):
             yield fault(f"task.{task.name}.group", task.group, rule, "Name one of these, or leave it out")
-    for part, name in itertools.product(read, task.field_names):
-        column = config.columns.get(name, name)
-        for path in [column] if isinstance(column, str) else column:
-            if path not in there[part] and path.split(".")[0] not in there[part]:
-                rule = f"is no column of {config.id}[{part}] (it has: {', '.join(there[part])})"
-                yield fault(f"{key}.columns.{name}", path, rule, f"Map the field {name} in {key}.columns")
+        for name, place in places.items():
+            for path in [place] if isinstance(place, str) else place:
+                if not is_in(there[part], path):
+                    remedy = f"Map the field {name} in {key}.columns"
+                    yield fault(f"{key}.columns.{name}", path, rule, remedy)
 
 
 def _rows(records: list[dict[str, Any]], task: TaskConfig, where: str) -> Iterator[Row | Fault]:
@@ -128,68 +166,16 @@ def _rows(records: list[dict[str, Any]], task: TaskConfig, where: str) -> Iterat
         yield from make_row(record, task, f"{where}:{number}")
 
 
-def _canonical(part: "datasets.Dataset", config: HubConfig, task: TaskConfig) -> list[dict[str, Any]]:
+def _canonical(part: "datasets.Dataset", columns: Columns) -> Iterator[dict[str, Any]]:
     """Turn the rows of a split into canonical fields, as far as their shapes allow."""
-    columns = {name: config.columns.get(name, name) for name in task.field_names}
-    names = {name: _class_names(part.features, column) for name, column in columns.items()}
-    records = []
+    names = {name: names for name, place in columns.places.items() if (names := _class_names(part.features, place))}
+    columns = dataclasses.replace(columns, names=names)
     for values in part:
-        record: dict[str, Any] = {"id": values.get("id"), "group": _pick(values, task.group or "")}
-        for name, column in columns.items():
-            value, wanted, known = _pick(values, column), task.types[name], names[name]
-            if wanted is str:
-                record[name] = _named(value, known) if known else _joined(value)
-            elif wanted is list:
-                record[name] = [_named(one, known) for one in value] if known and value else _listed(value)
-            elif wanted is int:
-                record[name] = _index(value, _pick(values, columns["options"]))
-            else:
-                record[name] = value
-        records.append(record)
-    return records
+        yield columns.canonical(values)
 
 
-def _pick(values: Mapping[str, Any], column: Column) -> Any:
-    if isinstance(column, list):
-        return [_pick(values, one) for one in column]
-    if column in values:
-        return values[column]
-    value: Any = values
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _class_names(features: Mapping[str, Any], column: Column) -> list[str] | None:
+def _class_names(features: Mapping[str, Any], place: Place) -> list[str] | None:
     """Return the names that the numbers of a ClassLabel column, or of a list of ClassLabel, stand for."""
-    feature = _pick(features, column)
+    feature = pick(features, place)
     names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
     return list(names) if names else None
-
-
-def _named(value: Any, names: list[str]) -> str | None:
-    """Name a class; -1 means that its publisher hides it."""
-    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
-
-
-def _joined(value: Any) -> Any:
-    """Join a text that comes in paragraphs."""
-    is_text = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return " ".join(value) if is_text else value
-
-
-def _listed(value: Any) -> Any:
-    """Order options that come as `{"A": ..., "B": ...}`, and drop those at the end that this row lacks."""
-    if isinstance(value, Mapping):
-        value = [value[key] for key in sorted(value)]
-    if isinstance(value, list):
-        value = value[: max((i for i, item in enumerate(value, start=1) if item is not None), default=0)]
-    return value
-
-
-def _index(value: Any, options: Any) -> Any:
-    """Turn the key of the right option, or its letter, into its position."""
-    if isinstance(options, Mapping) and value in options:
-        return sorted(options).index(value)
-    is_letter = isinstance(value, str) and len(value) == 1 and "A" <= value <= "Z"
-    return ord(value) - ord("A") if is_letter else value

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
 from pipeline.config.strict import nearest
+from pipeline.config.task import column_faults
 from pipeline.core.data import hub
-from pipeline.core.data import readers as files
+from pipeline.core.data.readers import folder as files
 from pipeline.core.data.rows import CUT, Dataset, Row, Source
 from pipeline.core.data.splits import arrange
 from pipeline.errors import ConfigError, DataError, Fault, Faults, fault
@@ -202,7 +203,7 @@ def _domain_folders(folder: Path) -> dict[str, Path]:
     """Map the name of each subfolder that holds split files to it; the folder itself is ``."""
     found = {"": folder} if files.split_files(folder) else {}
     for inner in sorted(folder.iterdir()):
-        if inner.is_dir() and files.split_files(inner):
+        if inner.is_dir() and not files.is_split_folder(inner) and files.split_files(inner):
             found[inner.name] = inner
     return found
 
@@ -219,8 +220,15 @@ def _root(data: DataConfig) -> Path:
 
 def _open(task: TaskConfig, domain: str, data: DataConfig) -> Source:
     _require(task, domain, domains(task, data), data)
+    faults = list(column_faults("data.columns", data.columns, task))
+    for name in data.columns:
+        if name in task.types and name not in task.field_names:
+            rule, remedy = f"is no field that {task.name} reads", f"Map only: {', '.join(task.field_names)}"
+            faults.append(fault(f"data.columns.{name}", data.columns[name], rule, remedy))
+    if faults:
+        raise ConfigError(faults)
     if data.source == "hub":
-        return hub.open_dataset(task, domain)
+        return hub.open_dataset(task, domain, data)
     if data.source == "starter":  # its rows have the canonical names, whatever the user's files call them
         task = dataclasses.replace(task, columns={name: name for name in task.field_names})
-    return files.open_folder(_folders(task, data)[domain], task)
+    return files.open_folder(_folders(task, data)[domain], task, data)

@@ -15,6 +15,9 @@ SPLITS = ("train", "validation", "test")
 CUT = 2
 """Version of the rule by which a missing split is cut off train: 1 is each row for itself, 2 is by groups."""
 
+WARNING = "Warning: "
+"""How a note begins that tells of what is probably not meant."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -208,13 +208,13 @@ def test_load_reads_the_three_splits_with_origin_and_notes(write: Write, tasks: 
     train = write("sentiment/films/train.jsonl", [{"text": f"t{i}", "label": "x"} for i in range(3)])
     write("sentiment/films/validation.jsonl", [{"text": "v", "label": "x"}])
     write("sentiment/films/test.jsonl", [{"text": "t1", "label": "x"}])
-    write("sentiment/films/dev.jsonl", [])
+    write("sentiment/films/rest.jsonl", [])
     dataset = load(tasks["sentiment"], "films", from_files(tmp_path))
     assert (dataset.task, dataset.domain, dataset.source) == ("sentiment", "films", str(tmp_path))
     assert [row.fields["text"] for row in dataset.train.rows] == ["t0", "t1", "t2"]
     assert dataset.train.rows[2].origin == f"{train}:3"
     assert dataset.overlap["train/test"] == 1
-    assert ["dev.jsonl" in dataset.notes[0], "1 row of test stands" in dataset.notes[1]] == [True, True]
+    assert ["rest.jsonl" in dataset.notes[0], "1 row of test stands" in dataset.notes[1]] == [True, True]
     assert dataset.manifest()["splits"]["train"]["rows"] == [row.digest for row in dataset.train.rows]
 
 

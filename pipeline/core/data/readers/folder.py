@@ -1,0 +1,189 @@
+"""Which files of a folder are train, validation and test: by name, one file each, or shards of one.
+
+A split is `train.csv`, also `dev`, `val` or `valid` for validation; shards `train-00000-of-00002.parquet`; or a folder
+`train/` with shards of any name.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.config import DataConfig, TaskConfig
+from pipeline.core.data.columns import hidden
+from pipeline.core.data.readers import READERS, is_read, reading_of, records_of
+from pipeline.core.data.readers.reading import Reading, Values
+from pipeline.core.data.readers.text import COMPRESSIONS
+from pipeline.core.data.rows import SPLITS, WARNING, Row, Source, SplitSource, make_row
+from pipeline.core.data.tags import told, write_as_bio
+from pipeline.errors import DataError, Fault, fault
+
+_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("dev", "val", "valid"), "validation")
+_SHARD = re.compile(r"(.+)-(\d{1,9})-of-(\d{1,9})(?:-[0-9a-f]{8,})?")
+"""`train-00000-of-00002`, as `datasets` writes it; older files have a digest behind that."""
+_LIKE_A_SPLIT = re.compile(r"(train|valid|val|dev|test)(ing|idation|elopment)?([^a-z].*)?")
+
+Read = list[tuple[Path, int, Values | list[Fault]]]
+"""File, number and values or faults, of each row of a split."""
+Sets = dict[str, dict[str, list[Path]]]
+"""Split -> name of a file, of shards or of a folder -> its files in order."""
+
+
+def split_files(folder: Path) -> dict[str, list[Path]]:
+    """List the files of each split that `folder` holds, in a format that is read."""
+    return {split: [path for paths in sets.values() for path in paths] for split, sets in _sets(folder).items()}
+
+
+def is_split_folder(folder: Path) -> bool:
+    """Whether a folder holds the shards of one split, and is no domain: it is called so, and has no other split."""
+    split = _NAMES.get(folder.name.lower())
+    if split is None or not folder.is_dir():
+        return False
+    files = _files(folder)
+    return bool(files) and all(_split_of(path) in (None, split) for path in files)
+
+
+def listed(folder: Path, most: int = 8) -> str:
+    """What lies in a folder, for messages."""
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir())]
+    shown = ", ".join(names[:most]) or "nothing"
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) -> Source:
+    """Read the splits of one domain; what is wrong with rows is told where the rows are iterated over.
+
+    Raises:
+        DataError: Two files for one split, a shard that is missing, or no file to train on.
+    """
+    found = _sets(folder)
+    faults = []
+    for split, sets in found.items():
+        if len(sets) > 1:
+            rule = f"has two files for one split: {' and '.join(sets)}"
+            faults.append(fault(folder, "", rule, f"Keep one {split} file"))
+        for paths in sets.values():
+            faults += _shard_faults(folder, paths)
+    if "train" not in found:
+        rule = f"has {listed(folder)} and no train file: there is nothing to train on"
+        remedy = f"Add train.jsonl (or {', '.join(f'.{suffix}' for suffix in READERS if suffix != 'jsonl')})"
+        faults.append(fault(folder, "", rule, remedy))
+    if faults:
+        raise DataError(faults)
+    notes = list(_unread(folder))
+    splits: dict[str, Read] = {}
+    layout = None
+    for split in sorted(found, key=lambda name: name != "train"):  # whose columns are those of the others
+        readings = []
+        splits[split] = []
+        for path in next(iter(found[split].values())):
+            reading = reading_of(path, task, data)
+            reading.like = layout
+            splits[split] += _read(reading)
+            layout = layout or reading.like
+            readings.append(reading)
+        notes += _told(readings)
+    rows = [values for read in splits.values() for _, _, values in read if isinstance(values, dict)]
+    if task.kind == "tagging" and (scheme := write_as_bio(rows)):
+        notes.append(f"{folder}: {told(scheme)}.")
+    sources = {}
+    for split, read in sorted(splits.items()):
+        ((name, paths),) = found[split].items()
+        where = str(paths[0]) if len(paths) == 1 else str(folder / name)
+        if split != "train" and read and all(isinstance(one, dict) and hidden(one, task.target) for *_, one in read):
+            notes.append(f"{where} was not read: {task.target} is hidden in all of its {len(read)} rows.")
+        else:
+            sources[split] = SplitSource(where, list(_rows(read, task)))
+    return Source(sources, tuple(notes))
+
+
+def _read(reading: Reading) -> Read:
+    """The records of a file; what keeps it from being read further comes last."""
+    read: Read = []
+    try:
+        read += [(reading.path, number, values) for number, values in records_of(reading)]
+    except DataError as error:
+        read.append((reading.path, 0, list(error.faults)))
+    return read
+
+
+def _told(readings: Sequence[Reading]) -> Iterator[str]:
+    """Notes on what was found out about the files of a split, the same of several in one."""
+    found: dict[tuple[str, ...], list[Path]] = {}
+    for reading in readings:
+        if reading.facts:
+            found.setdefault(tuple(reading.facts), []).append(reading.path)
+    for facts, files in found.items():
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        yield f"{files[0]}{others}: {'; '.join(facts)}."
+
+
+def _rows(read: Read, task: TaskConfig) -> Iterator[Row | Fault]:
+    for path, number, values in read:
+        yield from values if isinstance(values, list) else make_row(values, task, f"{path}:{number}")
+
+
+def _sets(folder: Path) -> Sets:
+    found: Sets = {}
+    for path in sorted(folder.iterdir()):
+        if is_split_folder(path):
+            split, name, files = _NAMES[path.name.lower()], f"{path.name}/", _files(path)
+        elif is_read(path) and path.is_file() and (known := _split_of(path)):
+            shard = _SHARD.fullmatch(_stem(path))
+            split, name, files = known, path.name, [path]
+            if shard:
+                name = path.name.replace(f"-{shard[2]}-", "-*-", 1)
+        else:
+            continue
+        found.setdefault(split, {}).setdefault(name, []).extend(files)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder in a format that is read, numbers in their names in order."""
+    files = [path for path in folder.iterdir() if path.is_file() and is_read(path) and path.name[0] not in "._"]
+    return sorted(files, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path)])
+
+
+def _parts(path: Path) -> list[str]:
+    return re.split(r"(\d+)", path.name)
+
+
+def _stem(path: Path) -> str:
+    """The name in small letters, without the suffixes of format and compression."""
+    suffixes = (*READERS, *COMPRESSIONS)
+    name = path.name.lower()
+    while "." in name and name.rpartition(".")[2] in suffixes:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def _split_of(path: Path) -> str | None:
+    stem = _stem(path)
+    shard = _SHARD.fullmatch(stem)
+    return _NAMES.get(shard[1] if shard else stem)
+
+
+def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
+    """A fault where the names of shards say that there are others, which are not there."""
+    numbered = [shard for path in paths if (shard := _SHARD.fullmatch(_stem(path)))]
+    numbers = sorted(int(shard[2]) for shard in numbered)
+    for total in dict.fromkeys(int(shard[3]) for shard in numbered):
+        first = 1 if numbers[0] == 1 and numbers[-1] == total else 0
+        missing = [number for number in range(first, total + first) if number not in numbers]
+        if missing:
+            shown = ", ".join(map(str, missing[:5])) + (" ..." if len(missing) > 5 else "")
+            rule = f"has {len(numbers)} of the {total} shards that {paths[0].name} is one of: {shown} is missing"
+            yield fault(folder, "", rule, "Add it, or write the split again as one file")
+
+
+def _unread(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.iterdir()):
+        is_split = _split_of(path) is not None
+        if not path.is_file() or path.name.startswith(".") or (is_split and is_read(path)):
+            continue
+        if _LIKE_A_SPLIT.fullmatch(path.name.lower()):
+            formats = f"formats are {', '.join(READERS)}, also with .{' or .'.join(COMPRESSIONS)}"
+            names = f"splits are {', '.join(_NAMES)}"
+            yield f"{WARNING}{path} was not read: {names if is_read(path) else formats}."
+        elif is_read(path) and path.suffix != ".txt":
+            yield f"{path} was not read: splits are {', '.join(_NAMES)}."

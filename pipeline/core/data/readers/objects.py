@@ -1,0 +1,125 @@
+"""Rows from JSON: an object a line, an array of objects, `{"data": [...]}`, and SQuAD's articles."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.core.data.readers.reading import Reading, Record, Values
+from pipeline.core.data.readers.text import format_of
+from pipeline.core.data.rows import SPLITS
+from pipeline.errors import fault
+
+_ONE_A_LINE = "Write one JSON object a line"
+
+
+def read_objects(reading: Reading) -> Iterator[Record]:
+    """Read a file of JSON, which is known by its first line: a whole object is one of many, each on its line."""
+    numbered = list(reading.lines())
+    full = [line.strip() for _, line in numbered if line.strip()]
+    first = full[0] if full else ""
+    whole = format_of(reading.path) == "json"
+    try:
+        begins = json.loads(first) if first else None
+    except (ValueError, RecursionError):
+        begins = None
+    if isinstance(begins, dict) and not (whole and len(full) == 1):
+        yield from _one_a_line(reading, numbered)
+        return
+    try:
+        values = list(_in_a_row("".join(line for _, line in numbered)))
+    except (ValueError, RecursionError) as error:
+        if whole:
+            rule = f"is not valid JSON: {reason(error, with_line=True)}"
+            raise reading.stop(None, rule, "Write an array of objects, or one JSON object a line") from error
+        values = []
+    rows = [row for value in values for row in _rows_of(value)]
+    alike = len({type(value) for value in values}) == 1 and (begins is None or isinstance(values[0], list))
+    if not whole and not (alike and rows and all(isinstance(row, dict) for row in rows)):
+        yield from _one_a_line(reading, numbered)
+        return
+    if not whole:
+        reading.facts.append("JSON in arrays or over several lines, not an object a line")
+    elif len(values) > 1:
+        reading.facts.append(f"{len(values)} JSON values one behind the other")
+    if not rows and values:
+        raise reading.stop(None, *_no_rows(values[0]))
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            shown = json.dumps(row, ensure_ascii=False)[:60]
+            yield number, [fault(reading.at(number), shown, "is no JSON object", "Write an array of objects")]
+
+
+def reason(error: Exception, *, with_line: bool = False) -> str:
+    """Say what is wrong with a piece of JSON; of one line the parser's own number would be taken for the file's."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    place = f"character {error.colno} of line {error.lineno}" if with_line else f"character {error.pos + 1}"
+    return f"{error.msg} ({place})"
+
+
+def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[Record]:
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line.rstrip())
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
+            rule = f"is not valid JSON: {reason(error)}"
+            yield number, [fault(reading.at(number), "", rule, _ONE_A_LINE)]
+            continue
+        if isinstance(values, dict):
+            yield number, values
+        else:
+            yield number, [fault(reading.at(number), line.strip()[:60], "is no JSON object", _ONE_A_LINE)]
+
+
+def _in_a_row(text: str) -> Iterator[Any]:
+    """The JSON values of a text, which may hold several, as files have that were pasted together."""
+    decoder, place = json.JSONDecoder(), 0
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+            continue
+        value, place = decoder.raw_decode(text, place)
+        yield value
+
+
+def _holds_rows(value: Mapping[str, Any]) -> bool:
+    return isinstance(value.get("data"), list)
+
+
+def _rows_of(value: Any) -> Iterator[Any]:
+    """The rows in one JSON value: its items, what stands under `data`, or itself; of SQuAD's articles the questions."""
+    items = value
+    if isinstance(value, dict):
+        items = value["data"] if _holds_rows(value) else [] if _is_table(value) else [value]
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, dict) and isinstance(item.get("paragraphs"), list):
+            yield from _questions(item)
+        else:
+            yield item
+
+
+def _is_table(value: Mapping[str, Any]) -> bool:
+    """Whether it is no row but a table by columns, or splits by name, as pandas writes them without `records`."""
+    return bool(value) and (value.keys() <= {*SPLITS} or all(isinstance(one, dict) for one in value.values()))
+
+
+def _questions(article: Values) -> Iterator[Any]:
+    for paragraph in article["paragraphs"]:
+        if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
+            yield paragraph
+            continue
+        for asked in paragraph["qas"]:
+            if isinstance(asked, dict):
+                yield {"title": article.get("title"), "context": paragraph.get("context"), **asked}
+            else:
+                yield asked
+
+
+def _no_rows(value: Any) -> tuple[str, str]:
+    keys = ", ".join(map(str, list(value)[:8])) if isinstance(value, dict) else ""
+    rule = f"holds no list of rows (its keys: {keys})" if keys else "holds no list of rows"
+    return rule, 'Write an array of objects, {"data": [...]}, or one JSON object a line (pandas: orient="records")'
