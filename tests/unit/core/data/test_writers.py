@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
@@ -12,7 +13,7 @@ import pipeline.core.data.writers as writers
 from pipeline.config.champions import ANSWER_SUFFIXES
 from pipeline.core.data.writers import FORMATS, write_records
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"tags": ["O"], "entities": []},
     {"row": 2, "error": 'bad, "x"'},
     {"tags": ["B-a"], "entities": [{"type": "a", "text": "x\ry\u2028z", "score": 0.5}], "truncated": True},
