@@ -16,7 +16,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 .venv/bin/python -m p
 # What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
 # number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment
 # are not used, but for free text; a command is told of those that it would take.
-VARIABLES := TASKS TASK VERSION DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN SOURCE TARGET TO PORT \
+VARIABLES := TASKS TASK VERSION ALIAS OUT DATA CONF CHECKPOINT METHOD METHODS TRIALS EPOCHS SEED CLUSTER RESUME DRYRUN SOURCE TARGET TO PORT \
 	COMMAND ADDRESS CRON ON ACTION ID
 FREE := TEXT ITEM FILE REASON
 from = $(foreach name,$(2),$(if $(filter $(1),$(origin $(name))),$(name)))
@@ -26,7 +26,7 @@ override export ADAPTERS_WORDS := $(words $(GIVEN))
 $(foreach name,$(GIVEN),$(eval NUMBER += x)$(eval override export ADAPTERS_WORD_$(words $(NUMBER)) := $$(name)=$$(value $$(name))))
 # Make would hand them on too, and expand them for it.
 $(foreach name,$(GIVEN),$(eval unexport $$(name)))
-COMMANDS := sweep compare retrain predict status rollback promote ui convert submit schedule manifests
+COMMANDS := sweep compare retrain predict evaluate status rollback promote ui convert submit schedule manifests
 
 .PHONY: help setup $(COMMANDS) bench test test-faults check clean
 

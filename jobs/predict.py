@@ -1,25 +1,38 @@
-"""`make predict`: the champion of a task answers one text or item, or many of them, JSON lines in and out."""
+"""`make predict`: a registered version answers a text, an item or many rows, as JSON lines or into the file OUT."""
 
-import json
+import sys
+from pathlib import Path
 
 from rich.console import Console
 
 from pipeline.config.champions import PredictConfig
-from pipeline.steps.answer import items
+from pipeline.steps.asked import asked, check_out
 
 
 def main(config: PredictConfig, console: Console) -> None:
-    asked = list(items())
+    given = asked()
+    if config.out:
+        check_out(config.out, given.file)
     from transformers.utils import logging as transformers_logging  # here: a bad item is told before torch is loaded
 
-    from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
-    from pipeline.core.bank.predictor import Predictor
+    from pipeline.core.data.writers import json_line, write_records
     from pipeline.core.engine.bundle import read_bundle
-    from pipeline.tracking.registry import fetch
+    from pipeline.reports.counter import counted
+    from pipeline.steps.answer import Answers, Questions
+    from pipeline.tracking.registry import choose
     from pipeline.tracking.store import open_store
 
     transformers_logging.set_verbosity_error()
-    bundle = read_bundle(fetch(open_store(config.tracking, create=False), config.job))
-    predictor = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint)))
-    for answer in predictor.predict(bundle, [item for _, item in asked], where=[origin for origin, _ in asked]):
-        print(json.dumps(answer, ensure_ascii=False))
+    store = open_store(config.tracking, create=False)
+    bundle = read_bundle(choose(store, config.job, config.alias, config.version).files.bundle)
+    questions = Questions(given, bundle, config.data)
+    for note in questions.notes:
+        print(note, file=sys.stderr)
+    answers = Answers(bundle, questions)
+    said = counted(answers, questions.total, "answered")
+    if config.out:
+        write_records(Path(config.out).expanduser(), said)
+    else:
+        for answer in said:
+            print(json_line(answer), end="")
+    answers.raise_unanswered()

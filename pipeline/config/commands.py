@@ -17,7 +17,7 @@ from pipeline.config import (
     TaskConfig,
     TrackingConfig,
 )
-from pipeline.config.champions import PredictConfig, PromoteConfig, RollbackConfig, StatusConfig
+from pipeline.config.champions import EvaluateConfig, PredictConfig, PromoteConfig, RollbackConfig, StatusConfig
 from pipeline.config.faults import no_secret
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
@@ -82,7 +82,8 @@ class SubmitConfig:
     """`make submit`: a command on the head node of a Ray cluster. Each key is written `submit.<key>`."""
 
     command: str = "sweep"
-    """What is run there: sweep, compare, retrain or status. All keys that do not begin with `submit.` are its own."""
+    """What is run there: sweep, compare, retrain, evaluate or status. All keys that do not begin with `submit.` are
+    its own."""
     address: str = "http://127.0.0.1:8265"
     """Of the head node's dashboard."""
     environment: Literal["constraints", "image"] = "constraints"
@@ -144,8 +145,10 @@ VARIABLES: Mapping[str, Variable] = {
     "TASK": Variable("job", "text", "one task, or task/domain"),
     "TEXT": Variable("", "free", "a text that is answered"),
     "ITEM": Variable("", "free", "an item that is answered, as JSON"),
-    "FILE": Variable("", "free", "a file of texts and items, one a line; or standard input"),
+    "FILE": Variable("", "free", "a file of texts or rows in any format that is read; of texts also standard input"),
+    "OUT": Variable("out", "text", "a file that answers are written to: .jsonl, .csv, .tsv or .parquet"),
     "VERSION": Variable("version", "plain", "the number of a registered version"),
+    "ALIAS": Variable("alias", "text", "of a registered version: champion (default), challenger"),
     "REASON": Variable("", "free", "why, for those who come after"),
     "DATA": Variable(
         "data.source",
@@ -200,6 +203,9 @@ class Command:
 
 
 _MATRIX = ("TASKS", "DATA", "CONF", "CHECKPOINT", "EPOCHS", "SEED", "CLUSTER", "DRYRUN")
+_TRAINED = ("validation_share", "drop_overlap", "max_train_rows")
+_LEARNT = (*_TRAINED, "test_share")
+"""Settings of data that a command has no use for which trains nothing, or reads no targets."""
 _ANYWHERE: Sequence[Place] = ("submit", "schedule", "kubernetes")
 
 COMMANDS: Mapping[str, Command] = {
@@ -231,7 +237,18 @@ COMMANDS: Mapping[str, Command] = {
     "predict": Command(
         config=PredictConfig,
         says="The champion of TASK answers TEXT, ITEM, FILE or standard input",
-        variables=("TASK", "TEXT", "ITEM", "FILE", "CONF"),
+        variables=("TASK", "TEXT", "ITEM", "FILE", "OUT", "VERSION", "ALIAS", "CONF"),
+        unused={
+            "data.source": "Name the file by FILE",
+            **{f"data.{key}": "It is for rows that have a target" for key in _LEARNT},
+        },
+    ),
+    "evaluate": Command(
+        config=EvaluateConfig,
+        says="Score the champion of TASK on the test rows of DATA, or on the rows of FILE; moves no alias",
+        variables=("TASK", "DATA", "FILE", "VERSION", "ALIAS", "CONF"),
+        called_from=("submit",),
+        unused={f"data.{key}": "Rows to train on are not looked at" for key in _TRAINED},
     ),
     "status": Command(
         config=StatusConfig,

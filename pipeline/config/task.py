@@ -137,6 +137,11 @@ class TaskConfig:
         return self.metric or METRICS[self.kind][0]
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that trials of this task can be selected by."""
+        return METRICS[self.kind]
+
+    @property
     def types(self) -> Mapping[str, type]:
         """Canonical field -> what it holds, for every field that the kind knows."""
         return FIELDS[self.kind]

@@ -21,6 +21,18 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """A registered version that a user asks for."""
+
+    name: str
+    """Registered name."""
+    version: int
+    alias: str
+    """The alias that it has; empty where it has none."""
+    files: Files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Champion:
     """The version that a new one is judged against."""
 

@@ -1,66 +1,130 @@
-"""What is asked of a champion: a text, an item, or the lines of a file or of standard input.
+"""Rows that a registered version is asked about, and its answers, in order: nothing that is asked is left out.
 
-It comes from the environment (TEXT, ITEM, FILE) or standard input, so that nothing in it is taken for a config
-override or by the shell.
+A row that cannot be answered is an error in the place of its answer. A file that cannot be read, and a TEXT or ITEM
+that cannot be answered, are refused as a whole.
 """
 
-import json
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, final
 
-from pipeline.errors import ConfigError, DataError, fault
+from pipeline.config import DataConfig
+from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
+from pipeline.core.bank.predictor import Predictor
+from pipeline.core.data.readers import is_read, read_values
+from pipeline.core.data.readers.text import lines
+from pipeline.core.data.rows import Row
+from pipeline.core.engine.bundle import Bundle
+from pipeline.core.tasks.kinds import restore
+from pipeline.core.tasks.task import Answer
+from pipeline.errors import DataError, PipelineError, fault
+from pipeline.steps.asked import Asked, parsed
 
-
-def items() -> Iterator[tuple[str, Any]]:
-    """Yield what is asked, each with its place for messages.
-
-    Raises:
-        ConfigError: More than one of TEXT, ITEM and FILE is given, nothing is, or FILE is not there.
-        DataError: A line is not valid JSON.
-    """
-    given = {name: value for name in ("TEXT", "ITEM", "FILE") if (value := os.environ.get(name))}
-    if len(given) > 1:
-        raise ConfigError(fault(" and ".join(given), "", "exclude each other", "Give only one of them"))
-    if "TEXT" in given:
-        yield "TEXT", given["TEXT"]
-    elif "ITEM" in given:
-        yield "ITEM", _parsed(given["ITEM"], "ITEM")
-    elif "FILE" in given:
-        try:
-            raw = Path(given["FILE"]).read_bytes()
-        except OSError as error:
-            rule, remedy = f"cannot be read ({error.strerror})", "Give a file with one JSON object, or one text, a line"
-            raise ConfigError(fault("FILE", given["FILE"], rule, remedy)) from error
-        yield from _lines(raw, given["FILE"])
-    elif sys.stdin.isatty():
-        remedy = "Give TEXT='...', ITEM='<json>', FILE=<jsonl>, or lines on standard input"
-        raise ConfigError(fault("TEXT", "", "is missing", remedy))
-    else:
-        yield from _lines(sys.stdin.buffer.read(), "standard input")
+_TOGETHER = 512
+"""Rows that are in memory at once, and answered together."""
+_OBJECT = re.compile(r'\{\s*["}]')
+"""How a JSON object begins: a text may begin with a brace too."""
 
 
-def _lines(raw: bytes, name: str) -> Iterator[tuple[str, Any]]:
-    """A line is JSON; one that begins like no JSON is a plain text."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(fault(name, "", f"is not UTF-8 (byte {error.start + 1})", "Save it as UTF-8")) from error
-    if not text.strip():
-        remedy = "Give one JSON object, or one text, a line; or TEXT='...', ITEM='<json>', FILE=<jsonl>"
-        raise DataError(fault(name, "", "is empty", remedy))
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a text may hold U+2028
-        item = line.strip()
-        if item:
-            where = f"{name}:{number}"
-            yield where, _parsed(item, where) if item[0] in '{["' else item
+@final
+class Questions:
+    """What is asked, as rows of a bundle's task; iterated over once."""
+
+    def __init__(self, asked: Asked, bundle: Bundle, data: DataConfig) -> None:
+        """Read a file to its end, so that what is wrong with it as a whole is told before anything is answered.
+
+        Raises:
+            DataError: A file has no rows or cannot be read, or a TEXT or ITEM cannot be answered.
+        """
+        record = bundle.record
+        canonical = dataclasses.replace(record.task, columns={name: name for name in record.task.field_names})
+        self._asked, self._config, self._data = asked, record.task, data
+        self._task, self._canonical = (
+            restore(config, record.labels, record.method.virtual_tokens) for config in (record.task, canonical)
+        )
+        self.notes: list[str] = []
+        """What was found out about a file."""
+        self.total: int | None = None
+        """Rows; None where that is not known before the last one."""
+        self._rows: Iterable[Row | Answer]
+        if asked.item is not None:
+            self.total, self._rows = 1, [self._task.parse_item(asked.item, where=asked.name)]
+            return
+        self._rows = self._parsed(self._records([]))
+        if asked.file is not None and asked.file.is_file():
+            self.total = sum(1 for _ in self._records(self.notes))
+            if not self.total:
+                raise DataError(fault(asked.name, "", "has no rows", "Give a file with at least one text or row"))
+
+    def __iter__(self) -> Iterator[Row | Answer]:
+        """Yield each row; in place of one that cannot be answered its answer, which is its number and the error."""
+        yield from self._rows
+
+    def _records(self, notes: list[str]) -> Iterator[tuple[int, Any]]:
+        """Line, or number, of each row, and the row: a line of text, values by field, or what is wrong with it."""
+        file = self._asked.file
+        if file is None:
+            yield from self._asked.lines or ()
+        elif is_read(file):
+            yield from read_values(file, self._config, self._data, labelled=False, notes=notes)
+        else:
+            yield from (
+                (number, text) for number, line in lines(file, self._data.encoding, notes) if (text := line.strip())
+            )
+
+    def _parsed(self, records: Iterable[tuple[int, Any]]) -> Iterator[Row | Answer]:
+        for number, found in records:
+            where = f"{self._asked.name}:{number}"
+            try:
+                if isinstance(found, DataError):
+                    raise found
+                if isinstance(found, list):
+                    raise DataError(found)
+                yield (
+                    self._canonical.parse_item(found, where=where)
+                    if isinstance(found, Mapping)
+                    else self._line(found, where)
+                )
+            except DataError as error:
+                yield {"row": number, "error": " ".join(str(error).split("\n"))}
+
+    def _line(self, text: str, where: str) -> Row:
+        """A line of text: an item where it is JSON that can be one, which a JSON object has to be."""
+        if _OBJECT.match(text):
+            return self._task.parse_item(parsed(text, where), where=where)
+        if text.startswith(('"', "[")):
+            try:
+                return self._task.parse_item(parsed(text, where), where=where)
+            except DataError:  # a text begins so
+                pass
+        return self._task.parse_item(text, where=where)
 
 
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also brackets within brackets
-        remedy = 'Write one JSON object, such as {"text": "..."}'
-        raise DataError(fault(where, text[:60], f"is not valid JSON ({error})", remedy)) from error
+@final
+class Answers:
+    """The answers of a bundle to rows, in their order; iterated over once."""
+
+    def __init__(self, bundle: Bundle, questions: Iterable[Row | Answer]) -> None:
+        """Load the checkpoint of the bundle; what is asked and no row is its own answer."""
+        self._bundle, self._left = bundle, iter(questions)
+        self._predictor = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint)))
+        self._num, self._num_unanswered, self._first = 0, 0, ""
+
+    def __iter__(self) -> Iterator[Answer]:
+        while some := list(islice(self._left, _TOGETHER)):
+            said = iter(self._predictor.answer(self._bundle, [one for one in some if isinstance(one, Row)]))
+            for one in some:
+                answer = next(said) if isinstance(one, Row) else one
+                self._num += 1
+                if "error" in answer:
+                    self._num_unanswered += 1
+                    self._first = self._first or answer["error"]
+                yield answer
+
+    def raise_unanswered(self) -> None:
+        """Raise a PipelineError where some of the answers were errors."""
+        if self._num_unanswered:
+            which = f"{self._num_unanswered} of {self._num} rows have no answer but an error"
+            raise PipelineError(f"{which}. The first: {self._first}")

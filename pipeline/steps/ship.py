@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import SweepConfig, TaskConfig
+from pipeline.config.champions import EvaluateConfig
 from pipeline.config.commands import COMMANDS, SubmitConfig
 from pipeline.config.overrides import conf_files, pairs, read_command
 from pipeline.config.sweep import TRACKING_VARIABLE
 from pipeline.config.typed import quoted
 from pipeline.core.data.load import resolve, split_paths
 from pipeline.errors import ConfigError, Faults, fault
+from pipeline.steps.asked import with_file
 
 Jobs = Sequence[tuple[TaskConfig, str]]
+Reads = SweepConfig | EvaluateConfig
+"""A command that reads rows."""
 _CHECKPOINT = ("*.safetensors", "*.json", "*.txt", "*.model", "pytorch_model*.bin")
 """What is read of a checkpoint's folder: weights, config and tokenizer."""
 
@@ -35,6 +39,8 @@ def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[st
     if config.tracking.uri == os.environ.get(TRACKING_VARIABLE) and not names(arguments, "tracking.uri"):
         arguments.append(f"tracking.uri={quoted(config.tracking.uri)}")  # the head node has an environment of its own
     sweep = config if isinstance(config, SweepConfig) else None
+    scored = with_file(config, is_here=own.ship) if isinstance(config, EvaluateConfig) else None
+    reads = sweep or scored
     runs = own.runs if sweep is not None else None
     faults = Faults()
     jobs: Jobs = ()
@@ -46,15 +52,23 @@ def rewrite(own: SubmitConfig, given: Sequence[str]) -> tuple[list[str], dict[st
     with faults.gathered():
         if own.ship and sweep is not None and (sweep.tasks or sweep.resume is None):
             jobs = resolve(sweep.tasks, sweep.task, sweep.data)
+        if own.ship and scored is not None and not scored.file:
+            jobs = resolve([scored.job], scored.task, scored.data)
     with faults.gathered():
         if sweep is not None and names(arguments, "runs"):  # as `Go on with: ...` says on the head
             runs = read_command("submit", [f"submit.runs={quoted(sweep.runs)}"])[0].runs
     faults.raise_any()
-    words, folders = shipped(sweep, arguments, own.ship)
-    return words, folders, _files(sweep, jobs, folders), runs
+    words, folders = shipped(reads, arguments, own.ship)
+    files = _files(reads, jobs, folders)
+    if scored is not None and scored.file:  # the environment, where FILE is, does not travel
+        file = Path(scored.file).expanduser().resolve()
+        words = [word for word in words if not names([word], "file")]
+        words.append(f"file={quoted(f'shipped/file/{file.name}' if own.ship else scored.file)}")
+        files |= {f"shipped/file/{file.name}": file} if own.ship else {}
+    return words, folders, files, runs
 
 
-def _files(config: SweepConfig | None, jobs: Jobs, folders: Mapping[str, Path]) -> dict[str, Path]:
+def _files(config: Reads | None, jobs: Jobs, folders: Mapping[str, Path]) -> dict[str, Path]:
     """Name in the shipped folder -> file: splits of the jobs, YAML, and a checkpoint's own; nothing else of a folder.
 
     Raises:
@@ -84,7 +98,7 @@ def _files(config: SweepConfig | None, jobs: Jobs, folders: Mapping[str, Path]) 
     return found
 
 
-def shipped(config: SweepConfig | None, given: Sequence[str], ship: bool) -> tuple[list[str], dict[str, Path]]:
+def shipped(config: Reads | None, given: Sequence[str], ship: bool) -> tuple[list[str], dict[str, Path]]:
     """Rewrite the overrides that name folders here to their places in the shipped folder; `runs` goes its own way."""
     words, folders = [], {}
     read = pairs(given)
@@ -95,7 +109,7 @@ def shipped(config: SweepConfig | None, given: Sequence[str], ship: bool) -> tup
         folders["shipped/data"] = Path(config.data.source).expanduser().resolve()
         dropped |= {"data.source"} | ({"data"} if Path(last.get("data", "")).expanduser().is_dir() else set())
         replaced.append(f"data.source={quoted('shipped/data')}")
-    if ship and config is not None and config.checkpoint.source == "path":
+    if ship and isinstance(config, SweepConfig) and config.checkpoint.source == "path":
         folders["shipped/checkpoint"] = Path(config.checkpoint.location).expanduser().resolve()
         dropped |= {"checkpoint"} if Path(last.get("checkpoint", "")).expanduser().is_dir() else set()
         values = dataclasses.asdict(config.checkpoint) | {"location": "shipped/checkpoint"}

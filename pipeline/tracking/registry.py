@@ -29,7 +29,7 @@ from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
 from pipeline.files import sync_below
 from pipeline.pyfunc import BUNDLE, LEDGER
-from pipeline.rules.versions import Alias, Champion, Files, Past, Registered, Verdict, Version
+from pipeline.rules.versions import Alias, Champion, Chosen, Files, Past, Registered, Verdict, Version
 from pipeline.tracking import promotion
 from pipeline.tracking.fields import data_fingerprint
 from pipeline.tracking.outage import is_outage, patiently
@@ -197,32 +197,55 @@ def champions(store: Store) -> list[Version]:
 def fetch(store: Store, name: str, alias: str = "champion") -> Path:
     """Locate the bundle of a registered version; from a server it is downloaded, for as long as this process lives.
 
-    What it has seen lies beside it, in `ledger`.
+    What it has seen lies beside it, in `ledger`. Arguments and errors are those of `choose`.
+    """
+    return choose(store, name, alias).files.bundle
+
+
+def choose(store: Store, name: str, alias: str = "champion", version: int | None = None) -> Chosen:
+    """Find a registered version by its alias, or by its number where one is given.
 
     Args:
         store: The tracking store.
         name: Registered name (`sentiment`, `sentiment.movies`) or job (`sentiment/films`).
         alias: Which version.
+        version: Its number.
 
     Raises:
-        ConfigError: There is no such name, or it has no such alias.
+        ConfigError: There is no such name, or it has no such alias or version.
     """
     with store_errors(store.uri):
-        models = [m for m in every(store.client.search_registered_models) if alias in m.aliases]
-        model = _named(name, models, alias)
-        return _bundle_folder(store, store.client.get_model_version(model.name, model.aliases[alias]))
+        models = list(every(store.client.search_registered_models))
+        if version is not None:
+            model = _named(name, models)
+            numbers = {int(one.version) for one in every(store.client.search_model_versions, f"name = '{model.name}'")}
+            if version not in numbers:
+                there = ", ".join(map(str, sorted(numbers)))
+                raise ConfigError(fault("VERSION", version, f"is no version of {model.name}", f"Use one of: {there}"))
+            number = str(version)
+        else:
+            model = _named(name, models, alias)
+            number = str(model.aliases[alias])
+        folder = _bundle_folder(store, store.client.get_model_version(model.name, number))
+    files = Files(bundle=folder, ledger=folder.parent / LEDGER)
+    called = next((one for one, its in model.aliases.items() if str(its) == number), "")
+    return Chosen(name=model.name, version=int(number), alias=called, files=files)
 
 
-def _named(name: str, models: Sequence[RegisteredModel], alias: str = "champion") -> RegisteredModel:
-    wanted = name.replace("/", ".")
+def _named(name: str, models: Sequence[RegisteredModel], alias: str = "") -> RegisteredModel:
+    """The model that a user names; if an `alias` is given, one that has it."""
+    wanted, remedy = name.replace("/", "."), f"Run `make sweep TASKS={name.replace('.', '/')}` first"
+    usable = [model for model in models if not alias or alias in model.aliases]
     for model in models:
         # The default domain's job has the task's bare name.
         if wanted in (model.name, f"{model.tags.get('task')}.{model.tags.get('domain')}"):
-            return model
-    remedy = f"Run `make sweep TASKS={name.replace('.', '/')}` first"
-    if models:
-        remedy += f". {nearest(wanted, [model.name for model in models])}"
-    raise ConfigError(fault("TASK", name, f"has no {alias} yet", remedy))
+            if model in usable:
+                return model
+            if model.aliases:
+                raise ConfigError(fault("TASK", name, f"has no {alias} yet", f"It has: {', '.join(model.aliases)}"))
+    if usable:
+        remedy += f". {nearest(wanted, [model.name for model in usable])}"
+    raise ConfigError(fault("TASK", name, f"has no {alias or 'champion'} yet", remedy))
 
 
 def _files(store: Store, version: ModelVersion) -> Files | TrackingError:

@@ -39,7 +39,8 @@ class Predictor:
         return self.answer(bundle, [task.parse_item(i, where=name) for i, name in zip(items, names, strict=True)])
 
     def answer(self, bundle: Bundle, rows: Sequence[Row]) -> list[Answer]:
-        """Answer rows; their targets, if any, are not looked at."""
+        """Answer rows; their targets, if any, are not looked at. One that the model did not see whole says
+        `"truncated": true`."""
         if not rows:
             return []
         with self.resident.lock:
@@ -47,7 +48,10 @@ class Predictor:
             try:
                 tokenizer = self.resident.tokenizer
                 encoded = task.encode(rows, tokenizer)
-                return answer(model, task, rows, encoded, bundle.record.engine, tokenizer.pad_token_id)
+                answers = answer(model, task, rows, encoded, bundle.record.engine, tokenizer.pad_token_id)
+                for number in encoded.truncated:
+                    answers[number]["truncated"] = True
+                return answers
             finally:
                 release(model, bundle.record.method)
 

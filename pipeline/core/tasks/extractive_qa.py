@@ -16,7 +16,15 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, row_fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, to_arrays
+from pipeline.core.tasks.tensors import (
+    cross_entropy,
+    is_truncated,
+    of_examples,
+    pad_inputs,
+    pieces,
+    to_arrays,
+    truncated,
+)
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -96,7 +104,7 @@ class ExtractiveQA(Task):
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Cut contexts into windows; a question is truncated to a quarter of the window, and counted."""
         limit = self.limit(tokenizer)
-        questions, num_truncated = _clip([row.fields["question"] for row in rows], tokenizer, limit // 4)
+        questions, clipped = _clip([row.fields["question"] for row in rows], tokenizer, limit // 4)
         room = limit - limit // 4 - tokenizer.num_special_tokens_to_add(pair=True)
         encoded = tokenizer(
             questions,
@@ -116,7 +124,7 @@ class ExtractiveQA(Task):
             if "answers" in rows[row].fields:
                 example["span"] = _target(rows[row].fields["answers"], offsets_C2, example["first"])
             examples.append(example)
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+        return Encoded(examples=examples, num_rows=len(rows), truncated=clipped)
 
     def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Of questions alone: contexts are read in windows."""
@@ -149,12 +157,13 @@ class ExtractiveQA(Task):
         return to_arrays(logits_N2, batch["allowed"].sum(1).tolist())
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
-        """`{"answer": text, "score": its probability within its window, "start": its first character}`.
+        """`{"answer": text, "score": its probability within its window, "start": its first character, "end": ...}`.
 
-        Where there may be no answer, with `no_answer`, the probability of none in the same window; the text is empty
-        and the score is that where none is given.
+        Start and end are counted in characters of the context, the end exclusive. Where there may be no answer, with
+        `no_answer`, the probability of none in the same window; the text is empty and the score is that where none is
+        given.
         """
-        answers: list[Answer] = [{"answer": "", "score": -1.0, "start": 0} for _ in rows]
+        answers: list[Answer] = [{"answer": "", "score": -1.0, "start": 0, "end": 0} for _ in rows]
         none = [1.0] * len(rows)  # also of a context that holds no character known to the tokenizer
         for example, logits_C2 in zip(encoded.examples, outputs, strict=True):
             best = answers[example["row"]]
@@ -164,7 +173,7 @@ class ExtractiveQA(Task):
             if score > best["score"]:
                 start, end = int(example["offsets"][first, 0]), int(example["offsets"][last, 1])
                 text = rows[example["row"]].fields["context"][start:end]
-                best |= {"answer": text, "score": score, "start": start}
+                best |= {"answer": text, "score": score, "start": start, "end": end}
                 none[example["row"]] = without
         for best, without in zip(answers, none, strict=True):
             # Nothing was found; what was may have a probability that rounds to 0.
@@ -172,7 +181,7 @@ class ExtractiveQA(Task):
             if self.config.unanswerable:
                 best["no_answer"] = without
                 if without >= best["score"]:
-                    best |= {"answer": "", "score": without, "start": 0}
+                    best |= {"answer": "", "score": without, "start": 0, "end": 0}
         return answers
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
@@ -205,14 +214,14 @@ def _texts(row: Row) -> list[str]:
     return texts
 
 
-def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int) -> tuple[list[str], int]:
-    """Cut each text behind its first `limit` sub-tokens; the texts, and how many were cut."""
+def _clip(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", limit: int) -> tuple[list[str], frozenset[int]]:
+    """Cut each text behind its first `limit` sub-tokens; the texts, and which were cut, by their number."""
     encoded = tokenizer(list(texts), add_special_tokens=False, truncation="longest_first", max_length=limit)
     clipped = [
         text[: encoding.offsets[-1][1]] if is_truncated(encoding) else text
         for text, encoding in zip(texts, encoded.encodings or (), strict=True)
     ]
-    return clipped, sum(map(is_truncated, encoded.encodings or ()))
+    return clipped, truncated(encoded.encodings)
 
 
 def _target(answers: Mapping[str, Any], offsets_C2: NDArray[np.int32], first: int) -> list[int]:

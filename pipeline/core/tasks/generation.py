@@ -93,7 +93,7 @@ class Generation(Task):
         )
         end, targets = self._targets(rows, tokenizer)
         examples: list[Example] = []
-        num_truncated = 0
+        truncated: set[int] = set()
         for i in range(len(rows)):
             ids, target = prompts["input_ids"][i], targets.get(i, [])
             prompt = _without_beginning(ids, prompts["special_tokens_mask"][i], len(ids) - room)
@@ -102,8 +102,9 @@ class Generation(Task):
                 example["target"] = target[:longest]
             example["length"] = len(prompt) + len(target[:longest])
             examples.append(example)
-            num_truncated += len(prompt) < len(ids) or len(target) > longest
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated, tokenizer=tokenizer)
+            if len(prompt) < len(ids) or len(target) > longest:
+                truncated.add(i)
+        return Encoded(examples=examples, num_rows=len(rows), truncated=frozenset(truncated), tokenizer=tokenizer)
 
     def _targets(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> tuple[int, dict[int, list[int]]]:
         """The token that ends a completion, and the sub-tokens of those that are there, by the number of their row.

@@ -73,7 +73,7 @@ class MultipleChoice(Task):
                 example["answer"] = row.fields["answer"]
         cut = {owner for owner, one in zip(owners, encoded.encodings or (), strict=True) if is_truncated(one)}
         cut |= {i for i, one in enumerate(asked) if is_truncated(one)}
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=len(cut))
+        return Encoded(examples=examples, num_rows=len(rows), truncated=frozenset(cut))
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Inputs of N options and (dual) B questions, `is_option`, `question_of` (N) and `labels` (B)."""

@@ -19,8 +19,9 @@ from pipeline.core.tasks.faults import row_fault, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
+from pipeline.core.tasks.sequences import likeliest, span_probabilities
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, to_arrays
+from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad_inputs, pieces, to_arrays, truncated
 from pipeline.errors import ConfigError, DataError, Fault, fault
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Tagging(Task):
             remedy = "Use a head whose outputs are O, and B-<type> and I-<type> of every type"
             raise ConfigError(fault(f"task.{config.name}: tags", ", ".join(self.labels), rule, remedy))
         follows = [[tag[:2] != "I-" or tag[2:] == before[2:] for tag in self.labels] for before in self.labels]
-        self._penalty_LL = np.where(follows, 0.0, -np.inf).astype(np.float32)
+        self._follows_LL = np.array(follows, dtype=np.bool_).reshape(len(self.labels), len(self.labels))
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
@@ -119,12 +120,15 @@ class Tagging(Task):
         return self.text_of(row)
 
     def parse_item(self, item: Any, *, where: str = "ITEM") -> Row:
-        """As for any task; of a text that is split into tokens the row keeps the text itself, as `text`.
+        """As for any task, and a `text` may stand for the tokens; of a text that is split into tokens the row keeps the
+        text itself, as `text`.
 
         Raises:
             DataError: Also where words cannot be told in the text, since its script has no blanks between them.
         """
         column = self.config.field_names["tokens"]
+        if isinstance(item, Mapping) and not {column, "tokens"} & {*item} and isinstance(item.get("text"), str):
+            item = {"tokens": item["text"], "id": item.get("id")}
         text = item.get(column, item.get("tokens")) if isinstance(item, Mapping) else item
         if isinstance(text, str) and (unsplit := next(filter(_is_unspaced, map(text.__getitem__, _words(text))), "")):
             rule = "is in a script without blanks between words, which are not told here"
@@ -163,7 +167,7 @@ class Tagging(Task):
             if all(tag in self.number for tag in tags):
                 example["labels"] = [self.number[tags[word]] for word in words]
             examples.append(example)
-        return Encoded(examples=examples, num_rows=len(rows), num_truncated=sum(map(is_truncated, encodings)))
+        return Encoded(examples=examples, num_rows=len(rows), truncated=truncated(encodings))
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Besides the inputs: `firsts` and `lasts`, (B, T), true at those sub-tokens, and `labels`, one a word."""
@@ -191,11 +195,11 @@ class Tagging(Task):
         return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
-        """`{"tags": [one a token], "entities": [{"type", "text", "start", "end", "start_char", "end_char"}]}`.
+        """`{"tags": [one a token], "entities": [{"type", "text", "start", "end", "start_char", "end_char", "score"}]}`.
 
         Start and end are counted in tokens and in characters of the text, the ends exclusive; the entity's text is
-        what stands there. Where the row was given as tokens, its text has blanks between them; where it was given as a
-        text, the answer has its `tokens` too.
+        what stands there, and its score the probability that it stands exactly there. Where the row was given as
+        tokens, its text has blanks between them; where it was given as a text, the answer has its `tokens` too.
         """
         answers: list[Answer] = []
         for example, logits_WL in zip(encoded.examples, outputs, strict=True):
@@ -204,14 +208,17 @@ class Tagging(Task):
             scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
             scores_TL[:, self.number["O"]] = 0.0  # all that a word without logits can be
             scores_TL[example["words"]] = logits_WL
-            likeliest = _likeliest(scores_TL, self._penalty_LL, self._penalty_LL[self.number["O"]])
-            tags = [self.labels[number] for number in likeliest]
+            numbers = likeliest(scores_TL, self._follows_LL, self.number["O"])
+            tags = [self.labels[number] for number in numbers]
+            found = spans(tags)
+            scores = span_probabilities(scores_TL, self._follows_LL, self.number["O"], numbers, found)
             places = _words(text) if "text" in fields else _places(tokens)
             entities: list[dict[str, Any]] = []
-            for type_, start, end in spans(tags):
+            for (type_, start, end), score in zip(found, scores, strict=True):
                 first, last = places[start].start, places[end - 1].stop
                 chars = {"start_char": first, "end_char": last}
-                entities.append({"type": type_, "text": text[first:last], "start": start, "end": end, **chars})
+                one = {"type": type_, "text": text[first:last], "start": start, "end": end, **chars, "score": score}
+                entities.append(one)
             answers.append({"tags": tags, "entities": entities, **({"tokens": tokens} if "text" in fields else {})})
         return answers
 
@@ -270,26 +277,6 @@ def _not_bio(tags: Sequence[str]) -> str:
         if tag[:2] == "I-" and f"B-{tag[2:]}" not in tags:
             return f"are not BIO: there is {tag} and no B-{tag[2:]}, with which an entity begins"
     return ""
-
-
-def _likeliest(scores_TL: Output, penalty_LL: Output, start_L: Output) -> list[int]:
-    """The sequence of tags with the highest sum of scores and penalties (Viterbi 1967).
-
-    Args:
-        scores_TL: Logit of each tag for each token; what a softmax would subtract is the same for all tags.
-        penalty_LL: 0 where the second tag may follow the first, else minus infinity.
-        start_L: The same of what may come first: whatever may follow an O.
-    """
-    best_L = scores_TL[0] + start_L
-    before_TL = []
-    for scores_L in scores_TL[1:]:
-        paths_LL = best_L[:, None] + penalty_LL
-        before_TL.append(paths_LL.argmax(0))
-        best_L = paths_LL.max(0) + scores_L
-    tags = [int(best_L.argmax())]
-    for before_L in reversed(before_TL):
-        tags.append(int(before_L[tags[-1]]))
-    return tags[::-1]
 
 
 def _types_of(row: Row) -> list[str]:

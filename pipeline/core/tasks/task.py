@@ -47,10 +47,15 @@ class Encoded:
 
     examples: list[Example]
     num_rows: int
-    num_truncated: int
+    truncated: frozenset[int] = frozenset()
     """Rows of which the model does not see everything."""
     tokenizer: "PreTrainedTokenizerBase | None" = None
     """Of generation, whose outputs are sub-tokens."""
+
+    @property
+    def num_truncated(self) -> int:
+        """Rows of which the model does not see everything."""
+        return len(self.truncated)
 
     def weighted(self, weights: Sequence[float]) -> "Encoded":
         """Let rows count in training by their weights, one a row, above 0: divided by their mean, so that the learning

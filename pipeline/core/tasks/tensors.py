@@ -21,6 +21,11 @@ def is_truncated(encoding: Any) -> bool:
     return bool(encoding.overflowing)
 
 
+def truncated(encodings: Sequence[Any] | None) -> frozenset[int]:
+    """Of which inputs, by their number, the tokenizer left something out."""
+    return frozenset(i for i, encoding in enumerate(encodings or ()) if is_truncated(encoding))
+
+
 def pieces(encoded: "BatchEncoding", index: int) -> Example:
     """What the model reads of one tokenised input: `input_ids`, and `token_type_ids` if there are any."""
     names = ("input_ids", "token_type_ids")
@@ -36,8 +41,7 @@ def encode_texts(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", limi
     pairs = [row.fields["text_pair"] for row in rows] if rows and "text_pair" in rows[0].fields else None
     encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=limit)
     examples = [{"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)} for i in range(len(rows))]
-    num_truncated = sum(map(is_truncated, encoded.encodings or ()))
-    return Encoded(examples=examples, num_rows=len(rows), num_truncated=num_truncated)
+    return Encoded(examples=examples, num_rows=len(rows), truncated=truncated(encoded.encodings))
 
 
 def pad(sequences: Sequence[Sequence[Any]], value: int | bool) -> Tensor:

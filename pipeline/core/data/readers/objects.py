@@ -69,8 +69,11 @@ def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[R
             rule = f"is not valid JSON: {reason(error)}"
             yield number, [fault(reading.at(number), "", rule, _ONE_A_LINE)]
             continue
+        places = list(reading.columns.places.values())
         if isinstance(values, dict):
             yield number, values
+        elif not reading.labelled and len(places) == 1 and isinstance(places[0], str):
+            yield number, {places[0]: values}  # what is asked may be the bare text
         else:
             yield number, [fault(reading.at(number), line.strip()[:60], "is no JSON object", _ONE_A_LINE)]
 

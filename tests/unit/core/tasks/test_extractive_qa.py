@@ -168,7 +168,8 @@ def test_it_learns_and_answers_with_the_text_as_it_stands_in_the_context(
     answers = answer_all(task, model, rows, batch_size=3)
     assert [answer["answer"] for answer in answers] == ["Paris", "berlin", "oslo", "Rome"] * 2
     for answer, one in zip(answers, [*ROWS, *values], strict=True):
-        assert answer["start"] == one["answers"]["answer_start"][0]
+        start, end = answer["start"], answer["end"]
+        assert start == one["answers"]["answer_start"][0] and one["context"][start:end] == answer["answer"]
         assert 0 < answer["score"] <= 1
     scores = task.score(rows, answers)
     assert scores.metrics == {"f1": 1.0, "exact_match": 1.0} and scores.primary == 1.0
@@ -221,7 +222,7 @@ def test_a_context_without_any_sub_token_has_an_empty_answer(
     task = ExtractiveQA(CONFIG)
     model = learn(task, make_rows(CONFIG, ROWS), steps=0)
     item = task.parse_item({"question": "where", "context": "\u200d"})
-    assert answer_all(task, model, [item]) == [{"answer": "", "score": 0.0, "start": 0}]
+    assert answer_all(task, model, [item]) == [{"answer": "", "score": 0.0, "start": 0, "end": 0}]
 
 
 @pytest.mark.parametrize("metric", ["f1", "exact_match"])

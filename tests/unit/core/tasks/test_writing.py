@@ -84,7 +84,7 @@ def test_the_loss_is_the_cross_entropy_of_the_target_alone(make_rows: MakeRows, 
 def test_in_training_rows_count_by_their_weights(make_rows: MakeRows, family: str) -> None:
     rows = make_rows(PLAIN, ROWS[:2])
     task, model, examples = make(family, rows)
-    assert_weighted(task, model.eval(), Encoded(examples=examples, num_rows=2, num_truncated=0), 0)
+    assert_weighted(task, model.eval(), Encoded(examples=examples, num_rows=2), 0)
 
 
 @EACH
