@@ -30,6 +30,8 @@ class ExtractiveQA(Task):
     answer, and takes their probability, so that spans of several windows can be compared.
     """
 
+    pipeline_tag = "question-answering"
+
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
         yield from empty_faults(row, "question", "context")

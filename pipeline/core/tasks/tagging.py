@@ -48,6 +48,7 @@ class Tagging(Task):
     """
 
     has_labels = True
+    pipeline_tag = "token-classification"
 
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None

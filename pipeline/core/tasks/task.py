@@ -97,6 +97,8 @@ class Task(ABC):
     """Whether the head reads one vector of a text; else each token's."""
     has_labels: ClassVar[bool] = False
     """Whether the head's outputs stand for labels, which the config lists or the training rows have."""
+    pipeline_tag: ClassVar[str] = "text-classification"
+    """What the Hugging Face hub calls the kind, in the front matter of a model card."""
     target: str
     """The canonical field that is predicted."""
     reserved: int = 0
