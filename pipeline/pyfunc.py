@@ -14,6 +14,8 @@ from pipeline.core.engine.bundle import read_bundle
 
 BUNDLE, LEDGER = "bundle", "ledger"
 """Folders inside the model's data: the bundle, and what the version has seen (`pipeline.core.data.ledger`)."""
+ORIGIN = "origin.json"
+"""File beside them: how the version was tested (`pipeline.rules.card`); models of before have none."""
 
 
 @final

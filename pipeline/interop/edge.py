@@ -18,13 +18,14 @@ from pipeline.files import new_folder
 from pipeline.interop import edge_runtime
 
 
-def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
+def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint, *, card: str = "") -> None:
     """Write `adapter.json`, `adapter.safetensors` and `adapter.py` (`pipeline.interop.edge_runtime`).
 
     Args:
         folder: Must not be there yet.
         bundle: With a bottleneck adapter, and a linear head.
         checkpoint: Its weights are not read.
+        card: README.md, if there is one.
 
     Raises:
         BundleError: The bundle is of another kind.
@@ -65,6 +66,8 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint) -> None:
         (draft / "adapter.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
         save_file(weights, draft / "adapter.safetensors")
         shutil.copy(edge_runtime.__file__, draft / "adapter.py")
+        if card:
+            (draft / "README.md").write_text(card, "utf-8")
 
 
 def _check(bundle: Bundle, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:

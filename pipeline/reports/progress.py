@@ -1,7 +1,9 @@
 """What a running sweep shows: on a terminal a table that moves; elsewhere, and without Ray, a line for each
 trial that ends.
 
-Where no trial has ended for a while, a line says how far the sweep is.
+Where no trial has ended for a while, a line says how far the sweep is. Of many jobs the table shows those that run and
+those that did last, as many as the terminal has lines for; the line names those whose best score is another than it
+was when it was last told.
 """
 
 import time
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialReported
@@ -21,7 +23,7 @@ from pipeline.reports.tables import Column, FittingTable
 _STATES = {"running": 0, "paused": 3, "done": 0, "pruned": 2, "failed": 1}
 """State of a trial -> rank of its column."""
 _MOST_TOLD = 8
-"""Jobs whose best scores are told on a line."""
+"""Jobs that are named on a line."""
 _SILENCE_S = 15.0
 """After this long without a line, the next epoch that ends is told."""
 
@@ -68,6 +70,10 @@ class Progress:
         self._clock = clock
         self._printed_s = clock()
         self._live: Live | None = None
+        self._told: dict[str, float] = {}
+        """Job -> its best score, as it was told on a line."""
+        self._newest: dict[str, int] = {}
+        """Job -> number of the last event that was of it."""
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -75,7 +81,7 @@ class Progress:
             # What libraries print is not drawn above the table: the command has sent it to the log.
             self._live = Live(
                 console=self._console,
-                get_renderable=self.table,
+                get_renderable=lambda: self,
                 refresh_per_second=4,
                 redirect_stdout=False,
                 redirect_stderr=False,
@@ -95,6 +101,7 @@ class Progress:
 
     def __call__(self, event: SweepEvent) -> None:
         """Show an event."""
+        self._newest[event.trial.job] = 1 + max(self._newest.values(), default=0)
         if isinstance(event, TrialEnded) and (self._live is None or event.status == "failed"):
             self._print(self._line(event))  # on a terminal above the table, which has no room for reasons
         elif self._live is not None:
@@ -102,21 +109,43 @@ class Progress:
         elif isinstance(event, TrialReported) and self._clock() - self._printed_s > _SILENCE_S:
             self._print(self._standing())
 
-    def table(self) -> FittingTable:
-        """The state of every job."""
-        jobs = list(self._plans)
-        trials = [self._results.of(job) for job in jobs]
-        left = [_left(self.seconds_left(job)) for job in jobs]
-        best = [words.score(self._results.best(job), self._plans[job].metric) for job in jobs]
-        if len(jobs) > 1:
-            jobs, best, left = [*jobs, "all"], [*best, ""], [*left, _left(self.total_seconds_left())]
-            trials.append([result for some in trials for result in some])
-        columns = [Column(title="job", cells=jobs)]
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table with as many jobs as the terminal has lines for; a long name takes more than one."""
+        height = console.size.height - 1
+        most = min(len(self._plans), height)
+        while (taller := len(console.render_lines(self.table(most), options)) - height) > 0 and most > 1:
+            most = max(most - taller, 1)
+        yield self.table(most)
+
+    def table(self, most: int | None = None) -> FittingTable:
+        """The state of every job; or of `most` of them, and of the others together."""
+        names = self._foremost(len(self._plans) if most is None else most)
+        rest = [job for job in self._plans if job not in names]
+        rows = [(job, [job], self._results.best(job), self.seconds_left(job)) for job in names]
+        if rest:
+            rows.append((f"{len(rest)} more", rest, None, None))
+        left = [_left(seconds) for *_, seconds in rows]
+        best = [words.score(score, self._plans[some[0]].metric) for _, some, score, _ in rows]
+        if len(self._plans) > 1:
+            rows.append(("all", list(self._plans), None, None))
+            best, left = [*best, ""], [*left, _left(self.total_seconds_left())]
+        trials = [[result for job in some for result in self._results.of(job)] for _, some, *_ in rows]
+        columns = [Column(title="job", cells=[name for name, *_ in rows])]
         for state, rank in _STATES.items():
             counts = [sum(result.status == state for result in some) for some in trials]
             columns.append(Column(title=state, cells=[str(count or "-") for count in counts], right=True, rank=rank))
         columns += [Column(title="best", cells=best, right=True), Column(title="left", cells=left, right=True)]
         return FittingTable(columns, None if any(trials) else "Starting Ray and loading the checkpoint ...")
+
+    def _foremost(self, most: int) -> list[str]:
+        """The first of those that run, then did last, then wait; in the order of all."""
+
+        def rank(job: str) -> tuple[bool, int]:
+            runs = any(result.status == "running" for result in self._results.of(job))
+            return not runs, -self._newest.get(job, 0)
+
+        shown = set(sorted(self._plans, key=rank)[:most])
+        return [job for job in self._plans if job in shown]
 
     def seconds_left(self, job: str) -> float | None:
         """Estimate, from the epochs measured so far, how long a job takes with as many trials as it runs."""
@@ -133,12 +162,16 @@ class Progress:
     def _work_left(self, job: str) -> float | None:
         """Seconds that the job's remaining epochs take one after another."""
         trials, plan = self._results.of(job), self._plans[job]
-        if len(trials) >= plan.trials and all(result.is_over for result in trials):
+        if self._has_ended(job):
             return 0.0
         epochs = sum(len(result.curve) for result in trials)
         if not epochs:
             return None
         return max(plan.epochs - epochs, 0) * self._results.seconds(job) / epochs
+
+    def _has_ended(self, job: str) -> bool:
+        trials = self._results.of(job)
+        return len(trials) >= self._plans[job].trials and all(result.is_over for result in trials)
 
     def _line(self, event: TrialEnded) -> str:
         trial, plan = event.trial, self._plans[event.trial.job]
@@ -154,15 +187,26 @@ class Progress:
         return f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  {settings}  {took}"
 
     def _standing(self) -> str:
-        """How far the sweep is: epochs, the best score of each job that has one, time left."""
-        epochs = sum(len(result.curve) for job in self._plans for result in self._results.of(job))
-        told = self._plans if len(self._plans) <= _MOST_TOLD else ()  # of a comparison the line would fill a page
-        scores = ((job, self._results.best(job)) for job in told)
-        shown = ((job, words.score(score, self._plans[job].metric)) for job, score in scores if score is not None)
-        best = ", ".join(f"{job} {score}" for job, score in shown)
-        left = self.total_seconds_left()
-        ending = "" if left is None else f"  about {_left(left)} left"
-        return f"{epochs} of {sum(plan.epochs for plan in self._plans.values())} epochs  best: {best}{ending}"
+        """How far the sweep is: epochs, jobs of many that have ended, best scores that have changed, time left."""
+        results = {job: self._results.of(job) for job in self._plans}
+        epochs = sum(len(result.curve) for some in results.values() for result in some)
+        parts = [f"{epochs} of {sum(plan.epochs for plan in self._plans.values())} epochs"]
+        if len(self._plans) > _MOST_TOLD:
+            ended = sum(map(self._has_ended, self._plans))
+            parts.append(f"{ended} of {len(self._plans)} jobs ended")
+        best = {job: score for job in self._plans if (score := self._results.best(job)) is not None}
+        changed = [job for job, score in best.items() if self._told.get(job) != score]
+        changed.sort(key=lambda job: -self._newest.get(job, 0))
+        if changed:
+            named = ", ".join(
+                f"{job} {words.score(best[job], self._plans[job].metric)}" for job in changed[:_MOST_TOLD]
+            )
+            more = f" and {len(changed) - _MOST_TOLD} more" if len(changed) > _MOST_TOLD else ""
+            parts.append(f"best: {named}{more}")
+        self._told = best
+        if (left := self.total_seconds_left()) is not None:
+            parts.append(f"about {_left(left)} left")
+        return "  ".join(parts)
 
     def _print(self, line: str) -> None:
         self._printed_s = self._clock()

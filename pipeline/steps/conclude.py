@@ -90,7 +90,7 @@ def _registered(
         evaluation=unseen(job.dataset),
         answers=winner.answers,
     )
-    return settle_winner(case, job, winner, store, recorder)[0]
+    return settle_winner(case, job, winner, store, recorder, ending.prepared.checkpoint)[0]
 
 
 def _record_figures(ending: Ending, job: Job, winner: JobTested, recorder: SweepRecorder) -> None:

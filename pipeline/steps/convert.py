@@ -4,16 +4,21 @@ source=<what save_adapter wrote> target=<new folder> checkpoint=bert_base job=se
 source=<bundle, or task> target=<new folder> [to=peft|edge]
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import MethodConfig, TaskConfig
 from pipeline.config.commands import ConvertConfig
-from pipeline.config.strict import nearest
+from pipeline.config.strict import build, nearest
 from pipeline.core.engine.bundle import Bundle
 from pipeline.errors import BundleError, CheckpointError, ConfigError, fault
+
+if TYPE_CHECKING:
+    from pipeline.core.adapters.checkpoint import Checkpoint
 
 
 def kind_of_target(config: ConvertConfig) -> str:
@@ -76,14 +81,19 @@ def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
     from pipeline.interop.bundles import foreign_of
 
     bundle = bundle_at(config)
+    checkpoint = open_checkpoint(bundle.record.checkpoint)
     foreign = foreign_of(
         bundle,
-        open_checkpoint(bundle.record.checkpoint),
+        checkpoint,
         name=config.name,
         num_choices=config.num_choices,
         with_head=config.head,
     )
-    write(Path(config.target), foreign, safetensors=config.safetensors)
+    load = f'model.load_adapter("{Path(config.target).name}", use_safetensors={config.safetensors})'
+    lines = ["from adapters import AutoAdapterModel"]
+    lines += [f"model = AutoAdapterModel.from_pretrained({_place(checkpoint)!r})", f"model.set_active_adapters({load})"]
+    card = card_of(bundle, checkpoint, lines, library="adapter-transformers", tags=["adapter-transformers"])
+    write(Path(config.target), foreign, safetensors=config.safetensors, card=card)
     num_trained = sum(tensor.numel() for tensor in foreign.adapter.values())
     yield described(foreign.method, foreign.shape.num_layers, num_trained)
     yield f"Head: {foreign.head.kind}" if foreign.head else "Without a head."
@@ -102,7 +112,11 @@ def to_peft(config: ConvertConfig) -> Iterator[str]:
         raise BundleError(fault(config.source, "", rule, remedy))
     tensors = {key.removeprefix("adapter."): t for key, t in bundle.tensors().items() if key.startswith("adapter.")}
     checkpoint = open_checkpoint(bundle.record.checkpoint)
-    lora.save(Path(config.target), empty_base(checkpoint), method, tensors, checkpoint.config.location)
+    lines = ["from peft import PeftModel", "from transformers import AutoModel"]
+    base = f"AutoModel.from_pretrained({_place(checkpoint)!r})"
+    lines += [f'model = PeftModel.from_pretrained({base}, "{Path(config.target).name}")  # without the head']
+    card = card_of(bundle, checkpoint, lines, library="peft", tags=["lora"])
+    lora.save(Path(config.target), empty_base(checkpoint), method, tensors, checkpoint.config.location, card=card)
     yield f"lora, rank {method.width}: {sum(tensor.numel() for tensor in tensors.values())} parameters"
     yield f"For peft, vLLM and LoRAX, without the head: {config.target}"
 
@@ -113,9 +127,43 @@ def to_edge(config: ConvertConfig) -> Iterator[str]:
     from pipeline.interop.edge import export
 
     bundle = bundle_at(config)
-    export(Path(config.target), bundle, open_checkpoint(bundle.record.checkpoint))
+    checkpoint = open_checkpoint(bundle.record.checkpoint)
+    name = Path(config.target).name
+    lines = [f'import sys; sys.path.insert(0, "{name}")', "from transformers import AutoModel"]
+    base = f"AutoModel.from_pretrained({_place(checkpoint)!r})"
+    lines += [f'from adapter import AdaptedModel; model = AdaptedModel({base}, "{name}")']
+    card = card_of(bundle, checkpoint, lines, library="pytorch", tags=["transformers"])
+    export(Path(config.target), bundle, checkpoint, card=card)
     yield f"{bundle.record.method.name} and head of {bundle.record.job}: {bundle.record.num_trained} parameters"
     yield f"For torch and transformers: {config.target}"
+
+
+def card_of(
+    bundle: Bundle, checkpoint: "Checkpoint", lines: Sequence[str], *, library: str, tags: Sequence[str]
+) -> str:
+    """README.md of an exported folder: the card of the registered version that the bundle is of, if it is of one.
+
+    Args:
+        bundle, checkpoint: What is exported, and what it was trained on.
+        lines: Of Python, that load the folder.
+        library, tags: As for `pipeline.rules.card.front_matter`.
+    """
+    from pipeline.core.adapters.stated import stated
+    from pipeline.pyfunc import ORIGIN
+    from pipeline.rules.card import Origin, front_matter, model_card
+
+    told = stated(checkpoint.folder)
+    try:
+        origin = build(Origin, json.loads((bundle.folder.parent / ORIGIN).read_text("utf-8")))
+    except (OSError, ValueError, ConfigError):  # a bundle from elsewhere, or registered before that was kept
+        origin = None
+    above = front_matter(bundle, told, library=library, tags=tags)
+    return above + model_card(bundle, origin, told, usage="\n".join(lines))
+
+
+def _place(checkpoint: "Checkpoint") -> str:
+    """What a reader elsewhere finds the checkpoint by: its hub id, or a word for its folder."""
+    return checkpoint.config.location if checkpoint.config.source == "hub" else f"<folder of {checkpoint.config.name}>"
 
 
 CONVERSIONS: Mapping[str, Callable[[ConvertConfig], Iterator[str]]] = {

@@ -12,6 +12,8 @@ import numpy as np
 
 from pipeline.config import RetrainConfig, signed
 from pipeline.config.task import TaskConfig
+from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.adapters.stated import stated
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers
 from pipeline.core.engine.bundle import read_bundle
@@ -50,7 +52,7 @@ def settling(job: str, failed: dict[str, str]) -> Iterator[None]:
 
 
 def settle_winner(
-    case: Case, job: Job, winner: JobTested, store: Store, recorder: SweepRecorder
+    case: Case, job: Job, winner: JobTested, store: Store, recorder: SweepRecorder, checkpoint: Checkpoint
 ) -> tuple[Registered, Judgement]:
     """Judge the winner of a job beside its champion, register it, and record what the gate saw and said.
 
@@ -65,8 +67,8 @@ def settle_winner(
     judgement = judge(case, None if champion is None else opponent_of(champion, job.task.config))
     record_judgement(recorder, job.name, judgement)  # first: of what is registered it is there
     run_id, replaces = recorder.run_id(job.name), None if champion is None else champion.version
-    verdict = judgement.verdict
-    return register(store, case.period, job, winner, case.bundle, run_id, verdict, replaces=replaces), judgement
+    of: dict[str, Any] = {"replaces": replaces, "stated": stated(checkpoint.folder)}
+    return register(store, case.period, job, winner, case.bundle, run_id, judgement.verdict, **of), judgement
 
 
 def record_judgement(recorder: SweepRecorder, job: str, judgement: Judgement) -> None:
@@ -116,7 +118,7 @@ def settle_pass(
         confidence=confidences(config.gate.confidence, len(found.attempts))[found.number],
         answers=winner.answers,
     )
-    registered, judgement = settle_winner(case, job, winner, store, recorder)
+    registered, judgement = settle_winner(case, job, winner, store, recorder, prepared.checkpoint)
     promoted = registered.alias == "champion"
     scores = judgement.scores
     past = [scores[one.name] for one in found.ledger.slices if "champion" in scores.get(one.name, {})]

@@ -5,6 +5,7 @@ The MLflow UI filters runs one by one, so what identifies a sweep is repeated on
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -133,6 +134,15 @@ def test_points(event: JobTested) -> Iterator[Point]:
     for name, value in ({**event.scores} | values).items():
         yield f"test/{name}", value, 0
     yield "test/truncated_rows", event.num_truncated, 0
+
+
+def sweep_points(event: JobTested) -> Iterator[Point]:
+    """Points of a job's end on the run of its sweep, so that sweeps are compared by them: `test/sentiment/films`, and
+    behind it in the alphabet `.baseline`, `.high` and `.low`."""
+    name = re.sub(r"[^/\w.\- :]", "_", f"test/{event.trial.job}")  # all that MLflow takes in the name of a metric
+    values = {"": event.primary, ".baseline": event.baseline, ".high": event.high, ".low": event.low}
+    for ending, value in values.items():
+        yield name + ending, value, 0
 
 
 def size_points(record: BundleRecord) -> Iterator[Point]:

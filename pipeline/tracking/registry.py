@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlflow.artifacts
@@ -22,20 +23,21 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline.config.strict import nearest
-from pipeline.core.data.ledger import Ledger, write_ledger
 from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
 from pipeline.files import sync_below
 from pipeline.pyfunc import BUNDLE, LEDGER
+from pipeline.rules.card import model_card, origin_of
 from pipeline.rules.versions import Alias, Champion, Chosen, Files, Past, Registered, Verdict, Version
 from pipeline.tracking import promotion
 from pipeline.tracking.fields import data_fingerprint
+from pipeline.tracking.model import Content
 from pipeline.tracking.outage import is_outage, patiently
+from pipeline.tracking.signature import exchange_of
 from pipeline.tracking.store import Store, every, local_path, store_errors
 
-_LOADER = "pipeline.pyfunc"
 _ATTEMPT, _HARDER = "attempt", "harder"
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def register(
     verdict: Verdict,
     *,
     replaces: int | None,
+    stated: Mapping[str, str] = MappingProxyType({}),
 ) -> Registered:
     """Register a job's winner and give it its alias.
 
@@ -63,8 +66,11 @@ def register(
         run_id: The job's run.
         verdict: What it is to be called, and why.
         replaces: The champion that it was judged beside.
+        stated: What the checkpoint says of itself, for the model card (`pipeline.core.adapters.stated`).
     """
     name, tags = job.registered_name, _tags(sweep_id, job, winner, bundle.record)
+    origin = origin_of(job, winner, verdict, replaces)
+    content = Content(bundle=bundle, ledger=verdict.ledger, origin=origin, exchange=exchange_of(job, winner))
     # With the version itself, so that whoever finds it knows what is to be done with it.
     judged = {
         promotion.VERDICT: verdict.alias,
@@ -78,7 +84,7 @@ def register(
     def step() -> Registered:
         _ensure_name(store.client, job)
         version = _find(store, sweep_id, job)
-        return _settled(store, version or _create(store, name, bundle, verdict.ledger, run_id, tags, judged))
+        return _settled(store, version or _create(store, name, content, run_id, tags, judged, stated))
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
@@ -285,7 +291,13 @@ def _settled(store: Store, version: ModelVersion) -> Registered:
 
 
 def _create(
-    store: Store, name: str, bundle: Bundle, ledger: Ledger, run_id: str, tags: dict[str, str], judged: dict[str, str]
+    store: Store,
+    name: str,
+    content: Content,
+    run_id: str,
+    tags: dict[str, str],
+    judged: dict[str, str],
+    stated: Mapping[str, str],
 ) -> ModelVersion:
     client = store.client
     logged = name.replace(".", "-")  # a logged model's name may have no dot, unlike a registered one's
@@ -293,29 +305,22 @@ def _create(
         store.experiment_id, name=logged, source_run_id=run_id, tags=tags
     )
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
-        folder = Path(temporary)
-        data = folder / "data"
-        shutil.copytree(bundle.folder, data / BUNDLE)
-        write_ledger(data / LEDGER, ledger)
-        # Given, since MLflow would load the model in another process to find out.
-        requirements = [f"{package}=={version}" for package, version in bundle.record.versions.items()]
-        mlflow.pyfunc.save_model(
-            folder / "model",
-            loader_module=_LOADER,
-            data_path=str(data),
-            pip_requirements=requirements,
-            mlflow_model=Model(run_id=run_id, model_id=model.model_id),
-        )
-        client.log_model_artifacts(model.model_id, str(folder / "model"))
+        client.log_model_artifacts(model.model_id, str(content.save(Path(temporary), run_id, model.model_id)))
     if (copied := local_path(model.artifact_location)) is not None:  # before a version can name it
         sync_below(copied.parent.parent.parent, copied)
     model = client.finalize_logged_model(model.model_id, "READY")
     outputs = client.get_run(run_id).outputs
     if outputs is None or model.model_id not in [output.model_id for output in outputs.model_outputs]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    # The location and not `models:/<id>`, which MLflow resolves through the process-wide tracking address.
+    usage = content.usage(store.uri, model.model_id, name)
     return client.create_model_version(
-        name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags={**tags, **judged}
+        name,
+        # The location and not `models:/<id>`, which MLflow resolves through the process-wide tracking address.
+        source=model.artifact_location,
+        run_id=run_id,
+        model_id=model.model_id,
+        tags={**tags, **judged},
+        description=model_card(content.bundle, content.origin, stated, usage=usage),
     )
 
 

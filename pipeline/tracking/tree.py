@@ -161,6 +161,7 @@ class RunTree:
         run.params(fields.trial_params(event.trial))
         size = fields.size_points(read_bundle(event.bundle).record)
         run.write([(at_ms, fields.test_points(event)), (at_ms, size)])
+        self.owner(None).write([(at_ms, fields.sweep_points(event))])
         run.table("test_predictions.json", table_bytes(event.predictions))
         run.set_tags({"status": "done", "best_trial": event.trial.key, "best_run_id": trial.id})
 

@@ -33,7 +33,10 @@ def test_an_adapter_becomes_a_bundle_and_the_bundle_an_adapter(call: Call, tmp_p
         json.loads((folder / "adapter_config.json").read_text("utf-8")) for folder in (adapter, source)
     )
     assert {**written, "model_name": ""} == {**original, "model_name": ""}
-    assert {file.name for file in adapter.iterdir()} == {file.name for file in source.iterdir()}
+    assert {file.name for file in adapter.iterdir()} == {file.name for file in source.iterdir()} | {"README.md"}
+    card = (adapter / "README.md").read_text("utf-8")
+    assert card.startswith('---\nlibrary_name: "adapter-transformers"\nlicense: "unknown"\n')
+    assert 'model.set_active_adapters(model.load_adapter("adapter", use_safetensors=False))' in card
 
 
 def test_a_converted_bundle_knows_the_tokenizer_of_its_checkpoint(

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release, trained
 from pipeline.core.engine.bundle import read_bundle, write_bundle
-from pipeline.pyfunc import items_of
+from pipeline.pyfunc import ORIGIN, items_of
+from pipeline.steps.convert import card_of
 from pipeline.tracking.registry import fetch
 from pipeline.tracking.store import Store
 from tests.unit.tracking.conftest import enrol, verdict
@@ -54,6 +56,32 @@ def test_champion_loads_by_name_and_answers_like_the_predictor(champion: Path) -
         assert model.predict(pd.DataFrame({"text": asked})) == expected
         assert model.predict(pd.Series(asked)) == expected
         assert model.predict(asked[1]) == model.predict([asked[1]])
+
+
+def test_a_version_has_a_card_whose_three_lines_load_it_and_an_export_has_the_same_card(
+    champion: Path, store: Store
+) -> None:
+    version = store.client.get_model_version("sentiment", "1")
+    card = version.description
+    assert card.startswith("# sentiment/films\n\nAn adapter for classification on the frozen checkpoint tiny.")
+    assert "| **this version**, 2 test rows | **0.700** | 0.600 to 0.800 |" in card
+    (lines,) = re.findall(r"```python\n(.*)\n```", card, re.S)
+    assert lines.count("\n") == 2
+    _, set_uri, ask = lines.split("\n")
+    assert set_uri == f"mlflow.set_tracking_uri({store.uri!r})"
+    found = re.match(
+        r'mlflow\.pyfunc\.load_model\("(models:/m-\w+)"\)\.predict\((.*)\)  # or models:/sentiment@cham', ask
+    )
+    assert found is not None and found[2] == "['test 0']"
+    model = mlflow.pyfunc.load_model(found[1])
+    assert model.predict(["test 0"]) == model.predict(model.input_example)
+
+    bundle = read_bundle(champion)
+    exported = card_of(bundle, open_checkpoint(bundle.record.checkpoint), ["load()"], library="peft", tags=["lora"])
+    assert exported.startswith('---\nlibrary_name: "peft"\n')
+    assert exported.split("## Scores")[1] == card.split("## Scores")[1]
+    (champion.parent / ORIGIN).write_text("{}")  # as somebody has spoiled it
+    assert "Not tested here" in card_of(bundle, open_checkpoint(bundle.record.checkpoint), [], library="x", tags=[])
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ _PROBE = "The CAT's naïve café — 1,234.5  Straße\tपानी 東京 \U000
 _NO_CODE: Mapping[str, Any] = {"trust_remote_code": False}
 """Given to transformers in every call: left out, it asks on standard input whether to run a checkpoint's own code."""
 _WITH_LM_HEAD = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
-_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]  # which states the licence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -61,13 +61,22 @@ def undo(model: nn.Module) -> None:
         del model.peft_config
 
 
-def save(folder: Path, base: "PreTrainedModel", config: MethodConfig, tensors: Mapping[str, Tensor], name: str) -> None:
+def save(
+    folder: Path,
+    base: "PreTrainedModel",
+    config: MethodConfig,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    *,
+    card: str = "",
+) -> None:
     """Write a folder, which must not be there yet, in peft's layout, which vLLM and LoRAX serve.
 
     Args:
         base: The frozen base, without adapters.
         tensors: What `state` returned.
         name: Hub id or path of the checkpoint, for the reader to find it.
+        card: README.md, if there is one.
     """
     from safetensors.torch import save_file
 
@@ -76,6 +85,8 @@ def save(folder: Path, base: "PreTrainedModel", config: MethodConfig, tensors: M
     weights = {f"base_model.model.{key}": tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with new_folder(folder) as draft:
         layout.save_pretrained(str(draft))
+        if card:
+            (draft / "README.md").write_text(card, "utf-8")
         save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
 
 

@@ -44,6 +44,8 @@ class ExtractiveQA(Task):
     to tell them apart, and the answer's `no_answer` lets who needs another threshold choose it.
     """
 
+    pipeline_tag = "question-answering"
+
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
         unanswerable = config.unanswerable or any(not _texts(row) for row in rows)

@@ -34,6 +34,8 @@ class Generation(Task):
     rows alone.
     """
 
+    pipeline_tag = "text-generation"
+
     @property
     def answers_untrained(self) -> bool:
         return True  # by its own language-model head

@@ -34,6 +34,7 @@ class MultipleChoice(Task):
     """
 
     pooled = True
+    pipeline_tag = "multiple-choice"
 
     @property
     def answers_untrained(self) -> bool:

@@ -50,6 +50,7 @@ class Tagging(Task):
 
     has_labels = True
     label_name = "entity type"
+    pipeline_tag = "token-classification"
 
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None

@@ -106,6 +106,8 @@ class Task(ABC):
     """Whether the head's outputs stand for labels, which the config lists or the training rows have."""
     label_name: ClassVar[str] = "label"
     """What one of `names` is called in messages."""
+    pipeline_tag: ClassVar[str] = "text-classification"
+    """What the Hugging Face hub calls the kind, in the front matter of a model card."""
     target: str
     """The canonical field that is predicted."""
     reserved: int = 0

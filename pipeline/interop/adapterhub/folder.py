@@ -76,13 +76,14 @@ def read(folder: Path, shape: Shape, *, with_head: bool = True) -> Foreign:
     )
 
 
-def write(folder: Path, foreign: Foreign, *, safetensors: bool = False) -> None:
+def write(folder: Path, foreign: Foreign, *, safetensors: bool = False, card: str = "") -> None:
     """Write an adapter so that `load_adapter` reads it.
 
     Args:
         folder: Must not be there yet.
         safetensors: Write safetensors, which `load_adapter` reads with `use_safetensors=True`; else pickles of
             tensors, which it reads in any case.
+        card: README.md, if there is one.
 
     Raises:
         BundleError: The library has no setting for what the method does, or the folder is there.
@@ -98,6 +99,8 @@ def write(folder: Path, foreign: Foreign, *, safetensors: bool = False) -> None:
             flexible = NAMINGS[foreign.shape.model_type].model_class
             _write_record(draft / heads.RECORD, foreign, flexible, head_settings(foreign.head))
             write_tensors(draft / heads.WEIGHTS[file], head_tensors(foreign.head, foreign.name))
+        if card:
+            (draft / "README.md").write_text(card, "utf-8")
 
 
 def _write_record(file: Path, foreign: Foreign, model_class: str, config: Mapping[str, Any]) -> None:

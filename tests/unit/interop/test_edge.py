@@ -82,7 +82,8 @@ def test_tokens_get_logits_of_their_own(tmp_path: Path) -> None:
     from pipeline.interop.edge_runtime import AdaptedModel
 
     checkpoint, expected = bundled(tmp_path, "bert", kind="tagging")
-    export(tmp_path / "edge", read_bundle(tmp_path / "bundle"), checkpoint)
+    export(tmp_path / "edge", read_bundle(tmp_path / "bundle"), checkpoint, card="# A card\n")
+    assert (tmp_path / "edge" / "README.md").read_text("utf-8") == "# A card\n"
     model = AdaptedModel(AutoModel.from_pretrained(tmp_path / "base"), tmp_path / "edge")
     are_text = inputs()["attention_mask"].bool()  # positions of padding are of no account
     torch.testing.assert_close(model(**inputs())[are_text], expected[are_text], rtol=0, atol=1e-5)

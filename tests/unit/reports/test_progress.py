@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import sys
 from typing import Any
@@ -57,6 +58,55 @@ def test_without_a_terminal_a_long_silence_ends_with_the_next_epoch(teller: Any)
         "2 of 20 epochs  best: sentiment/films 0.810",
         "4 of 20 epochs  best: sentiment/films 0.820",
     ]
+
+
+def told_of(job: str, event: Any) -> Any:
+    """The same of another job."""
+    return dataclasses.replace(event, trial=dataclasses.replace(event.trial, job=job))
+
+
+HUNDRED = {f"mood/d{i:02d}": JobPlan(trials=1, epochs=2, metric="accuracy") for i in range(100)}
+
+
+def test_of_a_hundred_jobs_a_line_names_the_newest_that_changed_and_counts(teller: Any) -> None:
+    now = [0.0]
+    progress, file = progress_of(teller, plans=HUNDRED, clock=lambda: now[0])
+    with progress:
+        for i in range(12):
+            now[0] = 10.0 if i < 11 else 20.0
+            progress(teller.tell(told_of(f"mood/d{i:02d}", teller.epoch(1, i / 100))))
+        now[0] = 40.0
+        progress(teller.tell(told_of("mood/d03", teller.epoch(2, 0.5))))
+        now[0] = 60.0
+        progress(teller.tell(told_of("mood/d04", teller.epoch(2, 0.01, best=False))))
+    named = ", ".join(f"mood/d{i:02d} {i / 100:.3f}" for i in (11, 10, 9, 8, 7, 6, 5, 4))
+    assert file.getvalue().splitlines() == [
+        "100 jobs, 100 trials, 2 at once",
+        f"12 of 200 epochs  0 of 100 jobs ended  best: {named} and 4 more",
+        "13 of 200 epochs  0 of 100 jobs ended  best: mood/d03 0.500",
+        "14 of 200 epochs  0 of 100 jobs ended",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 40])
+@pytest.mark.parametrize("height", [8, 12, 24])
+def test_of_a_hundred_jobs_the_table_shows_those_that_run_and_did_last_and_fits_the_terminal(
+    height: int, width: int, teller: Any
+) -> None:
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
+    progress = Progress(console, teller.results, HUNDRED, slots=2)
+    for i in (70, 3, 50):
+        progress(teller.tell(told_of(f"mood/d{i:02d}", TrialStarted(trial=teller.trial()))))
+    progress(teller.tell(told_of("mood/d03", teller.end())))
+    lines = console.render_lines(progress)
+    assert len(lines) < height
+    shown = "".join(segment.text for line in lines for segment in line)
+    assert "mood/d50" in shown
+    assert " more" in shown and "all" in shown
+    names, *_, left = progress.table(3).columns
+    assert names.cells == ["mood/d03", "mood/d50", "mood/d70", "97 more", "all"]
+    assert left.cells == ["0 s", "-", "-", "-", "-"]
+    assert [str(cell) for cell in progress.table(2).columns[0].cells] == ["mood/d50", "mood/d70", "98 more", "all"]
 
 
 def test_when_every_job_has_an_epoch_the_line_has_the_time_left(teller: Any) -> None:

@@ -71,7 +71,9 @@ def test_nothing_is_scored_again_though_the_store_is_away_while_a_winner_is_regi
     scoring = Scoring(story)
     with recording(store, facts) as recorder:
         away = dataclasses.replace(store, client=Away(store.client, "create_model_version", 3))
-        registered, judgement = settle_winner(case_of(story, scoring), story.job, story.tested(), away, recorder)
+        registered, judgement = settle_winner(
+            case_of(story, scoring), story.job, story.tested(), away, recorder, facts.checkpoint
+        )
     assert away.client.times == 0
     assert scoring.asked == [("0", 2), ("bundle", 2)]
     assert (registered.version, registered.alias) == (2, judgement.verdict.alias)
@@ -85,7 +87,7 @@ def test_what_the_scorer_cannot_read_is_not_blamed_on_the_tracking_store(
         raise OSError(28, "No space left on device")
 
     with recording(store, facts) as recorder, pytest.raises(OSError, match="No space left on device"):
-        settle_winner(case_of(story, score), story.job, story.tested(), store, recorder)
+        settle_winner(case_of(story, score), story.job, story.tested(), store, recorder, facts.checkpoint)
     assert store.client.search_model_versions("name = 'sentiment'") == []
 
 
@@ -96,7 +98,9 @@ def test_a_champion_that_has_lost_its_files_is_no_reason_to_promote(
     folder = fetch(store, "sentiment")
     folder.rename(folder.with_name("elsewhere"))
     with recording(store, facts) as recorder:
-        registered, _ = settle_winner(case_of(story, Scoring(story)), story.job, story.tested(), store, recorder)
+        registered, _ = settle_winner(
+            case_of(story, Scoring(story)), story.job, story.tested(), store, recorder, facts.checkpoint
+        )
     assert registered.alias == "challenger"
     assert "version 1 could not be scored again: sentiment version 1: there is no bundle" in registered.reason
     aliases = store.client.get_registered_model("sentiment").aliases

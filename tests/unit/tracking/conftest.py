@@ -25,6 +25,10 @@ from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store, open_store
 
 CHECKPOINT = CheckpointConfig(name="tiny", source="path", location="tiny", sha256="c0ffee")
+ANSWERS = (
+    {"label": "good", "score": 0.9, "scores": {"bad": 0.1, "good": 0.9}},
+    {"label": "bad", "score": 0.6, "scores": {"bad": 0.6, "good": 0.4}},
+)
 TASK = TaskConfig(name="sentiment", kind="classification", default_domain="films")
 
 
@@ -194,7 +198,10 @@ class Story:
             low=0.6,
             high=0.8,
             baseline=0.5,
-            predictions=({"text": "test 0", "label": "good"}, {"text": "test 1", "label": "bad"}),
+            predictions=tuple(
+                {"origin": row.origin, "digest": row.digest, **row.fields, "predicted": answered}
+                for row, answered in zip(self.job.dataset.test.rows, ANSWERS, strict=False)
+            ),
             num_truncated=1,
             num_trained=10,
         )

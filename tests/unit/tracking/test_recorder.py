@@ -9,10 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.utils import validation
 
 from pipeline.config import TrackingConfig
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialStarted
 from pipeline.errors import TrackingError
+from pipeline.tracking import fields
 from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.store import Store, open_store
 from tests.powercut import PowerCut
@@ -125,6 +127,28 @@ def test_job_records_the_test_once_with_interval_and_rows(
     table = content(job, "test_predictions.json")
     assert table == {"columns": ["text", "label"], "data": [["test 0", "good"], ["test 1", "bad"]]}
     assert "test_predictions.json" in job.data.tags["mlflow.loggedArtifacts"]
+
+
+def test_a_sweep_has_the_test_score_of_each_of_its_jobs_with_interval_and_baseline(
+    store: Store, facts: SweepFacts, story: Any, runs: Runs
+) -> None:
+    tell(store, facts, whole_sweep(story))
+    tell(store, facts, whole_sweep(story))
+    assert runs()[facts.id].data.metrics == {
+        "test/sentiment/films": 0.7,
+        "test/sentiment/films.baseline": 0.5,
+        "test/sentiment/films.high": 0.8,
+        "test/sentiment/films.low": 0.6,
+    }
+
+
+def test_the_name_of_a_job_becomes_one_that_mlflow_takes_for_a_metric(story: Any) -> None:
+    event = story.tested()
+    trial = dataclasses.replace(event.trial, job="größe (a+b)/§ 7")
+    names = [name for name, _, _ in fields.sweep_points(dataclasses.replace(event, trial=trial))]
+    assert names == [f"test/größe _a_b_/_ 7{end}" for end in ("", ".baseline", ".high", ".low")]
+    for name in names:
+        assert validation._validate_metric_name(name) is None
 
 
 def test_status_and_reason_tell_how_a_trial_ended(store: Store, facts: SweepFacts, story: Any, runs: Runs) -> None:

@@ -159,7 +159,8 @@ def test_peft_reads_what_lora_writes(model_class: Any, tmp_path: Path) -> None:
     lora.load(base, {key: tensor + 0.1 for key, tensor in lora.state(base).items()})
     expected, state = hidden(base, "llama"), lora.state(base)
     lora.undo(base)
-    lora.save(tmp_path / "out", base, settings, state, "some/llama")
+    lora.save(tmp_path / "out", base, settings, state, "some/llama", card="# A card\n")
+    assert (tmp_path / "out" / "README.md").read_text("utf-8") == "# A card\n"
     read = PeftModel.from_pretrained(make("llama", model_class), str(tmp_path / "out"))
     assert torch.equal(hidden(read.get_base_model(), "llama"), expected)
 
