@@ -13,14 +13,15 @@ from pipeline.config.champions import EvaluateConfig
 from pipeline.config.task import task_change
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.data.load import job_name, load, resolve
-from pipeline.core.data.readers import read_values
-from pipeline.core.data.rows import Row, make_row
+from pipeline.core.data.readers import read
+from pipeline.core.data.rows import Row, SplitSource
+from pipeline.core.data.sift import sift
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.figures import Figure
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Task
-from pipeline.errors import ConfigError, DataError, Fault, fault
+from pipeline.errors import ConfigError, DataError, fault
 from pipeline.reports import plots
 from pipeline.reports.counter import counted
 from pipeline.reports.evaluation import Evaluation, evaluation_markdown
@@ -48,13 +49,14 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
         UserError: The rows cannot be read, or they are of another kind of task than the version.
     """
     bundle = read_bundle(chosen.files.bundle)
-    labelled = _labelled(config, bundle)
-    rows, record = labelled.rows, bundle.record
-    given = list(counted(Answers(bundle, rows), len(rows), "answered"))
+    record = bundle.record
     try:
         ledger = read_ledger(chosen.files.ledger, record.task)
     except DataError:
         ledger = None
+    labelled = _labelled(config, bundle, ledger)
+    rows = labelled.rows
+    given = list(counted(Answers(bundle, rows), len(rows), "answered"))
     restored = restore(dataclasses.replace(labelled.task, labels=None), record.labels)
     task = _scoring(restored, ledger)
     primary = task.score(rows, given)
@@ -115,7 +117,7 @@ def record(store: Store, config: EvaluateConfig, chosen: Chosen, found: Evaluati
     return run.id
 
 
-def _labelled(config: EvaluateConfig, bundle: Bundle) -> Labelled:
+def _labelled(config: EvaluateConfig, bundle: Bundle, ledger: Ledger | None) -> Labelled:
     """Read the rows by the task as it is now, where it is still known."""
     before = bundle.record.task
     now = config.task.get(before.name, before)
@@ -126,28 +128,22 @@ def _labelled(config: EvaluateConfig, bundle: Bundle) -> Labelled:
     if config.file:
         return _of_file(config, now)
     (task, domain), *_ = resolve([config.job], config.task, config.data)
-    dataset = load(task, domain, config.data, cut=bundle.record.cut)
+    trained = {row.digest for row in ledger.trained} if ledger else ()
+    dataset = load(task, domain, config.data, kind=restore(task), cut=bundle.record.cut, trained=trained)
     where = f"{job_name(task, domain)}, test split of {config.data.source}"
     return Labelled(rows=dataset.test.rows, where=where, task=task, notes=dataset.notes)
 
 
 def _of_file(config: EvaluateConfig, task: TaskConfig) -> Labelled:
-    """All rows of FILE."""
-    kind, path, notes = restore(task), Path(config.file).expanduser(), list[str]()
-    rows: list[Row] = []
-    faults: list[Fault] = []
-    for number, values in read_values(path, task, config.data, notes=notes):
-        for one in values if isinstance(values, list) else make_row(values, task, f"{path}:{number}"):
-            if isinstance(one, Fault):
-                faults.append(one)
-            else:
-                rows.append(one)
-                faults += [*kind.input_faults(one), *kind.target_faults(one)]
-    if not rows and not faults:
-        faults.append(fault(path, "", "has no rows", "Give a file with at least one labelled row"))
-    if faults:
-        raise DataError(faults)
-    return Labelled(rows=rows, where=config.file, task=task, notes=notes)
+    """All rows of FILE that are good, or the error that training on them would be."""
+    path, notes = Path(config.file).expanduser(), list[str]()
+    split = SplitSource(config.file, read(path, task, config.data, notes=notes))
+    sifted = sift("the file", split, task, restore(task), config.data, config.data.bad_rows or "error")
+    if sifted.faults:
+        raise DataError(sifted.faults)
+    if not sifted.rows:
+        raise DataError(fault(path, "", "has no labelled rows", "Give a file with at least one"))
+    return Labelled(rows=sifted.rows, where=config.file, task=task, notes=[*notes, *sifted.notes])
 
 
 def _scoring(restored: Task, ledger: Ledger | None, *, metric: str | None = None) -> Task:

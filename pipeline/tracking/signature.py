@@ -46,7 +46,7 @@ def exchange_of(job: Job, winner: JobTested) -> Exchange:
     """Take the shortest of the test rows that the winner has answered."""
     row = min(job.dataset.test.rows, key=lambda one: len(str(one.fields)))
     item = job.task.example(row)
-    (bare, *_) = (column for name, column in job.task.config.columns.items() if name != job.task.target)
+    (bare, *_) = (column for name, column in job.task.config.field_names.items() if name != job.task.target)
     return Exchange(
         item=item, inputs=item if isinstance(item, dict) else {bare: item}, answer=winner.answers[row.digest]
     )

@@ -27,10 +27,10 @@ from tests.unit.tracking.conftest import verdict
 
 MEANT = "['label': string (required), 'score': double (required), 'scores': Map(str -> DataType.double) (required)]"
 KINDS: Mapping[str, tuple[dict[str, Any], list[str], dict[str, Any], str]] = {
-    "classification": ({"fields": {"text": "sentence"}}, ["a", "b"], {"sentence": "good film"}, "['sentence': string"),
+    "classification": ({"columns": {"text": "sentence"}}, ["a", "b"], {"sentence": "good film"}, "['sentence': string"),
     "tagging": ({}, ["O", "B-PER", "I-PER"], {"tokens": "anna went to oslo"}, "['tokens': string (required)]"),
     "multiple_choice": (
-        {"fields": {"question": "asked"}},
+        {"columns": {"question": "asked"}},
         [],
         {"asked": "what is wet", "options": ["water", "fire"]},
         "['asked': string (required), 'options': Array(string) (required)]",
@@ -77,7 +77,7 @@ def test_a_model_of_each_kind_says_what_it_takes_and_gives_and_takes_what_it_too
     if kind == "classification":
         assert str(signature.outputs) == MEANT
     assert loaded.input_example == [item]
-    inputs = {name: column for name, column in task.config.columns.items() if name != task.target}
+    inputs = {name: column for name, column in task.config.field_names.items() if name != task.target}
     canonical = {name: item[column] for name, column in inputs.items()}
     bare = [next(iter(item.values()))] if len(item) == 1 else []
     for given in ([item], item, [canonical], pd.DataFrame([item]), [{"id": 7, **item}], bare, bare[:1] and bare[0]):

@@ -82,10 +82,12 @@ def reading_of(path: Path, task: TaskConfig, data: DataConfig | None = None, *, 
     return Reading(path, task, {**task.columns, **data.columns}, labelled, data.encoding)
 
 
-def read(path: Path, task: TaskConfig, data: DataConfig | None = None) -> Iterator[Row | Fault]:
-    """Read the rows of one file in order, and a fault with the line for whatever is wrong."""
+def read(
+    path: Path, task: TaskConfig, data: DataConfig | None = None, *, notes: list[str] | None = None
+) -> Iterator[Row | Fault]:
+    """Read the rows of one file in order, and a fault with the line for whatever is wrong; `notes` as above."""
     try:
-        for number, values in read_values(path, task, data):
+        for number, values in read_values(path, task, data, notes=notes):
             yield from values if isinstance(values, list) else make_row(values, task, f"{path}:{number}")
     except DataError as error:
         yield from (replace(one, of_file=True) for one in error.faults)

@@ -11,6 +11,7 @@ from pipeline.config import DataConfig, TaskConfig
 from pipeline.core.data.load import domains, load
 from pipeline.core.data.readers.folder import open_folder, split_files
 from pipeline.core.data.rows import Row
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import ConfigError, DataError
 from tests.reads import rows
 
@@ -178,5 +179,5 @@ def test_columns_of_a_command_must_be_fields_that_the_task_reads(tmp_path: Path,
     write(tmp_path / "sentiment/train.csv", "a")
     data = DataConfig(source=str(tmp_path), columns={"text_pair": "b", "tokens": "c"})
     with pytest.raises(ConfigError) as caught:
-        load(tasks["sentiment"], "films", data)
+        load(tasks["sentiment"], "films", data, kind=restore(tasks["sentiment"]))
     assert [fault.where for fault in caught.value.faults] == ["data.columns.tokens", "data.columns.text_pair"]
