@@ -43,7 +43,7 @@ KINDS: Mapping[str, tuple[dict[str, Any], list[str], dict[str, Any], str]] = {
     ),
 }
 """Kind -> what its task has, its labels, an item, and what the signature says of it."""
-TARGETS: Mapping[str, Any] = {"label": "a", "tags": ["O"] * 4, "answer": 0}
+TARGETS: dict[str, Any] = {"label": "a", "tags": ["O"] * 4, "answer": 0}
 TARGETS |= {"answers": {"text": ["anna"], "answer_start": [0]}}
 
 
