@@ -52,7 +52,7 @@ def learnt(value: Any, field: str, task: TaskConfig) -> Any:
 
 def restored(labels: Sequence[str], task: TaskConfig) -> list[str]:
     """The labels of a bundle as rows have them now; one that would then be there twice stays as it was."""
-    listed, is_tag = tuple(task.labels or ()), task.kind == "tagging"
+    listed, is_tag = tuple(task.labels or ()), task.target == "tags"
     taken = set(labels)
     found = []
     for label in labels:
