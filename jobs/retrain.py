@@ -34,6 +34,8 @@ def main(config: RetrainConfig, console: Console) -> None:
             found = survey(config, task, domain, store, prepared)
             for line in survey_lines(found.name, found.champion.version, found.news.line(), found.drift, found.reason):
                 console.print(line, soft_wrap=True)
+            for note in found.notes:
+                console.print(f"  {note}", soft_wrap=True)
             if found.job is not None:
                 console.print(f"  {found.next_line()}", soft_wrap=True)
             surveys.append(found)

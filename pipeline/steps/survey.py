@@ -58,6 +58,8 @@ class Survey:
     """The attempts that were made on them, in their order."""
     attempts: tuple[Attempt, ...] = ()
     """Those that may be made, with these the first."""
+    notes: tuple[str, ...] = ()
+    """What was noticed in the data: rows left out, splits that were cut."""
     drift: Drift | None = None
     job: Job | None = None
     """What is trained; None where nothing is."""
@@ -106,6 +108,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         finding="nothing new",
         reason=found.line(),
         pass_id=pass_of(config, task, found, bundle.record),
+        notes=dataset.notes,
     )
     if not found.count:
         return here
@@ -289,7 +292,7 @@ def challenger_job(
             raise DataError(fault(here.name, "", f"has no rows for {name}, neither new nor old", f"Add a {name} split"))
     train, chosen, tested = (Split(name, tuple(part), fingerprint(part), None) for name, part in rows.items())
     combined = dataclasses.replace(
-        dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(*dataset.notes, found.line())
+        dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(), *here.notes)
     )
     warm, weighted = config.challenger.start == "warm", config.challenger.weighted
     known = {label for row in old for label in labels[row.digest]}

@@ -114,8 +114,8 @@ CASES = [
         name="label that train lacks",
         arguments=["tasks=[intent]", DATA],
         files=splits("intent", SENTIMENT, validation=[*SENTIMENT, {"text": "a plot", "label": "neutral"}]),
-        message="{data}/intent/validation.jsonl:3: 'neutral' is no label of train, but stands in validation: "
-        "it cannot be learned. Add training rows with it, or remove it from validation.",
+        message="{data}/intent/validation.jsonl:3: 'neutral' is no label of train: 33.3% of the labels of validation "
+        "cannot be predicted, more than 5%. Add training rows with it, remove it from validation, or raise",
     ),
     Case(
         name="label that the task does not list",

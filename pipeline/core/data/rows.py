@@ -157,8 +157,7 @@ def make_row(
             value = {"text": value["text"], "answer_start": value["answer_start"]}
         elif name in LABELLED and name == task.target and (label := learnt(value, name, task)) != value:
             said[name] = label
-        is_label = name == "label" == [*task.types][-1]  # of a kind that says one; generation may write any
-        if is_label and is_fraction(values[name]) and value not in (task.labels or ()):
+        if name == task.target == "label" and is_fraction(values[name]) and value not in (task.labels or ()):
             faults.append(fault(origin, value, *FRACTION))
         fields[name] = value
     if faults:

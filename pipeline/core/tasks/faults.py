@@ -34,8 +34,8 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     """One fault for each of the named texts that is empty or blank."""
     for name in names:
         if not row.fields[name].strip():
-            more = ", or leave such rows out with data.no_label=[null]" if name == "label" else ""
-            yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or remove the row{more}")
+            remedy = "set data.no_label=[null]" if name == "label" else "remove the row"
+            yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or {remedy}")
 
 
 def fraction_faults(found: Mapping[str, Row]) -> Iterator[Fault]:

@@ -47,6 +47,24 @@ def test_label_hidden_in_some_rows_is_a_fault_of_those_rows(standin: StandIn) ->
     assert len(caught.value.faults) == 1
 
 
+def test_bad_rows_of_the_hub_are_left_out_where_the_entry_or_the_user_says_so(standin: StandIn) -> None:
+    """As in SNLI, of which some rows have no label, and QQP, of which some have no text."""
+    standin.write(SST2, train=[*sst2(98), *sst2(1, -1), {"idx": 0, "sentence": "", "label": 0}], test=sst2(3))
+    file = f"{standin.folder}[train]"
+    said = (
+        "2 rows of train left out (data.bad_rows=skip): "
+        f"1 like {file}:99: has an empty label; 1 like {file}:100: has an empty text."
+    )
+    assert said in standin.load("sentiment", "movies", bad_rows="skip").notes
+    task = standin.task("sentiment", "movies", bad_rows="error")
+    skip, error = (dataclasses.replace(HUB, bad_rows=one) for one in ("skip", "error"))
+    assert said in load(task, "movies", skip, kind=restore(task)).notes
+    told = standin.task("sentiment", "movies", bad_rows="skip")
+    with pytest.raises(DataError) as caught:
+        load(told, "movies", error, kind=restore(told))
+    assert [one.where for one in caught.value.faults] == [f"{file}:99", f"{file}:100"]
+
+
 @pytest.mark.parametrize("domain", ["social", "reuters"])
 def test_ner_tags_are_named(standin: StandIn, domain: str) -> None:
     tags = ClassLabel(names=["O", "B-person", "I-person"])
