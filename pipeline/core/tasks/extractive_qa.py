@@ -41,7 +41,7 @@ class ExtractiveQA(Task):
 
     Where questions may have no answer (SQuAD 2), none is given if in the window of the likeliest span the first token
     is at least as likely. No threshold is fitted to the validation rows: both are parts of one softmax that was trained
-    to tell them apart, and the answer's `no_answer` lets who needs another threshold choose it.
+    to tell them apart. `no_answer` in the answer says how near it was.
     """
 
     pipeline_tag = "question-answering"
