@@ -24,7 +24,7 @@ def written(path: Path, name: str, texts: list[str], values: list[object]) -> Pa
     elif path.suffix == ".csv":
         path.write_text(f"text,{name}\n" + "".join(f"{t},{v}\n" for t, v in zip(texts, values, strict=True)))
     else:
-        pq.write_table(pa.table({"text": texts, name: values}), path)  # type: ignore[no-untyped-call]
+        pq.write_table(pa.table({"text": texts, name: values}), path)
     return path
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score  # type: ignore[import-untyped]
+from sklearn.metrics import f1_score
 
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Row, make_row
@@ -125,7 +125,7 @@ def test_the_loss_is_the_mean_over_rows_and_labels(make_rows: MakeRows, tiny_ber
     base, tokenizer = tiny_bert()
     task = restore(CONFIG, ["damage", "delivery"])
     head = task.head(base.config.hidden_size, 0.0)
-    torch.nn.init.zeros_(head.linear.weight)  # type: ignore[operator, union-attr, arg-type]
+    torch.nn.init.zeros_(head.linear.weight)  # type: ignore[union-attr, arg-type]
     head.linear.bias.data = torch.tensor([1.0, -2.0])  # type: ignore[union-attr]
     model = TaskModel(base, head, pooling="mean")
     loss, number = task.loss(model, task.collate(task.encode(make_rows(CONFIG, TRAIN[:2]), tokenizer).examples, 0))
@@ -216,7 +216,7 @@ def test_scores_are_sklearns(make_rows: MakeRows, metric: str) -> None:
 
 def test_the_baseline_is_what_most_rows_have_or_the_commonest_label(make_rows: MakeRows) -> None:
     rows = make_rows(CONFIG, TRAIN)
-    nothing = [{"labels": []}] * 4
+    nothing: list[dict[str, Any]] = [{"labels": []}] * 4
     most = MultiLabel(CONFIG, ["damage", "delivery"], {"damage": 0.6, "delivery": 0.7})
     assert most.score(rows, nothing).baseline == pytest.approx(2 * 4 / (8 + 4))
     few = MultiLabel(CONFIG, ["damage", "delivery"], {"damage": 0.2, "delivery": 0.3})
