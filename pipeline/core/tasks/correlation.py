@@ -71,24 +71,32 @@ class Correlation:
         group_N[order_N] = is_new_N.cumsum() - 1
 
         def ranks(weights_RN: _Floats) -> _Floats:
-            sizes_RG = np.add.reduceat(weights_RN[:, order_N], starts_G, axis=1)
-            return np.asarray((sizes_RG.cumsum(1) - sizes_RG / 2)[:, group_N])
+            sizes_RG = np.take(weights_RN, order_N, axis=1)
+            if len(starts_G) < len(order_N):  # there are ties
+                sizes_RG = np.add.reduceat(sizes_RG, starts_G, axis=1)
+            return np.asarray(np.take(sizes_RG.cumsum(1) - sizes_RG / 2, group_N, axis=1))
 
         return ranks
 
 
 def _pearson(gold_RN: _Floats, said_RN: _Floats, weights_RN: _Floats) -> _Floats:
-    total_R1 = weights_RN.sum(1, keepdims=True)
+    total_R = weights_RN.sum(1)
     sides = []
     for side_RN in (gold_RN, said_RN):
-        mean_R1 = (side_RN * weights_RN).sum(1, keepdims=True) / total_R1
-        centred_RN = side_RN - mean_R1
-        variance_R = (centred_RN**2 * weights_RN).sum(1) / total_R1[:, 0]
-        variance_R[variance_R <= _LEAST_VARIANCE * mean_R1[:, 0] ** 2] = 0.0
-        sides.append((centred_RN, variance_R))
-    (gold_RN, gold_R), (said_RN, said_R) = sides
-    found_R, scale_R = (gold_RN * said_RN * weights_RN).sum(1) / total_R1[:, 0], np.sqrt(gold_R * said_R)
+        mean_R = _rowwise(side_RN, weights_RN) / total_R
+        centred_RN = side_RN - mean_R[:, None]
+        weighed_RN = centred_RN * weights_RN
+        variance_R = _rowwise(centred_RN, weighed_RN) / total_R
+        variance_R[variance_R <= _LEAST_VARIANCE * mean_R**2] = 0.0
+        sides.append((centred_RN, weighed_RN, variance_R))
+    (_, gold_RN, gold_R), (said_RN, _, said_R) = sides
+    found_R, scale_R = _rowwise(gold_RN, said_RN) / total_R, np.sqrt(gold_R * said_R)
     return np.asarray(np.divide(found_R, scale_R, out=np.zeros_like(found_R), where=scale_R > 0))
+
+
+def _rowwise(left_RN: _Floats, right_RN: _Floats) -> _Floats:
+    """The sum of the products in each row, (R,)."""
+    return np.asarray(np.einsum("rn,rn->r", left_RN, right_RN))
 
 
 PEARSON = Correlation(by_rank=False)

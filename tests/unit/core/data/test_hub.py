@@ -1,5 +1,6 @@
 """Hub data sets by stand-ins of their shapes: `load_dataset` takes a folder of parquet files for an id."""
 
+import dataclasses
 import logging
 from typing import Any
 
