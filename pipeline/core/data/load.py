@@ -182,10 +182,10 @@ def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
     there = _task_folders(root)
     name = task.rows or task.name
     if name not in there:
-        own = root / name
+        folder = root / name
         rule = f"has no task `{name}` ({root.name}/{name} holds no train, validation or test file)"
         remedy = f"Use one of its tasks ({', '.join(there) or 'none'}), or give DATA=<dir> or DATA=hub"
-        if own.is_dir() and any(own.iterdir()):
+        if folder.is_dir() and any(folder.iterdir()):
             rule = (
                 f"has no task `{name}`: no file in {root.name}/{name} is called train, which holds {files.listed(own)}"
             )
