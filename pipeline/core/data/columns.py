@@ -53,7 +53,8 @@ class Columns:
             for path in [place] if isinstance(place, str) else place:
                 if not is_in(tops, path) and not (name == "tokens" and self.text in tops):
                     alike = [one for one in known if one.strip().casefold() == path.casefold()]
-                    mapping = f"`columns: {{{name}: {alike[0] if alike else '<its name in your files>'}}}`"
+                    called = alike[0].strip() if alike else "<its name in your files>"
+                    mapping = f"`columns: {{{name}: {called}}}`, or for one command by data.columns.{name}={called}"
                     rule = f"has no field `{path}` (it has: {shown})"
                     faults.append(fault(where, "", rule, f"Add it, or map it in {own} by {mapping}"))
         return faults
