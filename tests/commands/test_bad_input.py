@@ -108,7 +108,8 @@ CASES = [
         arguments=["tasks=[sentiment]", DATA],
         files=splits("sentiment", SENTIMENT, test=[*SENTIMENT, {"sentence": "a fine plot", "label": "positive"}]),
         message="{data}/sentiment/test.jsonl:3: has no field `text` (it has: sentence, label). "
-        "Add it, or map it in conf/task/sentiment.yaml by `columns: {{text: <its name in your files>}}`.",
+        "Add it, or map it in conf/task/sentiment.yaml by `columns: {{text: <its name in your files>}}`, "
+        "or for one command by data.columns.text=<its name in your files>.",
     ),
     Case(
         name="label that train lacks",

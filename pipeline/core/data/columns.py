@@ -5,7 +5,7 @@ A field is a column of its own name, of another one, a path into an object (`con
 
 import datetime
 import decimal
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +37,10 @@ class Columns:
         paths = [path for place in read for path in ([place] if isinstance(place, str) else place)]
         return {name for path in paths for name in (path, path.split(".")[0])}
 
-    def missing(self, there: Iterable[str], where: str) -> list[Fault]:
+    def missing(self, there: Collection[str], where: str) -> list[Fault]:
         """A fault for each column that is read and not there."""
+        if all(isinstance(place, str) and place in there for place in self.places.values()) and not self.group:
+            return []  # as it is of most rows
         known = list(map(str, there))
         tops = {*known, *(name.split(".")[0] for name in known)}
         shown = ", ".join(name if name == name.strip() else f"`{name}`" for name in known) or "none"
@@ -51,7 +53,8 @@ class Columns:
             for path in [place] if isinstance(place, str) else place:
                 if not is_in(tops, path) and not (name == "tokens" and self.text in tops):
                     alike = [one for one in known if one.strip().casefold() == path.casefold()]
-                    mapping = f"`columns: {{{name}: {alike[0] if alike else '<its name in your files>'}}}`"
+                    called = alike[0].strip() if alike else "<its name in your files>"
+                    mapping = f"`columns: {{{name}: {called}}}`, or for one command by data.columns.{name}={called}"
                     rule = f"has no field `{path}` (it has: {shown})"
                     faults.append(fault(where, "", rule, f"Add it, or map it in {own} by {mapping}"))
         return faults

@@ -182,8 +182,15 @@ def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
     there = _task_folders(root)
     name = task.rows or task.name
     if name not in there:
+        folder = root / name
         rule = f"has no task `{name}` ({root.name}/{name} holds no train, validation or test file)"
         remedy = f"Use one of its tasks ({', '.join(there) or 'none'}), or give DATA=<dir> or DATA=hub"
+        if folder.is_dir() and any(folder.iterdir()):
+            there_is = files.listed(folder)
+            rule = f"has no task `{name}`: no file in {root.name}/{name} is called train (there: {there_is})"
+            remedy = f"Call the file to learn from train, such as {name}/train.csv; the others can be cut off it"
+        elif loose := [path.name for paths in files.split_files(root).values() for path in paths]:
+            remedy = f"Put {loose[0]} into {root.name}/{name}/, or use one of its tasks ({', '.join(there) or 'none'})"
         raise DataError(fault("DATA", data.source, rule, remedy))
     found = _domain_folders(root / name)
     own = found.pop("", None)

@@ -191,8 +191,19 @@ def test_data_are_inputs_and_their_rows_a_manifest(store: Store, facts: SweepFac
         inputs = runs()[name].inputs.dataset_inputs
         assert {entry.dataset.digest for entry in inputs} == {"train-print", "validation-print", "test-print"}
         assert {tag.value for entry in inputs for tag in entry.tags} == {"train", "validation", "test"}
+    assert artifacts(store, runs()[JOB], "data") == {"manifest.json"}
     manifest = content(runs()[JOB], "data/manifest.json")
     assert manifest["splits"]["validation"]["rows"] == [a_row(f"validation {i}").digest for i in range(2)]
+
+
+def test_what_was_found_out_about_data_stands_on_the_jobs_run(
+    store: Store, facts: SweepFacts, story: Any, runs: Runs
+) -> None:
+    (job, *others) = facts.jobs
+    noted = dataclasses.replace(job.dataset, notes=("train.csv: encoding cp1252.", "test.xlsx was not read."))
+    tell(store, dataclasses.replace(facts, jobs=(dataclasses.replace(job, dataset=noted), *others)), [])
+    file = Path(runs()[JOB].info.artifact_uri) / "data/notes.txt"
+    assert file.read_text("utf-8") == "train.csv: encoding cp1252.\ntest.xlsx was not read.\n"
 
 
 def test_sweep_keeps_config_and_environment(store: Store, facts: SweepFacts, runs: Runs) -> None:

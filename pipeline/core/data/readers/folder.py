@@ -172,7 +172,8 @@ def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
         missing = [number for number in range(first, total + first) if number not in numbers]
         if missing:
             shown = ", ".join(map(str, missing[:5])) + (" ..." if len(missing) > 5 else "")
-            rule = f"has {len(numbers)} of the {total} shards that {paths[0].name} is one of: {shown} is missing"
+            verb = "is" if len(missing) == 1 else "are"
+            rule = f"has {len(numbers)} of the {total} shards that {paths[0].name} is one of: {shown} {verb} missing"
             yield fault(folder, "", rule, "Add it, or write the split again as one file")
 
 

@@ -1,3 +1,6 @@
+import datetime
+import decimal
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -6,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.config import TaskConfig
-from tests.reads import faults, lines, rows
+from tests.reads import faults, fields, lines, rows
 
 Tasks = Mapping[str, TaskConfig]
 
@@ -44,3 +47,61 @@ def test_broken_parquet_names_the_file(tmp_path: Path, tasks: Tasks, content: by
     (fault,) = faults(path, tasks["sentiment"])
     assert fault.where == str(path)
     assert "Parquet" in fault.rule
+
+
+def test_classes_have_the_names_that_datasets_left_in_the_file(tmp_path: Path, tasks: Tasks) -> None:
+    label = {"names": ["bad", "good"], "_type": "ClassLabel"}
+    tags = {"names": ["O", "B-LOC"], "_type": "ClassLabel"}
+    table = pyarrow.table({"text": ["a", "b"], "label": [1, 0]})
+    write(table, tmp_path / "train.parquet", {"text": {"dtype": "string", "_type": "Value"}, "label": label})
+    assert [row["label"] for row in fields(tmp_path / "train.parquet", tasks["sentiment"])] == ["good", "bad"]
+    table = pyarrow.table({"tokens": [["in", "Rome"]], "tags": [[0, 1]]})
+    for listed in ({"feature": tags, "_type": "List"}, {"feature": tags, "_type": "Sequence"}, [tags]):
+        write(table, tmp_path / "ner.parquet", {"tags": listed})
+        assert fields(tmp_path / "ner.parquet", tasks["ner"])[0]["tags"] == ["O", "B-LOC"]
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": [1]}}'])
+def test_metadata_that_says_nothing_is_ignored(tmp_path: Path, tasks: Tasks, metadata: bytes) -> None:
+    table = pyarrow.table({"text": ["a"], "label": [1]}).replace_schema_metadata({b"huggingface": metadata})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    assert fields(tmp_path / "train.parquet", tasks["sentiment"]) == [{"text": "a", "label": "1"}]
+
+
+def test_types_of_arrow_become_text_and_numbers(tmp_path: Path, tasks: Tasks) -> None:
+    columns = {
+        "text": pyarrow.array(["a", "b"], pyarrow.large_string()),
+        "label": pyarrow.array([datetime.date(2024, 2, 1), None], pyarrow.date32()).fill_null(
+            datetime.date(2024, 3, 1)
+        ),
+        "id": pyarrow.array([decimal.Decimal("7"), decimal.Decimal("8")], pyarrow.decimal128(3, 0)),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "train.parquet")
+    assert fields(tmp_path / "train.parquet", tasks["sentiment"]) == [
+        {"text": "a", "label": "2024-02-01", "id": 7},
+        {"text": "b", "label": "2024-03-01", "id": 8},
+    ]
+    columns = {"text": pyarrow.array([b"caf\xc3\xa9"]), "label": pyarrow.array(["x"]).dictionary_encode()}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "train.parquet")
+    assert fields(tmp_path / "train.parquet", tasks["sentiment"]) == [{"text": "café", "label": "x"}]
+
+
+def test_options_may_be_an_object_a_map_or_columns(tmp_path: Path) -> None:
+    asked = {"question": ["q"], "answer": ["B"]}
+    task = TaskConfig(name="t", kind="multiple_choice")
+    for options in (
+        pyarrow.array([{"A": "x", "B": "y", "C": None}]),
+        pyarrow.array([[("B", "y"), ("A", "x")]], pyarrow.map_(pyarrow.string(), pyarrow.string())),
+    ):
+        parquet.write_table(pyarrow.table({**asked, "options": options}), tmp_path / "train.parquet")
+        assert fields(tmp_path / "train.parquet", task) == [{"question": "q", "options": ["x", "y"], "answer": 1}]
+    task = TaskConfig(name="t", kind="multiple_choice", columns={"options": ["one", "two"], "answer": "key.letter"})
+    table = {"question": ["q"], "one": ["x"], "two": ["y"], "key": [{"letter": "A"}]}
+    parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
+    assert fields(tmp_path / "train.parquet", task) == [{"question": "q", "options": ["x", "y"], "answer": 0}]
+
+
+def write(table: pyarrow.Table, path: Path, features: dict[str, object]) -> None:
+    """A file as `datasets` writes it."""
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(metadata), path)

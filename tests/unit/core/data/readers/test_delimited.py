@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,7 +180,7 @@ def test_lists_and_objects_as_python_prints_them_are_read_and_arrays_are_not(tmp
 
 
 def test_options_in_columns_with_a_letter_a_key_or_a_number_for_the_answer(tmp_path: Path) -> None:
-    columns = {"options": ["opa", "opb", "opc"], "answer": "cop"}
+    columns: dict[str, Any] = {"options": ["opa", "opb", "opc"], "answer": "cop"}
     task = TaskConfig(name="t", kind="multiple_choice", columns=columns)
     path = tmp_path / "train.csv"
     path.write_text("question;opa;opb;opc;cop\nq;x;y;z;B\nr;x;y;;b\ns;x;y;z;opc\nt;1;2;3;0\nu;x;y;z;2.0\n")

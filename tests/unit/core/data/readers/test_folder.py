@@ -7,9 +7,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from pipeline.config import TaskConfig
-from pipeline.core.data.readers.folder import open_folder
-from pipeline.errors import DataError
+from pipeline.config import DataConfig, TaskConfig
+from pipeline.core.data.load import domains, load
+from pipeline.core.data.readers.folder import open_folder, split_files
+from pipeline.core.data.rows import Row
+from pipeline.errors import ConfigError, DataError
 from tests.reads import rows
 
 Tasks = Mapping[str, TaskConfig]
@@ -72,3 +74,109 @@ def test_importing_the_data_layer_loads_neither_pyarrow_nor_datasets() -> None:
     code = f"import sys, pipeline.core.data.load; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# names, shards, folders
+
+
+def write(path: Path, *texts: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("text,label\n" + "".join(f"{text},x\n" for text in texts))
+
+
+def texts(folder: Path, task: TaskConfig) -> dict[str, list[str]]:
+    """Split -> the texts of its rows, in order."""
+    return {
+        name: [row.fields["text"] for row in split.rows if isinstance(row, Row)]
+        for name, split in open_folder(folder, task).splits.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["validation.csv", "dev.csv", "val.CSV", "Valid.csv", "dev-00000-of-00001.csv"])
+def test_validation_has_several_names(tmp_path: Path, tasks: Tasks, name: str) -> None:
+    write(tmp_path / "Train.csv", "a")
+    write(tmp_path / name, "b")
+    assert texts(tmp_path, tasks["sentiment"]) == {"train": ["a"], "validation": ["b"]}
+
+
+def test_a_split_under_two_names_is_a_fault(tmp_path: Path, tasks: Tasks) -> None:
+    write(tmp_path / "train.csv", "a")
+    write(tmp_path / "dev.csv", "b")
+    write(tmp_path / "valid/part-0.csv", "c")
+    with pytest.raises(DataError, match=r"has two files for one split: dev\.csv and valid/\. Keep one validation file"):
+        open_folder(tmp_path, tasks["sentiment"])
+
+
+def test_shards_are_one_split_in_the_order_of_their_numbers(tmp_path: Path, tasks: Tasks) -> None:
+    for number in (2, 0, 1):
+        write(tmp_path / f"train-0000{number}-of-00003.csv", f"t{number}")
+    for number in (10, 2, 1):
+        write(tmp_path / "test" / f"part-{number}.csv", f"e{number}")
+    write(tmp_path / "test" / "_SUCCESS.csv")
+    found = {"test": ["e1", "e2", "e10"], "train": ["t0", "t1", "t2"]}
+    assert texts(tmp_path, tasks["sentiment"]) == found
+    assert len(split_files(tmp_path)["test"]) == 3
+    (first, *_) = open_folder(tmp_path, tasks["sentiment"]).splits["train"].rows
+    assert isinstance(first, Row) and first.origin == f"{tmp_path}/train-00000-of-00003.csv:2"
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path, tasks: Tasks) -> None:
+    for number in (0, 2, 3):
+        write(tmp_path / f"train-0000{number}-of-00005.csv", "a")
+    rule = r"has 3 of the 5 shards that train-00000-of-00005\.csv is one of: 1, 4 are missing"
+    with pytest.raises(DataError, match=rule):
+        open_folder(tmp_path, tasks["sentiment"])
+
+
+def test_a_domain_may_be_called_like_a_split(tmp_path: Path, tasks: Tasks) -> None:
+    write(tmp_path / "sentiment/test/train.csv", "a")
+    assert domains(tasks["sentiment"], DataConfig(source=str(tmp_path))) == ["test"]
+    write(tmp_path / "ner/train/part.csv", "a")
+    assert domains(tasks["ner"], DataConfig(source=str(tmp_path))) == ["news"]
+
+
+def test_a_folder_of_files_without_a_split_says_what_lies_there(tmp_path: Path, tasks: Tasks) -> None:
+    write(tmp_path / "sentiment/reviews.csv", "a")
+    with pytest.raises(DataError, match=r"has no task `sentiment`: .*\(there: reviews\.csv\)\. Call the file"):
+        domains(tasks["sentiment"], DataConfig(source=str(tmp_path)))
+    write(tmp_path / "train.csv", "a")
+    with pytest.raises(DataError, match=r"has no task `ner`.*Put train\.csv into "):
+        domains(tasks["ner"], DataConfig(source=str(tmp_path)))
+
+
+def test_a_split_whose_targets_are_all_hidden_is_left_out_and_told(tmp_path: Path, tasks: Tasks) -> None:
+    write(tmp_path / "train.csv", "a")
+    (tmp_path / "test.jsonl").write_text('{"text": "b", "label": -1}\n{"text": "c", "label": -1}\n')
+    source = open_folder(tmp_path, tasks["sentiment"])
+    assert list(source.splits) == ["train"]
+    assert source.notes == (f"{tmp_path}/test.jsonl was not read: label is hidden in all of its 2 rows.",)
+
+
+def test_what_was_found_out_is_noted_once_for_alike_shards(tmp_path: Path, tasks: Tasks) -> None:
+    for number in (0, 1):
+        (tmp_path / f"train-{number}-of-2.csv").write_text(f"text;label\na{number};x\n")
+    told = open_folder(tmp_path, tasks["sentiment"]).notes
+    assert told == (f"{tmp_path}/train-0-of-2.csv and 1 more: cells separated by semicolons.",)
+
+
+def test_all_splits_have_the_columns_and_the_tag_scheme_of_train(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.conll").write_text("1\tRome\tI-LOC\tO\n2\tis\tO\tO\n")
+    (tmp_path / "test.conll").write_text("1\tthe\tO\tO\n2\tday\tO\tB-DAY\n")
+    source = open_folder(tmp_path, tasks["ner"])
+    (tested,) = source.splits["test"].rows
+    (learnt,) = source.splits["train"].rows
+    assert isinstance(tested, Row) and isinstance(learnt, Row)
+    assert (tested.fields["tags"], learnt.fields["tags"]) == (["O", "O"], ["B-LOC", "O"])
+    assert source.notes[-1] == f"{tmp_path}: IOB1 tags, written as BIO."
+    (tmp_path / "train.conll").write_text("1\tRome\tB-LOC\tO\n2\tis\tO\tO\n")
+    (tmp_path / "test.conll").write_text("1\tthe\tI-LOC\tO\n2\tday\tO\tO\n")
+    (tested,) = open_folder(tmp_path, tasks["ner"]).splits["test"].rows
+    assert isinstance(tested, Row) and tested.fields["tags"] == ["I-LOC", "O"], "damaged, and not another scheme"
+
+
+def test_columns_of_a_command_must_be_fields_that_the_task_reads(tmp_path: Path, tasks: Tasks) -> None:
+    write(tmp_path / "sentiment/train.csv", "a")
+    data = DataConfig(source=str(tmp_path), columns={"text_pair": "b", "tokens": "c"})
+    with pytest.raises(ConfigError) as caught:
+        load(tasks["sentiment"], "films", data)
+    assert [fault.where for fault in caught.value.faults] == ["data.columns.tokens", "data.columns.text_pair"]
