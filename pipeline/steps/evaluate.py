@@ -65,7 +65,7 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
     for name in others:
         scores[name] = _scoring(restored, ledger, metric=name).score(rows, given)
     counts = {"rows": len(rows), "truncated_rows": sum("truncated" in one for one in given)}
-    notes = [*labelled.notes, *_seen(rows, ledger, counts), *_unknown(rows, restored)]
+    notes = [*labelled.notes, *_seen(rows, ledger, counts, task.target), *_unknown(rows, restored)]
     if counts["truncated_rows"]:
         notes.append(f"{_rows(counts['truncated_rows'])} longer than the model reads, and truncated.")
     called = f", {chosen.alias}" if chosen.alias else ""
@@ -155,20 +155,20 @@ def _scoring(restored: Task, ledger: Ledger | None, *, metric: str | None = None
     return type(restored).from_rows(dataclasses.replace(config, labels=labels), ledger.trained)
 
 
-def _seen(rows: Sequence[Row], ledger: Ledger | None, counts: dict[str, int]) -> Iterator[str]:
+def _seen(rows: Sequence[Row], ledger: Ledger | None, counts: dict[str, int], target: str) -> Iterator[str]:
     """Say how many of the rows the version was trained on or chosen by, and count them: by what the model reads."""
     if ledger is None:
         yield "Nobody knows which of the rows the version was trained on: it has no ledger."
         return
     trained = (*ledger.trained, *ledger.former)
-    keys, digests = {row.key for row in trained}, {row.digest for row in trained}
+    keys, learnt = {row.key for row in trained}, {(row.key, str(row.fields[target])) for row in trained}
     chosen = {row.key for row in ledger.chosen} - keys
     counts["trained_on"] = sum(row.key in keys for row in rows)
     counts["chosen_by"] = sum(row.key in chosen for row in rows)
     if not counts["trained_on"] + counts["chosen_by"]:
         yield "The version was trained on none of the rows, and not chosen by any."
         return
-    others = sum(row.key in keys and row.digest not in digests for row in rows)
+    others = sum(row.key in keys and (row.key, str(row.fields[target])) not in learnt for row in rows)
     but = f" ({others} of them with another target)" if others else ""
     yield (
         f"The version was trained on {counts['trained_on']} of the {len(rows)} rows{but}, and chosen by "

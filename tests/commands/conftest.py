@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import sqlite3
+import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow
@@ -26,6 +29,8 @@ from tests.commands import corpus
 from tests.commands.workplace import Call, Done, Workplace
 from tests.conftest import TinyBert, once
 
+ARCHIVE = Path(__file__).parents[1] / "fixtures" / "champion.tar.gz"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def undrawn() -> Iterator[None]:
@@ -44,6 +49,21 @@ def workplace(tmp_path: Path) -> Workplace:
 def stored(workplace: Workplace, empty_database: Path) -> Workplace:
     """One with an empty tracking store."""
     return workplace.with_tables(empty_database)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Where a store lies that an earlier commit wrote (tests/fixtures/make_champion.py), at a path of its own."""
+    root = tmp_path_factory.mktemp("earlier")
+    place = Workplace(root)
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(root, filter="data")
+    for file in root.rglob("*"):
+        if file.is_file() and file.suffix != ".safetensors":
+            file.write_text(file.read_text("utf-8").replace("@PLACE@", str(root)), "utf-8")
+    with closing(sqlite3.connect(place.cwd / "mlflow.db")) as database:
+        database.executescript((place.cwd / "store.sql").read_text("utf-8"))
+    return place
 
 
 @pytest.fixture

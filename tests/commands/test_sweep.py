@@ -269,7 +269,8 @@ def test_the_champion_answers_text_items_files_and_standard_input(
     place, done, _ = swept
     assert done.code == 0, done.err
     hard = "the film was 'good', \"fine\", $5 [great]\n(love)"
-    asked = [json.dumps({"text": hard}), json.dumps(hard), "the film was good\u2028fine"]
+    separated = json.dumps("the film was good\u2028fine", ensure_ascii=False)
+    asked = [json.dumps({"text": hard}), json.dumps(hard), separated]
     file = tmp_path / "asked.jsonl"
     file.write_text("\n".join(asked) + "\n", "utf-8")
     by_file = ask("intent", FILE=str(file))

@@ -33,7 +33,7 @@ HOMES = {
     "omegaconf": ("pipeline/config/overrides.py",),
     "cronsim": ("pipeline/config/cron.py",),
     "datasets": ("pipeline/core/data/hub.py",),
-    "pyarrow": ("pipeline/core/data/readers/",),
+    "pyarrow": ("pipeline/core/data/readers/", "pipeline/core/data/writers.py"),
     "peft": ("pipeline/core/methods/lora.py", "pipeline/core/methods/prompt.py"),
     "sacrebleu": ("pipeline/core/tasks/metrics.py",),
     "optuna": ("pipeline/rules/search.py",),

@@ -56,6 +56,25 @@ def test_folders_are_rewritten_to_their_places_in_what_is_shipped(tmp_path: Path
     assert runs == "~/adapter-runs"
 
 
+def test_an_evaluation_ships_the_test_data_of_its_task_or_its_file(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FILE", raising=False)
+    own = SubmitConfig(command="evaluate")
+    words, folders, files, runs = rewrite(own, ['job="sentiment"', f'data.source="{data}"', SERVER])
+    assert words == ['job="sentiment"', SERVER, 'data.source="shipped/data"']
+    assert (list(files), folders, runs) == (["shipped/data/sentiment/train.jsonl"], {"shipped/data": data}, None)
+    mine = tmp_path / "my rows.csv"
+    mine.touch()
+    monkeypatch.setenv("FILE", str(mine))
+    words, folders, files, _ = rewrite(own, ['job="sentiment"', SERVER])
+    assert words == ['job="sentiment"', SERVER, 'file="shipped/file/my rows.csv"']
+    assert (files, folders) == ({"shipped/file/my rows.csv": mine}, {})
+    monkeypatch.setenv("FILE", "/there/rows.csv")
+    assert rewrite(SubmitConfig(command="evaluate", ship=False), ["job=ner", SERVER])[0][-1] == 'file="/there/rows.csv"'
+    assert faults(own, "job=ner", SERVER) == ["FILE"]
+
+
 def test_nothing_is_rewritten_where_the_head_has_the_folders() -> None:
     given = ["tasks=[sentiment]", 'data.source="/there"', "cluster=local", SERVER, "runs=/srv/runs"]
     words, folders, _, runs = rewrite(SubmitConfig(ship=False), given)

@@ -14,6 +14,7 @@ from pipeline.tracking.registry import (
     champion_of,
     champions,
     check_owners,
+    choose,
     fetch,
     past_of,
     register,
@@ -260,6 +261,18 @@ def test_name_without_the_alias_is_answered_too(store: Store, story: Any) -> Non
     enter(store, story, "one")
     with pytest.raises(ConfigError, match="has no challenger yet"):
         fetch(store, "sentiment", "challenger")
+
+
+def test_a_version_is_chosen_by_its_alias_or_its_number(store: Store, story: Any) -> None:
+    enter(store, story, "one")
+    first = choose(store, "sentiment/films")
+    assert (first.name, first.version, first.alias) == ("sentiment", 1, "champion")
+    assert choose(store, "sentiment", version=1) == first
+    assert first.files.ledger == fetch(store, "sentiment").parent / "ledger"
+    with pytest.raises(ConfigError, match=r"VERSION: '2' is no version of sentiment\. Use one of: 1"):
+        choose(store, "sentiment", version=2)
+    with pytest.raises(ConfigError, match=r"TASK: 'sentiment' has no challenger yet\. It has: champion"):
+        choose(store, "sentiment", "challenger")
 
 
 def test_bundle_that_was_deleted_is_named(store: Store, story: Any) -> None:

@@ -80,6 +80,11 @@ def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:
         predictor.predict(read_bundle(tmp_path / "mood"), ["fine", " "], where=["FILE:1", "FILE:2"])
 
 
+def test_an_answer_to_a_text_that_is_not_read_whole_says_so(predictor: Predictor, tmp_path: Path) -> None:
+    said = predictor.predict(read_bundle(tmp_path / "mood"), ["good", "good " * 80])
+    assert [answer.get("truncated") for answer in said] == [None, True]
+
+
 def test_nothing_asked_is_nothing_answered(predictor: Predictor, tmp_path: Path) -> None:
     assert predictor.predict(read_bundle(tmp_path / "mood"), []) == []
 

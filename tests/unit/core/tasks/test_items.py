@@ -40,6 +40,8 @@ ANNA = "Anna's in New-York."
         (NER, ["Anna's", "in", "Oslo"], {"tokens": ["Anna's", "in", "Oslo"]}),
         (NER, {"tokens": ["Anna"], "tags": ["x"]}, {"tokens": ["Anna"]}),
         (NER, {"tokens": "in Oslo"}, {"tokens": ["in", "Oslo"], "text": "in Oslo"}),
+        (NER, {"text": "in Oslo", "id": "a7"}, {"tokens": ["in", "Oslo"], "text": "in Oslo", "id": "a7"}),
+        (NER, {"text": "in Oslo", "tokens": ["in"]}, {"tokens": ["in"]}),
         (CHOICE, {"question": "q", "options": ["a", "b"]}, {"question": "q", "options": ["a", "b"]}),
         (QA, {"question": "q", "context": "c", "answers": None}, {"question": "q", "context": "c"}),
     ],
