@@ -22,6 +22,8 @@ class Origin:
 
     source: str
     """Of the data."""
+    seed: int
+    """Of the sweep, from which that of the training is derived."""
     rows: Mapping[str, int]
     """train, validation, test -> how many."""
     scores: Mapping[str, float]
@@ -56,6 +58,7 @@ def origin_of(job: Job, winner: JobTested, verdict: Verdict, champion: int | Non
     ours, theirs = (history[-1].scores, history[-2].scores) if champion and len(history) > 1 else ({}, {})
     return Origin(
         source=job.dataset.source,
+        seed=job.seed,
         rows={split.name: len(split.rows) for split in job.dataset.splits},
         scores=dict(winner.scores),
         primary=winner.primary,
@@ -84,10 +87,10 @@ def model_card(bundle: Bundle, origin: Origin | None, stated: Mapping[str, str],
     parts = [
         f"# {record.job}",
         _about(bundle),
-        f"## Use\n\n```python\n{usage}\n```",
         "## Scores\n\n" + "\n".join(_scores(bundle, origin)),
+        f"## Use\n\n```python\n{usage}\n```",
         f"## Data\n\n{_data(bundle, origin)}",
-        "## Method\n\n" + "\n".join(_method(bundle, stated)),
+        "## Method\n\n" + "\n".join(_method(bundle, origin, stated)),
         "## Limits\n\n" + "\n".join(f"* {one}" for one in _limits(origin, stated)),
     ]
     text = "\n\n".join(parts) + "\n"
@@ -175,12 +178,14 @@ def _data(bundle: Bundle, origin: Origin | None) -> str:
     return f"Source: {source}. Rows: {counts}. The test rows were used once, after all was chosen."
 
 
-def _method(bundle: Bundle, stated: Mapping[str, str]) -> Iterator[str]:
+def _method(bundle: Bundle, origin: Origin | None, stated: Mapping[str, str]) -> Iterator[str]:
     record = bundle.record
     checkpoint, method, engine = record.checkpoint, record.method, record.engine
     width = f", width {method.shown_width}" if method.shown_width is not None else ""
     trained = f"; learning rate {engine.learning_rate:.2g}, batches of {engine.batch_size}, "
-    trained += f"the weights of epoch {record.epoch} of {engine.epochs}; seed {record.seed}"
+    trained += (
+        f"the weights of epoch {record.epoch} of {engine.epochs}; seed {record.seed if origin is None else origin.seed}"
+    )
     yield f"* {method.name}{width}{trained if record.epoch else ''}"  # of what was converted it is not known
     size = f"{bundle.num_bytes / 1e6:.2f} MB"
     yield f"* trained: {record.num_trained:,} parameters, {100 * record.share:.2f} % of the checkpoint's; {size}"

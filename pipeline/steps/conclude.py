@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.config import GateConfig, TrackingConfig
+from pipeline.config.commands import UiConfig
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.engine.events import JobTested
@@ -26,6 +27,7 @@ from pipeline.steps.verdict import settle_winner, settling
 from pipeline.tracking.recorder import SweepRecorder
 from pipeline.tracking.registry import registered_before
 from pipeline.tracking.store import Store
+from pipeline.tracking.views import links
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +134,10 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     console.print(f"  make ui{where}        compare the trials in the MLflow UI", soft_wrap=True)
     console.print(f"  make status{where}    champions and challengers", soft_wrap=True)
     console.print(f"  {_predict_command(ending, example)}{where}", soft_wrap=True)
+    address = f"http://127.0.0.1:{UiConfig().port}" if store.is_local else store.uri.rstrip("/")
+    console.print(f"\nIn the MLflow UI{', while `make ui` runs' if store.is_local else ''}:")
+    for link in links(store, address, ending.sweep_id):
+        console.print(f"  {link.title}: {link.url}", soft_wrap=True)
 
 
 def _row(

@@ -79,7 +79,8 @@ def test_a_version_has_a_card_whose_three_lines_load_it_and_an_export_has_the_sa
     bundle = read_bundle(champion)
     exported = card_of(bundle, open_checkpoint(bundle.record.checkpoint), ["load()"], library="peft", tags=["lora"])
     assert exported.startswith('---\nlibrary_name: "peft"\n')
-    assert exported.split("## Scores")[1] == card.split("## Scores")[1]
+    assert exported.split("## Data")[1] == card.split("## Data")[1]
+    assert "**0.700** | 0.600 to 0.800" in exported
     (champion.parent / ORIGIN).write_text("{}")  # as somebody has spoiled it
     assert "Not tested here" in card_of(bundle, open_checkpoint(bundle.record.checkpoint), [], library="x", tags=[])
 
