@@ -4,6 +4,7 @@ A split is `train.csv`, also `dev`, `val` or `valid` for validation; shards `tra
 `train/` with shards of any name.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ def _read(reading: Reading) -> Read:
     try:
         read += [(reading.path, number, values) for number, values in records_of(reading)]
     except DataError as error:
-        read.append((reading.path, 0, list(error.faults)))
+        read.append((reading.path, 0, [dataclasses.replace(one, of_file=True) for one in error.faults]))
     return read
 
 

@@ -181,3 +181,12 @@ def test_columns_of_a_command_must_be_fields_that_the_task_reads(tmp_path: Path,
     with pytest.raises(ConfigError) as caught:
         load(tasks["sentiment"], "films", data, kind=restore(tasks["sentiment"]))
     assert [fault.where for fault in caught.value.faults] == ["data.columns.tokens", "data.columns.text_pair"]
+
+
+def test_what_is_wrong_with_a_whole_file_is_never_skipped(tmp_path: Path, tasks: Tasks) -> None:
+    good = "".join(f"text {i},{'x' if i % 2 else 'y'}\n" for i in range(60))
+    (tmp_path / "sentiment").mkdir()
+    (tmp_path / "sentiment/train.csv").write_text(f'text,label\n{good}"not closed,x\n')
+    data = DataConfig(source=str(tmp_path), bad_rows="skip")
+    with pytest.raises(DataError, match=r"train\.csv:62: is not valid CSV"):
+        load(tasks["sentiment"], "films", data, kind=restore(tasks["sentiment"]))
