@@ -184,9 +184,10 @@ def test_columns_of_a_command_must_be_fields_that_the_task_reads(tmp_path: Path,
 
 
 def test_what_is_wrong_with_a_whole_file_is_never_skipped(tmp_path: Path, tasks: Tasks) -> None:
-    good = "".join(f"text {i},{'x' if i % 2 else 'y'}\n" for i in range(60))
-    (tmp_path / "sentiment").mkdir()
-    (tmp_path / "sentiment/train.csv").write_text(f'text,label\n{good}"not closed,x\n')
+    folder = tmp_path / "sentiment/train"
+    folder.mkdir(parents=True)
+    (folder / "part-0.csv").write_text("text,label\n" + "".join(f"text {i},{'xy'[i % 2]}\n" for i in range(60)))
+    (folder / "part-1.csv").write_text('text,label\n"not closed,x\n')
     data = DataConfig(source=str(tmp_path), bad_rows="skip")
-    with pytest.raises(DataError, match=r"train\.csv:62: is not valid CSV"):
+    with pytest.raises(DataError, match=r"part-1\.csv:2: is not valid CSV"):
         load(tasks["sentiment"], "films", data, kind=restore(tasks["sentiment"]))
