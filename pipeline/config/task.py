@@ -210,7 +210,7 @@ def column_faults(where: str, columns: Mapping[str, Column], task: TaskConfig) -
             rule = f"is no field of {task.kind}"
             yield fault(f"{where}.{name}", name, rule, f"Map only: {', '.join(task.types)}")
         elif isinstance(column, int):
-            if task.kind != "tagging" or column < 1:
+            if "tags" not in task.types or column < 1:
                 rule = "is a number, and numbers count the columns of conll files from 1"
                 yield fault(f"{where}.{name}", column, rule, "Give the name of a column")
         elif isinstance(column, list) and (task.types[name] not in (list, str) or not column):

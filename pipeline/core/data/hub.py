@@ -49,7 +49,7 @@ def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) 
             )
         else:
             found[name] = records
-    if task.kind == "tagging" and (scheme := write_as_bio([row for records in found.values() for row in records])):
+    if "tags" in task.types and (scheme := write_as_bio([row for records in found.values() for row in records])):
         notes.append(f"{config.id}: {told(scheme)}.")
     if "train" not in found:
         remedy = f"Name the split to train on in {key}.splits.train"

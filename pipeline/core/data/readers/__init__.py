@@ -101,7 +101,7 @@ def records_of(reading: Reading) -> Iterator[Record]:
         formats = f"{', '.join(f'.{one}' for one in READERS)}, each also with .{' or .'.join(COMPRESSIONS)}"
         raise DataError(fault(reading.path, "", "is in no format that is read", f"Give a file of {formats}"))
     reader = READERS[suffix]
-    if suffix == "txt" and reading.task.kind == "tagging" and reading.labelled:
+    if suffix == "txt" and "tags" in reading.columns.places:
         reader = read_conll
     for number, values in reader(reading):
         if isinstance(values, list):

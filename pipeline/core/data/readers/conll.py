@@ -26,7 +26,7 @@ Line = tuple[int, list[str]]
 
 def read_conll(reading: Reading) -> Iterator[Record]:
     """Read the sentences; each has the number of its first token's line."""
-    if reading.task.kind != "tagging":
+    if "tags" not in reading.task.types:
         rule = f"is a conll file, which holds tagging; {reading.task.name} is {reading.task.kind}"
         raise reading.stop(None, rule, "Give the split as jsonl, csv or parquet")
     sentences = _sentences(reading)

@@ -83,7 +83,7 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
             readings.append(reading)
         notes += _told(readings)
     rows = [values for read in splits.values() for _, _, values in read if isinstance(values, dict)]
-    if task.kind == "tagging" and (scheme := write_as_bio(rows)):
+    if "tags" in task.types and (scheme := write_as_bio(rows)):
         notes.append(f"{folder}: {told(scheme)}.")
     sources = {}
     for split, read in sorted(splits.items()):
