@@ -203,8 +203,8 @@ class Command:
 
 
 _MATRIX = ("TASKS", "DATA", "CONF", "CHECKPOINT", "EPOCHS", "SEED", "CLUSTER", "DRYRUN")
-_TRAINED = ("validation_share", "drop_overlap", "max_train_rows")
-_LEARNT = (*_TRAINED, "test_share")
+_TRAINED = ("validation_share", "drop_overlap", "max_train_rows", "max_unseen")
+_LEARNT = (*_TRAINED, "test_share", "max_bad_rows", "no_label")
 """Settings of data that a command has no use for which trains nothing, or reads no targets."""
 _ANYWHERE: Sequence[Place] = ("submit", "schedule", "kubernetes")
 

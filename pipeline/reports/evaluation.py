@@ -86,8 +86,21 @@ def _score_columns(evaluation: Evaluation) -> list[Column]:
     return [
         Column(title="metric", cells=names),
         Column(title="score", cells=[words.score(values[name]) for name in names], right=True),
-        Column(title="95 %", cells=["-" if one is None else words.interval(one.low, one.high) for one in ranges]),
-        Column(title="base", cells=[words.score(None if one is None else one.baseline) for one in ranges], right=True),
+        Column(
+            title="95 %",
+            cells=[
+                "-" if one is None else words.interval(one.low, one.high, name)
+                for name, one in zip(names, ranges, strict=True)
+            ],
+        ),
+        Column(
+            title="base",
+            cells=[
+                words.score(None if one is None else one.baseline, name)
+                for name, one in zip(names, ranges, strict=True)
+            ],
+            right=True,
+        ),
     ]
 
 

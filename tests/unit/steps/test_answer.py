@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow
@@ -29,6 +29,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "predict.md"
 LABELS: dict[Kind, list[str]] = {
     "classification": ["negative", "positive"],
     "tagging": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"],
+    "multi_label": ["damage", "delivery"],
 }
 Make = Callable[..., Bundle]
 
@@ -148,9 +149,13 @@ def test_a_text_stands_for_tokens_wherever_it_is_asked(make: Make, tmp_path: Pat
     assert [row["tokens"] for row in of_file(bundle, tmp_path / "a.conll")] == [["Anna", "left"], ["Ben"]]
 
 
-def test_a_row_that_cannot_be_answered_is_an_error_in_its_place(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad_rows", ["error", "skip"])
+def test_a_row_that_cannot_be_answered_is_an_error_in_its_place(
+    make: Make, tmp_path: Path, bad_rows: Literal["error", "skip"]
+) -> None:
     (tmp_path / "a.csv").write_text("text,id\ngood,1\n ,2\ndull,3\na,b,c\n", "utf-8")
-    first, second, third, fourth = of_file(make("classification"), tmp_path / "a.csv")
+    found = of_file(make("classification"), tmp_path / "a.csv", data=DataConfig(bad_rows=bad_rows))
+    first, second, third, fourth = found
     assert (first["text"], third["text"]) == ("good", "dull")
     assert second["row"] == 3 and re.search(r"a\.csv:3: has an empty text", second["error"])
     assert fourth["row"] == 5 and "has 3 cells where the header has 2" in fourth["error"]
@@ -245,6 +250,8 @@ def examples() -> dict[str, tuple[str, Any]]:
 
 SECTIONS: dict[Kind, str] = {
     "classification": "Classification",
+    "multi_label": "Multi-label classification",
+    "regression": "Regression",
     "tagging": "Tagging",
     "multiple_choice": "Multiple choice",
     "extractive_qa": "Extractive question answering",
@@ -277,6 +284,8 @@ def test_the_example_of_a_kind_is_answered_in_the_form_that_stands_there(make: M
     if kind == "extractive_qa":
         assert item["context"][answer["start"] : answer["end"]] == answer["answer"]
         assert item["context"][wanted["start"] : wanted["end"]] == wanted["answer"]
+    if kind == "multi_label":  # as many as are above their thresholds
+        assert {*answer.pop("labels")} <= {*wanted.pop("labels")}
     assert shape(answer) == shape(wanted)
 
 
