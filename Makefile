@@ -9,9 +9,10 @@ endif
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
-# A thread each: two processes that compute with all cores wait for one another most of the time. What is compiled is kept:
-# the tests start many processes.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# What is compiled is kept, a quarter of what is installed: a command starts many processes.
+unexport PYTHONDONTWRITEBYTECODE
+# A thread each: two processes that compute with all cores wait for one another most of the time.
+PYTEST := env OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
 # number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment
@@ -51,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt
 	done < <(.venv/bin/python -m pip config list | awk '/^:env:/ {own = own $$0 "\n"; next} 1; END {printf "%s", own}' | tr -d "'"); \
 	export UV_INDEX_STRATEGY=unsafe-best-match; \
 	.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt uv && \
-	.venv/bin/uv pip install --python .venv/bin/python --no-cache --compile-bytecode -c constraints.txt -e '.[dev]' || { \
+	.venv/bin/uv pip install --python .venv/bin/python --no-cache -c constraints.txt -e '.[dev]' || { \
 	echo "uv could not, as is told above. Pip does it, some minutes longer ..."; \
 	.venv/bin/python -m pip install --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[dev]'; }
 	touch $(STAMP)
