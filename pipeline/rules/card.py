@@ -79,7 +79,7 @@ def model_card(bundle: Bundle, origin: Origin | None, stated: Mapping[str, str],
 
     Args:
         bundle: What it is of.
-        origin: None: it was not trained by a sweep of ours, so that nobody has tested it here.
+        origin: None: it is no registered version, or one of before this was kept.
         stated: What the checkpoint says of itself: `license`, `language`.
         usage: How it is loaded and asked, in Python.
     """
@@ -137,7 +137,7 @@ def _scores(bundle: Bundle, origin: Origin | None) -> Iterator[str]:
     metric = record.task.primary
     validation = ", ".join(f"{name} {value:.3f}" for name, value in sorted(record.validation.items()))
     if origin is None:
-        yield "Not tested here: the bundle does not come from a registered version."
+        yield "No test is kept with this bundle."
         if validation:
             yield f"On the validation rows, by which it was chosen: {validation}."
         return
