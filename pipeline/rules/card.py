@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from pipeline.config import signed
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
@@ -79,7 +80,7 @@ def model_card(bundle: Bundle, origin: Origin | None, stated: Mapping[str, str],
 
     Args:
         bundle: What it is of.
-        origin: None: it was not trained by a sweep of ours, so that nobody has tested it here.
+        origin: None: it is no registered version, or one of before this was kept.
         stated: What the checkpoint says of itself: `license`, `language`.
         usage: How it is loaded and asked, in Python.
     """
@@ -91,7 +92,7 @@ def model_card(bundle: Bundle, origin: Origin | None, stated: Mapping[str, str],
         f"## Use\n\n```python\n{usage}\n```",
         f"## Data\n\n{_data(bundle, origin)}",
         "## Method\n\n" + "\n".join(_method(bundle, origin, stated)),
-        "## Limits\n\n" + "\n".join(f"* {one}" for one in _limits(origin, stated)),
+        "## Limits\n\n" + "\n".join(f"* {one}" for one in _limits(bundle.record.task.primary, origin, stated)),
     ]
     text = "\n\n".join(parts) + "\n"
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 5]}\n...\n"
@@ -137,19 +138,19 @@ def _scores(bundle: Bundle, origin: Origin | None) -> Iterator[str]:
     metric = record.task.primary
     validation = ", ".join(f"{name} {value:.3f}" for name, value in sorted(record.validation.items()))
     if origin is None:
-        yield "Not tested here: the bundle does not come from a registered version."
+        yield "No test is kept with this bundle."
         if validation:
             yield f"On the validation rows, by which it was chosen: {validation}."
         return
     yield _row("", metric, "95 % interval")
     yield _row("---", "---:", "---:")
-    ends = f"{origin.low:.3f} to {origin.high:.3f}"
-    yield _row(f"**this version**, {origin.rows['test']:,} test rows", f"**{origin.primary:.3f}**", ends)
+    ends = " to ".join(_ends(metric, origin))
+    yield _row(f"**this version**, {origin.rows['test']:,} test rows", f"**{_shown(metric, origin.primary)}**", ends)
     baseline = "baseline: an answer without a model"
     if origin.chance is not None:
-        yield _row(baseline, f"{origin.chance:.3f}", "")
+        yield _row(baseline, _shown(metric, origin.chance), "")
         baseline = "baseline: the checkpoint without any training"
-    yield _row(baseline, f"{origin.baseline:.3f}", "")
+    yield _row(baseline, _shown(metric, origin.baseline), "")
     yield ""
     if origin.beside:
         yield f"Beside version {origin.champion}, the champion then, on the same rows:"
@@ -157,7 +158,7 @@ def _scores(bundle: Bundle, origin: Origin | None) -> Iterator[str]:
         yield _row("rows of", "this version", f"version {origin.champion}")
         yield _row("---", "---:", "---:")
         for period, (ours, theirs) in list(origin.beside.items())[-_MOST_PERIODS:]:
-            yield _row(period, f"{ours:.3f}", f"{theirs:.3f}")
+            yield _row(period, _shown(metric, ours), _shown(metric, theirs))
         yield ""
     others = ", ".join(f"{name} {value:.3f}" for name, value in sorted(origin.scores.items()))
     yield f"All metrics on the test rows: {others}. On the validation rows, by which it was chosen: {validation}."
@@ -194,17 +195,27 @@ def _method(bundle: Bundle, origin: Origin | None, stated: Mapping[str, str]) ->
     yield f"* checkpoint: {where}, sha256 {record.checkpoint_sha256[:16]}; {licence}"
 
 
-def _limits(origin: Origin | None, stated: Mapping[str, str]) -> Iterator[str]:
+def _limits(metric: str, origin: Origin | None, stated: Mapping[str, str]) -> Iterator[str]:
     if origin is not None:
         if origin.low <= origin.baseline:
             what = "its baseline" if origin.chance is None else "the checkpoint without any training"
-            yield f"Not clearly better than {what} ({origin.primary:.3f} against {origin.baseline:.3f})."
+            ours, theirs = _shown(metric, origin.primary), _shown(metric, origin.baseline)
+            yield f"Not clearly better than {what} ({ours} against {theirs})."
         rows = f"With {origin.rows['test']:,} test rows"
-        yield f"{rows} the score may as well be {origin.low:.3f} or {origin.high:.3f}: less than that is no difference."
+        yield f"{rows} the score may as well be {' or '.join(_ends(metric, origin))}: less than that is no difference."
         if origin.num_truncated:
             yield f"{origin.num_truncated:,} of the test rows are longer than the model reads, and were read in part."
         yield "Rows of other sources, domains or times than these were not tried."
     yield f"The language of the rows was not looked at; that of the checkpoint: {stated.get('language', 'not stated')}."
+
+
+def _shown(metric: str, value: float) -> str:
+    """A score as it is shown; an error, of which less is better, without the sign that it is compared with."""
+    return f"{signed(metric, value):.3f}"
+
+
+def _ends(metric: str, origin: Origin) -> list[str]:
+    return [f"{end:.3f}" for end in sorted(signed(metric, one) for one in (origin.low, origin.high))]
 
 
 def _row(*cells: str) -> str:

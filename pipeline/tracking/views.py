@@ -27,7 +27,6 @@ TRIED = ("3.17.",)
 MOST_JOBS = 8
 """Jobs that get a link of their own."""
 _TAG, _KEY = "mlflow.sharedViewState.", "viewStateShareKey"
-_KIND = "mlflow.experimentKind"
 _SCORE, _SEARCHED = "best/primary", ("learning_rate", "width")
 _TIMEOUT_S = 5
 _log = logging.getLogger(__name__)
@@ -61,9 +60,6 @@ def links(store: Store, address: str, sweep_id: str | None = None) -> list[Link]
 
 def _links(store: Store, address: str, sweep_id: str | None) -> Iterator[Link]:
     tried = _version(store).startswith(TRIED)
-    if tried and _KIND not in store.client.get_experiment(store.experiment_id).tags:
-        # Until somebody chooses, the UI shows what language models are watched with.
-        store.client.set_experiment_tag(store.experiment_id, _KIND, "custom_model_development")
     runs = f"{address}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     table = f"{runs}&{_KEY}={_keep(store, 'jobs', 'The winner of each job', _jobs_view())}" if tried else runs
     yield Link(title="all jobs", url=table)

@@ -82,7 +82,7 @@ def test_a_version_has_a_card_whose_three_lines_load_it_and_an_export_has_the_sa
     assert exported.split("## Data")[1] == card.split("## Data")[1]
     assert "**0.700** | 0.600 to 0.800" in exported
     (champion.parent / ORIGIN).write_text("{}")  # as somebody has spoiled it
-    assert "Not tested here" in card_of(bundle, open_checkpoint(bundle.record.checkpoint), [], library="x", tags=[])
+    assert "No test is kept" in card_of(bundle, open_checkpoint(bundle.record.checkpoint), [], library="x", tags=[])
 
 
 @pytest.mark.parametrize(

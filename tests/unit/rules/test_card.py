@@ -98,7 +98,7 @@ def test_a_card_says_its_limits_and_its_source(changes: dict[str, Any], line: st
 
 def test_what_nobody_has_tested_here_says_so(bundle: Bundle) -> None:
     card = model_card(bundle, None, {}, usage="")
-    assert "Not tested here: the bundle does not come from a registered version." in card
+    assert "No test is kept with this bundle." in card
     converted = dataclasses.replace(bundle, record=dataclasses.replace(bundle.record, epoch=0, validation={}))
     assert "* houlsby, width 24\n" in model_card(converted, None, {}, usage="")
 

@@ -71,9 +71,13 @@ class Server:
         self.process.wait(30)
 
     def points(self, sweep_id: str) -> list[Row]:
-        """Every metric point of a sweep, as the table has them: one that is there twice is listed twice."""
+        """Every metric point of a sweep, as the table has them: one that is there twice is listed twice.
+
+        The sweep's own run, which has its id for a name, is called `sweep`, so that sweeps can be compared.
+        """
         query = """
-            SELECT runs.name, metrics.key, metrics.step, metrics.value FROM metrics
+            SELECT CASE runs.name WHEN tags.value THEN 'sweep' ELSE runs.name END,
+                   metrics.key, metrics.step, metrics.value FROM metrics
             JOIN runs ON runs.run_uuid = metrics.run_uuid
             JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'sweep_id' AND tags.value = ?
             ORDER BY metrics.rowid

@@ -43,8 +43,8 @@ KINDS: Mapping[str, tuple[dict[str, Any], list[str], dict[str, Any], str]] = {
     ),
 }
 """Kind -> what its task has, its labels, an item, and what the signature says of it."""
-TARGETS: dict[str, Any] = {"label": "a", "tags": ["O"] * 4, "answer": 0}
-TARGETS |= {"answers": {"text": ["anna"], "answer_start": [0]}}
+ANNA = {"text": ["anna"], "answer_start": [0]}
+TARGETS: Mapping[str, Any] = {"label": "a", "tags": ["O"] * 4, "answer": 0, "answers": ANNA}
 
 
 @pytest.mark.parametrize("kind", KINDS)

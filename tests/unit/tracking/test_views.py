@@ -56,10 +56,7 @@ def test_the_pages_are_the_table_of_jobs_and_the_trials_of_each(store: Store, fa
     assert {run.info.run_name for run in found} == {"00 sentiment/films", "01 sentiment/films"}
     lines, _ = view["compareRunCharts"]
     assert (lines["selectedParams"], lines["selectedMetrics"]) == (["learning_rate", "width"], ["best/primary"])
-    assert store.client.get_experiment(store.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
-    store.client.set_experiment_tag(store.experiment_id, "mlflow.experimentKind", "genai_development")  # by a user
     assert views.links(store, ADDRESS, facts.id) == [jobs, trials]
-    assert store.client.get_experiment(store.experiment_id).tags["mlflow.experimentKind"] == "genai_development"
 
 
 def test_with_another_ui_a_link_opens_the_plain_comparison(
