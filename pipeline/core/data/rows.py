@@ -144,8 +144,10 @@ def make_row(
         if name == without:
             continue
         value = values[name]
-        if name in ("label", "labels"):
-            value = [as_text(one) for one in value] if isinstance(value, list) else as_text(value)
+        if name == "label":
+            value = as_text(value)
+        elif name == "labels" and isinstance(value, list):  # none of it is no label, and a fraction is none
+            value = [one if one is None or is_fraction(one) else as_text(one) for one in value]
         wanted = task.types[name]
         if wanted is float:
             value = _number(value)

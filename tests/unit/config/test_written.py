@@ -109,6 +109,7 @@ GIVEN = {
     "convert": ["source=a", "target=b"],
     "predict": ["job=ner"],
     "promote": ["job=ner", "version=1"],
+    "evaluate": ["job=ner"],
     "rollback": ["job=ner"],
 }
 

@@ -163,6 +163,7 @@ def challenger(tiny_bert: TinyBert, config: RetrainConfig, champion: BundleRecor
         bundle=SimpleNamespace(record=champion),
         ledger=Ledger(trained=rows_of(*OLD)),
         news=found,
+        notes=(),
     )
     return challenger_job(config, restore(champion.task, champion.labels), here, data, tiny_bert()[1])
 

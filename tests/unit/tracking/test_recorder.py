@@ -125,7 +125,11 @@ def test_job_records_the_test_once_with_interval_and_rows(
     assert [metrics[f"test/{key}"] for key in ("primary", "low", "high", "baseline")] == [0.7, 0.6, 0.8, 0.5]
     assert metrics["test/macro_f1"] == 0.6
     table = content(job, "test_predictions.json")
-    assert table == {"columns": ["text", "label"], "data": [["test 0", "good"], ["test 1", "bad"]]}
+    assert table["columns"] == ["origin", "digest", "text", "label", "predicted"]
+    assert [[*row[2:4], row[4]["label"]] for row in table["data"]] == [
+        ["test 0", "good", "good"],
+        ["test 1", "good", "bad"],
+    ]
     assert "test_predictions.json" in job.data.tags["mlflow.loggedArtifacts"]
 
 

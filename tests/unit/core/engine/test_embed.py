@@ -95,7 +95,7 @@ KINDS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     (
         "classification",
         {"text": "w1", "text_pair": "w2", "label": "w9"},
-        {"fields": {"text_pair": "text_pair"}},
+        {"columns": {"text_pair": "text_pair"}},
         "w1\nw2",
     ),
     ("tagging", {"tokens": ["w1", "w2"], "tags": ["O", "B-PER"]}, {}, "w1 w2"),

@@ -93,7 +93,7 @@ def test_there_is_no_answer_where_the_first_token_is_as_likely_as_the_likeliest_
 ) -> None:
     task = ExtractiveQA(KNOWING)
     equal = one_window(task, tiny_bert, make_rows, {0: (1, 1), 2: (1, 1)})
-    assert equal == {"answer": "", "score": pytest.approx(0.25), "start": 0, "no_answer": pytest.approx(0.25)}
+    assert equal == {"answer": "", "score": pytest.approx(0.25), "start": 0, "end": 0, "no_answer": pytest.approx(0.25)}
     none = one_window(task, tiny_bert, make_rows, {0: (2, 2), 2: (1, 1)})
     assert none["answer"] == "" and none["score"] == none["no_answer"] == pytest.approx(0.534447)  # (e / (1 + e)) ** 2
     some = one_window(task, tiny_bert, make_rows, {0: (1, 1), 2: (2, 2)})
@@ -105,7 +105,7 @@ def test_a_task_that_knows_none_answers_as_before(tiny_bert: TinyBert, make_rows
     task = restore(CONFIG)
     assert isinstance(task, ExtractiveQA)
     given = one_window(task, tiny_bert, make_rows, {0: (2, 2), 2: (1, 1)})
-    assert given == {"answer": "b", "score": pytest.approx(0.072330, abs=1e-6), "start": 2}
+    assert given == {"answer": "b", "score": pytest.approx(0.072330, abs=1e-6), "start": 2, "end": 3}
 
 
 def test_windows_without_the_answer_do_not_speak_against_the_one_that_has_it(
@@ -129,7 +129,7 @@ def test_a_context_without_any_sub_token_has_no_answer_for_sure(
     task = ExtractiveQA(KNOWING)
     model = learn(task, make_rows(KNOWING, ANSWERED), steps=0)
     item = task.parse_item({"question": "where", "context": "\u200d"})
-    assert answer_all(task, model, [item]) == [{"answer": "", "score": 1.0, "start": 0, "no_answer": 1.0}]
+    assert answer_all(task, model, [item]) == [{"answer": "", "score": 1.0, "start": 0, "end": 0, "no_answer": 1.0}]
 
 
 def test_it_learns_which_questions_have_an_answer(make_rows: MakeRows, learn: Learn, answer_all: AnswerAll) -> None:
