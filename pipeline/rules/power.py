@@ -162,7 +162,8 @@ def _remedy(power: Power, config: GateConfig) -> str:
     if not power.rows:
         return "Give more"
     if not min(power.carrying):
-        return f"Give rows that {'are' if power.labels else 'do'}"
+        lacking = [repr(label) for label, rows in zip(power.labels, power.carrying, strict=False) if not rows]
+        return f"Give test rows {f'of label {lacking[0]}' if lacking else 'that do'}"
 
     def are_enough(total: int) -> bool:
         more = [total * rows / power.rows for rows in power.carrying]

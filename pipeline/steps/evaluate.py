@@ -127,6 +127,10 @@ def _labelled(config: EvaluateConfig, bundle: Bundle, ledger: Ledger | None) -> 
         raise ConfigError(fault("TASK", now.name, rule, "Evaluate with the task's file of before, or train it anew"))
     if config.file:
         return _of_file(config, now)
+    if before.name not in config.task:
+        rule = "is registered, but there is no file of the task here, which says where its rows are"
+        remedy = "Give FILE=<labelled rows>, or CONF=<its folder> and DATA=<dir>"
+        raise ConfigError(fault("TASK", before.name, rule, remedy))
     (task, domain), *_ = resolve([config.job], config.task, config.data)
     trained = {row.digest for row in ledger.trained} if ledger else ()
     dataset = load(task, domain, config.data, kind=restore(task), cut=bundle.record.cut, trained=trained)

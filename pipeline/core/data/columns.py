@@ -44,7 +44,7 @@ class Columns:
         known = list(map(str, there))
         tops = {*known, *(name.split(".")[0] for name in known)}
         shown = ", ".join(name if name == name.strip() else f"`{name}`" for name in known) or "none"
-        own = f"conf/task/{self.task.name}.yaml"
+        own = f"{self.task.name}.yaml"
         faults = []
         if self.group and not is_in(tops, self.group):
             rule = f"has no field `{self.group}`, by which rows are grouped (it has: {shown})"

@@ -189,7 +189,7 @@ BETTER = "later passes will promote only what is shown to be better."
             (NER, sentences(9, 9), sentences(0, 280)),
             {},
             f"280 test rows, of which none carries the metric, can show nothing, {FEW} gate.min_rows (100): {NOTHING} "
-            "Give rows that do",
+            "Give test rows that do",
         ),
         (
             (MACRO, texts(a=9, b=9, c=9), texts(a=200, b=200, c=12)),
@@ -207,7 +207,7 @@ BETTER = "later passes will promote only what is shown to be better."
             (MACRO, texts(a=9, b=9, c=9), texts(a=200, b=200)),
             {},
             f"400 test rows, of which none is of label 'c', can show nothing, {FEW} gate.min_rows (34 of each label) "
-            f"and gate.min_rows_label (10): {NOTHING} Give rows that are",
+            f"and gate.min_rows_label (10): {NOTHING} Give test rows of label 'c'",
         ),
         ((MACRO, texts(a=9, b=9, c=9), texts(a=900, b=900)), {"rare_labels": "leave_out"}, ""),
         (

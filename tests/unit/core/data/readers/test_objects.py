@@ -76,7 +76,7 @@ def test_missing_field_names_line_field_what_is_there_and_the_mapping(tmp_path: 
     assert fault.where == f"{path}:2"
     assert "`text`" in fault.rule
     assert "sentence, label" in fault.rule
-    assert "conf/task/sentiment.yaml" in fault.remedy
+    assert "sentiment.yaml" in fault.remedy
     assert "columns: {text:" in fault.remedy
 
 
