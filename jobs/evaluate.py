@@ -8,9 +8,8 @@ from pipeline.steps.asked import with_file
 
 def main(config: EvaluateConfig, console: Console) -> None:
     config = with_file(config)
-    from transformers.utils import (
-        logging as transformers_logging,
-    )  # here: what can be told is told before torch is loaded
+    # What can be told is told before torch is loaded.
+    from transformers.utils import logging as transformers_logging
 
     from pipeline.reports.evaluation import figure_table, scores_table
     from pipeline.steps.evaluate import evaluate, record

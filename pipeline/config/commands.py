@@ -326,7 +326,7 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
             rule, remedy = "is no variable", nearest(variable, list(VARIABLES))
             if variable in VARIABLES:
                 rule, remedy = f"is not used by `{name}`", f"It takes {', '.join(keys)}"
-            faults.append(fault(variable, value, rule, f"{remedy}; and ARGS='key=value'"))
+            faults.append(fault(variable, value, rule, f"{remedy}; any other setting goes into ARGS='key=value'"))
     if faults:
         raise ConfigError(faults)
     return written

@@ -99,7 +99,8 @@ def _cut(
         notes.append(f"There is no {name} split: {count} were cut off for it by hash{whole}.")
     if stay := sum(_unit(row) in kept for row in rows["train"]):
         why = "their label has no other row there" + (", or a version was trained on them" if trained else "")
-        notes.append(f"{_rows(stay)} that would have been cut off stay in train: {why}.")
+        verb = "stays" if stay == 1 else "stay"
+        notes.append(f"{_rows(stay)} that would have been cut off {verb} in train: {why}.")
     return rows, notes
 
 

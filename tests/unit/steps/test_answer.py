@@ -149,6 +149,14 @@ def test_a_text_stands_for_tokens_wherever_it_is_asked(make: Make, tmp_path: Pat
     assert [row["tokens"] for row in of_file(bundle, tmp_path / "a.conll")] == [["Anna", "left"], ["Ben"]]
 
 
+def test_a_line_of_jsonl_may_be_the_bare_text_and_what_begins_like_an_object_is_one(make: Make, tmp_path: Path) -> None:
+    lines = ["Anna left.", '{"text": "Ben, too."}', '"quoted" and on', "[1] a note", '{"text": ']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), "utf-8")
+    *texts, broken = of_file(make("classification"), tmp_path / "a.jsonl")
+    assert [one["text"] for one in texts] == ["Anna left.", "Ben, too.", '"quoted" and on', "[1] a note"]
+    assert broken["row"] == 5 and "is not valid JSON" in broken["error"]
+
+
 @pytest.mark.parametrize("bad_rows", ["error", "skip"])
 def test_a_row_that_cannot_be_answered_is_an_error_in_its_place(
     make: Make, tmp_path: Path, bad_rows: Literal["error", "skip"]

@@ -60,20 +60,24 @@ def reason(error: Exception, *, with_line: bool = False) -> str:
 
 
 def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[Record]:
+    places = list(reading.columns.places.values())
+    bare = places[0] if not reading.labelled and len(places) == 1 and isinstance(places[0], str) else None
     for number, line in numbered:
         if not line.strip():
             continue
         try:
             values = json.loads(line.rstrip())
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
-            rule = f"is not valid JSON: {reason(error)}"
-            yield number, [fault(reading.at(number), "", rule, _ONE_A_LINE)]
+            if bare and not line.lstrip().startswith("{"):
+                yield number, {bare: line.strip()}
+            else:
+                rule = f"is not valid JSON: {reason(error)}"
+                yield number, [fault(reading.at(number), "", rule, _ONE_A_LINE)]
             continue
-        places = list(reading.columns.places.values())
         if isinstance(values, dict):
             yield number, values
-        elif not reading.labelled and len(places) == 1 and isinstance(places[0], str):
-            yield number, {places[0]: values}  # what is asked may be the bare text
+        elif bare:
+            yield number, {bare: values}  # what is asked may be the bare text
         else:
             yield number, [fault(reading.at(number), line.strip()[:60], "is no JSON object", _ONE_A_LINE)]
 
