@@ -14,7 +14,7 @@ from pipeline.config.task import task_change
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.data.load import job_name, load, resolve
 from pipeline.core.data.readers import read
-from pipeline.core.data.rows import Row, SplitSource
+from pipeline.core.data.rows import Row, SplitSource, num_rows
 from pipeline.core.data.sift import sift
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import Bundle, read_bundle
@@ -67,7 +67,7 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
     counts = {"rows": len(rows), "truncated_rows": sum("truncated" in one for one in given)}
     notes = [*labelled.notes, *_seen(rows, ledger, counts, task.target), *_unknown(rows, restored)]
     if counts["truncated_rows"]:
-        notes.append(f"{_rows(counts['truncated_rows'])} longer than the model reads, and truncated.")
+        notes.append(f"{num_rows(counts['truncated_rows'])} longer than the model reads, and truncated.")
     called = f", {chosen.alias}" if chosen.alias else ""
     return Evaluation(
         title=f"{chosen.name} version {chosen.version}{called}: {len(rows):,} rows of {labelled.where}",
@@ -187,7 +187,7 @@ def _unknown(rows: Sequence[Row], restored: Task) -> Iterator[str]:
     known = {*restored.names()}
     unknown = Counter(label for row in rows for label in {*restored.labels_of(row)} - known)
     if unknown:
-        named = ", ".join(f"{label} ({_rows(count)})" for label, count in sorted(unknown.items()))
+        named = ", ".join(f"{label} ({num_rows(count)})" for label, count in sorted(unknown.items()))
         yield f"The version does not know {named}: counted as wrong."
 
 
@@ -195,7 +195,3 @@ def _drawn(shown: Figure, job: str) -> bytes:
     drawn = io.BytesIO()
     plots.answers_figure(shown, job=job).savefig(drawn, format="png")
     return drawn.getvalue()
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import DataConfig, HubConfig, TaskConfig
 from pipeline.config.task import Column
 from pipeline.core.data.columns import Columns, Place, columns_of, hidden, is_in, pick
-from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
+from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, hidden_note, make_row
 from pipeline.core.data.tags import told, write_as_bio
 from pipeline.errors import DataError, Fault, fault
 
@@ -44,9 +44,7 @@ def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) 
             continue
         records = list(_canonical(loaded[part], columns_of(task, given)))
         if records and all(hidden(record, task.target) for record in records):
-            notes.append(
-                f"{config.id}[{part}] was not read: {task.target} is hidden in all of its {len(records)} rows."
-            )
+            notes.append(hidden_note(f"{config.id}[{part}]", task.target, len(records)))
         else:
             found[name] = records
     if "tags" in task.types and (scheme := write_as_bio([row for records in found.values() for row in records])):

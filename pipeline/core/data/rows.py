@@ -129,6 +129,16 @@ class SplitSource:
     rows: Iterable[Row | Fault]
 
 
+def num_rows(count: int) -> str:
+    """Say how many rows: 1 row, 2 rows."""
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def hidden_note(where: str, target: str, count: int) -> str:
+    """Say that a split was left out, since none of its rows has a target."""
+    return f"{where} was not read: {target} is hidden in all of its {count} rows."
+
+
 def make_row(
     values: Mapping[str, Any], task: TaskConfig, origin: str, *, without: str | None = None
 ) -> Iterator[Row | Fault]:

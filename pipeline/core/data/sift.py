@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pipeline.config import DataConfig, TaskConfig
 from pipeline.core.data.labels import as_label
-from pipeline.core.data.rows import Row, SplitSource
+from pipeline.core.data.rows import Row, SplitSource, hidden_note, num_rows
 from pipeline.errors import Fault, fault, grouped
 
 BadRows = Literal["error", "skip"]
@@ -61,7 +61,7 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
     targets = [_targets(one, task) for one in records if isinstance(one, Row)]
     known = name == "train" or len(targets) < len(records) or not targets
     if not known and all(one and set(one) <= _HIDDEN for one in targets):
-        note = f"{split.where} was not read: {task.target} is hidden in all of its {len(records)} rows."
+        note = hidden_note(split.where, task.target, len(records))
         return Sifted(rows=[], notes=[note], faults=[], hidden=True)
     rows: list[Row] = []
     faults: list[Fault] = []
@@ -103,7 +103,7 @@ def _targets(row: Row, task: TaskConfig) -> list[str]:
 
 def _unlabelled(name: str, counts: Counter[str]) -> str:
     shown = ", ".join(f"{count} with {label!r}" for label, count in counts.most_common())
-    return f"{_rows(counts.total())} of {name} left out, whose label stands for none (data.no_label): {shown}."
+    return f"{num_rows(counts.total())} of {name} left out, whose label stands for none (data.no_label): {shown}."
 
 
 def _left_out(name: str, bad: int, faults: Sequence[Fault]) -> Iterator[str]:
@@ -114,8 +114,4 @@ def _left_out(name: str, bad: int, faults: Sequence[Fault]) -> Iterator[str]:
     for first, *more in grouped(faults):
         value = f" {first.value!r}" if first.value else ""
         reasons.append(f"{len(more) + 1} like {first.where}:{value} {first.rule}")
-    yield f"{_rows(bad)} of {name} left out (data.bad_rows=skip): {'; '.join(reasons)}."
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
+    yield f"{num_rows(bad)} of {name} left out (data.bad_rows=skip): {'; '.join(reasons)}."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 
 from pipeline.config import DataConfig
-from pipeline.core.data.rows import CUT, SPLITS, Row, Split
+from pipeline.core.data.rows import CUT, SPLITS, Row, Split, num_rows
 from pipeline.errors import DataError, Fault, fault
 
 Rows = Mapping[str, Sequence[Row]]
@@ -48,7 +48,7 @@ def arrange(
         held_out = {row.key for name in ("validation", "test") for row in rows[name]}
         kept = [row for row in rows["train"] if row.key not in held_out]
         if dropped := len(rows["train"]) - len(kept):
-            notes.append(f"{_rows(dropped)} of train dropped: in validation or test too (data.drop_overlap).")
+            notes.append(f"{num_rows(dropped)} of train dropped: in validation or test too (data.drop_overlap).")
         rows["train"] = kept
     if config.max_train_rows is not None and len(rows["train"]) > config.max_train_rows:
         limit, total = config.max_train_rows, len(rows["train"])
@@ -63,7 +63,7 @@ def arrange(
         if count:
             first, second = pair.split("/")
             verb = "stands" if count == 1 else "stand"
-            notes.append(f"{_rows(count)} of {second} {verb} in {first} too.")
+            notes.append(f"{num_rows(count)} of {second} {verb} in {first} too.")
     splits = {
         name: Split(name, tuple(rows[name]), fingerprint(rows[name]), None if name in found else "train")
         for name in SPLITS
@@ -100,7 +100,7 @@ def _cut(
     if stay := sum(_unit(row) in kept for row in rows["train"]):
         why = "their label has no other row there" + (", or a version was trained on them" if trained else "")
         verb = "stays" if stay == 1 else "stay"
-        notes.append(f"{_rows(stay)} that would have been cut off {verb} in train: {why}.")
+        notes.append(f"{num_rows(stay)} that would have been cut off {verb} in train: {why}.")
     return rows, notes
 
 
@@ -165,7 +165,3 @@ def _empty(name: str, where: str, train: Sequence[Row], version: int) -> Fault:
 def _one(rows: Sequence[Row]) -> str:
     """Say why rows cannot be torn apart."""
     return "all equal" if len({row.digest for row in rows}) == 1 else "all of one group"
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
