@@ -12,7 +12,14 @@ from pipeline.config import TaskConfig
 from pipeline.core.data.labels import learnt
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import empty_faults, fraction_faults, row_fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.faults import (
+    empty_faults,
+    fraction_faults,
+    row_fault,
+    text_faults,
+    unlisted_faults,
+    unseen_faults,
+)
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
@@ -37,7 +44,7 @@ class Classification(Task):
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
-        yield from empty_faults(row, *(name for name in ("text", "text_pair") if name in row.fields))
+        yield from text_faults(row)
 
     @classmethod
     def target_faults(cls, row: Row) -> Iterator[Fault]:

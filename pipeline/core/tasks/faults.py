@@ -38,6 +38,11 @@ def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
             yield row_fault(row, "", f"has an empty {name}", f"Write a {name}, or {remedy}")
 
 
+def text_faults(row: Row) -> Iterator[Fault]:
+    """One fault for the text, or each of a pair of texts, that is empty or blank."""
+    yield from empty_faults(row, *(name for name in ("text", "text_pair") if name in row.fields))
+
+
 def fraction_faults(found: Mapping[str, Row]) -> Iterator[Fault]:
     """One fault where all labels are numbers and not all of them are whole, which looks like a score."""
     fractions = [label for label in found if "." in label]

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import empty_faults, row_fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.faults import row_fault, text_faults, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Figure, Labels
 from pipeline.core.tasks.metrics import Counts
 from pipeline.core.tasks.model import LinearHead, TaskModel
@@ -50,7 +50,7 @@ class MultiLabel(Task):
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
-        yield from empty_faults(row, *(name for name in ("text", "text_pair") if name in row.fields))
+        yield from text_faults(row)
 
     @classmethod
     def target_faults(cls, row: Row) -> Iterator[Fault]:

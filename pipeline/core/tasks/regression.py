@@ -13,7 +13,7 @@ from pipeline.config import TaskConfig, signed
 from pipeline.core.data.rows import Dataset, Row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.correlation import PEARSON, SPEARMAN
-from pipeline.core.tasks.faults import empty_faults, row_fault
+from pipeline.core.tasks.faults import row_fault, text_faults
 from pipeline.core.tasks.figures import Figure, Scatter
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
@@ -52,7 +52,7 @@ class Regression(Task):
 
     @classmethod
     def input_faults(cls, row: Row) -> Iterator[Fault]:
-        yield from empty_faults(row, *(name for name in ("text", "text_pair") if name in row.fields))
+        yield from text_faults(row)
 
     @classmethod
     def target_faults(cls, row: Row) -> Iterator[Fault]:
