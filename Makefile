@@ -80,8 +80,7 @@ test-faults: $(STAMP) ## Tests that kill, fill and cut off what a sweep needs (m
 check: $(STAMP) ## Style, types, all tests but those of faults: what CI runs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy
-	$(PYTEST)
+	.venv/bin/mypy & types=$$!; $(PYTEST) && wait $$types  # it uses one core
 
 clean: ## Remove .venv and caches; runs and models stay
 	rm -rf .venv .venv-peer .mypy_cache .pytest_cache .ruff_cache .hypothesis

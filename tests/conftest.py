@@ -28,6 +28,21 @@ gc.set_threshold(50_000, 20, 20)  # by default a twentieth of the time goes into
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 waits for the other process of tests
 
 
+SLOW = ("commands", "integration", "parity", "unit/tracking", "unit/clock", "unit/core", "unit/interop", "rules")
+"""Folders whose files take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files come first: at the end no process then waits for the other for long."""
+    root = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(root).as_posix()
+        return next((number for number, slow in enumerate(SLOW) if folder.startswith(slow)), len(SLOW))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> None:
     """What is in memory before a module's tests is not looked through again at every collection, of which trials make
