@@ -51,9 +51,9 @@ class GateConfig:
     """What is asked on the new slice. None: no gain, only that it is not shown to be worse. 0: that it is shown to be
     better. 0.01: that it is shown to be better by more than a point."""
     gap: float | None = 0.1
-    """How far the new slice may lie below those of the past, by the challenger's scores, where it is not shown to be
-    better there than the champion: what cannot be learnt from a period's rows may have wrong labels. In an exchange,
-    whatever is gained: of new labels anything is. None: any."""
+    """How far the new slice may lie below those of the past, by the challenger's scores, where the challenger has not
+    gained at least as much on it as is left: what cannot be learnt from a period's rows may have wrong labels. In an
+    exchange, whatever is gained: of new labels anything is. None: any."""
     floor: float | None = None
     """Least score of a champion, whatever it is compared with: on the new slice, and as the mean over the slices of
     the past. None: none."""

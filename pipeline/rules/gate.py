@@ -13,9 +13,9 @@ A pure function from evidence to a decision that says in words what decided. A c
   one stops one in 20, whatever the rows. Asked to show non-inferiority on one new slice instead, with 500 rows, a
   margin of 2 points and a discordance of 12 %, it would let one in three pass. Of fewer rows than `min_rows` the lower
   bound has to be above 0: a difference beyond doubt needs no hundred rows, and a claim of equality does;
-* the new slice does not lie far below those of the past while the challenger gains nothing on it. Of rows with random
-  wrong labels little is learnt, so that they do no harm that the past would show; but their slice, wrong labels too,
-  would be judged on for ever after.
+* the new slice does not lie far below those of the past, unless the challenger has gained at least as much there as is
+  left. Of rows with random wrong labels little is learnt, so that they do no harm that the past would show; but their
+  slice, wrong labels too, would be judged on for ever after.
 
 Where labels are new, the task has become harder for every model, and the past is exchanged for something
 (`pipeline.rules.exchange`): the past may lose `exchange_loss` in place of the margin where the whole is better for it,
@@ -320,12 +320,14 @@ def _learnt(name: str, found: Measured, past: Measured, terms: Terms, config: Ga
         return  # of few rows a gap may be chance, and weighs little
     # In an exchange below the champion's past: who keeps the past better has learnt the new no less.
     gap = (past.champion if terms.exchange else past.challenger) - found.challenger
-    gained = found.bounds(terms.confidence)[0] > _ROUNDING and not terms.exchange
-    passed = gap <= config.gap + _ROUNDING or gained
+    halved = found.difference >= gap - _ROUNDING and found.bounds(terms.confidence)[0] > _ROUNDING
+    passed = gap <= config.gap + _ROUNDING or (halved and not terms.exchange)
     points = f"{_points(abs(gap))} {'point' if _points(abs(gap)) == '1' else 'points'}"
     reason = f"new slice {name}: {points} {'below' if gap > 0 else 'above'} the slices of the past"
     if not passed:
-        reason += f", more than {_points(config.gap)}{'' if terms.exchange else ', and nothing was gained on it'}"
+        reason += f", more than {_points(config.gap)}"
+        if not terms.exchange:
+            reason += f", and {f'only {_points(found.difference)}' if found.difference > 0 else 'nothing'} gained on it"
         reason += ": are its labels right?"
     yield Check(name="learnt", passed=passed, reason=reason, challenger=found.challenger, rows=found.rows)
 
