@@ -45,7 +45,7 @@ class Tagging(Task):
     order. Of all sequences of tags that are BIO, the likeliest is predicted: an I- tag never stands where none of its
     type is open. A row that is longer than the model reads is trained on as far as that goes, and answered in windows
     that share `stride` sub-tokens, at most half of what they hold: each word from the one in which it stands farthest
-    from an edge. A word that has no sub-token is predicted O; of one that is longer than a window the beginning is read.
+    from an edge. A word that has no sub-token is predicted O; of one longer than a window the beginning is read.
 
     Raises a ConfigError where the labels are no tags in BIO, as in a head that knows no O.
     """
@@ -144,7 +144,7 @@ class Tagging(Task):
         return [value[place] for place in _words(value)] if isinstance(value, str) else value
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
-        """Tokenise the rows, the long ones in windows; `words` are those that are answered from an example, `firsts` and
+        """Tokenise the rows, long ones in windows; `words` are those that are answered from an example, `firsts` and
         `lasts` where their sub-tokens are in it.
 
         As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's

@@ -1,4 +1,4 @@
-"""A text that is longer than the model reads, cut into windows that share a stretch, so that every word stands in one."""
+"""A text that is longer than the model reads, cut into windows, so that every word stands in one with some context."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence

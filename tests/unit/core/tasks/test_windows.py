@@ -87,7 +87,13 @@ def test_a_long_row_is_answered_to_its_end(
     answers = answer_all(task, model, [long, short], batch_size=3)
     assert [answer["tags"] for answer in answers] == [long.fields["tags"], short.fields["tags"]]
     last = answers[0]["entities"][-1]
-    assert (last["text"], last["start"], last["end"], last["start_char"], last["end_char"]) == ("anna", 24, 25, 108, 112)
+    assert (last["text"], last["start"], last["end"], last["start_char"], last["end_char"]) == (
+        "anna",
+        24,
+        25,
+        108,
+        112,
+    )
     assert task.score([long, short], answers).metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
     assert answer_all(task, model, [short]) == answer_all(task, model, [short, long], batch_size=1)[:1]
 
@@ -141,9 +147,7 @@ def test_training_reads_the_beginning_of_a_long_row_and_counts_it(
         assert encoded[name].truncated == frozenset()
 
 
-def test_what_the_model_reads_of_a_row_that_fits_is_what_it_trains_on(
-    tiny_bert: TinyBert, make_rows: MakeRows
-) -> None:
+def test_what_the_model_reads_of_a_row_that_fits_is_what_it_trains_on(tiny_bert: TinyBert, make_rows: MakeRows) -> None:
     rows = make_rows(CONFIG, [sentence("anna saw xy ."), sentence("\u200d"), sentence("a an the of in at")])
     task, tokenizer = Tagging(CONFIG, LABELS), tiny_bert()[1]
     assert task.encode(rows, tokenizer) == task.encode_train(rows, tokenizer)
