@@ -163,7 +163,8 @@ class Tagging(Task):
 
     def _encode(self, rows: Sequence[Row], encoded: "BatchEncoding", limit: int) -> Encoded:
         """Cut tokenised rows into windows of `limit` sub-tokens, the special ones among them."""
-        examples, cut = [], set()
+        examples: list[Example] = []
+        cut: set[int] = set()
         for i, (row, encoding) in enumerate(zip(rows, encoded.encodings or (), strict=True)):
             inside = [place for place, part in enumerate(encoding.sequence_ids) if part is not None]
             head, size = (inside[0], inside[-1] + 1 - inside[0]) if inside else (len(encoding.ids), 0)
