@@ -1,5 +1,7 @@
 """`make evaluate`: a registered version is scored on labelled rows, and that is recorded; no alias is moved."""
 
+import sys
+
 from rich.console import Console
 
 from pipeline.config.champions import EvaluateConfig
@@ -27,5 +29,7 @@ def main(config: EvaluateConfig, console: Console) -> None:
             console.print(table)
     for note in found.notes:
         console.print(note, soft_wrap=True)
+    if found.partial:
+        print(found.partial, file=sys.stderr)
     run = record(store, config, chosen, found)
     console.print(f"Recorded in {store.uri} (experiment {store.config.experiment}, run {run})", soft_wrap=True)

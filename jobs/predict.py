@@ -35,4 +35,6 @@ def main(config: PredictConfig, console: Console) -> None:
     else:
         for answer in said:
             print(json_line(answer), end="")
+    if answers.partial:
+        print(answers.partial, file=sys.stderr)
     answers.raise_unanswered()

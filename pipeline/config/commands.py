@@ -49,9 +49,10 @@ class ConvertConfig:
     """Folder that is read; or a task or task/domain, whose champion is read."""
     target: str = ""
     """Folder that is written; must not be there yet."""
-    to: Literal["auto", "bundle", "adapterhub", "peft", "edge"] = "auto"
+    to: Literal["auto", "bundle", "adapterhub", "peft", "edge", "onnx"] = "auto"
     """What is written. `auto`: a bundle of an adapter of AdapterHub, and the other way round. `peft`: a bundle of LoRA
-    for vLLM and others; `edge`: adapter and head for torch and transformers alone."""
+    for vLLM and others; `edge`: adapter and head for torch and transformers alone; `onnx`: checkpoint, adapter
+    and head in one model, for onnxruntime alone."""
     job: str = ""
     """To a bundle: task, or task/domain, that the adapter is for."""
     head: bool = True
@@ -169,7 +170,7 @@ VARIABLES: Mapping[str, Variable] = {
     "DRYRUN": Variable("dryrun", "flag", "1: show the matrix and an estimate, train nothing"),
     "SOURCE": Variable("source", "text", "a bundle, an adapter of another program, or a task whose champion is meant"),
     "TARGET": Variable("target", "text", "the folder that is written"),
-    "TO": Variable("to", "plain", "auto, bundle, adapterhub, peft, edge"),
+    "TO": Variable("to", "plain", "auto, bundle, adapterhub, peft, edge, onnx"),
     "PORT": Variable("port", "plain", "of the UI, on this machine"),
     "COMMAND": Variable("command", "plain", "what is submitted or scheduled; what `make help` explains"),
     "ADDRESS": Variable("address", "text", "of a Ray cluster's dashboard: http://head:8265"),

@@ -102,9 +102,11 @@ class TaskConfig:
     default_domain: str = "default"
     """The domain that the bare task name means."""
     max_length: int = 128
-    """Longest input in sub-tokens; what is longer is truncated, counted and reported (windowed in extractive QA)."""
+    """Longest input in sub-tokens; what is longer is truncated, counted and reported. Extractive QA reads it in
+    windows, and tagging in answers; it is trained on the beginning."""
     stride: int = 64
-    """Extractive QA: sub-tokens that neighbouring windows share."""
+    """Extractive QA, and answers of tagging: sub-tokens that neighbouring windows share; in tagging at most half of
+    what they hold."""
     max_answer_length: int = 30
     """Extractive QA: longest predicted answer in sub-tokens."""
     unanswerable: bool = False
@@ -192,6 +194,8 @@ class TaskConfig:
         if self.kind == "extractive_qa" and not 0 <= self.stride <= self.max_length // 2:
             remedy = f"Set {where}.stride to {self.max_length // 2} or less"
             yield fault(f"{where}.stride", self.stride, "must be at least 0 and at most half of max_length", remedy)
+        if self.kind == "tagging" and self.stride < 0:
+            yield fault(f"{where}.stride", self.stride, "must be at least 0", f"Set {where}.stride to 0 or more")
         yield from above(f"{where}.max_new_tokens", self.max_new_tokens)
         yield from above(f"{where}.beams", self.beams)
         for name, given, default, kinds in (

@@ -30,6 +30,8 @@ class Evaluation:
     """What is worth a number beside the scores -> how many rows."""
     notes: Sequence[str] = field(default=())
     """Sentences on the rows."""
+    partial: str = ""
+    """How many of the answers are to a part of their text; empty where none is."""
 
     @property
     def primary(self) -> Scores:
@@ -60,7 +62,8 @@ def scores_table(evaluation: Evaluation) -> FittingTable:
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """The scores and the notes for the description of a run."""
-    return "\n".join([markdown(_score_columns(evaluation)), *(f"* {note}" for note in evaluation.notes)])
+    notes = [*evaluation.notes, *([evaluation.partial] if evaluation.partial else [])]
+    return "\n".join([markdown(_score_columns(evaluation)), *(f"* {note}" for note in notes)])
 
 
 def figure_table(shown: Figure) -> FittingTable | None:

@@ -110,7 +110,7 @@ class Answers:
         """Load the checkpoint of the bundle; what is asked and no row is its own answer."""
         self._bundle, self._left = bundle, iter(questions)
         self._predictor = Predictor(load_checkpoint(open_checkpoint(bundle.record.checkpoint)))
-        self._num, self._num_unanswered, self._first = 0, 0, ""
+        self._num, self._num_unanswered, self._num_partial, self._first = 0, 0, 0, ""
 
     def __iter__(self) -> Iterator[Answer]:
         while some := list(islice(self._left, _TOGETHER)):
@@ -118,10 +118,19 @@ class Answers:
             for one in some:
                 answer = next(said) if isinstance(one, Row) else one
                 self._num += 1
+                self._num_partial += "truncated" in answer
                 if "error" in answer:
                     self._num_unanswered += 1
                     self._first = self._first or answer["error"]
                 yield answer
+
+    @property
+    def partial(self) -> str:
+        """How many of the answers that were given so far are to a part of their text; empty where none is."""
+        if not self._num_partial:
+            return ""
+        of = f"{self._num_partial:,} of {self._num - self._num_unanswered:,} answers read only part of their text"
+        return f'{of}, which is longer than the model reads; each says "truncated": true.'
 
     def raise_unanswered(self) -> None:
         """Raise a PipelineError where some of the answers were errors."""

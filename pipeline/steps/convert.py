@@ -1,7 +1,7 @@
 """An adapter of another program becomes a bundle, or a bundle an adapter of another program.
 
 source=<what save_adapter wrote> target=<new folder> checkpoint=bert_base job=sentiment
-source=<bundle, or task> target=<new folder> [to=peft|edge]
+source=<bundle, or task> target=<new folder> [to=peft|edge|onnx]
 """
 
 import json
@@ -138,6 +138,24 @@ def to_edge(config: ConvertConfig) -> Iterator[str]:
     yield f"For torch and transformers: {config.target}"
 
 
+def to_onnx(config: ConvertConfig) -> Iterator[str]:
+    """Bundle and checkpoint -> a folder for onnxruntime and tokenizers alone."""
+    from pipeline.core.adapters.checkpoint import open_checkpoint
+    from pipeline.interop.onnx_model import TOLERANCE, export
+
+    bundle = bundle_at(config)
+    checkpoint = open_checkpoint(bundle.record.checkpoint)
+    name = Path(config.target).name
+    lines = ["from onnxruntime import InferenceSession", "from tokenizers import Tokenizer"]
+    lines += [f'session = InferenceSession("{name}/model.onnx")']
+    lines += [f'tokenizer = Tokenizer.from_file("{name}/tokenizer.json")  # task.json says what the logits stand for']
+    card = card_of(bundle, checkpoint, lines, library="onnx", tags=["onnx"])
+    export(Path(config.target), bundle, checkpoint, card=card)
+    yield f"{checkpoint.config.name} with {bundle.record.method.name} and head of {bundle.record.job}, in one model"
+    yield f"Tried by onnxruntime: its logits are ours to {TOLERANCE:.0e}."
+    yield f"For onnxruntime and tokenizers: {config.target}"
+
+
 def card_of(
     bundle: Bundle, checkpoint: "Checkpoint", lines: Sequence[str], *, library: str, tags: Sequence[str]
 ) -> str:
@@ -171,6 +189,7 @@ CONVERSIONS: Mapping[str, Callable[[ConvertConfig], Iterator[str]]] = {
     "adapterhub": to_adapterhub,
     "peft": to_peft,
     "edge": to_edge,
+    "onnx": to_onnx,
 }
 """`ConvertConfig.to` -> what is done, yielding what is to be said about it; the place to add a format."""
 

@@ -56,7 +56,8 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
         ledger = None
     labelled = _labelled(config, bundle, ledger)
     rows = labelled.rows
-    given = list(counted(Answers(bundle, rows), len(rows), "answered"))
+    answers = Answers(bundle, rows)
+    given = list(counted(answers, len(rows), "answered"))
     restored = restore(dataclasses.replace(labelled.task, labels=None), record.labels)
     task = _scoring(restored, ledger)
     primary = task.score(rows, given)
@@ -66,8 +67,6 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
         scores[name] = _scoring(restored, ledger, metric=name).score(rows, given)
     counts = {"rows": len(rows), "truncated_rows": sum("truncated" in one for one in given)}
     notes = [*labelled.notes, *_seen(rows, ledger, counts, task.target), *_unknown(rows, restored)]
-    if counts["truncated_rows"]:
-        notes.append(f"{num_rows(counts['truncated_rows'])} longer than the model reads, and truncated.")
     called = f", {chosen.alias}" if chosen.alias else ""
     return Evaluation(
         title=f"{chosen.name} version {chosen.version}{called}: {len(rows):,} rows of {labelled.where}",
@@ -77,6 +76,7 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
         figures=list(task.figures([row.fields[task.target] for row in rows], given)),
         counts=counts,
         notes=notes,
+        partial=answers.partial,
     )
 
 

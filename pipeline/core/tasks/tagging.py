@@ -22,10 +22,11 @@ from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.sequences import likeliest, span_probabilities
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
 from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad_inputs, pieces, to_arrays, truncated
+from pipeline.core.tasks.windows import windows
 from pipeline.errors import ConfigError, DataError, Fault, fault
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 _UNSPACED = (
     *("CJK ", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "THAI ", "LAO ", "KHMER "),
@@ -42,8 +43,9 @@ class Tagging(Task):
 
     `labels` are the tags: O, then B- and I- of every entity type; those of a head from elsewhere may come in any
     order. Of all sequences of tags that are BIO, the likeliest is predicted: an I- tag never stands where none of its
-    type is open. A word that the model does not see, because it lies behind the truncation or has no sub-token, is
-    predicted O.
+    type is open. A row that is longer than the model reads is trained on as far as that goes, and answered in windows
+    that share `stride` sub-tokens, at most half of what they hold: each word from the one in which it stands farthest
+    from an edge. A word that has no sub-token is predicted O; of one longer than a window the beginning is read.
 
     Raises a ConfigError where the labels are no tags in BIO, as in a head that knows no O.
     """
@@ -142,33 +144,59 @@ class Tagging(Task):
         return [value[place] for place in _words(value)] if isinstance(value, str) else value
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
-        """Tokenise the rows; `words` are those the model sees, `firsts` and `lasts` where their sub-tokens are.
+        """Tokenise the rows, long ones in windows; `words` are those that are answered from an example, `firsts` and
+        `lasts` where their sub-tokens are in it.
 
         As one text with blanks between the words, which is what every family was pretrained on: word by word, Llama's
         and GPT's tokenizers would take each for the middle of one.
         """
-        sentences = [self.text_of(row) for row in rows]
+        return self._encode(rows, tokenizer(self._sentences(rows), verbose=False), self.limit(tokenizer))
+
+    def encode_train(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
+        """Tokenise the beginning of each row, as far as the model reads."""
         limit = self.limit(tokenizer)
-        encoded = tokenizer(sentences, truncation="longest_first", max_length=limit)
-        encodings = encoded.encodings or []
-        examples = []
-        for i, (row, encoding) in enumerate(zip(rows, encodings, strict=True)):
-            firsts: dict[int, int] = {}
-            lasts: dict[int, int] = {}
+        encoded = tokenizer(self._sentences(rows), truncation="longest_first", max_length=limit)
+        return replace(self._encode(rows, encoded, limit), truncated=truncated(encoded.encodings))
+
+    def _sentences(self, rows: Sequence[Row]) -> list[str]:
+        return [self.text_of(row) for row in rows]
+
+    def _encode(self, rows: Sequence[Row], encoded: "BatchEncoding", limit: int) -> Encoded:
+        """Cut tokenised rows into windows of `limit` sub-tokens, the special ones among them."""
+        examples: list[Example] = []
+        cut: set[int] = set()
+        for i, (row, encoding) in enumerate(zip(rows, encoded.encodings or (), strict=True)):
+            inside = [place for place, part in enumerate(encoding.sequence_ids) if part is not None]
+            head, size = (inside[0], inside[-1] + 1 - inside[0]) if inside else (len(encoding.ids), 0)
+            first: dict[int, int] = {}
+            last: dict[int, int] = {}
             behind = list(accumulate(len(token) + 1 for token in row.fields["tokens"]))
-            for place, ((start, end), part) in enumerate(zip(encoding.offsets, encoding.sequence_ids, strict=True)):
-                if part is not None and start < end:  # its last character, for the first may be the blank before it
+            for place in range(size):
+                start, end = encoding.offsets[head + place]
+                if start < end:  # its last character, for the first may be the blank before it
                     word = bisect_right(behind, end - 1)
-                    firsts.setdefault(word, place)
-                    lasts[word] = place
-            words = list(firsts)
-            example = {"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)}
-            example |= {"words": words, "firsts": list(firsts.values()), "lasts": [lasts[word] for word in words]}
-            tags = row.fields.get("tags", [None])
-            if all(tag in self.number for tag in tags):
-                example["labels"] = [self.number[tags[word]] for word in words]
-            examples.append(example)
-        return Encoded(examples=examples, num_rows=len(rows), truncated=truncated(encodings))
+                    first.setdefault(word, place)
+                    last[word] = place
+            words, firsts, lasts = list(first), list(first.values()), [last[word] for word in first]
+            room = max(limit - (len(encoding.ids) - size), 1)
+            whole, tags = pieces(encoded, i), row.fields.get("tags", [None])
+            for one in windows(firsts, lasts, size, room, min(self.config.stride, room // 2)):
+                kept = slice(head), slice(head + one.start, head + one.end), slice(head + size, None)
+                read = {name: [piece for part in kept for piece in ids[part]] for name, ids in whole.items()}
+                if any(lasts[word] >= one.end for word in one.words):
+                    cut.add(i)
+                example = {"row": i, "length": len(read["input_ids"]), **read}
+                example["words"] = [words[word] for word in one.words]
+                example["firsts"] = [head + firsts[word] - one.start for word in one.words]
+                example["lasts"] = [head + min(lasts[word], one.end - 1) - one.start for word in one.words]
+                if all(tag in self.number for tag in tags):
+                    example["labels"] = [self.number[tags[word]] for word in example["words"]]
+                examples.append(example)
+        return Encoded(examples=examples, num_rows=len(rows), truncated=frozenset(cut))
+
+    def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
+        """Of rows that are trained on: answers read the others in windows."""
+        return f"read to the end in answers, and {super().truncation(tokenizer)} in training"
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Besides the inputs: `firsts` and `lasts`, (B, T), true at those sub-tokens, and `labels`, one a word."""
@@ -203,12 +231,16 @@ class Tagging(Task):
         tokens, its text has blanks between them; where it was given as a text, the answer has its `tokens` too.
         """
         answers: list[Answer] = []
+        windows_of: dict[int, list[tuple[Example, Output]]] = {}
         for example, logits_WL in zip(encoded.examples, outputs, strict=True):
-            fields = rows[example["row"]].fields
+            windows_of.setdefault(example["row"], []).append((example, logits_WL))
+        for i, row in enumerate(rows):
+            fields = row.fields
             tokens, text = fields["tokens"], fields.get("text", " ".join(fields["tokens"]))
             scores_TL = np.full((len(tokens), len(self.labels)), -np.inf, dtype=np.float32)
             scores_TL[:, self.number["O"]] = 0.0  # all that a word without logits can be
-            scores_TL[example["words"]] = logits_WL
+            for example, logits_WL in windows_of[i]:
+                scores_TL[example["words"]] = logits_WL
             numbers = likeliest(scores_TL, self._follows_LL, self.number["O"])
             tags = [self.labels[number] for number in numbers]
             found = spans(tags)

@@ -244,9 +244,15 @@ class Task(ABC):
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         """Tokenise rows; without a target, or with a label that the task lacks, an example has none."""
 
+    def encode_train(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
+        """Tokenise rows to train on; as rows to answer, unless a kind reads more of those than it trains on."""
+        return self.encode(rows, tokenizer)
+
     def encoded(self, dataset: Dataset, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Encoded]:
         """Tokenise every split: train, validation, test -> examples."""
-        return {split.name: self.encode(split.rows, tokenizer) for split in dataset.splits}
+        train, *others = dataset.splits
+        answered = {split.name: self.encode(split.rows, tokenizer) for split in others}
+        return {train.name: self.encode_train(train.rows, tokenizer), **answered}
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

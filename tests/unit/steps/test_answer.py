@@ -250,6 +250,40 @@ def test_an_answer_to_a_text_that_was_cut_says_so(make: Make) -> None:
     assert [one.get("truncated") for one in said] == [None, True, None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "asked", "num"),
+    [
+        ("classification", {"text": "good " * 80}, 1),
+        ("multi_label", {"text": "good " * 80, "text_pair": "bad"}, 1),
+        ("regression", {"text": "good", "text_pair": "bad " * 80}, 1),
+        ("multiple_choice", {"question": "good", "options": ["bad", "bad " * 80]}, 1),
+        ("generation", {"text": "good " * 80}, 1),
+        ("extractive_qa", {"question": "who " * 80, "context": "anna"}, 1),
+        ("extractive_qa", {"question": "who", "context": "anna " * 80}, 0),
+        ("tagging", {"tokens": ["anna"] * 80}, 0),
+        ("tagging", {"tokens": ["x" * 80]}, 1),
+    ],
+)
+def test_answers_to_a_part_of_their_text_are_counted(make: Make, kind: Kind, asked: Any, num: int) -> None:
+    bundle = make(kind, columns={"text_pair": "text_pair"} if "text_pair" in asked else {})
+    lines = iter([(1, json.dumps(asked)), (2, '{"a": 1}'), (3, json.dumps({**asked, **SHORT[kind]}))])
+    answers = Answers(bundle, Questions(Asked(name="x", lines=lines), bundle, DataConfig()))
+    assert [one.get("truncated", False) for one in answers] == [bool(num), False, False]
+    said = "1 of 2 answers read only part of their text, which is longer than the model reads; "
+    assert answers.partial == (f'{said}each says "truncated": true.' if num else "")
+
+
+SHORT: dict[str, dict[str, Any]] = {
+    "multi_label": {"text": "good"},
+    "regression": {"text_pair": "bad"},
+    "multiple_choice": {"options": ["bad", "good"]},
+    "extractive_qa": {"question": "who", "context": "anna"},
+    "tagging": {"tokens": ["anna"]},
+    "classification": {"text": "good"},
+    "generation": {"text": "good"},
+}
+
+
 def examples() -> dict[str, tuple[str, Any]]:
     """Heading -> the command and the answer below it, in the page."""
     found = re.findall(r"^### ([^\n]+)\n+```\n([^`]+)```\n+```json\n([^`]+)```", PAGE.read_text("utf-8"), re.M)

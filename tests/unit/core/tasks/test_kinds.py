@@ -111,7 +111,7 @@ TRUNCATIONS: dict[Kind, str] = {
     "classification": "truncated to 24 sub-tokens",
     "multi_label": "truncated to 24 sub-tokens",
     "regression": "truncated to 24 sub-tokens",
-    "tagging": "truncated to 24 sub-tokens",
+    "tagging": "read to the end in answers, and truncated to 24 sub-tokens in training",
     "multiple_choice": "truncated to 24 sub-tokens",
     "extractive_qa": "questions truncated to a quarter of 24 sub-tokens",
     "generation": "truncated to 16 sub-tokens of prompt and 8 of completion",

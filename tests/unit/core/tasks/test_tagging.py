@@ -1,4 +1,4 @@
-"""Tagging: BIO, first sub-tokens, truncation, entities, scores, learning."""
+"""Tagging: BIO, first sub-tokens, entities, scores, learning; long texts are in `test_windows.py`."""
 
 from __future__ import annotations
 
@@ -193,20 +193,6 @@ def test_it_learns_and_answers_with_tags_and_entities(make_rows: MakeRows, learn
     scores = task.score(rows, answers)
     assert scores.metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
     assert scores.primary == 1 and scores.baseline == 0
-
-
-def test_words_behind_the_truncation_are_o_and_the_row_is_counted(
-    tiny_bert: TinyBert, make_rows: MakeRows, learn: Learn, answer_all: AnswerAll
-) -> None:
-    train = make_rows(CONFIG, TRAIN)
-    task = Tagging.from_rows(CONFIG, train)
-    model = learn(task, train)
-    short = Tagging(replace(CONFIG, max_length=8), task.labels)
-    rows = make_rows(CONFIG, [sentence("anna " * 10), sentence("anna")])
-    assert short.encode(rows, tiny_bert()[1]).num_truncated == 1
-    first, second = answer_all(short, model, rows)
-    assert first["tags"] == ["B-per"] * 6 + ["O"] * 4
-    assert second["tags"] == ["B-per"]
 
 
 def test_the_head_begins_with_the_shares_of_the_training_tags(make_rows: MakeRows) -> None:
