@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import FrameType
 
 from pipeline.errors import TrackingError
@@ -51,12 +52,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _end(server: "subprocess.Popen[bytes]") -> None:
     """End a server and all that it has started."""
     server.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         server.wait(_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     server.wait()

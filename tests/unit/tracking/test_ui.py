@@ -20,7 +20,7 @@ echo "$@" > arguments.draft
 mv arguments.draft arguments
 wait
 """
-"""Stands for Python that runs `mlflow server`: it has a child, and is told loudly of by Ctrl-C."""
+"""Stands for Python that runs `mlflow server`: it has a child, and Ctrl-C makes it loud."""
 _COMMAND = """
 import sys
 from pipeline.tracking.ui import serve_ui
