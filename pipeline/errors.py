@@ -38,6 +38,8 @@ class Fault:
     """What the user can do: an imperative sentence without its full stop."""
     of_file: bool = False
     """Whether a file cannot be read further for it, so that it is none of a single row."""
+    of_hidden: bool = False
+    """Whether it is no more than that a row's target is hidden, as publishers do with a whole split."""
 
     def __str__(self) -> str:
         shown = f" {self.value!r}" if self.value else ""

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config import DataConfig, TaskConfig
@@ -140,6 +140,11 @@ def num_rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
+def is_hidden(value: Any) -> bool:
+    """Whether a target is what publishers write where they keep those of a split to themselves: none, -1 or empty."""
+    return value in (None, -1, "", "-1") or (isinstance(value, list) and value != [] and all(map(is_hidden, value)))
+
+
 def hidden_note(where: str, target: str, count: int) -> str:
     """Say that a split was left out, since none of its rows has a target."""
     return f"{where} was not read: {target} is hidden in all of its {count} rows."
@@ -179,7 +184,8 @@ def make_row(
             faults.append(fault(origin, value, *FRACTION))
         fields[name] = value
     if faults:
-        yield from faults
+        alone = len(faults) == 1 and without != task.target and is_hidden(values[task.target])
+        yield from (replace(one, of_hidden=alone) for one in faults)
         return
     own = {"id": values["id"]} if isinstance(values.get("id"), str | int) else {}
     # A column of the files, which is no field; or a field.

@@ -130,6 +130,23 @@ def test_no_label_is_for_every_kind(kind: str, field: str, value: Any) -> None:
     assert (len(found.rows), len(found.notes), found.faults) == (1, 1, [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "values"),
+    [
+        ("tagging", "tags", (None, None)),
+        ("tagging", "tags", (["-1"], -1)),
+        ("multiple_choice", "answer", (-1, None)),
+        ("extractive_qa", "answers", (None, "")),
+        ("generation", "target", ("", None)),
+    ],
+)
+def test_targets_of_every_kind_are_hidden_alike(kind: str, field: str, values: tuple[Any, ...]) -> None:
+    task, good, _, _ = KINDS[kind]
+    rows = [good | {field: value} for value in values]
+    assert sifted(rows, "error", task=task, name="test").hidden
+    assert not sifted([*rows, good], "error", task=task, name="test").hidden
+
+
 @pytest.mark.parametrize("labels", [(None, ""), ("-1", -1), ("", "")])
 def test_a_split_whose_labels_are_all_hidden_is_as_good_as_not_there(labels: tuple[Any, ...]) -> None:
     found = sifted(texts(*labels), name="test")
