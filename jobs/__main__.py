@@ -17,8 +17,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 (`make help` may run under any Pyt
     sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}. Try: make PYTHON=python3.12 ...")
 
 from pipeline.config.commands import COMMANDS, VARIABLES, Command, environment_of, standing
+from pipeline.config.hints import as_typed
 from pipeline.config.strict import nearest
-from pipeline.config.typed import as_typed, typed
+from pipeline.config.typed import typed
 from pipeline.errors import ConfigError, PipelineError, UserError, disk_full, fault, gathered
 
 

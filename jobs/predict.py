@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.config.champions import PredictConfig
-from pipeline.config.typed import as_typed
+from pipeline.config.hints import as_typed
 from pipeline.steps.asked import asked, check_out
 
 

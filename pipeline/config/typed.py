@@ -1,9 +1,7 @@
-"""From what a user types behind `make` to the words of a command line, to text in Hydra's grammar and back; and from
-hints to what this user would type."""
+"""From what a user types behind `make` to the words of a command line, and to text in Hydra's grammar and back."""
 
 import re
 import shlex
-import sys
 from collections.abc import Mapping
 
 from pipeline.errors import ConfigError, fault
@@ -50,23 +48,3 @@ def quoted(text: str) -> str:
 def unescaped(text: str) -> str:
     """What OmegaConf will make of the value that Hydra has read of `quoted`."""
     return re.sub(r"((?:\\\\)*)\\\$\{", lambda found: found[1][::2] + "${", text)
-
-
-_GROUPS = "challenger|checkpoint|cluster|data|drift|engine|gate|hook|method|schedule|search|submit|task|tracking"
-_SETTING = rf"(?:{_GROUPS})(?:\.[\w<>-]+)+=(?:\[[^\]]*\]|<[^>]*>|[^\s\[\]'`,;()]*[^\s\[\]'`,;().:])"
-_HINT = re.compile(rf"(?P<kept>\b[A-Z]+='[^']*'|`[^`]*`|'[^' ]*')|(?<![\w.=/-])(?P<bare>{_SETTING}(?: {_SETTING})*)")
-"""Settings as a sentence names them, several in a row as one; but for those that stand in quotes."""
-_MADE = re.compile(r"\bmake (?=[a-z]+\b)|\bARGS='([^']*)'")
-
-
-def as_typed(text: str) -> str:
-    """Write the hints of a message as this user types them: the one place that knows how the command was called.
-
-    Messages name settings as `key=value`, and commands as `make` calls them. Behind `make` a setting is
-    `ARGS='key=value'`; of `python -m jobs` a command is `python -m jobs <command>`.
-    """
-    if sys.argv[-1:] == ["--make"]:
-        return _HINT.sub(lambda found: f"ARGS='{found['bare']}'" if found["bare"] else found["kept"], text)
-    if sys.argv[0].replace("\\", "/").endswith("jobs/__main__.py"):
-        return _MADE.sub(lambda found: "python -m jobs " if found[1] is None else found[1], text)
-    return text

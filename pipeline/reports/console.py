@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from pipeline.config.typed import as_typed
+from pipeline.config.hints import as_typed
 
 
 class _Console(Console):

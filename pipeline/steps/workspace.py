@@ -202,7 +202,8 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
             if isinstance(config, RetrainConfig):
                 on = "The champions stay; the same command again goes on"
             shown.print(f"\n{how}. {on}", style="bold yellow", soft_wrap=True)
-            if not isinstance(error, PipelineError) and (full := disk_full(error, workspace.folder)):
+            own = isinstance(error, PipelineError) or not isinstance(error, Exception)
+            if not own and (full := disk_full(error, workspace.folder)):
                 raise SweepError(full) from error
             raise
         finally:

@@ -158,10 +158,10 @@ def test_a_split_whose_labels_are_all_hidden_is_as_good_as_not_there(labels: tup
 def test_a_bad_tag_of_conll_names_its_own_line(tmp_path: Path) -> None:
     task = KINDS["tagging"][0]
     path = tmp_path / "train.conll"
-    path.write_text("# sent 1\nin O\nRome B-LOC\n\n1-2 _ O\nPetra B-PER\n# x\nlacht X\n\nund O\nBob I-PER\n", "utf-8")
+    path.write_text("# sent 1\nin O\nRome B-LOC\n\nPetra B-PER\n# x\nlacht X\n\nund O\nBob I-PER\n", "utf-8")
     records = list(read(path, task))
     faults = sift("train", SplitSource(str(path), records), task, restore(task), DataConfig(), "error").faults
-    assert [(one.where, one.value) for one in faults] == [(f"{path}:8", "X"), (f"{path}:11", "I-PER")]
+    assert [(one.where, one.value) for one in faults] == [(f"{path}:7", "X"), (f"{path}:10", "I-PER")]
 
 
 def test_an_entity_type_that_is_not_listed_names_the_line_of_its_tag(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pipeline.config.typed import as_typed
+from pipeline.config.hints import as_typed
 
 MAKE, MODULE = ["/project/jobs/__main__.py", "sweep", "--make"], ["/project/jobs/__main__.py", "sweep", "TASKS=ner"]
 
@@ -52,6 +52,7 @@ MAKE, MODULE = ["/project/jobs/__main__.py", "sweep", "--make"], ["/project/jobs
             "make predict TASK=ner TEXT='set data.bad_rows=skip'",
             "python -m jobs predict TASK=ner TEXT='set data.bad_rows=skip'",
         ),
+        ("To make room make a list.", "To make room make a list.", "To make room make a list."),
         ("f:3: 'data.x=1' is no label", "f:3: 'data.x=1' is no label", "f:3: 'data.x=1' is no label"),
     ],
 )
