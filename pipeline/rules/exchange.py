@@ -66,11 +66,11 @@ def label_losses(past: Sequence[SliceEvidence], config: GateConfig) -> tuple[boo
     if not worse:
         return True, "no label of the past loses anything"
     chance = " (may be chance)"
-    named = [
+    lines = [
         f"{label} {before[label][0]} -> {now[label][0]} of {before[label][1]} right" + chance * (-lost < least)
         for lost, label in worse[:_NUM_LISTED]
     ]
-    return True, f"labels that lose most: {', '.join(named)}"
+    return True, f"labels that lose most: {', '.join(lines)}"
 
 
 def _summed(past: Sequence[SliceEvidence], side: int) -> dict[str, Found]:
