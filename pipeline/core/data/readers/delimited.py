@@ -90,7 +90,7 @@ def _one_cell(reading: Reading, cell: str, where: str) -> list[Fault]:
     """One fault in place of those of each column, where a whole header is one cell: its delimiter is not known."""
     if cell in reading.columns.tops():
         return []  # all others are missing
-    marks = [mark for mark in dict.fromkeys(cell) if not mark.isalnum() and mark not in '_" ']
+    marks = [mark for mark in dict.fromkeys(cell) if not mark.isalnum() and mark not in '_-." ']
     named = next((mark for mark in marks if not reading.columns.missing(_split(cell, mark), "")), None)
     if named is None and len(reading.columns.places) == 1:
         return []  # it may be the only column of the file, under another name
