@@ -360,7 +360,8 @@ def _named(item: Any, config: TaskConfig, where: str) -> dict[str, Any]:
         rule = f"must be an object with {' and '.join(shown)}"
         raise DataError(fault(where, shorten(item), rule, remedy))
     mapped = [name for name, place in paths.items() if all(is_in(item, path) for path in place)]
-    missing = [path for name, place in paths.items() if name not in item and name not in mapped for path in place]
+    lacking = [place for name, place in paths.items() if name not in item and name not in mapped]
+    missing = [path for place in lacking for path in place if not is_in(item, path)]
     if missing:
         rule = f"has no {' and no '.join(missing)}"
         raise DataError(fault(where, shorten(dict(item)), rule, remedy))

@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ finally:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_a_log_on_a_full_disk_leaves_standard_error_to_what_comes_after() -> None:
-    done = subprocess.run([sys.executable, "-c", _FULL], capture_output=True, text=True, cwd=ROOT, check=False)
+    command, buffered = [sys.executable, "-c", _FULL], {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=buffered, check=False)
     assert "and after" in done.stderr
     assert "ValueError: told" in done.stderr

@@ -42,7 +42,7 @@ ANNA = "Anna's in New-York."
         (TEXT, {"sentence": "good", "label": 3, "more": None}, {"text": "good"}),
         (TEXT, {"sentence": "good", "id": "a7"}, {"text": "good", "id": "a7"}),
         (PAIR, {"question": "is it", "context": "yes"}, {"text": "is it", "text_pair": "yes"}),
-        (DEEP, {"doc": {"title": "t", "body": ["b", "c"]}, "tail": "d"}, {"text": "t", "text_pair": "b c d"}),
+        (DEEP, {"doc": {"title": ["t", "u"], "body": "b"}, "tail": "d"}, {"text": "t u", "text_pair": "b d"}),
         (DEEP, {"text": "t", "text_pair": "p"}, {"text": "t", "text_pair": "p"}),
         (LETTERS, {"q": {"text": "q"}, "A": "a", "B": "b", "C": ""}, {"question": "q", "options": ["a", "b"]}),
         (CHOICE, {"question": "q", "options": {"B": "b", "A": "a"}}, {"question": "q", "options": ["a", "b"]}),
@@ -66,7 +66,7 @@ def test_an_item_becomes_a_row_without_target(config: TaskConfig, item: Any, fie
         (TEXT, "", "ITEM: has an empty text. Write a text"),
         (TEXT, {}, "ITEM: '{}' has no sentence. Give {\"sentence\": ...}."),
         (TEXT, 7, "ITEM: '7' is no text: field `text` must be a string"),
-        (TEXT, {"sentence": ["a"]}, "field `text` must be a string. Give a string."),
+        (TEXT, {"sentence": [7]}, "field `text` must be a string. Give a string."),
         (PAIR, "is it", "ITEM: 'is it' must be an object with question and context."),
         (PAIR, {"question": "is it"}, 'has no context. Give {"question": ..., "context": ...}.'),
         (
