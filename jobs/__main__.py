@@ -17,9 +17,10 @@ if sys.version_info < (3, 11):  # noqa: UP036 (`make help` may run under any Pyt
     sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}. Try: make PYTHON=python3.12 ...")
 
 from pipeline.config.commands import COMMANDS, VARIABLES, Command, environment_of, standing
+from pipeline.config.hints import as_typed
 from pipeline.config.strict import nearest
 from pipeline.config.typed import typed
-from pipeline.errors import ConfigError, PipelineError, UserError, fault, gathered
+from pipeline.errors import ConfigError, PipelineError, UserError, disk_full, fault, gathered
 
 
 def main(words: Sequence[str]) -> int:
@@ -101,17 +102,20 @@ def run(main: Callable[[], None]) -> int:
     except UserError as error:
         count = len(gathered(error.faults))
         errors.print(f"{count} things to mend:" if count > 1 else "Not started:", style="bold red")
-        errors.print(textwrap.indent(str(error), "  "))
+        errors.print(textwrap.indent(as_typed(str(error)), "  "))
         return error.exit_code
     except PipelineError as error:
-        errors.print(f"Failed: {error}", style="bold red")
+        errors.print(as_typed(f"Failed: {error}"), style="bold red")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `make status | head`
         return 0
-    except Exception:
+    except Exception as error:
+        if full := disk_full(error):
+            errors.print(f"Failed: {full}.", style="bold red")
+            return 1
         traceback.print_exc()
         errors.print("This is a defect of the pipeline, not of your input. Please report it.", style="bold red")
         return 1

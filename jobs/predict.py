@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.config.champions import PredictConfig
+from pipeline.config.hints import as_typed
 from pipeline.steps.asked import asked, check_out
 
 
@@ -27,7 +28,7 @@ def main(config: PredictConfig, console: Console) -> None:
     bundle = read_bundle(choose(store, config.job, config.alias, config.version).files.bundle)
     questions = Questions(given, bundle, config.data)
     for note in questions.notes:
-        print(note, file=sys.stderr)
+        print(as_typed(note), file=sys.stderr)
     answers = Answers(bundle, questions)
     said = counted(answers, questions.total, "answered")
     if config.out:

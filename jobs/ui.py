@@ -1,12 +1,10 @@
 """`make ui`: the MLflow UI on the recorded runs, until Ctrl-C."""
 
-import os
-import sys
-
 from rich.console import Console
 
 from pipeline.config.commands import UiConfig
 from pipeline.tracking.store import open_store
+from pipeline.tracking.ui import serve_ui
 from pipeline.tracking.views import links
 
 
@@ -19,5 +17,4 @@ def main(config: UiConfig, console: Console) -> None:
         console.print(f"The tracking server has its own UI: {store.uri}")
         return
     console.print(f"{address}   (Ctrl-C stops it)")
-    arguments = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(config.port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])
+    serve_ui(store.uri, config.port)

@@ -14,6 +14,7 @@ A `UserError` is a list of faults, so that all of them are shown at once. Anythi
 console is a defect of ours and keeps its traceback.
 """
 
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ class Fault:
     """What the user can do: an imperative sentence without its full stop."""
     of_file: bool = False
     """Whether a file cannot be read further for it, so that it is none of a single row."""
+    of_hidden: bool = False
+    """Whether it is no more than that a row's target is hidden, as publishers do with a whole split."""
 
     def __str__(self) -> str:
         shown = f" {self.value!r}" if self.value else ""
@@ -158,6 +161,27 @@ class TrainingDiverged(PipelineError):
 
 class SweepError(PipelineError):
     """A job of the sweep has no trial that finished."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def disk_full(error: BaseException, place: object = "") -> str:
+    """Say that a disk is full, or write-protected, and what was written; empty where an error is another one.
+
+    Args:
+        error: What was raised, perhaps from what the system said.
+        place: What was written to where the system does not name it, as of a file that was open already.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            where = f": {cause.filename or place}" if cause.filename or place else ""
+            return f"Nothing can be written any more ({cause.strerror}{where}). Make room there"
+        if "database or disk is full" in str(cause):  # as SQLite says it
+            return "Nothing can be written any more (No space left on device: the tracking store). Make room there"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 class TrackingError(PipelineError):

@@ -325,6 +325,10 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
             written += _override(VARIABLES[variable].form, keys[variable], value)
         else:
             rule, remedy = "is no variable", nearest(variable, list(VARIABLES))
+            if variable == "ARGS":  # which `make` takes apart
+                rule, other = "is a variable of make", "Write the settings themselves, as words: key=value"
+                faults.append(fault(variable, value, rule, other))
+                continue
             if variable in VARIABLES:
                 rule, remedy = f"is not used by `{name}`", f"It takes {', '.join(keys)}"
             faults.append(fault(variable, value, rule, f"{remedy}; any other setting goes into ARGS='key=value'"))

@@ -116,6 +116,9 @@ def compose_values(name: str, arguments: list[str], faults: list[Fault]) -> dict
     lines = [f"hydra.searchpath=[{quoted(f'file://{own}')}]"] if own else []
     fields = {field.name for field in dataclasses.fields(command.config)}
     lines += [line for override in overrides if (line := _line(override, own, fields, faults))]
+    for file in sorted(own.glob("*/*.yml")) if own else []:
+        if file.parent.name != "task" and (CONF / file.parent.name).is_dir():
+            _log.warning("%s is not read: rename it to %s.yaml", file, file.stem)
     tasks = _task_files(own, faults) if "task" in fields else None
     try:
         said = _said(overrides, own)
@@ -186,13 +189,20 @@ def _methods(named: Any, own: Path | None, faults: list[Fault]) -> list[str]:
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     for name in names:
         if name not in known:
-            faults.append(fault("METHODS", name, "is no method", nearest(name, known)))
+            remedy = _renamed("method", name, own) or nearest(name, known)
+            faults.append(fault("METHODS", name, "is no method", remedy))
     return [name for name in names if name in known]
 
 
 def _options(group: str, own: Path | None) -> list[str]:
     """The files of a group: ours and the user's."""
     return sorted({file.stem for root in (CONF, own) if root for file in (root / group).glob("*.yaml")})
+
+
+def _renamed(group: str, name: str, own: Path | None) -> str:
+    """What to do with a file of a group that is not read, since it ends in .yml: Hydra knows .yaml alone."""
+    files = [root / group / f"{name}.yml" for root in (CONF, own) if root]
+    return next((f"Rename {file} to {file.stem}.yaml" for file in files if file.is_file()), "")
 
 
 def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -247,8 +257,7 @@ def _line(override: Override, own: Path | None, fields: set[str], faults: list[F
     if key == "checkpoint" and value.count("/") == 1 and not value.startswith((".", "/", "~")):
         return _replaced("checkpoint", value.rpartition("/")[2], "hub", value)
     rule, remedy = f"is no {key} in conf/{key}", nearest(value, options)
-    if own and (own / key / f"{value}.yml").is_file():
-        remedy = f"Rename {own / key / value}.yml to {value}.yaml"
+    remedy = _renamed(key, value, own) or remedy
     if key == "checkpoint":
         rule = "is no folder" if "/" in value else f"{rule} and no folder"
         remedy += "; or give a folder that exists, or a hub id (owner/name)"

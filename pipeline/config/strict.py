@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -60,6 +60,26 @@ def replace(config: T, changes: Mapping[str, Any]) -> T:
     if faults:
         raise ConfigError(faults)
     return build(type(config), values)
+
+
+def identity(config: object) -> Any:
+    """A config as plain containers, by which something is named for good: as the first names were made of it.
+
+    A key that came later, which its class lists in `LATER`, is left out while it has its default; and one that was
+    renamed, which its class lists in `FORMER`, goes by its former name. So nothing is new by the version alone.
+    """
+    if isinstance(config, Mapping):
+        return {name: identity(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [identity(value) for value in config]
+    if not dataclasses.is_dataclass(config):
+        return config
+    later: Sequence[str] = getattr(config, "LATER", ())
+    former = {now: before for before, now in getattr(config, "FORMER", {}).items()}
+    defaults = {one.name: one.default for one in dataclasses.fields(config)}
+    values = {name: getattr(config, name) for name in defaults}
+    kept = {name: value for name, value in values.items() if name not in later or value != defaults[name]}
+    return {former.get(name, name): identity(value) for name, value in kept.items()}
 
 
 def nearest(word: str, known: list[str], count: int = 3) -> str:

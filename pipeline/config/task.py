@@ -150,6 +150,8 @@ class TaskConfig:
 
     FORMER: ClassVar[Mapping[str, str]] = {"fields": "columns"}
     """Keys that files and bundles of before have -> what they are called now."""
+    LATER: ClassVar[Sequence[str]] = ("separator", "unanswerable")
+    """Keys that came after passes were first named by a task (`strict.identity`); every new one goes here."""
 
     @property
     def field_names(self) -> Mapping[str, str]:

@@ -25,6 +25,9 @@ class ComparisonRow:
     """One score a seed."""
     test: tuple[float, ...]
     """One score a seed."""
+    low: float
+    high: float
+    """95 % interval of one training's test score: the mean over seeds."""
     baseline: float
     num_trained: int
     """Parameters, the head's included."""
@@ -80,6 +83,15 @@ def _sorted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     return sorted(rows, key=lambda row: (jobs.index(row.job), -fmean(row.test)))
 
 
+def _standing(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
+    """Whether a method is the best on its job, or may be: where its interval and that of the best overlap."""
+    others = [one for one in rows if one.job == row.job]
+    best = max(others, key=lambda one: fmean(one.test))
+    if len(others) == 1 or row.high < best.low:
+        return ""
+    return "best" if row is best else "not told apart from the best"
+
+
 def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
     return [
         Column(title="job", cells=[row.job for row in rows]),
@@ -89,6 +101,8 @@ def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
         Column(title="metric", cells=[row.metric for row in rows], rank=5),
         Column(title="valid.", cells=[_shown(row.validation, row.metric) for row in rows], right=True, rank=4),
         Column(title="test", cells=[_shown(row.test, row.metric) for row in rows], right=True),
+        Column(title="95 %", cells=[words.interval(row.low, row.high, row.metric) for row in rows], rank=5),
+        Column(title="", cells=[_standing(row, rows) for row in rows]),
         Column(title="base", cells=[words.score(row.baseline, row.metric) for row in rows], right=True, rank=6),
         Column(title="share", cells=[words.share(row.share) for row in rows], right=True),
         Column(title="epoch", cells=[words.duration(row.epoch_s) for row in rows], right=True),

@@ -4,11 +4,20 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
+
+from pipeline.config.hints import as_typed
+
+
+class _Console(Console):
+    """Whose sentences name settings and commands as the user types them."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(as_typed(one) if isinstance(one, str) else one for one in objects), **how)
 
 
 @contextmanager
@@ -23,8 +32,9 @@ def quiet(log_file: Path) -> Iterator[Console]:
         try:
             yield console(shown)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # where the log's disk is full: what comes now has to be seen all the more
+                    stream.flush()
             for number, descriptor in enumerate(kept, start=1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
@@ -54,7 +64,7 @@ def console(file: IO[str] | None = None) -> Console:
 
     Names, labels and messages of other programs are in most lines.
     """
-    made = Console(file=file, highlight=False, markup=False, emoji=False)
+    made = _Console(file=file, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = 140  # a log file or a pipe: nobody's window is narrow
     return made

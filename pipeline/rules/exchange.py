@@ -53,20 +53,24 @@ def label_losses(past: Sequence[SliceEvidence], config: GateConfig) -> tuple[boo
     """
     before, now = (_summed(past, side) for side in (0, 1))
     least = math.log(1 - config.confidence) / math.log(0.5)
-    lost = sorted(label for label, (found, _) in before.items() if found >= least and not now[label][0])
-    if lost:
+    gone = sorted(label for label, (found, _) in before.items() if found >= least and not now[label][0])
+    if gone:
         named = ", ".join(
-            f"{label} ({before[label][0]} of {before[label][1]} were right)" for label in lost[:_NUM_LISTED]
+            f"{label} ({before[label][0]} of {before[label][1]} were right)" for label in gone[:_NUM_LISTED]
         )
-        more = f" and {len(lost) - _NUM_LISTED} more" if len(lost) > _NUM_LISTED else ""
+        more = f" and {len(gone) - _NUM_LISTED} more" if len(gone) > _NUM_LISTED else ""
         return False, f"lost altogether: {named}{more}"
     if not before:
         return None
     worse = sorted((now[label][0] - found, label) for label, (found, _) in before.items() if now[label][0] < found)
     if not worse:
         return True, "no label of the past loses anything"
-    named = ", ".join(f"{label} {_share(before[label])} -> {_share(now[label])}" for _, label in worse[:_NUM_LISTED])
-    return True, f"labels that lose most: {named}"
+    chance = " (may be chance)"
+    lines = [
+        f"{label} {before[label][0]} -> {now[label][0]} of {before[label][1]} right" + chance * (-lost < least)
+        for lost, label in worse[:_NUM_LISTED]
+    ]
+    return True, f"labels that lose most: {', '.join(lines)}"
 
 
 def _summed(past: Sequence[SliceEvidence], side: int) -> dict[str, Found]:
@@ -77,7 +81,3 @@ def _summed(past: Sequence[SliceEvidence], side: int) -> dict[str, Found]:
             right[label] += sides[side][0]
             there[label] += sides[side][1]
     return {label: (right[label], number) for label, number in there.items()}
-
-
-def _share(found: Found) -> str:
-    return f"{found[0] / found[1]:.2f}"

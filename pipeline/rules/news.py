@@ -41,6 +41,8 @@ class News:
     """Rows of the test split that the champion, or another version, was trained on or chosen by: left out."""
     quarantined: int
     """Rows that came with a version that was rolled back: left out."""
+    repeated: int = 0
+    """New rows that are equal to others of their split: they count once."""
 
     @property
     def count(self) -> int:
@@ -69,7 +71,7 @@ class News:
     def counts(self) -> dict[str, int | str]:
         """All of it in numbers, as plain JSON."""
         splits = {"train": len(self.train), "validation": len(self.validation), "evaluation": len(self.evaluation)}
-        names = ("ambiguous", "gone", "leaked", "seen", "quarantined")
+        names = ("ambiguous", "gone", "leaked", "seen", "quarantined", "repeated")
         others = {"edited": len(self.replaced), **{name: getattr(self, name) for name in names}}
         return {"digest": self.digest, **splits, **others}
 
@@ -87,6 +89,7 @@ class News:
             "left out since they are evaluation rows": self.leaked,
             "left out of the evaluation since they were trained on": self.seen,
             "in quarantine": self.quarantined,
+            "merged with equal ones": self.repeated,
         }
         return [f"{count} {what}" for what, count in others.items() if count]
 
@@ -144,6 +147,7 @@ def news(
         offered=len({row.digest for split in (dataset.train, dataset.validation) for row in split.rows}),
         seen=sum(row.key in used for row in tested),
         quarantined=len(now & set(quarantine)),
+        repeated=sum(_num_repeated(split.rows, known.union(quarantine)) for split in dataset.splits),
     )
 
 
@@ -221,6 +225,12 @@ def _by_id(rows: Iterable[Row]) -> dict[str, Row]:
         if row.id is not None:
             found.setdefault(row.id, {})[row.digest] = row
     return {name: row for name, there in found.items() if len(there) == 1 for row in there.values()}
+
+
+def _num_repeated(rows: Iterable[Row], known: Collection[str]) -> int:
+    """How many of those not known are equal to another one."""
+    digests = [row.digest for row in rows if row.digest not in known]
+    return len(digests) - len(set(digests))
 
 
 def _new(rows: Iterable[Row], known: Collection[str], quarantine: Collection[str]) -> list[Row]:

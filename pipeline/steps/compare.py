@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from pipeline.reports import plots
 from pipeline.reports.comparison import ComparisonRow, comparison_markdown, comparison_records, comparison_table, costs
 from pipeline.reports.results import SweepResults
 from pipeline.rules.search import search_of
+from pipeline.steps.conclude import show_links
 from pipeline.steps.prepare import Prepared, most_virtual_tokens
 from pipeline.steps.train import open_recorder, run_search
 from pipeline.steps.workspace import Workspace
@@ -95,6 +97,7 @@ def run_comparison(
             console.print(comparison_table(rows))
             where = f"{store.uri} (experiment {config.tracking.experiment}, comparison {workspace.id})"
             console.print(f"Recorded in {where}; champions are as before", soft_wrap=True)
+            show_links(store, workspace.id, console)
         if missing:
             raise SweepError("; ".join(missing.values()))
 
@@ -112,6 +115,8 @@ def _row(contest: Contest, won: dict[str, JobTested], results: SweepResults) -> 
         metric=contest.search.task.config.primary,
         validation=tuple(winner.validation for winner in winners),
         test=tuple(winner.primary for winner in winners),
+        low=fmean(winner.low for winner in winners),
+        high=fmean(winner.high for winner in winners),
         baseline=winners[0].baseline,
         num_trained=bundle.record.num_trained,
         share=bundle.record.share,

@@ -29,6 +29,9 @@ from pipeline.tracking.registry import registered_before
 from pipeline.tracking.store import Store
 from pipeline.tracking.views import links
 
+_ROOM, _LEAST = 160, 12
+"""Characters of an item that is shown to be pasted, two lines of a terminal; and of one of its options at least."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
@@ -119,7 +122,8 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
             console.print(f"{row.name} v{row.version} is {what}: {row.reason}", soft_wrap=True)
         if row.low <= row.baseline:
             what = "its baseline" if row.chance is None else "the checkpoint without any training"
-            text = f"{row.job}: not clearly better than {what} ({words.score(row.test, row.metric)} against "
+            how = "below" if row.test < row.baseline else "not clearly better than"
+            text = f"{row.job}: {how} {what} ({words.score(row.test, row.metric)} against "
             text += f"{words.score(row.baseline, row.metric)})"
             console.print(text, style="yellow", soft_wrap=True)
         if tied := sum(result.reason.endswith(TIED) for result in ending.results.of(row.job)):
@@ -134,9 +138,14 @@ def show(rows: Sequence[LeaderboardRow], ending: Ending, store: Store, console: 
     console.print(f"  make ui{where}        compare the trials in the MLflow UI", soft_wrap=True)
     console.print(f"  make status{where}    champions and challengers", soft_wrap=True)
     console.print(f"  {_predict_command(ending, example)}{where}", soft_wrap=True)
+    show_links(store, ending.sweep_id, console)
+
+
+def show_links(store: Store, id: str, console: Console) -> None:
+    """Print where the MLflow UI shows the jobs, and the trials of a sweep, a comparison or a pass."""
     address = f"http://127.0.0.1:{UiConfig().port}" if store.is_local else store.uri.rstrip("/")
     console.print(f"\nIn the MLflow UI{', while `make ui` runs' if store.is_local else ''}:")
-    for link in links(store, address, ending.sweep_id):
+    for link in links(store, address, id):
         console.print(f"  {link.title}: {link.url}", soft_wrap=True)
 
 
@@ -171,9 +180,20 @@ def _predict_command(ending: Ending, row: LeaderboardRow) -> str:
     """A call of `make predict` that works as it is, on a row of the test split."""
     winner = next(winner for winner in ending.winners if winner.trial.job == row.job)
     job = ending.prepared.job_of(winner)
-    item = job.task.example(min(job.dataset.test.rows, key=lambda one: len(str(one.fields))))
+    item = _short(job.task.example(min(job.dataset.test.rows, key=lambda one: len(str(one.fields)))))
     name, text = ("TEXT", item) if isinstance(item, str) else ("ITEM", json.dumps(item, ensure_ascii=False))
     return f"make predict TASK={row.name.replace('.', '/')} {name}={_quoted(text)}"
+
+
+def _short(item: Any, room: int = _ROOM) -> Any:
+    """An item whose texts have so many characters in all, or some more: each is cut at a blank."""
+    if isinstance(item, dict):
+        return {key: _short(value, room // len(item)) for key, value in item.items()}
+    if isinstance(item, list):
+        return [_short(value, max(room // len(item), _LEAST)) for value in item]
+    if not isinstance(item, str) or len(item) <= room:
+        return item
+    return item[:room].rpartition(" ")[0].strip() or item[:room]
 
 
 def _arguments(tracking: TrackingConfig) -> str:

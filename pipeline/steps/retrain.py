@@ -11,6 +11,7 @@ from pipeline.errors import SweepError, UserError
 from pipeline.reports.hook import tell_hook
 from pipeline.reports.results import SweepResults
 from pipeline.reports.verdicts import PassRow, passes_table
+from pipeline.steps.conclude import show_links
 from pipeline.steps.prepare import Prepared
 from pipeline.steps.survey import Survey, survey
 from pipeline.steps.train import open_recorder, run_search
@@ -95,6 +96,7 @@ def run_pass(
         record_pass(recorder, list(rows.values()))
         recorder.flush()
         show_pass(list(rows.values()), console)
+        show_links(store, workspace.id, console)
         if outcome.missing or failed:
             raise SweepError("; ".join([*outcome.missing.values(), *failed.values()]))
 

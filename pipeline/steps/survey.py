@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.config import ChallengerConfig, EngineConfig, GateConfig, Pooling, Range, RetrainConfig, TaskConfig
+from pipeline.config.strict import identity
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
@@ -213,7 +214,7 @@ def on_attempt(config: RetrainConfig, attempt: Attempt) -> RetrainConfig:
 def pass_of(config: RetrainConfig, task: TaskConfig, found: News, champion: BundleRecord) -> str:
     """16 hex digits that name new rows and all settings by which a challenger is trained on them and judged."""
     parts = (config.challenger, engine_of(config, champion), config.gate, task)
-    settings: list[Any] = [*(dataclasses.asdict(part) for part in parts), pooling_of(config, champion)]
+    settings: list[Any] = [*map(identity, parts), pooling_of(config, champion)]
     for entry in settings[-2]["hub"].values():
         del entry["bad_rows"]  # what is left out is seen in the rows; and a pass of before had no such setting
     text = json.dumps([found.digest, config.seed, settings], sort_keys=True)

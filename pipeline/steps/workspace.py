@@ -20,7 +20,7 @@ from pipeline.config.overrides import read_config
 from pipeline.config.strict import build, nearest
 from pipeline.config.training import stored_method
 from pipeline.core.engine.trials import Job
-from pipeline.errors import ConfigError, DataError, Fault, fault
+from pipeline.errors import ConfigError, DataError, Fault, PipelineError, SweepError, disk_full, fault
 from pipeline.files import new_folder
 from pipeline.reports.console import logged, quiet
 from pipeline.tracking.fields import flatten
@@ -202,6 +202,9 @@ def running(workspace: Workspace, config: SweepConfig) -> Iterator[Console]:
             if isinstance(config, RetrainConfig):
                 on = "The champions stay; the same command again goes on"
             shown.print(f"\n{how}. {on}", style="bold yellow", soft_wrap=True)
+            own = isinstance(error, PipelineError) or not isinstance(error, Exception)
+            if not own and (full := disk_full(error, workspace.folder)):
+                raise SweepError(full) from error
             raise
         finally:
             with suppress(OSError):  # a disk that was write-protected meanwhile has its own error

@@ -103,7 +103,7 @@ def test_an_interrupted_sweep_is_resumed_and_ends_like_an_undisturbed_one(swept:
     assert process.returncode == 130, out + errors
     assert errors == ""
     (folder,) = (workplace.cwd / "runs").iterdir()
-    assert f"Interrupted. Go on with: make sweep RESUME={folder.name}" in out
+    assert f"Interrupted. Go on with: python -m jobs sweep RESUME={folder.name}" in out
     assert "Leaderboard" not in out
     assert "RUNNING" not in {run.info.status for kind in ("sweep", "job", "trial") for run in workplace.runs(kind)}
 

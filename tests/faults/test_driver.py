@@ -90,7 +90,7 @@ def test_ctrl_c_once_finishes_cleanly_and_twice_stops_now(
     os.killpg(sweep.process.pid, signal.SIGINT)
     done = sweep.end(60)
     assert done.code == 130, done.out + done.err
-    assert f"Interrupted. Go on with: make sweep RESUME={sweep.sweep_id}" in done.out
+    assert f"Interrupted. Go on with: python -m jobs sweep RESUME={sweep.sweep_id}" in done.out
     assert "RUNNING" not in {
         run.info.status for some in stage.runs(uri(workplace), sweep.sweep_id).values() for run in some
     }
@@ -168,7 +168,7 @@ def test_a_disk_that_cannot_be_written_stops_the_sweep_and_blames_no_trial(
     # Whoever meets it first: a trial, or what keeps the records.
     assert re.search(r"Failed: Nothing can be (written any more|kept in )", done.err), done.err
     assert ("No space left on device" if trouble == "full" else "Read-only file system") in done.err
-    assert f"Go on with: make sweep RESUME={sweep.sweep_id}" in done.out
+    assert f"Go on with: python -m jobs sweep RESUME={sweep.sweep_id}" in done.out
     assert "  failed  " not in done.out
     if trouble == "full":
         ballast.unlink()

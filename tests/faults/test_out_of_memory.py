@@ -112,7 +112,7 @@ def test_a_trial_that_runs_out_of_memory_fails_alone(
     assert done.code == 0, done.out + done.err
     (told,) = (line for line in done.out.splitlines() if "failed" in line and "trial" in line)
     assert re.search(reason, told), told
-    assert "make predict TASK=intent" in done.out  # the leaderboard and what follows it
+    assert "python -m jobs predict TASK=intent" in done.out  # the leaderboard and what follows it
     runs = stage.runs(f"sqlite:///{workplace.cwd}/mlflow.db", one.sweep_id)
     ended = {run.data.tags["trial"]: run for run in runs["trial"]}
     assert {trial: run.info.status for trial, run in ended.items()} == {

@@ -1,6 +1,6 @@
 """What is one thing about a file is told once."""
 
-from pipeline.errors import DataError, fault
+from pipeline.errors import DataError, TrackingError, disk_full, fault
 
 
 def test_faults_of_one_file_by_one_rule_are_told_as_one_with_their_number() -> None:
@@ -30,3 +30,18 @@ def test_faults_of_one_file_by_one_rule_are_told_as_one_with_their_number() -> N
 def test_of_more_than_twenty_the_rest_is_counted() -> None:
     lines = str(DataError([fault(f"key{one}", "", "is missing", "Set it") for one in range(25)])).splitlines()
     assert (len(lines), lines[-1]) == (21, "... and 5 more")
+
+
+def test_a_full_disk_is_told_with_what_was_written() -> None:
+    said = disk_full(OSError(28, "No space left on device", "/runs/x/log.txt"))
+    assert said == "Nothing can be written any more (No space left on device: /runs/x/log.txt). Make room there"
+    unnamed = disk_full(OSError(28, "No space left on device"), "/runs/x")
+    assert unnamed == "Nothing can be written any more (No space left on device: /runs/x). Make room there"
+    try:
+        try:
+            raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
+        except RuntimeError as error:
+            raise TrackingError("the store does not take it") from error
+    except TrackingError as error:
+        assert "(No space left on device: the tracking store)" in disk_full(error)
+    assert disk_full(OSError(13, "Permission denied", "x")) == disk_full(ValueError("x")) == ""

@@ -144,11 +144,6 @@ def plain(value: Any) -> Any:
     return value
 
 
-def hidden(values: Values, target: str) -> bool:
-    """Whether the target of a row is hidden, as publishers do with a whole test split: none, -1 or empty."""
-    return values.get(target) in (None, -1, "", "-1")
-
-
 def is_in(there: Collection[str], path: str) -> bool:
     """Whether a column is there, or one that a path begins with."""
     return path in there or path.split(".")[0] in there

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DataConfig, HubConfig, TaskConfig
 from pipeline.config.task import Column
-from pipeline.core.data.columns import Columns, Place, columns_of, hidden, is_in, pick
-from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, hidden_note, make_row
+from pipeline.core.data.columns import Columns, Place, columns_of, is_in, pick
+from pipeline.core.data.rows import SPLITS, Row, Source, SplitSource, make_row
 from pipeline.core.data.tags import told, write_as_bio
 from pipeline.errors import DataError, Fault, fault
 
@@ -42,11 +42,7 @@ def open_dataset(task: TaskConfig, domain: str, data: DataConfig | None = None) 
     for name, part in split_names.items():
         if part not in loaded:
             continue
-        records = list(_canonical(loaded[part], columns_of(task, given)))
-        if records and all(hidden(record, task.target) for record in records):
-            notes.append(hidden_note(f"{config.id}[{part}]", task.target, len(records)))
-        else:
-            found[name] = records
+        found[name] = list(_canonical(loaded[part], columns_of(task, given)))
     if "tags" in task.types and (scheme := write_as_bio([row for records in found.values() for row in records])):
         notes.append(f"{config.id}: {told(scheme)}.")
     if "train" not in found:

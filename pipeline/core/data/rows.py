@@ -5,8 +5,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config import DataConfig, TaskConfig
@@ -41,6 +41,12 @@ class Row:
     raw: Mapping[str, Any] | None = None
     """The target as it stands in the source, where it is learnt as another text (`labels.learnt`): digests are over
     this one, so that a row stays the row that it was."""
+    lines: Sequence[int] | None = field(default=None, compare=False, repr=False)
+    """Of a row that stands on several lines, one a token: which they are."""
+
+    def at(self, token: int) -> str:
+        """Where one of its tokens stands, from 0; the row's own place where that is all that is known."""
+        return self.origin if self.lines is None else f"{self.origin.rpartition(':')[0]}:{self.lines[token]}"
 
     @property
     def id(self) -> str | None:
@@ -134,6 +140,11 @@ def num_rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
+def is_hidden(value: Any) -> bool:
+    """Whether a target is what publishers write where they keep those of a split to themselves: none, -1 or empty."""
+    return value in (None, -1, "", "-1") or (isinstance(value, list) and value != [] and all(map(is_hidden, value)))
+
+
 def hidden_note(where: str, target: str, count: int) -> str:
     """Say that a split was left out, since none of its rows has a target."""
     return f"{where} was not read: {target} is hidden in all of its {count} rows."
@@ -173,7 +184,8 @@ def make_row(
             faults.append(fault(origin, value, *FRACTION))
         fields[name] = value
     if faults:
-        yield from faults
+        alone = len(faults) == 1 and without != task.target and is_hidden(values[task.target])
+        yield from (replace(one, of_hidden=alone) for one in faults)
         return
     own = {"id": values["id"]} if isinstance(values.get("id"), str | int) else {}
     # A column of the files, which is no field; or a field.
@@ -188,7 +200,7 @@ def make_row(
         yield fault(origin, "", rule, "Write the file as UTF-8 without escapes")
         return
     raw = {name: fields[name] for name in said} or None
-    yield Row({**fields, **said, **own}, origin, digest, key, group, raw)
+    yield Row({**fields, **said, **own}, origin, digest, key, group, raw, values.get("lines"))
 
 
 _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")

@@ -11,12 +11,10 @@ from typing import ClassVar, Literal, Protocol
 
 from pipeline.config import DataConfig, TaskConfig
 from pipeline.core.data.labels import as_label
-from pipeline.core.data.rows import Row, SplitSource, hidden_note, num_rows
+from pipeline.core.data.rows import Row, SplitSource, hidden_note, is_hidden, num_rows
 from pipeline.errors import Fault, fault, grouped
 
 BadRows = Literal["error", "skip"]
-_HIDDEN = frozenset(("", "-1"))
-"""What publishers write where they keep the labels of a split to themselves."""
 
 
 class Kind(Protocol):
@@ -58,9 +56,7 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
     records = list(split.rows)
     if any(isinstance(one, Fault) and one.of_file for one in records):
         return Sifted(rows=[], notes=[], faults=[one for one in records if isinstance(one, Fault)])
-    targets = [_targets(one, task) for one in records if isinstance(one, Row)]
-    known = name == "train" or len(targets) < len(records) or not targets
-    if not known and all(one and set(one) <= _HIDDEN for one in targets):
+    if name != "train" and records and all(_hides(one, task) for one in records):
         note = hidden_note(split.where, task.target, len(records))
         return Sifted(rows=[], notes=[note], faults=[], hidden=True)
     rows: list[Row] = []
@@ -89,6 +85,10 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
         more = "; or leave such rows out with data.bad_rows=skip"
         faults = [dataclasses.replace(one, remedy=one.remedy + more) for one in faults]
     return Sifted(rows=rows, notes=notes, faults=faults)
+
+
+def _hides(record: Row | Fault, task: TaskConfig) -> bool:
+    return record.of_hidden if isinstance(record, Fault) else is_hidden(record.fields.get(task.target))
 
 
 def _targets(row: Row, task: TaskConfig) -> list[str]:

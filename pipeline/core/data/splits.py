@@ -64,6 +64,9 @@ def arrange(
             first, second = pair.split("/")
             verb = "stands" if count == 1 else "stand"
             notes.append(f"{num_rows(count)} of {second} {verb} in {first} too.")
+    if again := len(rows["test"]) - len({row.digest for row in rows["test"]}):
+        verb = "is" if again == 1 else "are"
+        notes.append(f"{num_rows(again)} of test {verb} equal to others there: the gate counts each once.")
     splits = {
         name: Split(name, tuple(rows[name]), fingerprint(rows[name]), None if name in found else "train")
         for name in SPLITS

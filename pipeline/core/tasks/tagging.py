@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.config import TaskConfig
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.tasks import metrics
-from pipeline.core.tasks.faults import row_fault, unlisted_faults, unseen_faults
+from pipeline.core.tasks.faults import row_fault, shorten, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
@@ -78,7 +78,7 @@ class Tagging(Task):
         for i, token in enumerate(tokens):
             if not token.strip():
                 rule = f"has an empty token at position {i + 1}"
-                yield row_fault(row, token, rule, "Remove the token, and its tag with it")
+                yield fault(row.at(i), token, rule, "Remove the token, and its tag with it")
                 return
 
     @classmethod
@@ -91,11 +91,11 @@ class Tagging(Task):
             place = f"tag {i + 1}, of {tokens[i]!r}"
             if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
                 rule = f"({place}) is no BIO tag: a tag is O, B-<type> or I-<type>"
-                yield row_fault(row, tag, rule, "Write the tags in BIO")
+                yield fault(row.at(i), shorten(tag), rule, "Write the tags in BIO")
                 return
             if tag.startswith("I-") and before[2:] != tag[2:]:
                 rule = f"({place}) stands after {before!r}, where no {tag[2:]!r} is open; nothing is repaired"
-                yield row_fault(row, tag, rule, f"Write B-{tag[2:]} where the entity begins")
+                yield fault(row.at(i), shorten(tag), rule, f"Write B-{tag[2:]} where the entity begins")
                 return
 
     @classmethod
@@ -318,5 +318,10 @@ def _types_of(row: Row) -> list[str]:
 
 
 def _first_rows(split: Split) -> dict[str, Row]:
-    """Entity type -> the first row of the split with it."""
-    return {tag[2:]: row for row in reversed(split.rows) for tag in row.fields["tags"] if tag != "O"}
+    """Entity type -> the first row of the split with it, at the place of its tag."""
+    found: dict[str, Row] = {}
+    for row in split.rows:
+        for i, tag in enumerate(row.fields["tags"]):
+            if tag != "O" and tag[2:] not in found:
+                found[tag[2:]] = replace(row, origin=row.at(i))
+    return found

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.data.columns import columns_of, is_in
 from pipeline.core.data.rows import Dataset, Row, make_row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import raise_faults, shorten
@@ -186,8 +187,8 @@ class Task(ABC):
         Raises:
             DataError: A field is missing, has the wrong type or is empty.
         """
-        inputs = {name: column for name, column in self.config.field_names.items() if name != self.target}
-        values = {name: self.parse_field(name, value) for name, value in _named(item, inputs, where).items()}
+        named = _named(item, self.config, where)
+        values = {name: self.parse_field(name, value) for name, value in named.items()}
         if isinstance(item, Mapping) and "id" in item:
             values["id"] = item["id"]
         made = list(make_row(values, self.config, where, without=self.target))
@@ -352,16 +353,23 @@ def shares_of(targets: Iterable[str]) -> dict[str, float]:
     return {label: count / counts.total() for label, count in sorted(counts.items())}
 
 
-def _named(item: Any, inputs: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The input fields of a user's item by canonical name; a bare value is the only field of its task."""
-    remedy = "Give {" + ", ".join(f'"{column}": ...' for column in inputs.values()) + "}"
+def _named(item: Any, config: TaskConfig, where: str) -> dict[str, Any]:
+    """The input fields of a user's item by canonical name: it is a row as in a file, whose columns may be paths and
+    lists of columns, or has the fields' own names. A bare value is the only field of its task."""
+    columns = columns_of(config, config.columns, labelled=False)
+    paths = {name: [place] if isinstance(place, str) else place for name, place in columns.places.items()}
+    shown = [path for place in paths.values() for path in place]
+    remedy = "Give {" + ", ".join(f'"{path}": ...' for path in shown) + "}"
     if not isinstance(item, Mapping):
-        if len(inputs) == 1:
-            return {name: item for name in inputs}
-        rule = f"must be an object with {' and '.join(inputs.values())}"
+        if len(paths) == 1:
+            return {name: item for name in paths}
+        rule = f"must be an object with {' and '.join(shown)}"
         raise DataError(fault(where, shorten(item), rule, remedy))
-    missing = [column for name, column in inputs.items() if column not in item and name not in item]
+    mapped = [name for name, place in paths.items() if all(is_in(item, path) for path in place)]
+    lacking = [place for name, place in paths.items() if name not in item and name not in mapped]
+    missing = [path for place in lacking for path in place if not is_in(item, path)]
     if missing:
         rule = f"has no {' and no '.join(missing)}"
         raise DataError(fault(where, shorten(dict(item)), rule, remedy))
-    return {name: item[column] if column in item else item[name] for name, column in inputs.items()}
+    read = columns.canonical(item)
+    return {name: read[name] if name in mapped else item[name] for name in paths}

@@ -134,3 +134,14 @@ def test_a_store_that_the_variable_names_and_that_cannot_be_used_is_told_with_it
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///srv/mlruns")
     with pytest.raises(ConfigError, match=r"'file:///srv/mlruns' must be .*\(it is MLFLOW_TRACKING_URI's\)"):
         config()
+
+
+@pytest.mark.parametrize(("name", "given"), [("sweep", "method=x"), ("compare", "methods=[x]")])
+def test_a_file_of_a_group_that_ends_in_yml_is_told_and_to_be_renamed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, given: str
+) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "x.yml").write_text("name: houlsby\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"Rename .*method/x\.yml to x\.yaml"):
+        read_config(name, COMMANDS[name].config, ["tasks=[ner]", f"conf={tmp_path}", given])
+    assert "method/x.yml is not read: rename it to x.yaml" in caplog.text

@@ -21,6 +21,8 @@ def row(job: str, method: str, test: tuple[float, ...], **changes: object) -> Co
         "metric": "accuracy",
         "validation": test,
         "test": test,
+        "low": min(test) - 0.02,
+        "high": max(test) + 0.02,
         "baseline": 0.5,
         "num_trained": 1000,
         "share": 0.01,
@@ -49,6 +51,25 @@ def test_the_best_method_of_a_job_is_first_and_jobs_keep_their_order() -> None:
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| b/x", "full"], ["| b/x", "probe"], ["| a/y", "lora"]]
     assert "| - |" in lines[2] and "| 8 |" in lines[4] and "0.610 ± 0.014" in lines[3]
     assert [column.title for column in comparison_table(ROWS).columns][:2] == ["job", "method"]
+
+
+def test_methods_that_cannot_be_told_apart_from_the_best_are_marked() -> None:
+    rows = [
+        row("a/x", "houlsby", (0.80, 0.82), low=0.79, high=0.84),
+        row("a/x", "full", (0.83,), low=0.81, high=0.85),
+        row("a/x", "probe", (0.70,), low=0.66, high=0.80),
+        row("b/x", "probe", (0.5,)),
+    ]
+    marks = {}
+    for line in comparison_markdown(rows).splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        marks[cells[0], cells[1]] = cells[7], cells[8]
+    assert marks == {
+        ("a/x", "full"): (".810-.850", "best"),
+        ("a/x", "houlsby"): (".790-.840", "not told apart from the best"),
+        ("a/x", "probe"): (".660-.800", ""),
+        ("b/x", "probe"): (".480-.520", ""),
+    }
 
 
 def test_records_hold_every_seed() -> None:

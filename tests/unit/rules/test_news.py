@@ -77,8 +77,15 @@ def test_new_rows_of_each_split_are_found_and_counted() -> None:
     assert one.counts() == {
         "digest": one.digest,
         **{"train": 2, "validation": 1, "evaluation": 3},
-        **{"edited": 0, "ambiguous": 0, "gone": 0, "leaked": 0, "seen": 0, "quarantined": 0},
+        **{"edited": 0, "ambiguous": 0, "gone": 0, "leaked": 0, "seen": 0, "quarantined": 0, "repeated": 0},
     }
+
+
+def test_new_rows_that_repeat_within_their_split_count_once_and_are_told() -> None:
+    known = TRAINED[0]
+    one = found(dataset([row("a"), row("a"), known, known], [row("c")], [row("d"), row("d"), row("d"), row("e")]))
+    assert one.line().startswith("1 new rows to train on, 1 to choose by, 2 to judge by; ")
+    assert one.repeated == 3 and "; 3 merged with equal ones" in one.line()
 
 
 def test_an_edit_of_a_row_with_an_id_is_told_as_an_edit() -> None:

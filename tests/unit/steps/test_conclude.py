@@ -86,6 +86,37 @@ def test_a_tie_that_pruned_is_told_and_a_winner_that_is_at_its_baseline(tied: in
     assert "not clearly better than the checkpoint without any training (0.800 against 0.750)" in out.getvalue()
 
 
+def test_a_score_below_its_baseline_is_told_as_such(store: Store) -> None:
+    task = SimpleNamespace(example=lambda _: "some text")
+    job = SimpleNamespace(task=task, dataset=SimpleNamespace(test=SimpleNamespace(rows=[Row({}, "f:1", "d", "k")])))
+    ending: Any = SimpleNamespace(
+        sweep_id="one",
+        prepared=SimpleNamespace(job_of=lambda _: job),
+        results=SimpleNamespace(of=lambda _: []),
+        winners=[SimpleNamespace(trial=SimpleNamespace(job="mood/default"))],
+    )
+    values: dict[str, Any] = {"job": "mood/default", "method": "houlsby", "width": 8, "learning_rate": 1e-3}
+    values |= {"metric": "accuracy", "validation": 0.8, "test": 0.7, "low": 0.6, "high": 0.9, "baseline": 0.75}
+    values |= {"chance": None, "share": 0.01, "bundle_bytes": 1, "seconds": 1, "name": "mood", "version": 1}
+    out = io.StringIO()
+    row = LeaderboardRow(**values, alias="champion", reason="first")
+    conclude.show([row], ending, store, Console(file=out, width=200))
+    assert "mood/default: below its baseline (0.700 against 0.750)" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        ("a short text", "a short text"),
+        ("word " * 100, "word " * 31 + "word"),
+        ({"question": "Who?", "context": "long " * 300}, {"question": "Who?", "context": "long " * 15 + "long"}),
+        ({"options": ["a", "o" * 90], "n": 3}, {"options": ["a", "o" * 40], "n": 3}),
+    ],
+)
+def test_what_is_shown_to_be_pasted_is_short(item: Any, shown: Any) -> None:
+    assert conclude._short(item) == shown
+
+
 @pytest.mark.parametrize(("first", "rows"), [(True, 2), (False, 2), (True, 1_000)])
 def test_what_a_first_champion_s_few_test_rows_can_show_is_told_and_stands_above_its_run(
     first: bool, rows: int, store: Store, facts: SweepFacts, story: Any, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
 from pipeline.core.data.readers.columnar import read_columnar
-from pipeline.core.data.readers.conll import read_conll
+from pipeline.core.data.readers.conll import LINES, read_conll
 from pipeline.core.data.readers.delimited import read_delimited
 from pipeline.core.data.readers.objects import read_objects
 from pipeline.core.data.readers.plain import read_plain
@@ -112,4 +112,5 @@ def records_of(reading: Reading) -> Iterator[Record]:
         elif faults := reading.columns.missing(values, reading.at(number)):
             yield number, faults
         else:
-            yield number, reading.columns.canonical(values)
+            known = {"lines": values[LINES]} if LINES in values and reading.labelled else {}
+            yield number, reading.columns.canonical(values) | known

@@ -20,6 +20,9 @@ _NO_TOKEN = re.compile(r"\d+[-.]\d+")
 _MISC = 10
 """CoNLL-U: how many columns it has, of which the last holds `Key=Value|Key=Value`."""
 
+LINES = "\n"
+"""The key of the lines that a sentence's tokens stand on; no column is called so."""
+
 Line = tuple[int, list[str]]
 """A line's number and cells."""
 
@@ -46,7 +49,11 @@ def read_conll(reading: Reading) -> Iterator[Record]:
         if reading.labelled and not faults:
             values["tags"] = [_tag(cells, layout) for _, cells in lines]
         places = reading.columns.places
-        yield lines[0][0], faults or {str(places[name]): value for name, value in values.items()}
+        numbers = [number for number, _ in lines]
+        first, last = numbers[0], numbers[-1]
+        found = {str(places[name]): value for name, value in values.items()}
+        found[LINES] = range(first, last + 1) if last - first + 1 == len(numbers) else numbers
+        yield first, faults or found
 
 
 def _layout(reading: Reading, sentences: Sequence[Sequence[Line]]) -> Layout:

@@ -80,8 +80,28 @@ def _check_header(reading: Reading, header: Sequence[str], number: int) -> None:
         if header.count(name) > 1 and name in reading.columns.tops():
             rule = f"has {header.count(name)} columns of this name, and one of them is meant"
             faults.append(fault(where, name, rule, "Rename the others"))
+    if len(header) == 1 and faults:
+        faults = _one_cell(reading, header[0], where) or faults
     if faults:
         raise DataError(faults)
+
+
+def _one_cell(reading: Reading, cell: str, where: str) -> list[Fault]:
+    """One fault in place of those of each column, where a whole header is one cell: its delimiter is not known."""
+    if cell in reading.columns.tops():
+        return []  # all others are missing
+    marks = [mark for mark in dict.fromkeys(cell) if not mark.isalnum() and mark not in '_-." ']
+    named = next((mark for mark in marks if not reading.columns.missing(_split(cell, mark), "")), None)
+    if named is None and len(reading.columns.places) == 1:
+        return []  # it may be the only column of the file, under another name
+    *known, last = _DELIMITERS.values()
+    places = reading.columns.places.values()
+    read = " and ".join(place if isinstance(place, str) else ", ".join(place) for place in places)
+    verb = "is" if len(places) == 1 else "are"
+    rule = f"is one cell, where {read} {verb} read: cells are separated by {', '.join(known)} or {last}"
+    rule += f", not by `{named}`" if named else ""
+    remedy = f"Put `sep={named or '<delimiter>'}` on a line before the header, or write the file with one of those"
+    return [fault(where, cell[:60], rule, remedy)]
 
 
 def _found(reading: Reading, header: str, usual: str) -> str:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
-from pipeline.core.data.columns import hidden
 from pipeline.core.data.readers import READERS, is_read, reading_of, records_of
 from pipeline.core.data.readers.reading import Reading, Values
 from pipeline.core.data.readers.text import COMPRESSIONS
-from pipeline.core.data.rows import SPLITS, WARNING, Row, Source, SplitSource, hidden_note, make_row
+from pipeline.core.data.rows import SPLITS, WARNING, Row, Source, SplitSource, make_row
 from pipeline.core.data.tags import told, write_as_bio
 from pipeline.errors import DataError, Fault, fault
 
@@ -90,10 +89,7 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     for split, read in sorted(splits.items()):
         ((name, paths),) = found[split].items()
         where = str(paths[0]) if len(paths) == 1 else str(folder / name)
-        if split != "train" and read and all(isinstance(one, dict) and hidden(one, task.target) for *_, one in read):
-            notes.append(hidden_note(where, task.target, len(read)))
-        else:
-            sources[split] = SplitSource(where, list(_rows(read, task)))
+        sources[split] = SplitSource(where, list(_rows(read, task)))
     return Source(sources, tuple(notes))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.columns import columns_of, hidden, is_in, named, pick, plain
+from pipeline.core.data.columns import columns_of, is_in, named, pick, plain
 
 QUESTIONS = TaskConfig(name="q", kind="multiple_choice")
 
@@ -45,4 +45,3 @@ def test_numbers_are_named_and_what_json_lacks_becomes_text() -> None:
     assert [plain(one) for one in dates] == ["2024-02-01", "2024-02-01T03:00:00", "04:00:00"]
     numbers = [decimal.Decimal("7"), decimal.Decimal("7.50"), decimal.Decimal("NaN"), b"\xc3\xa9", b"\xff"]
     assert [plain(one) for one in numbers] == [7, "7.50", "NaN", "é", b"\xff"]
-    assert [hidden({"label": value}, "label") for value in (None, -1, "", "-1", "a", 0)] == [True] * 4 + [False] * 2

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.rows import Dataset, Row, Split, make_row
+from pipeline.core.data.rows import Dataset, Row, Split, is_hidden, make_row
 from pipeline.errors import Fault, fault
 
 Tasks = Mapping[str, TaskConfig]
@@ -200,3 +200,8 @@ def test_manifest_lists_digests_fingerprints_and_what_was_cut() -> None:
         },
         "overlap": {"train/test": 1},
     }
+
+
+def test_a_target_is_hidden_where_there_is_none_or_minus_one_in_all_of_it() -> None:
+    assert [is_hidden(value) for value in (None, -1, -1.0, "", "-1", ["-1"], [-1, -1])] == [True] * 7
+    assert [is_hidden(value) for value in ("a", 0, [], ["-1", "O"], {"text": []})] == [False] * 5

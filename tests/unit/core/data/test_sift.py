@@ -1,11 +1,13 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.config import DataConfig, TaskConfig
-from pipeline.core.data.rows import Row, SplitSource, make_row
+from pipeline.core.data.readers import read
+from pipeline.core.data.rows import Dataset, Row, Split, SplitSource, make_row
 from pipeline.core.data.sift import BadRows, Sifted, sift
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import Fault, fault
@@ -128,9 +130,46 @@ def test_no_label_is_for_every_kind(kind: str, field: str, value: Any) -> None:
     assert (len(found.rows), len(found.notes), found.faults) == (1, 1, [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "values"),
+    [
+        ("tagging", "tags", (None, None)),
+        ("tagging", "tags", (["-1"], -1)),
+        ("multiple_choice", "answer", (-1, None)),
+        ("extractive_qa", "answers", (None, "")),
+        ("generation", "target", ("", None)),
+    ],
+)
+def test_targets_of_every_kind_are_hidden_alike(kind: str, field: str, values: tuple[Any, ...]) -> None:
+    task, good, _, _ = KINDS[kind]
+    rows = [good | {field: value} for value in values]
+    assert sifted(rows, "error", task=task, name="test").hidden
+    assert not sifted([*rows, good], "error", task=task, name="test").hidden
+
+
 @pytest.mark.parametrize("labels", [(None, ""), ("-1", -1), ("", "")])
 def test_a_split_whose_labels_are_all_hidden_is_as_good_as_not_there(labels: tuple[Any, ...]) -> None:
     found = sifted(texts(*labels), name="test")
     assert (found.hidden, found.notes) == (True, ["f was not read: label is hidden in all of its 2 rows."])
     assert not sifted(texts(*labels), name="train").hidden
     assert not sifted(texts(*labels, "x"), name="test").hidden
+
+
+def test_a_bad_tag_of_conll_names_its_own_line(tmp_path: Path) -> None:
+    task = KINDS["tagging"][0]
+    path = tmp_path / "train.conll"
+    path.write_text("# sent 1\nin O\nRome B-LOC\n\nPetra B-PER\n# x\nlacht X\n\nund O\nBob I-PER\n", "utf-8")
+    records = list(read(path, task))
+    faults = sift("train", SplitSource(str(path), records), task, restore(task), DataConfig(), "error").faults
+    assert [(one.where, one.value) for one in faults] == [(f"{path}:7", "X"), (f"{path}:10", "I-PER")]
+
+
+def test_an_entity_type_that_is_not_listed_names_the_line_of_its_tag(tmp_path: Path) -> None:
+    task = dataclasses.replace(KINDS["tagging"][0], labels=["LOC"])
+    path = tmp_path / "train.conll"
+    path.write_text("in O\nRome B-LOC\nmit O\nPetra B-PER\n", "utf-8")
+    (row,) = [one for one in read(path, task) if isinstance(one, Row)]
+    split = Split("train", (row,), "", None)
+    dataset = Dataset("t", "d", "s", split, split, split, {}, ())
+    first = next(restore(task).split_faults(task, dataset))
+    assert (first.where, first.value) == (f"{path}:4", "PER")

@@ -224,6 +224,7 @@ def test_overlap_counts_the_later_splits_rows_and_says_so() -> None:
         "1 row of validation stands in train too.",
         "3 rows of test stand in train too.",
         "1 row of test stands in validation too.",
+        "1 row of test is equal to others there: the gate counts each once.",
     ]
 
 

@@ -14,6 +14,12 @@ TEXT = TaskConfig(name="films", kind="classification", columns={"text": "sentenc
 PAIR = TaskConfig(
     name="pubmedqa", kind="classification", columns={"text": "question", "text_pair": "context", "label": "label"}
 )
+DEEP = TaskConfig(
+    name="deep",
+    kind="classification",
+    columns={"text": "doc.title", "text_pair": ["doc.body", "tail"], "label": "label"},
+)
+LETTERS = TaskConfig(name="exam", kind="multiple_choice", columns={"question": "q.text", "options": ["A", "B", "C"]})
 NER = TaskConfig(name="ner", kind="tagging")
 CHOICE = TaskConfig(name="medqa", kind="multiple_choice")
 QA = TaskConfig(name="covidqa", kind="extractive_qa")
@@ -36,6 +42,10 @@ ANNA = "Anna's in New-York."
         (TEXT, {"sentence": "good", "label": 3, "more": None}, {"text": "good"}),
         (TEXT, {"sentence": "good", "id": "a7"}, {"text": "good", "id": "a7"}),
         (PAIR, {"question": "is it", "context": "yes"}, {"text": "is it", "text_pair": "yes"}),
+        (DEEP, {"doc": {"title": ["t", "u"], "body": "b"}, "tail": "d"}, {"text": "t u", "text_pair": "b d"}),
+        (DEEP, {"text": "t", "text_pair": "p"}, {"text": "t", "text_pair": "p"}),
+        (LETTERS, {"q": {"text": "q"}, "A": "a", "B": "b", "C": ""}, {"question": "q", "options": ["a", "b"]}),
+        (CHOICE, {"question": "q", "options": {"B": "b", "A": "a"}}, {"question": "q", "options": ["a", "b"]}),
         (NER, ANNA, {"tokens": ["Anna", "'", "s", "in", "New", "-", "York", "."], "text": ANNA}),
         (NER, ["Anna's", "in", "Oslo"], {"tokens": ["Anna's", "in", "Oslo"]}),
         (NER, {"tokens": ["Anna"], "tags": ["x"]}, {"tokens": ["Anna"]}),
@@ -56,9 +66,14 @@ def test_an_item_becomes_a_row_without_target(config: TaskConfig, item: Any, fie
         (TEXT, "", "ITEM: has an empty text. Write a text"),
         (TEXT, {}, "ITEM: '{}' has no sentence. Give {\"sentence\": ...}."),
         (TEXT, 7, "ITEM: '7' is no text: field `text` must be a string"),
-        (TEXT, {"sentence": ["a"]}, "field `text` must be a string. Give a string."),
+        (TEXT, {"sentence": [7]}, "field `text` must be a string. Give a string."),
         (PAIR, "is it", "ITEM: 'is it' must be an object with question and context."),
         (PAIR, {"question": "is it"}, 'has no context. Give {"question": ..., "context": ...}.'),
+        (
+            DEEP,
+            {"tail": "d"},
+            'has no doc.title and no doc.body. Give {"doc.title": ..., "doc.body": ..., "tail": ...}.',
+        ),
         (NER, "  ", "ITEM: has no tokens. Give at least one token"),
         (NER, ["Anna", ""], "has an empty token at position 2"),
         (NER, ["Anna", 2], "is no list of strings"),

@@ -7,6 +7,7 @@ from pipeline.config import TaskConfig
 from pipeline.config.task import Column
 from pipeline.core.data.readers import read
 from pipeline.core.data.rows import Row
+from pipeline.errors import DataError
 from tests.reads import asked, faults, fields, lines, notes, rows
 
 Tasks = Mapping[str, TaskConfig]
@@ -73,6 +74,43 @@ def test_csv_missing_column_is_said_once_with_the_header(tmp_path: Path, tasks: 
     assert [fault.where for fault in found] == [f"{path}:1"] * 2
     assert "has no field `text` (it has: Text, star)" in found[0].rule
     assert "columns: {text: Text}" in found[0].remedy
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv"])
+def test_a_header_that_is_one_cell_is_said_once_with_its_delimiter(tmp_path: Path, tasks: Tasks, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("text~label\na~x\nb~y\n")
+    (fault,) = faults(path, tasks["sentiment"])
+    assert (fault.where, fault.value) == (f"{path}:1", "text~label")
+    apart = "cells are separated by commas, semicolons, tabs or bars, not by `~`"
+    assert fault.rule == f"is one cell, where text and label are read: {apart}"
+    assert fault.remedy == "Put `sep=~` on a line before the header, or write the file with one of those"
+    path.write_text("sep=~\ntext~label\na~x\n")
+    assert fields(path, tasks["sentiment"]) == [{"text": "a", "label": "x"}]
+
+
+def test_a_header_of_one_cell_whose_delimiter_cannot_be_told_is_said_once(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text label\na x\n")
+    (fault,) = faults(path, tasks["sentiment"])
+    assert fault.value == "text label"
+    assert fault.remedy == "Put `sep=<delimiter>` on a line before the header, or write the file with one of those"
+
+
+def test_bars_separate_cells_as_they_are(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text|label\na|x\n")
+    assert fields(path, tasks["sentiment"]) == [{"text": "a", "label": "x"}]
+
+
+def test_to_be_answered_a_file_of_one_column_of_another_name_lacks_it(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("my-text\na\n")
+    with pytest.raises(DataError, match=r"has no field `text` \(it has: my-text\)"):
+        asked(path, tasks["sentiment"])
+    path.write_text("text~label\na~x\n")
+    with pytest.raises(DataError, match=r"'text~label' is one cell, where text is read: .* Put `sep=~`"):
+        asked(path, tasks["sentiment"])
 
 
 @pytest.mark.parametrize("line", ["a", "a,b,x"])

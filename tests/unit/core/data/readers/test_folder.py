@@ -145,14 +145,6 @@ def test_a_folder_of_files_without_a_split_says_what_lies_there(tmp_path: Path, 
         domains(tasks["ner"], DataConfig(source=str(tmp_path)))
 
 
-def test_a_split_whose_targets_are_all_hidden_is_left_out_and_told(tmp_path: Path, tasks: Tasks) -> None:
-    write(tmp_path / "train.csv", "a")
-    (tmp_path / "test.jsonl").write_text('{"text": "b", "label": -1}\n{"text": "c", "label": -1}\n')
-    source = open_folder(tmp_path, tasks["sentiment"])
-    assert list(source.splits) == ["train"]
-    assert source.notes == (f"{tmp_path}/test.jsonl was not read: label is hidden in all of its 2 rows.",)
-
-
 def test_what_was_found_out_is_noted_once_for_alike_shards(tmp_path: Path, tasks: Tasks) -> None:
     for number in (0, 1):
         (tmp_path / f"train-{number}-of-2.csv").write_text(f"text;label\na{number};x\n")
