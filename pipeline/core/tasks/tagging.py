@@ -179,10 +179,11 @@ class Tagging(Task):
                     last[word] = place
             words, firsts, lasts = list(first), list(first.values()), [last[word] for word in first]
             room = max(limit - (len(encoding.ids) - size), 1)
-            whole, tags = pieces(encoded, i), row.fields.get("tags", [None])
+            whole: Example = pieces(encoded, i)
+            tags = row.fields.get("tags", [None])
             for one in windows(firsts, lasts, size, room, min(self.config.stride, room // 2)):
-                kept = slice(head), slice(head + one.start, head + one.end), slice(head + size, None)
-                read = {name: [piece for part in kept for piece in ids[part]] for name, ids in whole.items()}
+                kept = [slice(head), slice(head + one.start, head + one.end), slice(head + size, None)]
+                read: Example = {name: [piece for part in kept for piece in ids[part]] for name, ids in whole.items()}
                 if any(lasts[word] >= one.end for word in one.words):
                     cut.add(i)
                 example = {"row": i, "length": len(read["input_ids"]), **read}

@@ -204,4 +204,5 @@ def test_manifest_lists_digests_fingerprints_and_what_was_cut() -> None:
 
 def test_a_target_is_hidden_where_there_is_none_or_minus_one_in_all_of_it() -> None:
     assert [is_hidden(value) for value in (None, -1, -1.0, "", "-1", ["-1"], [-1, -1])] == [True] * 7
-    assert [is_hidden(value) for value in ("a", 0, [], ["-1", "O"], {"text": []})] == [False] * 5
+    shown: list[object] = ["a", 0, [], ["-1", "O"], {"text": []}]
+    assert [is_hidden(value) for value in shown] == [False] * 5
