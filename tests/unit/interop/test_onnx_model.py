@@ -41,7 +41,10 @@ def made(tiny_bert: TinyBert, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A tiny checkpoint with its tokenizer, and a bundle on it with random weights."""
     root = tmp_path_factory.mktemp("onnx")
     checkpoint = tiny_checkpoint(*tiny_bert(), root / "base")
-    task, method = TaskConfig(name="sentiment", kind="classification", max_length=24), MethodConfig(name="houlsby", width=4)
+    task, method = (
+        TaskConfig(name="sentiment", kind="classification", max_length=24),
+        MethodConfig(name="houlsby", width=4),
+    )
     base = build_base(checkpoint, load_tensors(checkpoint))
     model = fresh_model(base, checkpoint, restore(task, ["bad", "good"]), method, EngineConfig(), 1)
     with torch.no_grad():
