@@ -111,7 +111,8 @@ def registered(folder: Path) -> Iterator[str]:
             drops.append(time.perf_counter() - middle)
         several = min(max(count // 2, 1), 8)
         sets = [[str((first + number) % count) for number in range(several)] for first in range(0, count, several)]
-        same, others = [], []
+        same: list[float] = []
+        others: list[float] = []
         for names in (sets * 60)[:60]:
             asks = [Ask(names[number % several], row) for number in range(8)]
             for times in (others, same):
@@ -155,7 +156,7 @@ def rates(name: str, base: PreTrainedModel) -> Iterator[str]:
         with torch.inference_mode():
             times = in_turn(measured, SECONDS)
         layout = peft.LoraConfig(r=LORA.width, lora_alpha=LORA.width, target_modules=targets)
-        theirs = peft.get_peft_model(base, layout, "a0").eval()  # type: ignore[arg-type]
+        theirs = peft.get_peft_model(base, layout, "a0").eval()
         for number in range(1, ROWS):
             theirs.add_adapter(f"a{number}", layout)
         names = [f"a{number}" for number in range(ROWS)]

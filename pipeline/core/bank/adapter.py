@@ -92,7 +92,8 @@ def load_adapter(sites: Sites, resident: Resident, bundle: Bundle) -> Adapter:
         raise BundleError(fault(bundle.folder, "", rule, "Ask it by make predict or as an MLflow model"))
     base, checkpoint = resident.base, resident.checkpoint
     check_checkpoint(checkpoint, bundle)
-    tensors = {name: tensor.to(base.device) for name, tensor in bundle.verified().items()}
+    # Copied to where torch aligns them: elsewhere the same product may differ in the last bit from time to time.
+    tensors = {name: tensor.to(base.device, copy=True) for name, tensor in bundle.verified().items()}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     task: Task
     if method.name not in PARTS or (method.name == "lora" and _projects_the_shared(base.config)):

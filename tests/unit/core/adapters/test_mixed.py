@@ -98,7 +98,7 @@ def test_its_weights_compute_what_the_bottleneck_does() -> None:
 
 def placed(model: PreTrainedModel, sites: Sites, config: MethodConfig) -> Placed:
     """An attached adapter as it stands beside others: the modules themselves, whose gradients are looked at."""
-    found: dict[str, Part | nn.Module] = dict(adapter_modules(model))  # type: ignore[arg-type]
+    found: dict[str, Part | nn.Module] = dict(adapter_modules(model))
     for name in [name for name in found if not name.endswith(".norm")]:
         _, number, place = name.split(".")
         after = sites.after(int(number), place)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,7 @@ def test_a_batch_is_the_same_to_the_last_bit_whatever_else_is_registered(on: Res
     other.drop("e", "1")
     other.admit("d", "1", made["e"])
     assert once == ask(other, "b", "a", "c", "a")
-    assert len({json.dumps(one.answer) for one in once}) == 3
+    assert len({round(one.answer["score"], 4) for one in once}) == 3
 
 
 def test_those_that_were_used_least_lately_make_room_but_for_pinned_ones(on: Resident, made: dict[str, Bundle]) -> None:
@@ -212,35 +213,47 @@ def test_what_becomes_of_the_files_later_reaches_no_answer(on: Resident, made: d
     assert ask(bank, "a") == before
 
 
-def test_a_name_whose_adapter_changes_a_thousand_times_under_load_is_never_answered_by_another(
-    on: Resident, made: dict[str, Bundle], one_thread: Iterator[None]
-) -> None:
-    bank, versions = Bank(on), "abcde"
-    for name in versions:
-        bank.admit(name, "1", made[name])
-    wanted = {name: ask(bank, name)[0].answer["scores"] for name in versions}
-    row, done, answered = bank.task("a").parse_item("the film was good"), threading.Event(), []
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Threads take turns so often that they meet in the middle of everything."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
 
-    def load() -> int:
-        wrong = 0
+
+def test_a_name_whose_adapter_changes_a_thousand_times_under_load_is_never_answered_by_another(
+    on: Resident, made: dict[str, Bundle], one_thread: Iterator[None], often: Iterator[None]
+) -> None:
+    bank, owners = Bank(on), "abcde"
+    for name in owners:
+        bank.admit(name, "1", made[name])
+    wanted = {name: ask(bank, name)[0].answer["scores"] for name in owners}
+    row, done = bank.task("a").parse_item("the film was good"), threading.Event()
+    bank.admit("mood", "0", made["a"])
+
+    def answered() -> list[str]:
+        versions = []
         while not done.is_set():
             try:
                 said = bank.answer([Ask("mood", row), Ask("b", row), Ask("mood", row)])
-            except NotResident:
+            except NotResident:  # between a drop and the next admission
                 continue
-            owners = [versions[int(said[0].version) % 5], "b", versions[int(said[2].version) % 5]]
-            for owner, one in zip(owners, said, strict=True):
-                wrong += one.answer["scores"] != pytest.approx(wanted[owner], abs=1e-5)
-            answered.append(said[0].version)
-        return wrong
+            assert said[0].version == said[2].version
+            own = owners[int(said[0].version) % 5]
+            for owner, one in zip((own, "b", own), said, strict=True):
+                assert one.answer["scores"] == pytest.approx(wanted[owner], abs=1e-5)
+            versions.append(said[0].version)
+        return versions
 
-    with ThreadPoolExecutor(2) as threads:
-        loads = [threads.submit(load) for _ in range(2)]
-        for number in range(1000):
-            bank.admit("mood", str(number), made[versions[number % 5]])
-            bank.drop("mood", str(number))
-        while len(answered) < 20 and not any(one.done() for one in loads):
-            bank.admit("mood", "1003", made["d"])
-            time.sleep(0.01)
+    with ThreadPoolExecutor(1) as thread:
+        load = thread.submit(answered)
+        for number in range(1, 1001):
+            before, after = str(number - 1), str(number)
+            if number % 2:
+                bank.drop("mood", before)
+            bank.admit("mood", after, made[owners[number % 5]])
+            if not number % 2:
+                bank.drop("mood", before)
         done.set()
-    assert [one.result() for one in loads] == [0, 0]
+        assert len({*load.result()}) > 10
