@@ -137,9 +137,9 @@ def bottlenecks(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor
             name = f"layers.{number}.{place}"
             learned = config.scaling == "learned"
             weights = Weights(
-                down_HR=taken(left, f"{name}.down.weight", (width, hidden_size)).t(),
+                down_HR=taken(left, f"{name}.down.weight", (width, hidden_size)).t().contiguous(),
                 down_bias_R=taken(left, f"{name}.down.bias", (width,)),
-                up_RH=taken(left, f"{name}.up.weight", (hidden_size, width)).t(),
+                up_RH=taken(left, f"{name}.up.weight", (hidden_size, width)).t().contiguous(),
                 up_bias_H=taken(left, f"{name}.up.bias", (hidden_size,)),
                 activation=activation,
                 scaling=taken(left, f"{name}.scaling", (1,)).item() if learned else float(config.scaling),

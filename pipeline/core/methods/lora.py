@@ -76,9 +76,9 @@ def parts(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor]) -> 
         for path, site in sites.projections[number].items():
             features_in, features_out = _features(site.module)
             weights = Weights(
-                down_HR=taken(left, f"{path}.lora_A.weight", (config.width, features_in)).t(),
+                down_HR=taken(left, f"{path}.lora_A.weight", (config.width, features_in)).t().contiguous(),
                 down_bias_R=None,
-                up_RH=taken(left, f"{path}.lora_B.weight", (features_out, config.width)).t(),
+                up_RH=taken(left, f"{path}.lora_B.weight", (features_out, config.width)).t().contiguous(),
                 up_bias_H=None,
                 activation=None,
                 scaling=float(config.scaling),
