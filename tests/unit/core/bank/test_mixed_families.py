@@ -49,10 +49,13 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "words": ("tagging", {"name": "houlsby", "width": 7, "activation": "gelu", "layers": "top-1"}, {}),
     "options": ("multiple_choice", {"name": "pfeiffer", "width": 3, "norms": True}, {"scoring": "dual"}),
     "span": ("extractive_qa", {"name": "pfeiffer", "width": 5}, {}),
-    "joint": ("multiple_choice", {"name": "parallel", "width": 2, "scaling": "learned"}, {"scoring": "joint"}),
-    "all": ("multi_label", {"name": "parallel", "width": 6, "scaling": 4.0, "input_norm": "rms"}, {}),
+    "joint": (
+        "multiple_choice",
+        {"name": "parallel", "width": 2, "scaling": "learned", "input_norm": "rms"},
+        {"scoring": "joint"},
+    ),
+    "all": ("multi_label", {"name": "lora", "width": 3, "layers": "top-1"}, {}),
     "number": ("regression", {"name": "lora", "width": 2, "scaling": 2.0}, {}),
-    "mood-lora": ("classification", {"name": "lora", "width": 3, "layers": "top-1"}, {}),
     "plain": ("classification", {"name": "probe"}, {}),
     "virtual": ("classification", {"name": "prompt", "width": 2}, {}),
 }
