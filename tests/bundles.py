@@ -9,6 +9,8 @@ from pipeline.core.engine.assemble import trained
 from pipeline.core.engine.bundle import BundleRecord, write_bundle
 from pipeline.core.tasks.model import TaskModel
 
+ENGINE = EngineConfig()
+
 
 def write(
     folder: Path,
@@ -26,7 +28,7 @@ def write(
         task=task,
         labels=list(labels),
         method=method,
-        engine=EngineConfig(),
+        engine=ENGINE,
         checkpoint=checkpoint.config,
         checkpoint_sha256=checkpoint.sha256,
         seed=seed,

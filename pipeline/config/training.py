@@ -61,6 +61,8 @@ class MethodTraits:
     """The settings of `MethodConfig` that it has."""
     takes_positions: bool = False
     """Whether its width is a number of positions that the model reads before the text."""
+    shares_base: bool = True
+    """Whether the checkpoint's own weights stay as they are, so that many adapters share them."""
     cannot: Mapping[Kind, str] = field(default_factory=dict)
     """Kinds of tasks that it cannot train, and why."""
 
@@ -78,7 +80,7 @@ METHOD_TRAITS: Mapping[MethodName, MethodTraits] = {
         takes_positions=True,
         cannot={"generation": "its virtual tokens stand before the body of the model, without the language-model head"},
     ),
-    "full": MethodTraits(),
+    "full": MethodTraits(shares_base=False),
     "probe": MethodTraits(
         cannot={"generation": "the language-model head stays frozen, so that nothing would be trained"}
     ),

@@ -58,6 +58,9 @@ class Anatomy:
     """In the order in which they are computed."""
     lora: tuple[str, ...] = ()
     """Where LoRA sits: the query and value projections, by the ends of their paths. Empty: LoRA is refused."""
+    shared: str = ""
+    """A config value by which LoRA's projections read what all rows of a batch have in common, too, so that each such
+    adapter has batches of its own."""
     positions: bool = False
     """Whether positions are counted from the left edge unless `position_ids` say where each row's text begins."""
     behind_padding: bool = False
@@ -160,7 +163,7 @@ ANATOMIES: Mapping[str, Anatomy] = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "electra": _one("encoder", _BERT_LAYER, "query", "value", positions=True),
-    "deberta-v2": _one("encoder", _BERT_LAYER, "query_proj", "value_proj", positions=True),
+    "deberta-v2": _one("encoder", _BERT_LAYER, "query_proj", "value_proj", positions=True, shared="share_att_key"),
     "albert": _one("encoder", _ALBERT_LAYER, "query", "value", positions=True),
     "distilbert": _one("encoder", _DISTILBERT_LAYER, "q_lin", "v_lin", positions=True),
     "modernbert": _one("encoder", _MODERNBERT_LAYER, "Wqkv"),

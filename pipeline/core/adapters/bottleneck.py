@@ -1,13 +1,16 @@
 """The one module that is trained inside the Transformer."""
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import MethodConfig
+from pipeline.config.training import Activation
 
 _EPS = 1e-6  # of the mean square; what is read may be zero
 
@@ -25,12 +28,10 @@ class Bottleneck(nn.Module):
 
     def __init__(self, hidden_size: int, width: int, config: MethodConfig, generator: torch.Generator) -> None:
         """Make the weights, (R, H) down and (H, R) up, with R the width; the generator gives the initial ones."""
-        from transformers.activations import ACT2FN
-
         super().__init__()
         self.input_norm = config.input_norm
         self.down = nn.Linear(hidden_size, width)
-        self.activation: nn.Module = ACT2FN["leaky_relu" if config.activation == "leakyrelu" else config.activation]
+        self.activation = activation_of(config.activation)
         self.up = nn.Linear(width, hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         self.scaling: nn.Parameter | float
@@ -51,9 +52,59 @@ class Bottleneck(nn.Module):
             return out_BTH
         return out_BTH * self.scaling
 
+    def weights(self) -> "Weights":
+        """What it computes with, its parameters themselves among it: to be computed beside others in a batch."""
+        return Weights(
+            down_HR=self.down.weight.t(),
+            down_bias_R=self.down.bias,
+            up_RH=self.up.weight.t(),
+            up_bias_H=self.up.bias,
+            activation=self.activation,
+            scaling=self.scaling,
+            input_norm=self.input_norm,
+        )
+
     def extra_repr(self) -> str:
         scaling = "learned" if isinstance(self.scaling, nn.Parameter) else f"{self.scaling:g}"
         return f"scaling={scaling}, input_norm={self.input_norm}"
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """The tensors of a bottleneck, or of a low-rank update of a projection: one without biases and activation.
+
+    No module: where hundreds of adapters are resident, what modules have beside their tensors would take much memory.
+    """
+
+    down_HR: Tensor
+    """Both matrices lie as the products read them: with few rows, a product by a transposed one takes up to twice
+    as long on a CPU."""
+    down_bias_R: Tensor | None
+    up_RH: Tensor
+    up_bias_H: Tensor | None
+    activation: Callable[[Tensor], Tensor] | None
+    scaling: Tensor | float
+    input_norm: str
+
+    def __call__(self, hidden_BTH: Tensor) -> Tensor:
+        """Map (..., H) to (..., H) as `Bottleneck` does, without dropout."""
+        if self.input_norm == "rms":
+            hidden_BTH = rms_normalised(hidden_BTH)
+        inner_BTR = F.linear(hidden_BTH, self.down_HR.t(), self.down_bias_R)
+        if self.activation is not None:
+            inner_BTR = self.activation(inner_BTR)
+        out_BTH = F.linear(inner_BTR, self.up_RH.t(), self.up_bias_H)
+        if isinstance(self.scaling, float) and self.scaling == 1.0:
+            return out_BTH
+        return out_BTH * self.scaling
+
+
+def activation_of(name: Activation) -> nn.Module:
+    """The f between the projections."""
+    from transformers.activations import ACT2FN
+
+    return ACT2FN["leaky_relu" if name == "leakyrelu" else name]  # type: ignore[no-any-return]
 
 
 def rms_normalised(hidden: Tensor) -> Tensor:

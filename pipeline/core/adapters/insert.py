@@ -4,87 +4,84 @@
 """
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import layers_of, settled
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
+from pipeline.core.adapters.mixed import Groups, Part, adapted, normed
 from pipeline.errors import ConfigError, fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Reads = Literal["output", "normed", "input"]
-
 
 class Adapted(nn.Module):
-    """A sub-block's last module, and the bottleneck that adds to what it puts out."""
+    """A module of the base, and what adapters add to what it puts out.
 
-    def __init__(
-        self, inner: nn.Module, bottleneck: Bottleneck, reads: Reads, source: nn.Module, norm: nn.Module | None
-    ) -> None:
-        """Wrap `inner`.
+    In training it is one bottleneck, which is a module in here. In a batch of several adapters each group of rows has
+    its own (`pipeline.core.adapters.sites`).
+    """
 
-        Args:
-            inner: Puts out h, (B, T, H), alone or first in a tuple.
-            bottleneck: Adds to it.
-            reads: What the bottleneck reads; formulas in `pipeline.core.adapters.layouts`.
-            source: Is given the residual x as its first argument, before `inner` is called; or is `inner`.
-            norm: The LayerNorm after the residual, where there is one.
-        """
+    def __init__(self, inner: nn.Module, bottleneck: Bottleneck | None = None) -> None:
+        """Wrap `inner`, which puts out h, (B, T, H), alone or first in a tuple."""
         super().__init__()
         self.inner = inner
         self.bottleneck = bottleneck
-        self.reads: Reads = reads
-        self._norm = (norm,)  # in a tuple: the norm stays the layer's own child and is not listed twice
+        self._groups: Groups = ()
         self._x: Tensor | None = None
+        self._hook: RemovableHandle | None = None
+
+    def carry(self, groups: Groups, source: nn.Module) -> None:
+        """Let the rows of each group have what is its own, until `unhook`.
+
+        Args:
+            groups: One for the whole batch, or those of `pipeline.core.adapters.mixed`.
+            source: Is given the residual x as its first argument, before `inner` puts out h; or is `inner`.
+        """
+        self._groups = groups
         # x cannot be handed over: the module that puts out h is not the one that is given x (but for DistilBERT), and
         # the layer that calls both is transformers' own code. The hook keeps x from the one call to the other, and
         # leaves what it looks at, a norm or a first projection, in its place and its weights under their names.
-        self._hook = source.register_forward_pre_hook(self._see, with_kwargs=True) if reads != "output" else None
+        if any(part is not None and part.reads != "output" for _, part in groups):
+            self._hook = source.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped module and adapt what it puts out."""
         out = self.inner(*args, **kwargs)
-        h = out[0] if isinstance(out, tuple) else out
-        h = h + self.bottleneck(self._read(h)).to(h.dtype)  # a learned scaling is float32 under autocast too
-        return (h, *out[1:]) if isinstance(out, tuple) else h
+        x, self._x = self._x, None
+        if isinstance(out, tuple):
+            return (adapted(out[0], x, self._groups), *out[1:])
+        return adapted(out, x, self._groups)
 
     def unhook(self) -> None:
-        """Stop looking at the residual."""
+        """Stop looking at the residual, and let go what was carried."""
         if self._hook is not None:
             self._hook.remove()
+        self._hook, self._x, self._groups = None, None, ()
 
     def _see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._x = args[0] if args else kwargs["hidden_states"]
 
-    def _read(self, h: Tensor) -> Tensor:
-        if self.reads == "output":
-            return h
-        assert self._x is not None, "the residual's module was not called before"
-        x, self._x = self._x, None
-        if self.reads == "input":
-            return x
-        (norm,) = self._norm
-        return h + x if norm is None else norm(h + x)
-
 
 class TrainedNorm(nn.Module):
-    """A copy of a LayerNorm that is trained, in the place of the checkpoint's own."""
+    """In the place of a LayerNorm of the checkpoint: a copy of it that is trained, or those of the batch's adapters."""
 
-    def __init__(self, frozen: nn.Module) -> None:
+    def __init__(self, frozen: nn.Module, norm: nn.Module | None = None) -> None:
         super().__init__()
         self.frozen = frozen  # not in use, but still one of the checkpoint's weights
-        self.norm = copy.deepcopy(frozen).requires_grad_(True)
+        self.norm = norm
+        self.groups: Sequence[tuple[int, nn.Module]] = () if norm is None else ((1, norm),)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Normalise (..., H)."""
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        return normed(hidden, self.groups)
 
 
 def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
@@ -110,13 +107,16 @@ def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Modul
         for place in PLACES if config.norms else ():
             path = stack.sub_block(place).norm
             if any(True for _ in layer.get_submodule(path).parameters()):  # ModernBERT's first is the identity
-                _set(layer, path, TrainedNorm(layer.get_submodule(path)))
+                frozen = layer.get_submodule(path)
+                _set(layer, path, TrainedNorm(frozen, copy.deepcopy(frozen).requires_grad_(True)))
         for place in layout.places:
             block = stack.sub_block(place)
             inner, source = layer.get_submodule(block.module), layer.get_submodule(block.source)
             norm = layer.get_submodule(block.norm) if block.post_norm else None
             bottleneck = Bottleneck(hidden_size, width, config, generator).to(device)
-            _set(layer, block.module, Adapted(inner, bottleneck, layout.reads, source, norm))
+            wrapper = Adapted(inner, bottleneck)
+            wrapper.carry([(1, Part(bottleneck, layout.reads, norm))], source)
+            _set(layer, block.module, wrapper)
     return cast(nn.Module, base)
 
 
@@ -138,10 +138,10 @@ def adapter_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         for place in PLACES:
             block = stack.sub_block(place)
             wrapper = layer.get_submodule(block.module)
-            if isinstance(wrapper, Adapted):
+            if isinstance(wrapper, Adapted) and wrapper.bottleneck is not None:
                 yield f"layers.{number}.{place}", wrapper.bottleneck
             norm = layer.get_submodule(block.norm)
-            if isinstance(norm, TrainedNorm):
+            if isinstance(norm, TrainedNorm) and norm.norm is not None:
                 yield f"layers.{number}.{place}.norm", norm.norm
 
 

@@ -1,26 +1,34 @@
-"""Answer items with bundles that share one resident checkpoint."""
+"""Answer items with bundles that share one resident checkpoint, one bundle at a time."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, final
 
+from pipeline.config import METHOD_TRAITS
 from pipeline.core.adapters.checkpoint import Resident, load_checkpoint, open_checkpoint
+from pipeline.core.bank.adapter import Adapter
+from pipeline.core.bank.trunk import Trunk
 from pipeline.core.data.rows import Row
-from pipeline.core.engine.assemble import bundle_model, release
+from pipeline.core.engine.assemble import bundle_model
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.tasks.kinds import restore
+from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Answer, Scores, Task
 
 
 class Predictor:
-    """One checkpoint in memory; a bundle is attached for a call and taken off again.
+    """One checkpoint in memory, and beside it the bundle that was asked last; of `full` its own copy.
 
     Any number of threads may call: they are answered one after another.
     """
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
+        self._trunk = Trunk(resident)
+        self._lock = threading.Lock()
+        self._last: tuple[Bundle, Adapter | TaskModel] | None = None
 
     def predict(self, bundle: Bundle, items: Sequence[Any], where: Sequence[str] = ()) -> list[Answer]:
         """Answer items as a user writes them: one answer an item, as plain data.
@@ -43,17 +51,30 @@ class Predictor:
         `"truncated": true`."""
         if not rows:
             return []
+        model = self._model(bundle)
+        if isinstance(model, Adapter):
+            return self._trunk.answer([(model, row) for row in rows])
+        record, tokenizer = bundle.record, self.resident.tokenizer
+        task = restore(record.task, record.labels)
         with self.resident.lock:
-            model, task = bundle_model(self.resident.base, self.resident.checkpoint, bundle)
-            try:
-                tokenizer = self.resident.tokenizer
-                encoded = task.encode(rows, tokenizer)
-                answers = answer(model, task, rows, encoded, bundle.record.engine, tokenizer.pad_token_id)
-                for number in encoded.truncated:
-                    answers[number]["truncated"] = True
-                return answers
-            finally:
-                release(model, bundle.record.method)
+            encoded = task.encode(rows, tokenizer)
+            answers = answer(model, task, rows, encoded, record.engine, tokenizer.pad_token_id)
+        for number in encoded.truncated:
+            answers[number]["truncated"] = True
+        return answers
+
+    def _model(self, bundle: Bundle) -> Adapter | TaskModel:
+        with self._lock:
+            if self._last is None or self._last[0] != bundle:
+                self._last = None  # first let go: a copy is as large as the checkpoint
+                self._last = bundle, self._loaded(bundle)
+            return self._last[1]
+
+    def _loaded(self, bundle: Bundle) -> Adapter | TaskModel:
+        if METHOD_TRAITS[bundle.record.method.name].shares_base:
+            return self._trunk.adapter(bundle)
+        with self.resident.lock:
+            return bundle_model(self.resident.base, self.resident.checkpoint, bundle)[0]
 
 
 @final

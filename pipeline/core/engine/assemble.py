@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from pipeline.core.methods import METHODS
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
-from pipeline.errors import BundleError, fault
+from pipeline.errors import BundleError, ConfigError, fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,6 +53,37 @@ def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle
     Raises:
         BundleError: The bundle was trained on another checkpoint, or its weights are not those of its method and head.
     """
+    check_checkpoint(checkpoint, bundle)
+    return attached(base, checkpoint, bundle, bundle.tensors())
+
+
+def attached(
+    base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle, tensors: Mapping[str, Tensor]
+) -> tuple[TaskModel, Task]:
+    """Attach a bundle that was trained on the checkpoint, and whose tensors are at hand.
+
+    Raises:
+        BundleError: They are not those of its method and head.
+    """
+    record = bundle.record
+    task = restore(record.task, record.labels, record.method.virtual_tokens)
+    own = dataclasses.replace(checkpoint, config=record.checkpoint)
+    model = fresh_model(base, own, task, record.method, record.engine, record.seed)
+    try:
+        with belonging(bundle):
+            load_trained(model, record.method, tensors)
+    except Exception:
+        release(model, record.method)  # or no later bundle would find the base as it was
+        raise
+    return model.eval(), task
+
+
+def check_checkpoint(checkpoint: Checkpoint, bundle: Bundle) -> None:
+    """Compare the checkpoint with that of the bundle.
+
+    Raises:
+        BundleError: The bundle was trained on another one.
+    """
     record = bundle.record
     if record.checkpoint_sha256 != checkpoint.sha256:
         rule = f"was trained on the checkpoint {record.checkpoint_sha256[:16]}, this one is {checkpoint.sha256[:16]}"
@@ -63,23 +95,34 @@ def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle
         raise BundleError(fault(bundle.folder, "", rule, remedy))
     if checkpoint.reading and not record.checkpoint_reading:
         _note_unknown(bundle.folder)
-    task = restore(record.task, record.labels, record.method.virtual_tokens)
-    own = dataclasses.replace(checkpoint, config=record.checkpoint)
-    model = fresh_model(base, own, task, record.method, record.engine, record.seed)
+
+
+@contextmanager
+def belonging(bundle: Bundle) -> Iterator[None]:
+    """Say of which bundle it is that tensors have other names or shapes.
+
+    Raises:
+        BundleError: Instead of what torch and the methods say of that.
+    """
     try:
-        load_trained(model, record.method, bundle.tensors())
-    except Exception as error:
-        release(model, record.method)  # or no later bundle would find the base as it was
-        if not isinstance(error, RuntimeError | KeyError | ValueError):  # what torch and the methods say of other names
-            raise
+        yield
+    except (RuntimeError, KeyError, ValueError, ConfigError) as error:
         rule = f"has weights that do not belong to its bundle.json ({str(error).strip().partition(chr(10))[0][:200]})"
         raise BundleError(fault(bundle.folder, "", rule, "Take the bundle from its source again")) from error
-    return model.eval(), task
 
 
 @cache
 def _note_unknown(folder: Path) -> None:
     log.info("%s does not say which tokenizer it was trained with: it is taken to be that of the checkpoint", folder)
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of the adapter and those of the head, out of what `trained` returned."""
+    adapter, head = (
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for prefix in (_ADAPTER, _HEAD)
+    )
+    return adapter, head
 
 
 def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:
@@ -91,10 +134,9 @@ def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:
 
 def load_trained(model: TaskModel, method: MethodConfig, tensors: Mapping[str, Tensor]) -> None:
     """Set the weights from what `trained` returned."""
-    METHODS[method.name].load(
-        model.base, {k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)}
-    )
-    model.head.load_state_dict({k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)})
+    adapter, head = parted(tensors)
+    METHODS[method.name].load(model.base, adapter)
+    model.head.load_state_dict(head)
 
 
 def warm_start(model: TaskModel, method: MethodConfig, start: Start, labels: Sequence[str]) -> None:

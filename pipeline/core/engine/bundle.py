@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskConfig
@@ -26,6 +26,7 @@ from pipeline.files import new_folder
 FORMAT = 1
 """Version of the format; a reader refuses any other."""
 _WEIGHTS, _RECORD = "weights.safetensors", "bundle.json"
+_CHANGED = "does not have the checksum that bundle.json states"
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
 
 
@@ -95,8 +96,30 @@ class Bundle:
         try:
             return load_file(self.folder / _WEIGHTS)
         except (SafetensorError, OSError, ValueError) as error:
-            rule = f"cannot be read as tensors ({' '.join(str(error).split())[:100]})"
-            raise _refuse(self.folder / _WEIGHTS, rule, "Fetch the bundle again") from error
+            raise self._unreadable(error) from error
+
+    def verified(self) -> dict[str, Tensor]:
+        """Load the weights as `tensors` does, into memory of their own, and compare their checksum again.
+
+        What becomes of the file later reaches nobody who holds them.
+
+        Raises:
+            BundleError: They are not there any more, are others, or lie outside the folder.
+        """
+        file = self.folder / _WEIGHTS
+        if file.resolve().parent != self.folder.resolve():
+            raise _refuse(file, f"leads out of its folder, to {file.resolve()}", "Put the file itself there")
+        try:
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != self.record.weights_sha256:
+                raise _refuse(file, _CHANGED, "Fetch the bundle again")
+            return load(content)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> BundleError:
+        rule = f"cannot be read as tensors ({' '.join(str(error).split())[:100]})"
+        return _refuse(self.folder / _WEIGHTS, rule, "Fetch the bundle again")
 
 
 def write_bundle(folder: Path, record: BundleRecord, tensors: Mapping[str, Tensor]) -> None:
@@ -132,7 +155,7 @@ def read_bundle(folder: Path) -> Bundle:
     record = dataclasses.replace(record, labels=restored(record.labels, record.task))
     weights = folder / _WEIGHTS
     if not weights.is_file() or _sha256(weights) != record.weights_sha256:
-        raise _refuse(weights, "does not have the checksum that bundle.json states", "Fetch the bundle again")
+        raise _refuse(weights, _CHANGED, "Fetch the bundle again")
     return Bundle(folder=folder, record=record)
 
 

@@ -50,5 +50,9 @@ def answer(
 
 def precision(device: torch.device, config: EngineConfig) -> torch.autocast:
     """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so."""
-    wanted = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_halved(device, config))
+
+
+def is_halved(device: torch.device, config: EngineConfig) -> bool:
+    """Whether the forward pass is computed in bfloat16."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")

@@ -1,12 +1,13 @@
 """How a checkpoint is adapted: every method is the same four functions, and the engine never asks which it has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
 from pipeline.config import MethodConfig, MethodName
 from pipeline.core.adapters import insert
+from pipeline.core.adapters.sites import Placed, Sites, bottlenecks
 from pipeline.core.methods import full, lora, probe, prompt
 
 if TYPE_CHECKING:
@@ -42,3 +43,13 @@ METHODS: Mapping[MethodName, Method] = {
     "probe": probe,
 }
 """`MethodConfig.name` -> method."""
+
+PARTS: Mapping[MethodName, Callable[[Sites, MethodConfig, Mapping[str, Tensor]], Placed]] = {
+    "houlsby": bottlenecks,
+    "pfeiffer": bottlenecks,
+    "parallel": bottlenecks,
+    "lora": lora.parts,
+    "probe": probe.parts,
+}
+"""`MethodConfig.name` -> from what `state` returned to what that is in a base that reads rows of several adapters
+together. Adapters of any other method are attached for batches of their own."""

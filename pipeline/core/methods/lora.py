@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, layers_of
+from pipeline.core.adapters.bottleneck import Weights
 from pipeline.core.adapters.insert import chosen_layers
+from pipeline.core.adapters.mixed import Part
+from pipeline.core.adapters.sites import Placed, Sites, none_left, taken
 from pipeline.core.methods import full
 from pipeline.errors import ConfigError, fault
 from pipeline.files import new_folder
@@ -59,6 +62,39 @@ def undo(model: nn.Module) -> None:
             setattr(model.get_submodule(parent), name, module.get_base_layer())
     if hasattr(model, "peft_config"):
         del model.peft_config
+
+
+def parts(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor]) -> Placed:
+    """What the tensors of `state` are in the base, which is not touched: `x` is what each projection reads itself.
+
+    Raises:
+        RuntimeError: Their names or shapes are not those that the config gives.
+        ConfigError: The base lacks one of the layers.
+    """
+    left, placed = dict(tensors), dict[str, Part | nn.Module]()
+    for number in chosen_layers(config.layers, sites.num_layers):
+        for path, site in sites.projections[number].items():
+            features_in, features_out = _features(site.module)
+            weights = Weights(
+                down_HR=taken(left, f"{path}.lora_A.weight", (config.width, features_in)).t().contiguous(),
+                down_bias_R=None,
+                up_RH=taken(left, f"{path}.lora_B.weight", (features_out, config.width)).t().contiguous(),
+                up_bias_H=None,
+                activation=None,
+                scaling=float(config.scaling),
+                input_norm="none",
+            )
+            placed[path] = Part(weights, "input")
+    none_left(left)
+    return placed
+
+
+def _features(projection: nn.Module) -> tuple[int, int]:
+    """How wide a projection reads and writes; the matrix of transformers' Conv1D is the other way round."""
+    if isinstance(projection, nn.Linear):
+        return projection.in_features, projection.out_features
+    features_in, features_out = projection.get_parameter("weight").shape
+    return features_in, features_out
 
 
 def save(

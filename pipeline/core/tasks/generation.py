@@ -71,6 +71,10 @@ class Generation(Task):
         if self.config.primary == "chrf" and not metrics.has_chrf():
             yield fault(f"{where}.metric", "chrf", "needs sacrebleu", f"Install it, or set {where}.metric=exact_match")
 
+    @property
+    def decoding(self) -> tuple[int, int]:
+        return self.config.beams, self.config.max_new_tokens
+
     def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         longest = self.config.max_new_tokens
         return f"truncated to {self.limit(tokenizer) - longest} sub-tokens of prompt and {longest} of completion"

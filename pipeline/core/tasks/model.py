@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pipeline.core.adapters.anatomy import anatomy_of, body_of
 
 
-@final
 class TaskModel(nn.Module):
     """A base, adapted or not, and the head of one task.
 

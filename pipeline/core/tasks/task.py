@@ -9,7 +9,7 @@ A task knows rows, tokens, logits and answers, and nothing of adapters, optimise
 import dataclasses
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -267,6 +267,12 @@ class Task(ABC):
     def answers_untrained(self) -> bool:
         """Whether the checkpoint answers without any training, so that this is what training is compared with."""
         return False
+
+    @property
+    def decoding(self) -> Hashable:
+        """What tasks must have in common for one of them to make the outputs of all; None where outputs are made of
+        hidden states, which the base computes for rows of any tasks together."""
+        return None
 
     def truncation(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """What becomes of rows that are longer than the model reads, in words."""

@@ -60,7 +60,7 @@ def test_the_size_of_a_growing_sum_does_not_reach_the_bottleneck() -> None:
         layer = layers_of(model)[0][0]
         insert.attach(model, config("parallel", input_norm=reads, layers=[0]), seed=1)
         adapted = layer.get_submodule("mlp")
-        assert isinstance(adapted, Adapted)
+        assert isinstance(adapted, Adapted) and adapted.bottleneck is not None
         x = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             few, many = adapted.bottleneck(x), adapted.bottleneck(100 * x)
@@ -137,6 +137,7 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
     else:  # the norm before the sub-block reads it
         assert torch.equal(seen["read"], x)
     bottleneck = adapted.bottleneck
+    assert bottleneck is not None
     with torch.no_grad():
         read = {"houlsby": h, "pfeiffer": norm(h + x) if block.post_norm else h + x, "parallel": x}[layout]
         if reads == "rms" or (reads == "auto" and family in GROWING):

@@ -1,5 +1,7 @@
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from pipeline.config import CheckpointConfig, EngineConfig, MethodConfig, TaskCo
 from pipeline.core.adapters.checkpoint import load_checkpoint, load_tokenizer, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.assemble import fresh_model, release
-from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import BundleError, DataError
 from tests import bundles
@@ -110,8 +112,10 @@ def test_a_bundle_whose_weights_are_anothers_is_refused_and_the_next_one_is_answ
 ) -> None:
     """The checksum is right: somebody made the folder from two."""
     good = predictor.predict(read_bundle(tmp_path / "mood"), ["good"])
-    bad = read_bundle(tmp_path / "place")
-    (bad.folder / "weights.safetensors").write_bytes(save(load_file(tmp_path / "mood" / "weights.safetensors")))
+    weights = save(load_file(tmp_path / "mood" / "weights.safetensors"))
+    record = replace(read_bundle(tmp_path / "place").record, weights_sha256=hashlib.sha256(weights).hexdigest())
+    (tmp_path / "place" / "weights.safetensors").write_bytes(weights)
+    bad = Bundle(folder=tmp_path / "place", record=record)
     with pytest.raises(BundleError, match=r"has weights that do not belong to its bundle\.json"):
         predictor.predict(bad, ["good"])
     assert predictor.predict(read_bundle(tmp_path / "mood"), ["good"]) == good
