@@ -16,6 +16,7 @@ from pipeline.core.adapters.anatomy import ANATOMIES
 from pipeline.core.adapters.checkpoint import Checkpoint, build_base, load_tensors, load_tokenizer
 from pipeline.core.engine.assemble import bundle_model
 from pipeline.core.engine.bundle import Bundle
+from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Task
 from pipeline.errors import BundleError, ConfigError, fault
@@ -114,11 +115,11 @@ def _check(bundle: Bundle, checkpoint: Checkpoint) -> None:
     if missing:
         rule, remedy = f"needs {', '.join(missing)}", "Install them: pip install 'adapter-pipeline[onnx]'"
         raise ConfigError(fault("to", "onnx", rule, remedy))
-    record, tensors = bundle.record, bundle.tensors()
+    record = bundle.record
     wrong = ""
     if ANATOMIES[checkpoint.model_type].kind == "encoder-decoder":
         wrong = f"is for {checkpoint.model_type}, an encoder with a decoder, which torch does not export"
-    elif "head.linear.weight" not in tensors or "head.log_scale" in tensors:
+    elif not isinstance(restore(record.task, record.labels).head(1, 0.0), LinearHead):
         wrong = f"has no linear head ({record.task.kind}, {record.task.scoring} scoring)"
     if wrong:
         raise BundleError(fault(bundle.folder, "", wrong, "Serve it with the pipeline, or train one of another kind"))
