@@ -56,6 +56,7 @@ def made(tiny_bert: TinyBert, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return checkpoint, read_bundle(root / "bundle")
 
 
+@pytest.mark.commands
 def test_another_process_answers_by_the_page_without_torch_transformers_or_the_pipeline(
     made: tuple[Checkpoint, Bundle], tmp_path: Path
 ) -> None:
