@@ -16,7 +16,7 @@ from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import BundleError, DataError
-from tests import bundles
+from tests import bundles, residents
 
 LABELS = {"mood": ["bad", "fine", "good"], "place": ["norway", "italy"]}
 
@@ -119,3 +119,13 @@ def test_a_bundle_whose_weights_are_anothers_is_refused_and_the_next_one_is_answ
     with pytest.raises(BundleError, match=r"has weights that do not belong to its bundle\.json"):
         predictor.predict(bad, ["good"])
     assert predictor.predict(read_bundle(tmp_path / "mood"), ["good"]) == good
+
+
+def test_a_bundle_of_all_weights_answers_from_a_copy_of_its_own(predictor: Predictor, tmp_path: Path) -> None:
+    good, task = read_bundle(tmp_path / "mood"), TaskConfig(name="mood", kind="classification")
+    before = predictor.predict(good, ["good"])
+    full = residents.bundle(predictor.resident, tmp_path / "full", task, LABELS["mood"], MethodConfig(name="full"), 7)
+    (said,) = predictor.predict(full, ["good"])
+    assert predictor.predict(full, ["good", "good " * 80])[1]["truncated"]
+    assert said["scores"] != before[0]["scores"]
+    assert predictor.predict(good, ["good"]) == before
