@@ -200,6 +200,23 @@ def champions(store: Store) -> list[Version]:
     return found
 
 
+def aliases(store: Store) -> dict[str, dict[str, int]]:
+    """Registered name -> alias -> version, of every task; nothing is written."""
+    with store_errors(store.uri):
+        models = list(every(store.client.search_registered_models))
+    return {
+        str(model.name): {alias: int(number) for alias, number in model.aliases.items()}
+        for model in models
+        if "task" in model.tags and model.aliases  # else somebody else's model
+    }
+
+
+def bundle_of(store: Store, name: str, version: int) -> Path:
+    """Folder of a version's bundle; from a server it is downloaded, for as long as this process lives."""
+    with store_errors(store.uri):
+        return _bundle_folder(store, store.client.get_model_version(name, str(version)))
+
+
 def fetch(store: Store, name: str, alias: str = "champion") -> Path:
     """Locate the bundle of a registered version; from a server it is downloaded, for as long as this process lives.
 
