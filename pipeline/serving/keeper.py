@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _log = logging.getLogger(__name__)
-_GONE = 5
-"""Times of `poll_s` in which a process that says nothing counts as gone."""
+_GONE_S = 30.0
+"""How long a process that says nothing still counts: its machine may be busy. Who asks it finds out at once."""
 _SETTLING = 3
 """Times of `poll_s` that a keeper waits at first, for processes that are there already to say what they hold."""
 _AGAIN_S = 30.0
@@ -165,7 +165,7 @@ class Keeper:
 
     def _bury(self) -> None:
         """Leave out processes that say nothing any more; what they counted stays."""
-        oldest = time.monotonic() - _GONE * self._limits.poll_s
+        oldest = time.monotonic() - max(_GONE_S, 5 * self._limits.poll_s)
         for replica, (when, report) in list(self._reports.items()):
             if when < oldest:
                 del self._reports[replica]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import final
+from typing import Any, final
 
 from rich.console import Console
 from rich.table import Table as Columns
@@ -185,3 +185,13 @@ def address_of(config: ServeConfig) -> str:
     """Where this machine reaches the service."""
     host = "127.0.0.1" if config.serve.host in ("0.0.0.0", "localhost") else config.serve.host
     return f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
+
+
+def application(arguments: Mapping[str, list[str]]) -> Any:
+    """Make the application, as a RayService of `make manifests` names it; `words` are those behind `make serve`."""
+    from pipeline.config.overrides import read_command
+    from pipeline.serving.deployments import application_of
+
+    (config,) = read_command("serve", arguments["words"])
+    digest = digest_of(os.environ.pop(TOKEN, ""))
+    return application_of(Registry(tracking=config.tracking), config.tasks, config.serve, token_digest=digest)
