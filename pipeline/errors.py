@@ -8,7 +8,8 @@
     │   └── BundleError           an adapter bundle is damaged or belongs to another checkpoint
     ├── TrainingDiverged          a trial's loss is not a number; the sweep goes on without it
     ├── SweepError                a sweep cannot end with a winner for every job
-    └── TrackingError             the tracking store cannot be reached or read
+    ├── TrackingError             the tracking store cannot be reached or read
+    └── NotResident               an adapter that is asked is not in the bank
 
 A `UserError` is a list of faults, so that all of them are shown at once. Anything else that reaches the
 console is a defect of ours and keeps its traceback.
@@ -162,3 +163,7 @@ class SweepError(PipelineError):
 
 class TrackingError(PipelineError):
     """The tracking store cannot be reached, or does not hold what was asked for."""
+
+
+class NotResident(PipelineError):
+    """An adapter that is asked is not in the bank: it was never admitted, was dropped, or had to make room."""

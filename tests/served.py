@@ -93,9 +93,7 @@ def _write(folder: Path, resident: Resident, name: str, kind: Any, seed: int) ->
     task = restore(config, KINDS[kind])
     model = fresh_model(resident.base, resident.checkpoint, task, method, EngineConfig(), seed)
     labels = list(KINDS[kind])
-    bundles.write(
-        folder, model, checkpoint=resident.checkpoint, task=config, labels=labels, method=method, seed=seed
-    )
+    bundles.write(folder, model, checkpoint=resident.checkpoint, task=config, labels=labels, method=method, seed=seed)
     release(model, method)
 
 

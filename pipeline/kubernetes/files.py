@@ -59,7 +59,9 @@ _Dumper.add_representer(str, _lines)
 def following(config: KubernetesConfig, target: Path) -> Iterator[str]:
     """The commands that come next to the files of `render`; secrets are made by the user's own shell, in no file."""
     image, secrets = shlex.quote(config.image), config.secrets
-    file = {name: f"-f {shlex.quote(str(target / name))}" for name in (*FIRST, "job.yaml", "cluster.yaml", "service.yaml")}
+    file = {
+        name: f"-f {shlex.quote(str(target / name))}" for name in (*FIRST, "job.yaml", "cluster.yaml", "service.yaml")
+    }
     create = f"kubectl -n {config.namespace} create secret generic"
     random = '"$(openssl rand -hex 24)"'
     yield f"docker build -f conf/cluster/Dockerfile -t {image} . && docker push {image}"

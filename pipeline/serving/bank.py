@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from pipeline.config.serve import ServingConfig
 from pipeline.core.adapters.checkpoint import Resident
-from pipeline.core.bank.bank import Ask, Bank, NotResident
+from pipeline.core.bank.bank import Ask, Bank
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.tasks.task import Task
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError, NotResident, PipelineError
 from pipeline.serving.figures import Figures
 from pipeline.serving.queue import Queue, QueueFull
 from pipeline.serving.state import Entry, Key, Problem, Reply, Report
@@ -118,7 +118,8 @@ class Answering:
         return self._bank.sizes()[name, str(version)]
 
     def _dropped(self, key: Key) -> None:
-        self._bank.drop(key[0], str(key[1]))
+        with contextlib.suppress(NotResident):  # it has made room for others
+            self._bank.drop(key[0], str(key[1]))
         shutil.rmtree(self._folder_of(key), ignore_errors=True)
 
     def _folder_of(self, key: Key) -> Path:

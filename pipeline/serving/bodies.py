@@ -9,6 +9,8 @@ from pipeline.serving.state import Problem
 
 Shown = list[dict[str, Any]]
 """The answer to one input."""
+_DEEPEST = 16
+"""Lists and objects within one another, of which an options list in a list of questions is the sixth."""
 
 
 def items_of(inputs: Any) -> tuple[list[Any], bool]:
@@ -17,23 +19,28 @@ def items_of(inputs: Any) -> tuple[list[Any], bool]:
 
 
 def checked(items: Sequence[Any], limits: ServingConfig, where: str = "inputs") -> Problem | None:
-    """Why inputs cannot be passed on, if so: there are none, or too many, or one is too long or no text."""
+    """Why inputs cannot be passed on, if so: there are none, or too many, or one is too long."""
     if not items:
         return bad("bad_input", fault(where, "[]", "is empty", "Give at least one input"))
     if len(items) > limits.max_rows:
         rule = f"has {len(items)} inputs, and a request may have {limits.max_rows}"
         return bad("too_large", fault(where, "", rule, "Send them in several requests"))
     for number, item in enumerate(items):
-        one, size = f"{where}[{number}]", 0
-        for text in _texts(item):
-            size += len(text)
-            if not _is_text(text):
-                rule = "holds half of a surrogate pair, which is no character"
-                return bad("bad_input", fault(one, "", rule, "Send whole characters"))
+        size = sum(len(one) for one, _ in _parts(item) if isinstance(one, str))
         if size > limits.max_chars:
             rule = f"has {size} characters, and an input may have {limits.max_chars}"
-            return bad("too_large", fault(one, "", rule, "Cut it, or send it in parts"))
+            return bad("too_large", fault(f"{where}[{number}]", "", rule, "Cut it, or send it in parts"))
     return None
+
+
+def unreadable(values: Any) -> str:
+    """Why a body that is JSON cannot be read further, if so."""
+    for one, depth in _parts(values):
+        if depth > _DEEPEST:
+            return "is nested too deep"
+        if isinstance(one, str) and not _is_text(one):
+            return "holds half of a surrogate pair (such as \\ud83d), which is no character"
+    return ""
 
 
 def bad(error_type: Any, why: object) -> Problem:
@@ -42,18 +49,16 @@ def bad(error_type: Any, why: object) -> Problem:
     return Problem(status=status, error_type=error_type, error=str(why))
 
 
-def _texts(item: Any) -> Iterator[str]:
-    """All texts of a body, keys included; without recursion, for it may be deep."""
-    left = [item]
+def _parts(value: Any) -> Iterator[tuple[Any, int]]:
+    """All that JSON is made of, keys included, each with its depth; without recursion, for it may be deep."""
+    left = [(value, 0)]
     while left:
-        one = left.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, Mapping):
-            left += one.keys()
-            left += one.values()
+        one, depth = left.pop()
+        yield one, depth
+        if isinstance(one, Mapping):
+            left += [(inner, depth + 1) for pair in one.items() for inner in pair]
         elif isinstance(one, list):
-            left += one
+            left += [(inner, depth + 1) for inner in one]
 
 
 def _is_text(text: str) -> bool:

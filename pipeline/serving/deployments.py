@@ -228,7 +228,10 @@ class _Keeping:
         return keys
 
     async def bundle(self, name: str, version: int) -> Mapping[str, bytes]:
-        files: Mapping[str, bytes] = await self._handle.bundle.remote(name, version)
+        try:
+            files: Mapping[str, bytes] = await self._handle.bundle.remote(name, version)
+        except ray.exceptions.RayTaskError as error:  # whose own message has the traceback of the other process
+            raise error.cause from None
         return files
 
 
@@ -269,6 +272,7 @@ def _deployment(cls: type[Any], name: str, limits: ServingConfig, actor: Mapping
         graceful_shutdown_timeout_s=limits.drain_s,
         graceful_shutdown_wait_loop_s=0.2,
         health_check_period_s=2.0,
+        logging_config={"enable_access_log": False},
         **more,
     )
 

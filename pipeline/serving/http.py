@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 import pipeline
 from pipeline.errors import fault
-from pipeline.serving.bodies import bad
+from pipeline.serving.bodies import bad, unreadable
 from pipeline.serving.front import Front, Question, Said, described
 from pipeline.serving.limits import Gate
 from pipeline.serving.page import page
@@ -214,6 +214,8 @@ async def _body(request: Request, adapter: TypeAdapter[Any]) -> Any:
         return bad("bad_body", fault("body", "", "is nested too deep", remedy))
     except ValueError as error:
         return bad("bad_body", fault("body", "", f"is no JSON ({' '.join(str(error).split())[:100]})", remedy))
+    if rule := unreadable(values):
+        return bad("bad_body", fault("body", "", rule, remedy))
     try:
         return adapter.validate_python(values)
     except ValidationError as error:

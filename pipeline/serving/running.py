@@ -1,7 +1,9 @@
 """The service as whoever has started it sees it: begun on the Ray that is connected, looked at, and ended."""
 
 import contextlib
+import socket
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -15,6 +17,7 @@ from pipeline.serving.state import Reader, Table
 from pipeline.serving.table import LOADING
 
 _LOOK_S = 0.2
+_LISTENS_S = 30.0
 
 
 @final
@@ -41,10 +44,12 @@ class Running:
             remedy = "Ask that one, or stop it first"
             raise ConfigError(fault("cluster.address", self._config.cluster.address, "serves already", remedy))
         http = {"host": limits.host, "port": port, "keep_alive_timeout_s": 75}
-        serve.start(proxy_location="HeadOnly", http_options=http, logging_config={"enable_access_log": False})
+        # Each node that has one of the processes listens: this one has the keeper.
+        serve.start(proxy_location="EveryNode", http_options=http, logging_config={"enable_access_log": False})
         try:
             application = application_of(self._reader, self._config.tasks, limits, **self._arguments)
             serve.run(application, name=APP, route_prefix="/")
+            self._require_listening()
         except BaseException as error:
             _end()
             if isinstance(error, RuntimeError | ray.exceptions.RayError):
@@ -57,6 +62,17 @@ class Running:
         with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # whoever is silent is ended all the same
             self._keeper().drain.remote().result(timeout_s=self._config.serve.drain_s + 5)
         _end()
+
+    def _require_listening(self) -> None:
+        """Refuse a Ray Serve that was there already and listens elsewhere: it cannot be told another address."""
+        host = "127.0.0.1" if self._config.serve.host == "0.0.0.0" else self._config.serve.host
+        until = time.monotonic() + _LISTENS_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection((host, self._config.port), timeout=1):
+                return
+            time.sleep(_LOOK_S)
+        remedy = "Give the PORT that it listens at, or end it with `serve shutdown`"
+        raise ConfigError(fault("PORT", self._config.port, "is not where Ray Serve listens on this Ray", remedy))
 
     def table(self, ended: threading.Event) -> Table:
         """Wait until every task is served, or has a reason why not; or until it is to end."""

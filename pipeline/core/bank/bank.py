@@ -10,13 +10,9 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Answer, Task
-from pipeline.errors import BundleError, PipelineError, fault
+from pipeline.errors import BundleError, NotResident, fault
 
 Key = tuple[str, str]
-
-
-class NotResident(PipelineError):
-    """An adapter that is asked is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,8 @@ class Bank:
         self._bundles[name, version] = bundle
 
     def drop(self, name: str, version: str) -> None:
-        self._bundles.pop((name, version), None)
+        self._bundle(name, version)
+        del self._bundles[name, version]
 
     def task(self, name: str, version: str = "") -> Task:
         record = self._bundle(name, version).record

@@ -40,9 +40,7 @@ def write(folder: Path, resident: Resident, config: TaskConfig, seed: int, metho
     """A bundle with a head of random weights."""
     task, how = restore(config, LABELS), MethodConfig(name=method, width=4)  # type: ignore[arg-type]
     model = fresh_model(resident.base, resident.checkpoint, task, how, EngineConfig(), seed)
-    bundles.write(
-        folder, model, checkpoint=resident.checkpoint, task=config, labels=LABELS, method=how, seed=seed
-    )
+    bundles.write(folder, model, checkpoint=resident.checkpoint, task=config, labels=LABELS, method=how, seed=seed)
     release(model, how)
 
 
@@ -165,9 +163,7 @@ def test_a_bundle_that_is_damaged_is_refused_with_its_reason_and_the_others_go_o
 
 
 @pytest.mark.parametrize("item", [5, None, True, {}, {"txt": "a"}, [["a"]], "", "  ", {"text": 5}])
-def test_an_input_that_the_task_cannot_read_is_named_and_its_neighbour_is_not_answered(
-    place: Path, item: Any
-) -> None:
+def test_an_input_that_the_task_cannot_read_is_named_and_its_neighbour_is_not_answered(place: Path, item: Any) -> None:
     keeper = Folders(place, [("mood", 1)])
     (reply,) = replies(answering(place, keeper), Entry(name="mood", version=1, items=["fine", item]))
     assert reply.problem is not None

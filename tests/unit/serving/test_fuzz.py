@@ -4,8 +4,8 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 
-from tests.unit.serving.clients import TABLE, app_of, front_of
 from pipeline.serving.state import Table
+from tests.unit.serving.clients import TABLE, app_of, front_of
 
 served = Table(tasks={name: one for name, one in TABLE.tasks.items() if not any(v.reason for v in one.versions)})
 schema = schemathesis.openapi.from_asgi("/openapi.json", app_of(front_of(table=served)))
