@@ -80,6 +80,7 @@ class Running:
             table: Table = self._keeper().table.remote().result()
             standings = table.tasks.values()
             if standings and all(one.reason != LOADING for each in standings for one in each.versions):
+                ended.wait(self._config.serve.poll_s)  # in which each ingress has asked for it
                 return table
             if failed := _failed():
                 raise PipelineError(f"A process did not start: {failed}")

@@ -58,7 +58,8 @@ def test_of_ten_thousand_requests_none_is_answered_wrongly_and_none_is_lost(
         with capsys.disabled():
             print(
                 f"\n{REQUESTS} requests in {seconds:.0f} s, {dict(outcome.statuses)}, {promoted} promotions, "
-                f"the last of them followed within {followed:.1f} s; p50 {low:.0f} ms, p95 {middle:.0f} ms, p99 {high:.0f} ms"
+                f"the last of them followed within {followed:.1f} s; "
+                f"p50 {low:.0f} ms, p95 {middle:.0f} ms, p99 {high:.0f} ms"
             )
 
 
