@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import logging
 import warnings
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, final
@@ -26,8 +27,12 @@ APP, KEEPER, BANK = "adapters", "Keeper", "Bank"
 """Names of the application, and of deployments."""
 _AT_ONCE = 10_000
 """Requests that Ray hands to a process at once: the queue is ours, and says when it is full."""
+_GONE = (ray.exceptions.RayActorError, DeploymentUnavailableError)
+"""What is raised where a process is asked that has died."""
 _SETTLED: Mapping[str, Any] = {"begin": True}
 """Given as `user_config`, so that Ray calls `reconfigure` and waits for it before a process counts as ready."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -174,8 +179,12 @@ class IngressProcess:
 
     async def _follow(self) -> None:
         while True:
-            with contextlib.suppress(Exception):  # the keeper is started again; until then the table stays as it is
+            try:
                 self._front.take(await self._fetch())
+            except ReplicaDied:
+                pass  # the keeper is started again; until then the table stays as it is
+            except Exception:
+                _log.exception("The table of tasks could not be fetched")
             await asyncio.sleep(self._limits.poll_s / 2)
 
     async def _fetch(self) -> Table:
@@ -185,16 +194,21 @@ class IngressProcess:
             is_draining=self._front.table.is_draining,
             figures=self._front.figures.so_far(),
         )
-        table: Table = await self._keeper.of_ingress.remote(report)
+        try:
+            table: Table = await self._keeper.of_ingress.remote(report)
+        except _GONE as error:
+            raise ReplicaDied from error
         return table
 
     async def _refresh(self) -> str:
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 why: str = await self._keeper.look.remote()
+                self._front.take(await self._fetch())
         except TimeoutError:
             return f"The registry does not answer within {self._limits.timeout_s:g} s"
-        self._front.take(await self._fetch())
+        except (ReplicaDied, *_GONE):
+            return "The process that follows the registry is being started again"
         return why
 
     async def _metrics(self) -> str:
@@ -208,7 +222,7 @@ class IngressProcess:
         response = self._banks[home].answer.remote(entries, timeout_s)
         try:
             replies: Sequence[Reply] = await response
-        except (ray.exceptions.RayActorError, DeploymentUnavailableError) as error:
+        except _GONE as error:
             raise ReplicaDied from error
         except asyncio.CancelledError:
             response.cancel()

@@ -4,6 +4,7 @@ It has no model and knows nothing of Ray: how a process is reached is handed ove
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class Front:
         Args:
             limits: Of requests.
             send: Reaches the processes that answer.
-            refresh: Fetches the table as it is now.
+            refresh: Fetches the table as it is now; raises ReplicaDied where nobody knows it.
         """
         self.limits, self.figures, self.table = limits, Figures(), Table()
         self.is_ready, self.num_open = False, 0
@@ -118,7 +119,8 @@ class Front:
         said = await self._round(range(len(questions)), questions, until)
         gone = [number for number, one in said.items() if one.problem and one.problem.error_type == "not_resident"]
         if gone:  # the version was withdrawn on the way, and another one answers now
-            self.take(await self._refresh())
+            with contextlib.suppress(ReplicaDied):  # the table as it is may do
+                self.take(await self._refresh())
             said |= await self._round(gone, questions, until)
         return [said[number] for number in range(len(questions))]
 
