@@ -27,7 +27,7 @@ from pipeline.serving.bodies import example_of
 from pipeline.serving.limits import digest_of
 from pipeline.serving.state import Table
 from pipeline.serving.table import matches
-from pipeline.tracking.registry import aliases, bundle_of
+from pipeline.tracking.aliases import aliases, bundle_of
 from pipeline.tracking.store import Store, open_store
 
 TOKEN = "SERVE_TOKEN"
@@ -108,7 +108,7 @@ def _require_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        rule, remedy = f"cannot be listened at on {host} ({error.strerror})", "Give another one: PORT=8001"
+        rule, remedy = f"cannot be listened at on {host} ({os.strerror(error.errno or 0)})", "Give another one: PORT=8001"
         raise ConfigError(fault("PORT", port, rule, remedy)) from error
 
 
