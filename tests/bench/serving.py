@@ -8,6 +8,7 @@ of the same kind in turn.
 import contextlib
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -62,8 +63,6 @@ def mlflow_server(uri: str, name: str) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    import os
-
     process = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, start_new_session=True)
     try:
         while True:
@@ -89,6 +88,11 @@ def row(title: str, clients: int, seconds: Sequence[float]) -> list[str]:
     return [title, str(clients), f"{low:.1f}", f"{middle:.1f}", f"{high:.1f}", f"{len(seconds) / SECONDS:.0f}"]
 
 
+def _paths(tasks: Sequence[str]) -> Callable[[int], str]:
+    """Where the request of a number goes: to the tasks in turn."""
+    return lambda number: f"/v1/tasks/{tasks[number % len(tasks)]}/predict"
+
+
 def main(uri: str, task: str) -> None:
     """Measure both, and show the table."""
     table = Table("server", "clients", "p50 ms", "p95 ms", "p99 ms", "rows/s", box=None)
@@ -100,12 +104,7 @@ def main(uri: str, task: str) -> None:
             names = [one.name for one in tasks.tasks.values() if one.kind == kind and not one.versions[0].reason]
             for title, asked in ((f"make serve, {task}", [task]), (f"make serve, {len(names)} tasks in turn", names)):
                 for clients in CLIENTS:
-                    seconds = measured(
-                        config.port,
-                        lambda number, asked=asked: f"/v1/tasks/{asked[number % len(asked)]}/predict",
-                        lambda text: {"inputs": text},
-                        clients,
-                    )
+                    seconds = measured(config.port, _paths(asked), lambda text: {"inputs": text}, clients)
                     table.add_row(*row(title, clients, seconds))
     with mlflow_server(uri, task) as port:
         for clients in CLIENTS:

@@ -1,5 +1,6 @@
 """The service under load: 10,000 requests of 32 clients over 50 tasks, while champions change and a process dies."""
 
+import json
 import sys
 import threading
 import time
@@ -65,6 +66,4 @@ def test_of_ten_thousand_requests_none_is_answered_wrongly_and_none_is_lost(
 
 def versions(port: int) -> dict[str, int]:
     """The versions that the table says."""
-    import json
-
     return {one["name"]: one["version"] for one in json.loads(served.get(port, "/v1/tasks")[1])["tasks"]}

@@ -1,5 +1,6 @@
 """The service on a Ray of its own, in short: mixed requests while champions change and a process is killed."""
 
+import http.client
 import socket
 import sys
 import threading
@@ -71,7 +72,7 @@ def test_mixed_requests_are_answered_rightly_while_champions_change_and_a_proces
         said = {name: 0 for name in (first, second)}
 
         def moved() -> bool:
-            connection = served.http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             for name in said:
                 status, said[name], body = served.post(connection, name, served.TEXTS[:1])
                 assert status == 200
