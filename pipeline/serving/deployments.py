@@ -162,6 +162,7 @@ class IngressProcess:
 
     def __init__(self, limits: ServingConfig, token_digest: str, keeper: Any) -> None:
         self._limits, self._digest, self._keeper = limits, token_digest, keeper
+        self._replica = serve.get_replica_context().replica_tag
         self._front = Front(limits, self._send, self._fetch)
         self._banks: dict[str, Any] = {}
 
@@ -189,7 +190,7 @@ class IngressProcess:
 
     async def _fetch(self) -> Table:
         report = Report(
-            replica=serve.get_replica_context().replica_tag,
+            replica=self._replica,
             num_open=self._front.num_open,
             is_draining=self._front.table.is_draining,
             figures=self._front.figures.so_far(),
