@@ -56,8 +56,14 @@ def cluster_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
 
 
 def service_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
-    """Describe the cluster of the service: as any other, and its containers may have the token of the clients."""
+    """Describe the cluster of the service: as any other, but for the volume of sweeps, which one head has at a time.
+
+    Its containers may have the token of the clients.
+    """
     spec = cluster_spec(config, ray_version)
+    head = spec["headGroupSpec"]["template"]["spec"]
+    for part in (head["volumes"], head["containers"][0]["volumeMounts"]):
+        part[:] = [one for one in part if one["name"] != "runs"]
     if config.secrets.service:
         secret = {"secretKeyRef": {"name": config.secrets.service, "key": TOKEN}}
         for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):

@@ -69,6 +69,7 @@ def test_the_service_has_the_cluster_that_stands_and_names_what_the_package_serv
     for pod in pods([service]):
         (token,) = [entry for entry in pod["containers"][0]["env"] if entry["name"] == "SERVE_TOKEN"]
         assert token["valueFrom"] == {"secretKeyRef": {"name": "asked", "key": "token"}}
+        assert not any("runs" in str(part) for part in pod["volumes"])  # two heads would wait for the one volume
     assert not any("SERVE_TOKEN" in str(one) for one in (cluster, named("RayService")))
 
 
@@ -103,7 +104,7 @@ def test_every_image_is_pinned_and_mlflow_and_ray_are_those_of_the_constraints()
 
 
 def test_pods_run_as_an_ordinary_user_and_know_no_variables_of_services() -> None:
-    assert len(pods(objects())) == 8
+    assert len(pods(objects())) == 10
     for pod in pods(objects()):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] >= 999
@@ -184,7 +185,7 @@ def test_whatever_is_mounted_is_there_and_everything_is_in_the_namespace() -> No
 
 def test_names_and_selectors_are_unique() -> None:
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects()]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 16
 
 
 def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
@@ -204,7 +205,7 @@ def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
 
 def test_what_the_command_tells_to_submit_is_what_submit_takes_with_its_files_on_the_volume() -> None:
     config = configured("command=[sweep,'TASKS=ner','ARGS=search=optuna']")
-    *_, forwarded, token, line = following(config, Path("manifests"))
+    *_, forwarded, token, line, _, _ = following(config, Path("manifests"))
     assert forwarded == "kubectl -n adapters port-forward service/adapters-head-svc 8265 &"
     assert "get secret adapters -o 'jsonpath={.data.auth_token}'" in token
     *words, arguments = shlex.split(line)
