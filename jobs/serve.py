@@ -3,12 +3,12 @@
 from rich.console import Console
 
 from pipeline.config.serve import ServeConfig
-from pipeline.steps.serve import asked_to_end, open_service, serving, show
+from pipeline.steps.serve import open_service, serving, show
 
 
 def main(config: ServeConfig, console: Console) -> None:
     service = open_service(config, console)
-    with asked_to_end() as ended, serving(service, console, ended) as (table, screen):
+    with serving(service, console) as (table, screen, ended):
         if not ended.is_set():
             show(service, table, screen)
         ended.wait()

@@ -131,8 +131,12 @@ def asked_to_end() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def serving(service: Service, console: Console, ended: threading.Event) -> Iterator[tuple[Table, Console]]:
-    """Start the service, yield its table of tasks, and stop it when what is under way is answered."""
+def serving(service: Service, console: Console) -> Iterator[tuple[Table, Console, threading.Event]]:
+    """Start the service, and stop it when what is under way is answered.
+
+    Yields:
+        Its table of tasks, a console, and what is set when the service is to end.
+    """
     from pipeline.cluster.connection import connected, here  # here: a bad setting is told before Ray is loaded
     from pipeline.serving.running import Running
 
@@ -148,9 +152,9 @@ def serving(service: Service, console: Console, ended: threading.Event) -> Itera
             reserves=not is_own,
             node="" if is_own else here(),
         )
-        with running:
+        with running, asked_to_end() as ended:  # behind Ray, which has handlers of signals of its own
             screen.print("Loading the checkpoints and adapters ...")
-            yield running.table(ended), screen
+            yield running.table(ended), screen, ended
             screen.print("Stopping: what is under way is answered, nothing further is taken.")
         screen.print("Stopped.")
 

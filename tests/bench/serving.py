@@ -99,7 +99,7 @@ def main(uri: str, task: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = ServeConfig(port=free_port(), tracking=TrackingConfig(uri=uri), runs=str(Path(folder) / "runs"))
         shown = console()
-        with serving(open_service(config, shown), shown, threading.Event()) as (tasks, _):
+        with serving(open_service(config, shown), shown) as (tasks, _, _):
             kind = tasks.tasks[task].kind
             names = [one.name for one in tasks.tasks.values() if one.kind == kind and not one.versions[0].reason]
             for title, asked in ((f"make serve, {task}", [task]), (f"make serve, {len(names)} tasks in turn", names)):
