@@ -27,7 +27,7 @@ override export ADAPTERS_WORDS := $(words $(GIVEN))
 $(foreach name,$(GIVEN),$(eval NUMBER += x)$(eval override export ADAPTERS_WORD_$(words $(NUMBER)) := $$(name)=$$(value $$(name))))
 # Make would hand them on too, and expand them for it.
 $(foreach name,$(GIVEN),$(eval unexport $$(name)))
-COMMANDS := sweep compare retrain predict evaluate status rollback promote ui convert submit schedule manifests
+COMMANDS := sweep compare retrain predict evaluate serve status rollback promote ui convert submit schedule manifests
 
 .PHONY: help setup $(COMMANDS) bench test test-faults check clean
 

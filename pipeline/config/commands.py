@@ -21,6 +21,7 @@ from pipeline.config.champions import EvaluateConfig, PredictConfig, PromoteConf
 from pipeline.config.faults import no_secret
 from pipeline.config.kubernetes import KubernetesConfig
 from pipeline.config.schedule import ScheduleConfig
+from pipeline.config.serve import ServeConfig
 from pipeline.config.strict import nearest
 from pipeline.config.typed import is_bare, plain, quoted
 from pipeline.errors import ConfigError, Fault, fault
@@ -171,7 +172,7 @@ VARIABLES: Mapping[str, Variable] = {
     "SOURCE": Variable("source", "text", "a bundle, an adapter of another program, or a task whose champion is meant"),
     "TARGET": Variable("target", "text", "the folder that is written"),
     "TO": Variable("to", "plain", "auto, bundle, adapterhub, peft, edge, onnx"),
-    "PORT": Variable("port", "plain", "of the UI, on this machine"),
+    "PORT": Variable("port", "plain", "of the UI or the service, on this machine"),
     "COMMAND": Variable("command", "plain", "what is submitted or scheduled; what `make help` explains"),
     "ADDRESS": Variable("address", "text", "of a Ray cluster's dashboard: http://head:8265"),
     "CRON": Variable("cron", "text", "the times of a schedule: '0 3 * * 0'"),
@@ -207,6 +208,8 @@ _MATRIX = ("TASKS", "DATA", "CONF", "CHECKPOINT", "EPOCHS", "SEED", "CLUSTER", "
 _TRAINED = ("validation_share", "drop_overlap", "max_train_rows", "max_unseen")
 _LEARNT = (*_TRAINED, "test_share", "max_bad_rows", "no_label")
 """Settings of data that a command has no use for which trains nothing, or reads no targets."""
+_OF_TRIALS = ("num_workers", "cpus_per_trial", "gpus_per_trial", "slots", "max_failures")
+"""Settings of the cluster that a service has no use for."""
 _ANYWHERE: Sequence[Place] = ("submit", "schedule", "kubernetes")
 
 COMMANDS: Mapping[str, Command] = {
@@ -250,6 +253,17 @@ COMMANDS: Mapping[str, Command] = {
         variables=("TASK", "DATA", "FILE", "VERSION", "ALIAS", "CONF"),
         called_from=("submit",),
         unused={f"data.{key}": "Rows to train on are not looked at" for key in _TRAINED},
+    ),
+    "serve": Command(
+        config=ServeConfig,
+        says="The champions of TASKS answer over HTTP at PORT, until Ctrl-C",
+        variables=("TASKS", "PORT", "CONF", "CLUSTER"),
+        unused={
+            **{
+                f"cluster.{key}": "It is for trials; set serve.cpus, serve.gpus or serve.replicas" for key in _OF_TRIALS
+            },
+            "tracking.keep_bundles": "Nothing is recorded",
+        },
     ),
     "status": Command(
         config=StatusConfig,

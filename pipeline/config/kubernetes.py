@@ -114,9 +114,11 @@ class SecretsConfig:
     """Keys `access-key` and `secret-key` of the object store."""
     huggingface: str | None = None
     """Key `token`: for checkpoints and data sets of the hub that want one. None: no token."""
+    service: str | None = None
+    """Key `token`: that clients of the RayService have to send. None: whoever reaches it may ask."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        for name in ("postgres", "object_store", "huggingface"):
+        for name in ("postgres", "object_store", "huggingface", "service"):
             if getattr(self, name) is not None:
                 yield from _named(f"{where}.{name}", getattr(self, name))
 

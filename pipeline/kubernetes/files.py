@@ -59,7 +59,9 @@ _Dumper.add_representer(str, _lines)
 def following(config: KubernetesConfig, target: Path) -> Iterator[str]:
     """The commands that come next to the files of `render`; secrets are made by the user's own shell, in no file."""
     image, secrets = shlex.quote(config.image), config.secrets
-    file = {name: f"-f {shlex.quote(str(target / name))}" for name in (*FIRST, "job.yaml", "cluster.yaml")}
+    file = {
+        name: f"-f {shlex.quote(str(target / name))}" for name in (*FIRST, "job.yaml", "cluster.yaml", "service.yaml")
+    }
     create = f"kubectl -n {config.namespace} create secret generic"
     random = '"$(openssl rand -hex 24)"'
     yield f"docker build -f conf/cluster/Dockerfile -t {image} . && docker push {image}"
@@ -70,6 +72,8 @@ def following(config: KubernetesConfig, target: Path) -> Iterator[str]:
     yield f"{create} {secrets.object_store} {keys}"
     if secrets.huggingface:
         yield f'{create} {secrets.huggingface} --from-literal={TOKEN}="$HF_TOKEN"'
+    if secrets.service:
+        yield f"{create} {secrets.service} --from-literal={TOKEN}={random}"
     yield f"kubectl apply {' '.join(file[name] for name in FIRST)}"
     yield f"kubectl apply {file['job.yaml']}   # make {config.command[0]} on a cluster of its own; or:"
     yield f"kubectl apply {file['cluster.yaml']}   # a cluster that stays, for make submit:"
@@ -77,3 +81,5 @@ def following(config: KubernetesConfig, target: Path) -> Iterator[str]:
     secret = f"kubectl -n {config.namespace} get secret {config.name} -o 'jsonpath={{.data.auth_token}}'"
     yield f'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$({secret} | base64 -d)"'
     yield submit_line(config)
+    yield f"kubectl apply {file['service.yaml']}   # the champions over HTTP, once there are some:"
+    yield f"kubectl -n {config.namespace} port-forward service/{config.name}-serve-svc 8000"

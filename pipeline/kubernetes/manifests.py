@@ -42,8 +42,10 @@ def render(config: KubernetesConfig, ray_version: str) -> dict[str, list[Manifes
         File name -> objects; what a file needs is in those before it.
     """
     job = {"entrypoint": entrypoint(config), "cluster_spec": cluster_spec(config, ray_version)}
-    names = ("network", "postgres", "object-store", "mlflow", "runs", "job", "cluster")
-    return {f"{name}.yaml": filled(name, config, job | {"ray_version": ray_version}) for name in names}
+    names = ("network", "postgres", "object-store", "mlflow", "runs", "job", "cluster", "service")
+    more = job | {"ray_version": ray_version, "serve_config": serve_config(config)}
+    more["service_spec"] = service_spec(config, ray_version)
+    return {f"{name}.yaml": filled(name, config, more) for name in names}
 
 
 def cluster_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
@@ -51,6 +53,45 @@ def cluster_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
     (cluster,) = filled("cluster", config, {"ray_version": ray_version})
     spec: Manifest = cluster["spec"]
     return spec
+
+
+def service_spec(config: KubernetesConfig, ray_version: str) -> Manifest:
+    """Describe the cluster of the service: as any other, but for the volume of sweeps, which one head has at a time.
+
+    Its containers may have the token of the clients.
+    """
+    spec = cluster_spec(config, ray_version)
+    head = spec["headGroupSpec"]["template"]["spec"]
+    for part in (head["volumes"], head["containers"][0]["volumeMounts"]):
+        part[:] = [one for one in part if one["name"] != "runs"]
+    if config.secrets.service:
+        secret = {"secretKeyRef": {"name": config.secrets.service, "key": TOKEN}}
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            group["template"]["spec"]["containers"][0]["env"].append({"name": "SERVE_TOKEN", "valueFrom": secret})
+    return spec
+
+
+def serve_config(config: KubernetesConfig) -> str:
+    """Write Ray Serve's own config, which names the function that makes the application, and its settings."""
+    workers = config.workers
+    words = [
+        "TASKS=*",
+        "CLUSTER=existing",
+        f"tracking.uri=http://{config.name}-mlflow:5000",
+        f"serve.cpus={workers.cpus_per_trial}",
+        f"serve.gpus={workers.gpus_per_trial:g}",
+        f"serve.max_replicas={max(workers.max, 1)}",
+    ]
+    application = {
+        "name": "adapters",
+        "import_path": "pipeline.steps.serve:application",
+        "route_prefix": "/",
+        "args": {"words": words},
+    }
+    http = {"host": "0.0.0.0", "port": 8000}
+    told = {"proxy_location": "EveryNode", "http_options": http, "applications": [application]}
+    written: str = yaml.safe_dump(told, sort_keys=False)
+    return written
 
 
 def cron_job(

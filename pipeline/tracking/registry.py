@@ -184,7 +184,7 @@ def check_files(store: Store, name: str, number: int) -> None:
     with store_errors(store.uri):
         for version in every(store.client.search_model_versions, f"name = '{name}'"):
             if int(version.version) == number:
-                read_bundle(_bundle_folder(store, version))
+                read_bundle(bundle_folder(store, version))
 
 
 def champions(store: Store) -> list[Version]:
@@ -232,7 +232,7 @@ def choose(store: Store, name: str, alias: str = "champion", version: int | None
         else:
             model = _named(name, models, alias)
             number = str(model.aliases[alias])
-        folder = _bundle_folder(store, store.client.get_model_version(model.name, number))
+        folder = bundle_folder(store, store.client.get_model_version(model.name, number))
     files = Files(bundle=folder, ledger=folder.parent / LEDGER)
     called = next((one for one, its in model.aliases.items() if str(its) == number), "")
     return Chosen(name=model.name, version=int(number), alias=called, files=files)
@@ -256,7 +256,7 @@ def _named(name: str, models: Sequence[RegisteredModel], alias: str = "") -> Reg
 
 def _files(store: Store, version: ModelVersion) -> Files | TrackingError:
     try:
-        bundle = _bundle_folder(store, version)
+        bundle = bundle_folder(store, version)
     except (PipelineError, MlflowException, OSError) as error:
         if is_outage(error):
             raise
@@ -350,7 +350,8 @@ def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> d
     return {key: str(value) for key, value in values.items()}
 
 
-def _bundle_folder(store: Store, version: ModelVersion) -> Path:
+def bundle_folder(store: Store, version: ModelVersion) -> Path:
+    """Where the bundle of a version lies on this machine; a TrackingError where there is none."""
     source = str(version.source)
     if not store.is_local:
         own = tempfile.mkdtemp(prefix="version-", dir=_downloads())

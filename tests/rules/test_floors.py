@@ -29,6 +29,10 @@ NUMBER = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 HOMES = {
     "ray": ("pipeline/cluster/", "pipeline/serving/"),
     "mlflow": ("pipeline/tracking/",),
+    "fastapi": ("pipeline/serving/",),
+    "starlette": ("pipeline/serving/",),
+    "pydantic": ("pipeline/serving/",),
+    "prometheus_client": ("pipeline/serving/figures.py",),
     "hydra": ("pipeline/config/overrides.py",),
     "omegaconf": ("pipeline/config/overrides.py",),
     "cronsim": ("pipeline/config/cron.py",),

@@ -1,5 +1,6 @@
 """The manifests against KubeRay's schemas, where those are, and against one another."""
 
+import importlib
 import json
 import re
 import shlex
@@ -24,7 +25,7 @@ from tests.unit.kubernetes.rendered import ROOT, configured, containers, faults,
 SECRET_NAMES = re.compile(r"PASSWORD|KEY|TOKEN|SECRET|CREDENTIAL")
 
 
-@pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
+@pytest.mark.parametrize("kind", ["RayCluster", "RayJob", "RayService"])
 @pytest.mark.parametrize("arguments", [(), ("secrets.huggingface=hf", "volumes.storage_class=fast", "workers.gpus=2")])
 def test_the_ray_objects_keep_kuberays_schemas(kind: str, arguments: tuple[str, ...]) -> None:
     assert faults(named(kind, *arguments)) == []
@@ -53,12 +54,33 @@ def test_a_planted_wrong_field_is_found_by_the_schema(
     assert message in found
 
 
+def test_the_service_has_the_cluster_that_stands_and_names_what_the_package_serves() -> None:
+    service = named("RayService", "secrets.service=asked", "workers.gpus_per_trial=0.5")
+    assert set(service["spec"]) == {"serveConfigV2", "upgradeStrategy", "rayClusterConfig"}
+    cluster = named("RayCluster")
+    assert faults({**cluster, "spec": service["spec"]["rayClusterConfig"]}) == []
+    told = yaml.safe_load(service["spec"]["serveConfigV2"])
+    assert told["http_options"] == {"host": "0.0.0.0", "port": 8000}
+    (application,) = told["applications"]
+    module, _, name = application["import_path"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    (config,) = read_command("serve", application["args"]["words"])
+    assert (config.tasks, config.serve.gpus, config.tracking.uri) == (["*"], 0.5, "http://adapters-mlflow:5000")
+    for pod in pods([service]):
+        (token,) = [entry for entry in pod["containers"][0]["env"] if entry["name"] == "SERVE_TOKEN"]
+        assert token["valueFrom"] == {"secretKeyRef": {"name": "asked", "key": "token"}}
+        assert not any("runs" in str(part) for part in pod["volumes"])  # two heads would wait for the one volume
+    assert not any("SERVE_TOKEN" in str(one) for one in (cluster, named("RayService")))
+
+
 def test_no_manifest_holds_a_secret_and_each_that_is_named_is_one_that_the_user_makes() -> None:
-    config = configured("secrets.huggingface=hub")
-    entries = [entry for one in containers(objects("secrets.huggingface=hub")) for entry in one["env"]]
+    own = ("secrets.huggingface=hub", "secrets.service=asked")
+    config = configured(*own)
+    entries = [entry for one in containers(objects(*own)) for entry in one["env"]]
     secret = [entry for entry in entries if SECRET_NAMES.search(entry["name"])]
     assert {entry["name"] for entry in secret} == {
         "POSTGRES_PASSWORD", "PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN",
+        "SERVE_TOKEN",
     }  # fmt: skip
     assert [entry for entry in secret if "value" in entry] == []
     known = "\n".join(following(config, Path("manifests")))
@@ -82,7 +104,7 @@ def test_every_image_is_pinned_and_mlflow_and_ray_are_those_of_the_constraints()
 
 
 def test_pods_run_as_an_ordinary_user_and_know_no_variables_of_services() -> None:
-    assert len(pods(objects())) == 8
+    assert len(pods(objects())) == 10
     for pod in pods(objects()):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] >= 999
@@ -163,7 +185,7 @@ def test_whatever_is_mounted_is_there_and_everything_is_in_the_namespace() -> No
 
 def test_names_and_selectors_are_unique() -> None:
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects()]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 16
 
 
 def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
@@ -183,7 +205,7 @@ def test_the_entrypoint_is_a_sweep_that_the_command_takes() -> None:
 
 def test_what_the_command_tells_to_submit_is_what_submit_takes_with_its_files_on_the_volume() -> None:
     config = configured("command=[sweep,'TASKS=ner','ARGS=search=optuna']")
-    *_, forwarded, token, line = following(config, Path("manifests"))
+    *_, forwarded, token, line, _, _ = following(config, Path("manifests"))
     assert forwarded == "kubectl -n adapters port-forward service/adapters-head-svc 8265 &"
     assert "get secret adapters -o 'jsonpath={.data.auth_token}'" in token
     *words, arguments = shlex.split(line)
@@ -311,7 +333,9 @@ def test_every_pod_keeps_the_restricted_standard() -> None:
 
 def test_only_those_reach_a_pod_who_have_to() -> None:
     found = {one["metadata"]["name"]: one["spec"] for one in objects("name=lab") if one["kind"] == "NetworkPolicy"}
-    assert set(found) == {f"lab-{name}" for name in ("postgres", "object-store", "mlflow", "ray", "submit")}
+    assert set(found) == {f"lab-{name}" for name in ("postgres", "object-store", "mlflow", "ray", "submit", "serve")}
+    in_the_namespace, *_ = found["lab-serve"]["ingress"]
+    assert in_the_namespace == {"from": [{"podSelector": {}}], "ports": [{"port": 8000}]}
     labels = {
         one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
         for one in objects("name=lab")
