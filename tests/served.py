@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from pipeline.config import EngineConfig, MethodConfig, TaskConfig
+from pipeline.config import EngineConfig, Kind, MethodConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import Resident, load_checkpoint
 from pipeline.core.bank.predictor import Predictor
+from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.bundle import read_bundle
-from pipeline.core.tasks.kinds import restore
-from pipeline.serving.bodies import shown
+from pipeline.core.tasks.kinds import TASK_KINDS, restore
 from tests import bundles
 from tests.conftest import TinyBert
 from tests.tiny import tiny_checkpoint
 
-KINDS: Mapping[str, Sequence[str]] = {
+KINDS: Mapping[Kind, Sequence[str]] = {
     "classification": ["bad", "good"],
     "tagging": ["O", "B-LOC", "I-LOC"],
     "regression": [],
@@ -82,7 +82,7 @@ def registry_of(root: Path, tiny_bert: TinyBert, num_tasks: int, versions: int =
             _write(root / f"{name}-{version}", resident, name, kind, seed=100 * number + version)
             said = Predictor(resident).predict(read_bundle(root / f"{name}-{version}"), TEXTS)
             for text, answer in zip(TEXTS, said, strict=True):
-                expected[name, version, text] = shown(kind, answer, None)
+                expected[name, version, text] = TASK_KINDS[kind].parts(Row({}, "", "", ""), answer)
     registry = FileRegistry(root)
     registry.tell({name: {"champion": 1} for name in names})
     return registry, expected

@@ -208,7 +208,8 @@ _MATRIX = ("TASKS", "DATA", "CONF", "CHECKPOINT", "EPOCHS", "SEED", "CLUSTER", "
 _TRAINED = ("validation_share", "drop_overlap", "max_train_rows", "max_unseen")
 _LEARNT = (*_TRAINED, "test_share", "max_bad_rows", "no_label")
 """Settings of data that a command has no use for which trains nothing, or reads no targets."""
-_OF_TRIALS = ("num_workers", "cpus_per_trial", "gpus_per_trial", "slots", "max_failures")
+_TRIALS = ("num_workers", "cpus_per_trial", "gpus_per_trial", "slots", "max_failures")
+_OF_TRIALS = {f"cluster.{key}": "It is for trials; set serve.cpus, serve.gpus or serve.replicas" for key in _TRIALS}
 """Settings of the cluster that a service has no use for."""
 _ANYWHERE: Sequence[Place] = ("submit", "schedule", "kubernetes")
 
@@ -258,12 +259,7 @@ COMMANDS: Mapping[str, Command] = {
         config=ServeConfig,
         says="The champions of TASKS answer over HTTP at PORT, until Ctrl-C",
         variables=("TASKS", "PORT", "CONF", "CLUSTER"),
-        unused={
-            **{
-                f"cluster.{key}": "It is for trials; set serve.cpus, serve.gpus or serve.replicas" for key in _OF_TRIALS
-            },
-            "tracking.keep_bundles": "Nothing is recorded",
-        },
+        unused={**_OF_TRIALS, "tracking.keep_bundles": "Nothing is recorded"},
     ),
     "status": Command(
         config=StatusConfig,
@@ -337,12 +333,11 @@ def overrides_of(name: str, words: Sequence[str]) -> list[str]:
         variable, value = match.groups()
         if variable in keys:
             written += _override(VARIABLES[variable].form, keys[variable], value)
+        elif variable == "ARGS":  # which `make` takes apart
+            remedy = "Write the settings themselves, as words: key=value"
+            faults.append(fault(variable, value, "is a variable of make", remedy))
         else:
             rule, remedy = "is no variable", nearest(variable, list(VARIABLES))
-            if variable == "ARGS":  # which `make` takes apart
-                rule, other = "is a variable of make", "Write the settings themselves, as words: key=value"
-                faults.append(fault(variable, value, rule, other))
-                continue
             if variable in VARIABLES:
                 rule, remedy = f"is not used by `{name}`", f"It takes {', '.join(keys)}"
             faults.append(fault(variable, value, rule, f"{remedy}; any other setting goes into ARGS='key=value'"))

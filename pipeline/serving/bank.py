@@ -17,11 +17,11 @@ from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.bank.bank import Ask, Bank
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import read_bundle
-from pipeline.core.tasks.task import Task
+from pipeline.core.tasks.task import Answer, Task
 from pipeline.errors import DataError, NotResident, PipelineError
 from pipeline.serving.figures import Figures
 from pipeline.serving.queue import Queue, QueueFull
-from pipeline.serving.state import Entry, Key, Problem, Reply, Report
+from pipeline.serving.state import Entry, Key, Problem, Reply, Report, Shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -160,10 +160,9 @@ class Answering:
         for one in said:
             if isinstance(one, BaseException):
                 raise one
-        answers = [one.answer for one in said]
-        if task.config.kind == "multiple_choice":
-            answers = [{**one, "options": row.fields["options"]} for one, row in zip(answers, rows, strict=True)]
-        return Reply(version=int(said[0].version), answers=answers)
+        shown = [_shown(task, row, one.answer) for row, one in zip(rows, said, strict=True)]
+        cut = [place for place, one in enumerate(said) if "truncated" in one.answer]
+        return Reply(version=int(said[0].version), answers=shown, truncated=cut)
 
     def _measured(self, task: Task, rows: Sequence[Row]) -> list[int]:
         """Sub-tokens of each row, but no more than the model reads."""
@@ -179,6 +178,11 @@ class Answering:
         for pool in (self._computing, self._measuring):
             pool.shutdown(wait=False, cancel_futures=True)
         self._folder.cleanup()
+
+
+def _shown(task: Task, row: Row, answer: Answer) -> Shown:
+    parts = task.parts(row, answer)
+    return [{**one, "truncated": True} for one in parts] if answer.get("truncated") else parts
 
 
 def _rows(task: Task, entry: Entry) -> list[Row]:

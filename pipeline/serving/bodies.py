@@ -1,14 +1,12 @@
-"""Bodies and answers as Hugging Face's inference API has them, from and to what the tasks know. Pure."""
+"""Bodies as Hugging Face's inference API has them, looked through before anything is computed. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.config.serve import ServingConfig
 from pipeline.errors import fault
-from pipeline.serving.state import Problem
+from pipeline.serving.state import Problem, Standing
 
-Shown = list[dict[str, Any]]
-"""The answer to one input."""
 _DEEPEST = 16
 """Lists and objects within one another, of which an options list in a list of questions is the sixth."""
 
@@ -69,69 +67,12 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _of_scores(answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    """`[{label, score}]`, the likeliest first."""
-    ranked = sorted(answer["scores"].items(), key=lambda one: -one[1])
-    return [{"label": label, "score": score} for label, score in ranked[:top_k]]
-
-
-def _of_labels(answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    """As of one label, and whether each is said: above its own threshold."""
-    said = set(answer["labels"])
-    return [{**one, "said": one["label"] in said} for one in _of_scores(answer, top_k)]
-
-
-def _of_number(answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    return [{"score": answer["score"]}]
-
-
-def _of_entities(answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    return [
-        {
-            "entity_group": one["type"],
-            "score": one["score"],
-            "word": one["text"],
-            "start": one["start_char"],
-            "end": one["end_char"],
-        }
-        for one in answer["entities"]
-    ]
-
-
-def _of_span(answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    """`no_answer` stands there too where the task knows questions without one."""
-    return [{key: answer[key] for key in ("answer", "score", "start", "end", "no_answer") if key in answer}]
-
-
-def _of_options(answer: Mapping[str, Any], top_k: int | None, options: Sequence[str]) -> Shown:
-    """The options with their scores and their positions, the likeliest first."""
-    ranked = sorted(enumerate(answer["scores"]), key=lambda one: -one[1])[:top_k]
-    return [{"label": options[place], "score": score, "index": place} for place, score in ranked]
-
-
-def _of_text(answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    return [{"generated_text": answer["text"]}]
-
-
-_SHAPES: Mapping[str, Callable[..., Shown]] = {
-    "classification": _of_scores,
-    "multi_label": _of_labels,
-    "regression": _of_number,
-    "tagging": _of_entities,
-    "extractive_qa": _of_span,
-    "multiple_choice": _of_options,
-    "generation": _of_text,
-}
-_RANKED = ("classification", "multi_label", "multiple_choice")
-"""Kinds whose answer is a ranking, of which `top_k` is the beginning."""
-
-
-def top_k_of(kind: str, parameters: Mapping[str, Any] | None, where: str = "parameters") -> int | Problem | None:
+def top_k_of(task: Standing, parameters: Mapping[str, Any] | None, where: str = "parameters") -> int | Problem | None:
     """The number of labels that is wanted (None: all), or what is wrong with the parameters."""
-    known = ("top_k",) if kind in _RANKED else ()
+    known = ("top_k",) if task.ranks else ()
     for name in parameters or {}:
         if name not in known:
-            rule = f"is no parameter of {kind}"
+            rule = f"is no parameter of {task.kind}"
             remedy = f"It takes {known[0]}" if known else "It takes none: leave it out"
             return bad("bad_body", fault(f"{where}.{name}"[:100], "", rule, remedy))
     value = (parameters or {}).get("top_k")
@@ -141,14 +82,8 @@ def top_k_of(kind: str, parameters: Mapping[str, Any] | None, where: str = "para
     return value
 
 
-def shown(kind: str, answer: Mapping[str, Any], top_k: int | None) -> Shown:
-    """The answer to one input in Hugging Face's shape; of a text that was cut each part says `"truncated": true`."""
-    more = (answer["options"],) if kind == "multiple_choice" else ()
-    parts = _SHAPES[kind](answer, top_k, *more)
-    return [{**one, "truncated": True} for one in parts] if answer.get("truncated") else parts
-
-
 _EXAMPLES: Mapping[str, Any] = {
+    "tokens": "Anna went from Oslo to Rome.",
     "question": "Where was Anna born?",
     "context": "Anna was born in Oslo and went to Rome.",
     "options": ["in Oslo", "in Rome"],
@@ -156,9 +91,7 @@ _EXAMPLES: Mapping[str, Any] = {
 }
 
 
-def example_of(kind: str, fields: Sequence[str]) -> Any:
-    """An input that a task takes: a text, or an object with its fields."""
-    if kind == "tagging":
-        return "Anna went from Oslo to Rome."
-    text = "I loved every minute of it."
-    return text if list(fields) == ["text"] else {name: _EXAMPLES.get(name, text) for name in fields}
+def example_of(fields: Sequence[str]) -> Any:
+    """An input that a task takes: of one field its value as a text, or an object with its fields."""
+    given = {name: _EXAMPLES.get(name, "I loved every minute of it.") for name in fields}
+    return next(iter(given.values())) if len(given) == 1 else given

@@ -13,9 +13,9 @@ from typing import Any, final
 from pipeline.config.serve import ServingConfig
 from pipeline.config.strict import nearest
 from pipeline.errors import fault
-from pipeline.serving.bodies import Shown, bad, checked, items_of, shown, top_k_of
+from pipeline.serving.bodies import bad, checked, items_of, top_k_of
 from pipeline.serving.figures import Figures
-from pipeline.serving.state import Entry, Problem, Reply, Serving, Standing, Table
+from pipeline.serving.state import Entry, Problem, Reply, Serving, Shown, Standing, Table
 from pipeline.serving.table import LOADING
 
 RETRY_S = 1
@@ -60,7 +60,6 @@ class _Ready:
     """A question that is good, and may go."""
 
     entry: Entry
-    kind: str
     home: str
     top_k: int | None
     is_many: bool
@@ -145,16 +144,15 @@ class Front:
         serving = self._serving(question)
         if isinstance(serving, Problem):
             return serving
-        kind = self.table.tasks[question.task].kind
         items, is_many = items_of(question.inputs)
         inputs = f"{question.where}inputs"
         if (problem := checked(items, self.limits, inputs)) is not None:
             return problem
-        top_k = top_k_of(kind, question.parameters, f"{question.where}parameters")
+        top_k = top_k_of(self.table.tasks[question.task], question.parameters, f"{question.where}parameters")
         if isinstance(top_k, Problem):
             return top_k
         entry = Entry(name=question.task, version=serving.version, items=items, where=inputs)
-        return _Ready(entry=entry, kind=kind, home=serving.home, top_k=top_k, is_many=is_many)
+        return _Ready(entry=entry, home=serving.home, top_k=top_k, is_many=is_many)
 
     def _serving(self, question: Question) -> Serving | Problem:
         """The version that is to answer."""
@@ -202,9 +200,9 @@ class Front:
 def _said(ready: _Ready, reply: Reply) -> Said:
     if reply.problem is not None:
         return Said(version=ready.entry.version, problem=reply.problem)
-    outputs = [shown(ready.kind, answer, ready.top_k) for answer in reply.answers]
-    truncated = tuple(place for place, answer in enumerate(reply.answers) if answer.get("truncated"))
-    return Said(version=reply.version, outputs=outputs if ready.is_many else outputs[0], truncated=truncated)
+    outputs = [parts[: ready.top_k] for parts in reply.answers]
+    many = outputs if ready.is_many else outputs[0]
+    return Said(version=reply.version, outputs=many, truncated=tuple(reply.truncated))
 
 
 def _unserved(why: object) -> Problem:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from pipeline.config import METHOD_TRAITS
 from pipeline.config.serve import ServingConfig
 from pipeline.core.adapters.checkpoint import Checkpoint, load_checkpoint, open_checkpoint, tensors_of
 from pipeline.core.engine.bundle import BundleRecord, read_bundle
+from pipeline.core.tasks.kinds import restore
 from pipeline.errors import BundleError, CheckpointError, PipelineError, fault
 from pipeline.serving.figures import kept, of_table, summed, text
 from pipeline.serving.state import Facts, Key, Reader, Report, Table
@@ -228,18 +230,19 @@ class Keeper:
             record = read_bundle(folder).record
         except PipelineError as error:
             return Facts(reason=str(error))
-        task = record.task
+        task, restored = record.task, restore(record.task, record.labels)
         facts = Facts(
             kind=task.kind,
-            labels=_labels(record),
+            ranks=restored.ranks,
+            labels=tuple(restored.names()),
             fields=tuple(name for name in task.field_names if name != task.target),
             checkpoint=record.checkpoint.name,
             folder=str(folder),
         )
         try:
-            if record.method.name == "full":
-                rule = "is a whole copy of its checkpoint, not an adapter"
-                raise BundleError(fault("method", "full", rule, "Ask it with make predict, or train an adapter"))
+            if not METHOD_TRAITS[record.method.name].shares_base:
+                rule, remedy = "is a whole copy of its checkpoint, not an adapter", "Ask it with make predict"
+                raise BundleError(fault("method", record.method.name, rule, f"{remedy}, or train an adapter"))
             return dataclasses.replace(facts, home=self._home_of(record))
         except PipelineError as error:
             return dataclasses.replace(facts, reason=str(error))
@@ -282,10 +285,3 @@ def _answering(table: Table) -> set[Key]:
     return {
         (name, one.version) for name, standing in table.tasks.items() for one in standing.versions if not one.reason
     }
-
-
-def _labels(record: BundleRecord) -> tuple[str, ...]:
-    """What is told apart: labels, or the types of entities."""
-    if record.task.kind == "tagging":
-        return tuple(dict.fromkeys(tag[2:] for tag in record.labels if tag != "O"))
-    return tuple(record.labels)

@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 
 Key = tuple[str, int]
 """Registered name and version."""
+Shown = list[dict[str, Any]]
+"""The answer to one input, in parts (`Task.parts`); of a text that was cut each says `"truncated": true`."""
 ALIASES = ("champion", "challenger", "previous")
 """Versions of a name that are resident, the one that answers where none is named first."""
 
@@ -63,7 +65,10 @@ class Reply:
     """What becomes of an entry."""
 
     version: int = 0
-    answers: Sequence[dict[str, Any]] = ()
+    answers: Sequence[Shown] = ()
+    """One an input."""
+    truncated: Sequence[int] = ()
+    """The positions of inputs that the model did not see whole."""
     problem: Problem | None = None
 
 
@@ -72,6 +77,7 @@ class Facts:
     """What the bundle of a version says of it, or why it cannot be served."""
 
     kind: str = ""
+    ranks: bool = False
     labels: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     """What an input has to have."""
@@ -105,6 +111,8 @@ class Standing:
 
     name: str
     kind: str
+    ranks: bool
+    """Whether its answers are rankings, of which `top_k` is the beginning."""
     labels: tuple[str, ...]
     fields: tuple[str, ...]
     """What an input has to have; of `text` alone the bare text does too."""

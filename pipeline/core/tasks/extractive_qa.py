@@ -186,6 +186,11 @@ class ExtractiveQA(Task):
                     best |= {"answer": "", "score": without, "start": 0, "end": 0}
         return answers
 
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """`[{answer, score, start, end}]`, and `no_answer` where the task knows questions without one."""
+        return [{key: answer[key] for key in ("answer", "score", "start", "end", "no_answer") if key in answer}]
+
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """SQuAD's word F1 and exact match, by the best gold answer, and SQuAD 2's of the rows with and without one.
 

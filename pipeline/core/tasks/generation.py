@@ -190,6 +190,11 @@ class Generation(Task):
         as_written = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return [{"text": tokenizer.decode(one, **as_written).strip()} for one in ids]
 
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """`[{generated_text}]`."""
+        return [{"generated_text": answer["text"]}]
+
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Exact match, and chrF where sacrebleu is installed; the baseline is the commonest completion.
 

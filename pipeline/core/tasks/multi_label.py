@@ -18,7 +18,7 @@ from pipeline.core.tasks.figures import Figure, Labels
 from pipeline.core.tasks.metrics import Counts
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task
-from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, to_arrays, weighed
+from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, ranked, to_arrays, weighed
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class MultiLabel(Task):
 
     pooled = True
     has_labels = True
+    ranks = True
 
     @classmethod
     def from_rows(cls, config: TaskConfig, rows: Sequence[Row]) -> Self:
@@ -128,6 +129,11 @@ class MultiLabel(Task):
             chances = torch.from_numpy(logits_L).double().sigmoid().tolist()
             answers.append({"labels": said, "scores": dict(zip(self.labels, chances, strict=True))})
         return answers
+
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """`[{label, score, said}]`: whether it is above the label's own threshold."""
+        return [{**one, "said": one["label"] in answer["labels"]} for one in ranked(answer["scores"])]
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Micro F1, macro F1 and the share of rows of which the labels are exactly right.

@@ -34,6 +34,7 @@ class MultipleChoice(Task):
     """
 
     pooled = True
+    ranks = True
     pipeline_tag = "multiple-choice"
 
     @property
@@ -113,6 +114,13 @@ class MultipleChoice(Task):
             scores = softmax(logits).tolist()
             answers.append({"answer": best, "option": row.fields["options"][best], "scores": scores})
         return answers
+
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """`[{label, score, index}]`: the options, and where each stands in the question."""
+        places = sorted(range(len(answer["scores"])), key=lambda place: -answer["scores"][place])
+        options, scores = row.fields["options"], answer["scores"]
+        return [{"label": options[place], "score": scores[place], "index": place} for place in places]
 
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Accuracy; the baseline is what drawing an option at random has on average."""

@@ -256,6 +256,12 @@ class Tagging(Task):
             answers.append({"tags": tags, "entities": entities, **({"tokens": tokens} if "text" in fields else {})})
         return answers
 
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """`[{entity_group, score, word, start, end}]`, in characters of the text."""
+        names = {"entity_group": "type", "score": "score", "word": "text", "start": "start_char", "end": "end_char"}
+        return [{name: one[key] for name, key in names.items()} for one in answer["entities"]]
+
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Micro F1, precision and recall of entities; the baseline, every word O, has an F1 of 0."""
         gold = [row.fields["tags"] for row in rows]

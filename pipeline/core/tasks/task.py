@@ -103,6 +103,8 @@ class Task(ABC):
 
     pooled: ClassVar[bool] = False
     """Whether the head reads one vector of a text; else each token's."""
+    ranks: ClassVar[bool] = False
+    """Whether an answer ranks labels or options, of which who asks may want the first ones alone."""
     has_labels: ClassVar[bool] = False
     """Whether the head's outputs stand for labels, which the config lists or the training rows have."""
     label_name: ClassVar[str] = "label"
@@ -319,6 +321,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Scores:
         """Compare answers with the rows' targets."""
+
+    @classmethod
+    def parts(cls, row: Row, answer: Answer) -> list[dict[str, Any]]:
+        """An answer as Hugging Face's inference API has it: a list, of what is ranked the likeliest first."""
+        return [dict(answer)]
 
     def right_counts(self, rows: Sequence[Row]) -> RightCounts:
         """What the right answers to rows add to the primary metric: which of them carry it needs no model."""

@@ -1,6 +1,6 @@
 """Tokenised inputs into padded tensors, and logits into arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,11 @@ def encode_texts(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", limi
     encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=limit)
     examples = [{"row": i, "length": len(encoded["input_ids"][i]), **pieces(encoded, i)} for i in range(len(rows))]
     return Encoded(examples=examples, num_rows=len(rows), truncated=truncated(encoded.encodings))
+
+
+def ranked(scores: Mapping[str, float]) -> list[dict[str, Any]]:
+    """`[{label, score}]`, the likeliest first."""
+    return [{"label": label, "score": score} for label, score in sorted(scores.items(), key=lambda one: -one[1])]
 
 
 def pad(sequences: Sequence[Sequence[Any]], value: int | bool) -> Tensor:

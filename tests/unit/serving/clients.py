@@ -38,7 +38,8 @@ def standing(name: str, kind: str = "classification", fields: tuple[str, ...] = 
         )
         for alias, version in (("champion", 3), ("challenger", 4), ("previous", 2))
     )
-    return Standing(name=name, kind=kind, labels=("bad", "good"), fields=fields, versions=versions)
+    ranks = kind != "tagging"
+    return Standing(name=name, kind=kind, ranks=ranks, labels=("bad", "good"), fields=fields, versions=versions)
 
 
 TABLE = Table(
@@ -53,15 +54,13 @@ TABLE = Table(
         )
     }
 )
-ANSWER = {"label": "good", "score": 0.75, "scores": {"bad": 0.25, "good": 0.75}}
+ANSWER = [{"label": "good", "score": 0.75}, {"label": "bad", "score": 0.25}]
 
 
 async def answers(home: str, entries: Sequence[Entry], timeout_s: float) -> Sequence[Reply]:
     """Good for every input of every entry; entities of tagging are none."""
-    empty: dict[str, Any] = {"tags": [], "entities": []}
     return [
-        Reply(version=one.version, answers=[empty if one.name == "ner" else ANSWER for _ in one.items])
-        for one in entries
+        Reply(version=one.version, answers=[[] if one.name == "ner" else ANSWER for _ in one.items]) for one in entries
     ]
 
 

@@ -147,7 +147,7 @@ def test_a_version_that_was_withdrawn_on_the_way_is_asked_again_as_the_champion_
     later = Table(tasks={"sentiment": standing("sentiment")})
     versions = tuple(one for one in now.versions if one.version != 3)
     promoted = [type(one)(alias="champion", version=4, checkpoint="tiny", home="home") for one in versions[:1]]
-    later = Table(tasks={"sentiment": type(now)(name="sentiment", kind=now.kind, labels=now.labels,
+    later = Table(tasks={"sentiment": type(now)(name="sentiment", kind=now.kind, ranks=True, labels=now.labels,
                                                 fields=now.fields, versions=tuple(promoted))})  # fmt: skip
 
     async def send(home: str, entries: Sequence[Entry], timeout_s: float) -> Sequence[Reply]:
@@ -162,7 +162,8 @@ def test_a_version_that_was_withdrawn_on_the_way_is_asked_again_as_the_champion_
 
 def test_a_text_that_was_cut_is_told_in_body_and_header() -> None:
     async def send(home: str, entries: Sequence[Entry], timeout_s: float) -> Sequence[Reply]:
-        return [Reply(version=3, answers=[ANSWER, {**ANSWER, "truncated": True}])]
+        cut = [{**one, "truncated": True} for one in ANSWER]
+        return [Reply(version=3, answers=[ANSWER, cut], truncated=[1])]
 
     said = ask(app_of(front_of(send)), "POST", PREDICT, {"inputs": ["a", "b"], "parameters": {"top_k": 1}})
     assert said.json == [[{"label": "good", "score": 0.75}], [{"label": "good", "score": 0.75, "truncated": True}]]
