@@ -32,7 +32,7 @@ from tests.unit.interop.test_edge import bundled
 if TYPE_CHECKING:
     from tests.conftest import TinyBert
 
-PAGE = Path(__file__).parents[3] / "docs" / "convert.md"
+PAGE = Path(__file__).parents[3] / "docs" / "onnx.md"
 TEXTS = ["Two hours I want back.", "a great book", "good", "the plot is dull and the song was awful " * 12]
 
 
