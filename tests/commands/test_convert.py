@@ -80,7 +80,7 @@ def test_what_is_missing_or_wrong_is_told_and_nothing_is_written(call: Call, tmp
         ((source, f"target={target}", "job=sentiment"), "hidden_size: '16' must be the checkpoint's, which is 384"),
         ((source, f"target={target}", BERT, "job=ner"), "is another kind than the head"),
         ((source, f"target={target}", BERT, "job=sentiment"), "are not the head's, which are bad, fair, good"),
-        ((source, f"target={target}", "to=onnx"), "to: 'onnx' must be one of auto, bundle, adapterhub"),
+        ((source, f"target={target}", "to=tflite"), "to: 'tflite' must be one of auto, bundle, adapterhub"),
         ((source, f"target={target}", "to=adapterhub"), "holds no readable bundle.json"),
     ]:
         done = call("convert", *arguments)

@@ -18,7 +18,7 @@ from pipeline.serving.running import Running
 from tests import served
 from tests.conftest import TinyBert
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.faults
 
 
 def free_port() -> int:
