@@ -63,7 +63,9 @@ def mlflow_server(uri: str, name: str) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, start_new_session=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # MLflow looks for uvicorn there
+    variables = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": path}
+    process = subprocess.Popen(command, env=variables, start_new_session=True)
     try:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -72,7 +74,8 @@ def mlflow_server(uri: str, name: str) -> Iterator[int]:
             assert process.poll() is None, "MLflow's server has ended"
         yield port
     finally:
-        os.killpg(process.pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
         process.wait()
 
 
