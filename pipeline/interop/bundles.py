@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.config import EngineConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import Checkpoint, empty_base, num_parameters
-from pipeline.core.engine.assemble import fresh_model, release, trained
+from pipeline.core.engine.assemble import fresh_model, parted, release, trained
 from pipeline.core.engine.bundle import Bundle, BundleRecord
 from pipeline.core.methods import METHODS
 from pipeline.core.tasks.kinds import restore
@@ -96,14 +96,13 @@ def foreign_of(
         BundleError: The library has no head that does the same.
     """
     record, shape = bundle.record, shape_of(checkpoint)
-    tensors = bundle.tensors()
-    with_head = with_head and any(key.startswith("head.") for key in tensors)  # a language model's is the checkpoint's
+    adapter, own = parted(bundle.tensors())
+    with_head = with_head and bool(own)  # a language model's is the checkpoint's
     if with_head:
         raise_faults(_head_faults(bundle, checkpoint, num_choices))
     labels = record.labels
     if "options" in record.task.field_names:
         labels = [f"LABEL_{number}" for number in range(num_choices or 0)]
-    own = {key.removeprefix("head."): value for key, value in tensors.items() if key.startswith("head.")}
     head = ForeignHead(
         kind=record.task.kind,
         state=restore(record.task, record.labels).exported(own),
@@ -115,7 +114,7 @@ def foreign_of(
         name=name or record.task.name,
         shape=shape,
         method=record.method,
-        adapter={key.removeprefix("adapter."): value for key, value in tensors.items() if key.startswith("adapter.")},
+        adapter=adapter,
         head=head if with_head else None,
         model_class=naming.model_class,
         model_name=record.checkpoint.location,

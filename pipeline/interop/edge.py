@@ -11,6 +11,7 @@ from pipeline.core.adapters.anatomy import ANATOMIES, body_of, layers_of, settle
 from pipeline.core.adapters.checkpoint import Checkpoint, empty_base
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES
+from pipeline.core.engine.assemble import parted
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import BundleError, fault
@@ -59,8 +60,7 @@ def export(folder: Path, bundle: Bundle, checkpoint: Checkpoint, *, card: str = 
         "places": places,
         "norms": norms,
     }
-    head = {key.removeprefix("head."): value for key, value in tensors.items() if key.startswith("head.")}
-    weights = {key.removeprefix("adapter."): value for key, value in tensors.items() if key.startswith("adapter.")}
+    weights, head = parted(tensors)
     weights |= {f"head.{name}": value for name, value in restore(record.task, record.labels).exported(head).items()}
     with new_folder(folder) as draft:
         (draft / "adapter.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")

@@ -103,6 +103,7 @@ def to_adapterhub(config: ConvertConfig) -> Iterator[str]:
 def to_peft(config: ConvertConfig) -> Iterator[str]:
     """Bundle of LoRA -> peft's folder, without the head."""
     from pipeline.core.adapters.checkpoint import empty_base, open_checkpoint
+    from pipeline.core.engine.assemble import parted
     from pipeline.core.methods import lora
 
     bundle = bundle_at(config)
@@ -110,7 +111,7 @@ def to_peft(config: ConvertConfig) -> Iterator[str]:
     if method.name != "lora":
         rule, remedy = f"has the method {method.name}, which peft does not have", "Give a bundle of METHOD=lora"
         raise BundleError(fault(config.source, "", rule, remedy))
-    tensors = {key.removeprefix("adapter."): t for key, t in bundle.tensors().items() if key.startswith("adapter.")}
+    tensors, _ = parted(bundle.tensors())
     checkpoint = open_checkpoint(bundle.record.checkpoint)
     lines = ["from peft import PeftModel", "from transformers import AutoModel"]
     base = f"AutoModel.from_pretrained({_place(checkpoint)!r})"

@@ -26,6 +26,7 @@ from pipeline.config import TrackingConfig
 from pipeline.config.serve import ServeConfig
 from pipeline.reports.console import console
 from pipeline.steps.serve import open_service, serving
+from tests.ports import free_port
 
 CLIENTS, SECONDS, WARM_UP_S = (1, 8, 32), 8.0, 2.0
 TEXTS = ["I loved every minute of it.", "The plot was dull, and the sound worse.", "Fast, fun and wonderfully silly."]
@@ -77,12 +78,6 @@ def mlflow_server(uri: str, name: str) -> Iterator[int]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
         process.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def row(title: str, clients: int, seconds: Sequence[float]) -> list[str]:

@@ -16,7 +16,8 @@ from pipeline.config.serve import ServeConfig, ServingConfig
 from pipeline.serving.running import Running
 from tests import served
 from tests.conftest import TinyBert
-from tests.integration.test_serving import eventually, free_port, kill_a_bank
+from tests.integration.test_serving import eventually, kill_a_bank
+from tests.ports import free_port
 
 pytestmark = pytest.mark.faults
 REQUESTS, CLIENTS, TASKS, VERSIONS = 10_000, 32, 50, 4

@@ -1,7 +1,6 @@
 """The service on a Ray of its own, in short: mixed requests while champions change and a process is killed."""
 
 import http.client
-import socket
 import sys
 import threading
 import time
@@ -17,13 +16,9 @@ from pipeline.config.serve import ServeConfig, ServingConfig
 from pipeline.serving.running import Running
 from tests import served
 from tests.conftest import TinyBert
+from tests.ports import free_port
 
 pytestmark = pytest.mark.faults
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def kill_a_bank() -> None:

@@ -17,6 +17,7 @@ from pipeline.reports.console import console
 from pipeline.serving.limits import digest_of
 from pipeline.serving.state import Table
 from pipeline.steps.serve import Registry, asked_to_end, asking, open_service
+from tests.ports import free_port
 from tests.unit.serving.clients import standing
 
 
@@ -35,11 +36,6 @@ def tracking(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         client.create_model_version(name, source=str(root / name))
         client.set_registered_model_alias(name, "champion", "1")
     return TrackingConfig(uri=uri, artifacts=str(root / "artifacts"))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def config(tracking: TrackingConfig, root: Path, *tasks: str, port: int = 0, **serve: object) -> ServeConfig:
