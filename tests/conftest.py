@@ -69,16 +69,28 @@ def unsynced() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def composed_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Hydra composes what is chosen once, and sets the keys anew each time, which is a tenth of its work: other tests
-    than those of configs have hundreds of commands that choose alike."""
+    """Hydra composes what is chosen once, and sets the keys anew each time, which is a tenth of its work: tests have
+    hundreds of commands that choose alike. `tests/rules/test_conf.py` composes all anew, and compares."""
+    with pytest.MonkeyPatch.context() as quick:
+        if request.path.name != "test_conf.py":
+            compose_quickly(quick)
+        yield
+
+
+def compose_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Keep what was composed, and our own tasks, which no test changes."""
     from pipeline.config import overrides
 
-    with pytest.MonkeyPatch.context() as quick:
-        if request.path.parent.name != "config" and request.path.name != "test_conf.py":
-            read, ours = overrides._task_files, overrides._task_files(None, [])
-            quick.setattr(overrides, "compose", _composed)
-            quick.setattr(overrides, "_task_files", lambda own, faults: read(own, faults) if own else dict(ours))
-        yield
+    read, ours = overrides._task_files, _our_tasks()
+    patch.setattr(overrides, "compose", _composed)
+    patch.setattr(overrides, "_task_files", lambda own, faults: read(own, faults) if own else copy.deepcopy(ours))
+
+
+@functools.cache
+def _our_tasks() -> dict[str, Any]:
+    from pipeline.config import overrides
+
+    return overrides._task_files(None, [])
 
 
 def _composed(name: str | None, lines: list[str]) -> "DictConfig":

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.config.typed import quoted
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML was built with it
 _LISTS = re.compile(r"([+]*(?:data\.no_label|task\.[^.=]+\.labels))=\[(.*)\]", re.S)
 _ITEM = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^,]*)\s*(?:,|$)""")
 
@@ -27,7 +28,7 @@ def task_file(text: str) -> TaskFile | None:
         yaml.YAMLError: It seems to describe one, and cannot be read.
     """
     try:
-        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        documents = list(yaml.compose_all(text, Loader=_LOADER))
     except yaml.YAMLError:
         if re.search(r"^kind\s*:", text, re.M) and not re.search(r"^apiVersion\s*:", text, re.M):
             raise

@@ -283,6 +283,7 @@ def test_a_hub_of_data_that_cannot_be_reached_is_told_at_once(
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.commands
 def test_a_hub_of_checkpoints_that_cannot_be_reached_is_told_at_once(workplace: Workplace) -> None:
     start = time.monotonic()
     environment = {"HF_HOME": str(workplace.data), "HF_ENDPOINT": "http://127.0.0.1:9"}  # read once by a process
@@ -292,6 +293,7 @@ def test_a_hub_of_checkpoints_that_cannot_be_reached_is_told_at_once(workplace: 
     assert time.monotonic() - start < 25  # of which the imports take a few
 
 
+@pytest.mark.commands
 def test_process_ends_with_code_2_and_without_traceback(workplace: Workplace) -> None:
     done = workplace.run("sweep", "tasks=[sentimant]")
     assert done.code == 2

@@ -28,7 +28,10 @@ def test_its_champion_loads_by_name_in_a_fresh_process_and_answers_like_the_comm
         assert asked.code == 0, asked.err
         answers.append(json.loads(asked.out))
     assert [answer["label"] for answer in answers] == ["positive", "negative"]
-    assert json.loads(loaded.out) == answers
+    # Two texts in one batch and each in its own: on some processors the sums differ in the last bit.
+    for said, answer in zip(json.loads(loaded.out), answers, strict=True):
+        assert said["label"] == answer["label"]
+        assert said["scores"] == pytest.approx(answer["scores"], abs=1e-6)
 
 
 def test_a_pass_over_the_rows_that_its_champion_has_seen_finds_nothing_new(earlier: Workplace) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,6 +16,7 @@ from pipeline.config.commands import COMMANDS
 from pipeline.config.overrides import compose_values
 from pipeline.config.strict import build
 from pipeline.errors import ConfigError, Fault
+from tests.conftest import compose_quickly
 
 CONF = pipeline.config.overrides.CONF
 REQUIRED: Mapping[str, Mapping[str, str]] = {"convert": {"source": "here", "target": "there"}}
@@ -31,14 +33,22 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read_all(conf: Path) -> list[Path]:
-    """Compose every file; return those that were composed."""
+    """Compose every file, one of each group at a time; return those that were composed."""
     files = files_of(conf)
-    tasks = compose("sweep")["task"]  # all of them in every composition
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        if file.parent == conf:
+            read(file, conf)
+        elif file.parent.name != "task":  # all of them are in every composition
+            groups.setdefault(file.parent.name, []).append(file)
+    for chosen in zip_longest(*groups.values()):
+        options = [file for file in chosen if file is not None]
+        values = compose("sweep", *(f"{file.parent.name}={file.stem}" for file in options))
+        for file in options:
+            assert_holds(values[file.parent.name], file)
     for file in files:
         if file.parent.name == "task":
-            assert_holds(tasks[file.stem], file)
-        else:
-            read(file, conf)
+            assert_holds(values["task"][file.stem], file)
     return files
 
 
@@ -170,3 +180,19 @@ def test_a_planted_file_that_no_command_reads_is_counted(planted: Path) -> None:
     on_disk = on_disk_of(planted)
     found = files_of(planted)
     assert len(found) == len(on_disk) - 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("sweep", ["tasks=[ner]", "method=lora", "++engine.epochs=3", "search=grid", "task.ner.labels=[no,1]"]),
+        ("sweep", ["tasks=[ner]", "checkpoint=bert_base", "++search.space.engine.learning_rate={choice: [1e-4]}"]),
+        ("compare", ["methods=[lora,probe]", "++tracking.uri=sqlite:///m.db"]),
+        ("predict", ["job=ner", "alias=challenger"]),
+    ],
+)
+def test_what_the_other_tests_compose_quickly_is_what_hydra_composes(command: str, words: list[str]) -> None:
+    whole = compose(command, *words)
+    with pytest.MonkeyPatch.context() as quick:
+        compose_quickly(quick)
+        assert [compose(command, *words) for _ in range(2)] == [whole, whole]

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tests import writers
 
+pytestmark = pytest.mark.commands
+
 ROOT = Path(__file__).parents[2]
 
 BLOCKED = (

@@ -101,6 +101,7 @@ def test_what_is_kept_beside_the_weights_is_put_into_them(tmp_path: Path, kind: 
         torch.testing.assert_close(model(**inputs()), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.commands
 def test_another_process_reads_it_without_the_pipeline(tmp_path: Path) -> None:
     checkpoint, expected = bundled(tmp_path, "bert")
     export(tmp_path / "edge", read_bundle(tmp_path / "bundle"), checkpoint)

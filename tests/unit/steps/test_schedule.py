@@ -190,6 +190,7 @@ def test_every_variable_reaches_the_command_or_is_refused_by_name(table: Path, t
         schedule("ACTION=list", "DATA=/data")
 
 
+@pytest.mark.commands
 def test_a_crontab_line_that_was_written_before_the_one_door_still_runs(tmp_path: Path) -> None:
     place = tmp_path / "50% it's $HOME"
     place.mkdir()

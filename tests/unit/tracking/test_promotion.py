@@ -84,11 +84,15 @@ def cut_off(database: Path, folder: Path, prepare: Act, act: Act, complete: Act)
 
     The first is that of the one that nothing cut off.
     """
+
+    def opened(name: str, source: Path) -> Store:
+        shutil.copy(source, folder / name)
+        return open_store(TrackingConfig(uri=f"sqlite:///{folder}/{name}", artifacts=str(folder)))
+
     found: list[Any] = []
+    prepare(opened("prepared.db", database))
     for after in itertools.count():
-        shutil.copy(database, folder / f"{after}.db")
-        store = open_store(TrackingConfig(uri=f"sqlite:///{folder}/{after}.db", artifacts=str(folder)))
-        prepare(store)
+        store = opened(f"{after}.db", folder / "prepared.db")
         client = Cutting(store.client, after)
         try:
             act(replace(store, client=client))
