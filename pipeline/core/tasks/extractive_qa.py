@@ -168,7 +168,8 @@ class ExtractiveQA(Task):
                 # The context may begin with the first token itself, where a tokenizer puts nothing before it.
                 before = 1 if example["first"] else 0
                 span_2 = [max(place - example["first"] + before, 0) for place in example["span"]]
-                losses.append(F.cross_entropy(torch.from_numpy(logits_C2), torch.tensor(span_2), reduction="none"))
+                logits_2C = torch.from_numpy(logits_C2).T
+                losses.append(F.cross_entropy(logits_2C, torch.tensor(span_2), reduction="none"))
         return mean_of(losses)
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
