@@ -58,8 +58,8 @@ class SearchConfig:
     """Candidates a job; a grid runs whole and ignores it."""
     reduction: int = 2
     """At each rung the best 1/reduction of the trials go on, and the next rung is reduction times as far."""
-    first_rung: int = 1
-    """Epochs that every trial gets."""
+    first_rung: float = 0.2
+    """Share of its steps that every trial gets, between 0 and 1; who reaches it is seen after each epoch."""
     grid_points: int = 3
     """Points that a grid puts on a continuous range."""
     cohort: int = 4
@@ -72,7 +72,10 @@ class SearchConfig:
     """Keys of the method's own space that were set to one value, which is what is trained. Filled by the reader."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        for name in ("trials", "first_rung", "grid_points", "cohort"):
+        for name in ("trials", "grid_points", "cohort"):
             yield from above(f"{where}.{name}", getattr(self, name))
+        if not 0 < self.first_rung < 1:
+            rule = "must be above 0 and below 1: it is a share of a trial's steps, and no longer a number of epochs"
+            yield fault(f"{where}.first_rung", self.first_rung, rule, f"Set {where}.first_rung=0.2, for instance")
         yield from above(f"{where}.reduction", self.reduction, 1)
         yield from above(f"{where}.time_budget_s", self.time_budget_s)

@@ -176,7 +176,7 @@ class EngineConfig:
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     epochs: int = 5
-    """Passes over the training rows; the rung of the search is counted in them."""
+    """Passes over the training rows, each with an evaluation."""
     batch_size: int = 16
     """Rows a step (windows, in extractive QA)."""
     weight_decay: float = 0.01
@@ -190,7 +190,7 @@ class EngineConfig:
     head_dropout: float = 0.1
     """Dropout before the head."""
     patience: int = 0
-    """Stop after this many epochs without a better validation score; 0: never."""
+    """Stop after this many epochs without a better validation score, or the same with a lower loss; 0: never."""
     eval_batch_size: int = 64
     """Rows a batch in evaluation."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -28,7 +28,7 @@ from pipeline.core.engine.events import (
     TrialStatus,
 )
 from pipeline.core.engine.trials import Job, Trial, trial_of
-from pipeline.rules.halving import Action, Pruner, Ruling, pruner_of
+from pipeline.rules.halving import Action, Pruner, Ruling, Standing, pruner_of
 from pipeline.rules.search import Proposer, proposer_of, search_of
 
 TIME_IS_UP = "time budget"
@@ -70,13 +70,13 @@ def score_of(result: Result) -> float | None:
     return None if "failed" in result or score is None or not math.isfinite(score) else float(score)
 
 
-def select(scores: Mapping[int, float | None]) -> int | None:
-    """Choose the winner among a job's trials: the best score, the lower number among equals.
+def select(standings: Mapping[int, Standing]) -> int | None:
+    """Choose the winner among a job's trials: the best score, among equals the lower loss, then the lower number.
 
     A trial that was pruned may win with the epochs that it had; one that failed has no score and may not.
     """
-    scored = {index: score for index, score in scores.items() if score is not None}
-    return min(scored, key=lambda index: (-scored[index], index), default=None)
+    scored = {index: standing.rank for index, standing in standings.items() if standing.score is not None}
+    return min(scored, key=lambda index: (scored[index], index), default=None)
 
 
 class Story:
@@ -92,6 +92,13 @@ class Story:
         self.bundle: Path | None = None
         self._evaluated: Evaluated | None = None
         self._train_s = 0.0
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands, for what compares it with others; an epoch has as many steps as any other."""
+        share = self.epochs / self.trial.settings.engine.epochs
+        loss = self._evaluated.loss if self._evaluated else math.inf
+        return Standing(epoch=self.epochs, share=share, score=self.score, loss=loss)
 
     def add(self, evaluated: Evaluated, score: float, bundle: Path | None) -> None:
         """Take in an epoch, with the best score so far."""
@@ -161,18 +168,18 @@ class Lane:
     def winner(self) -> int | None:
         """Return the trial that is to be tested; None if it is not its time or there is none."""
         ended = {} if self.out or self.testing else self.stories
-        return select({index: story.score for index, story in ended.items()})
+        return select({index: story.standing for index, story in ended.items()})
 
-    def rule(self, index: int, epoch: int, score: float | None) -> Ruling:
-        """Take in an epoch."""
-        return self._pruners[index].report(index, epoch, score)
+    def rule(self, index: int) -> Ruling:
+        """Rule by the epoch that a trial has added."""
+        return self._pruners[index].report(index, self.stories[index].standing)
 
     def close(self, index: int, status: TrialStatus) -> Ruling:
         """Take in that a trial has ended."""
         self.out.discard(index)
         story = self.stories[index]
         story.score = None if status == "failed" else story.score
-        return Ruling(action="stop") if status == "pruned" else self._pruners[index].leave(index, story.score)
+        return Ruling(action="stop") if status == "pruned" else self._pruners[index].leave(index, story.standing)
 
     def why_untested(self) -> str:
         """Say why the job has no tested winner."""
@@ -255,7 +262,7 @@ class Race:
         if self._time_is_up():
             self._pruned[place] = TIME_IS_UP
             return "stop"
-        ruling = self._lanes[place.job].rule(place.index, result["epoch"], score_of(result))
+        ruling = self._lanes[place.job].rule(place.index)
         if self._asynchronous and ruling.action == "stop" and result["went_on"]:
             return "continue"  # it was let pass before the sweep was resumed, and its adapter is a later one
         self._note(place.job, ruling)

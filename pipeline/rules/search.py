@@ -16,6 +16,7 @@ from pipeline.config import Range, SearchConfig
 from pipeline.config.strict import replace
 from pipeline.core.engine.trials import Job, Settings, rounded, seed_of
 from pipeline.errors import ConfigError, Fault, fault
+from pipeline.rules.halving import is_reached, next_rung
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -266,7 +267,9 @@ def _cohort_epochs(search: SearchConfig, size: int, epochs: int) -> int:
     if search.scheduler == "none":
         return size * epochs
     total, before, rung = 0, 0, search.first_rung
-    while rung < epochs:
-        total += size * (rung - before)
-        before, rung, size = rung, rung * search.reduction, math.ceil(size / search.reduction)
+    for epoch in range(1, epochs):
+        if is_reached(rung, epoch / epochs):
+            total += size * (epoch - before)
+            before, size = epoch, math.ceil(size / search.reduction)
+            rung = next_rung(rung, epoch / epochs, search.reduction)
     return total + size * (epochs - before)

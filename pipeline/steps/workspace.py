@@ -35,6 +35,8 @@ _LAYOUT = 2
 """Of what a sweep keeps in its folder. 1, where none is named: what trials keep names modules that have moved."""
 _FREE = ("resume", "runs", "dryrun", "cluster", "task", "contenders")
 """Config keys that may differ when a sweep is resumed; the tasks' descriptions are taken from the stored one."""
+_NEVER = 1 - 1e-6
+"""A first rung that only a trial's last epoch reaches, so that none is pruned."""
 _NAMES = {"tasks": "TASKS", "data.source": "DATA"}
 
 
@@ -104,6 +106,8 @@ def _as_stored(values: dict[str, Any]) -> dict[str, Any]:
     contenders = values.get("contenders", {})
     for one in (values, *contenders.values()):
         one["method"] = stored_method(one["method"])
+    if (first := values["search"].get("first_rung", 0)) >= 1:  # which was a number of epochs
+        values["search"]["first_rung"] = min(first / values["engine"]["epochs"], _NEVER)
     return values
 
 

@@ -5,6 +5,7 @@ The MLflow UI filters runs one by one, so what identifies a sweep is repeated on
 
 import dataclasses
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -107,6 +108,8 @@ def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]
     yield "eval/primary", evaluated.primary, evaluated.epoch
     for name, value in evaluated.metrics.items():
         yield f"eval/{name}", value, evaluated.epoch
+    if math.isfinite(evaluated.loss):
+        yield "eval/loss", evaluated.loss, evaluated.epoch
     for step, loss, learning_rate in losses:
         yield "train/loss", loss, step
         yield "train/learning_rate", learning_rate, step

@@ -14,7 +14,7 @@ from tests.faults import stage
 pytestmark = pytest.mark.faults
 
 # Its first rung is at the second epoch, so that every trial has at least two to compare.
-SEARCH = ["search.scheduler=asha", "search.first_rung=2", "search.trials=4", "engine.epochs=16", "seed=7"]
+SEARCH = ["search.scheduler=asha", "search.first_rung=0.125", "search.trials=4", "engine.epochs=16", "seed=7"]
 PRUNING = "another run, or this one resumed, may prune other trials"
 History = dict[int, dict[str, float]]
 """Epoch -> what was measured after it."""

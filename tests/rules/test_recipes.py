@@ -72,10 +72,11 @@ def test_the_searcher_covers_the_space_by_its_seed() -> None:
 
 
 def test_the_pruning_rule_stops_what_is_below_the_median() -> None:
-    rule = run("class Median", **vars(halving), statistics=statistics)["Median"](first_rung=1)
-    actions = [rule.report(trial, 1, score).action for trial, score in enumerate([0.5, 0.7, 0.9, 0.4, 0.8])]
+    rule = run("class Median", **vars(halving), statistics=statistics)["Median"](first_rung=0.2)
+    reached = [halving.Standing(epoch=1, share=0.25, score=score) for score in (0.5, 0.7, 0.9, 0.4, 0.8)]
+    actions = [rule.report(trial, standing).action for trial, standing in enumerate(reached)]
     assert actions == ["continue", "continue", "continue", "stop", "continue"]
-    assert rule.leave(0, 0.5).action == "stop"
+    assert rule.leave(0, reached[0]).action == "stop"
 
 
 def test_the_sink_writes_a_line_for_each_event(tmp_path: Path) -> None:

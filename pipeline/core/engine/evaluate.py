@@ -1,5 +1,7 @@
 """Score a model on rows: one pass without gradients, answers in the order of the rows."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +11,7 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Answer, Encoded, Output, Task
+from pipeline.core.tasks.task import Answer, Encoded, Output, Scores, Task
 
 
 def answer(
@@ -20,8 +22,6 @@ def answer(
     config: EngineConfig,
     pad_token_id: int,
     workers: Workers = ALONE,
-    *,
-    tune: bool = False,
 ) -> list[Answer]:
     """Answer every row, with or without its target; leaves the model in eval mode.
 
@@ -29,8 +29,36 @@ def answer(
         encoded: `task.encode(rows, ...)`.
         config: Batch size and precision.
         workers: Share the batches among them; each returns all answers.
-        tune: These are the validation rows: what answers depend on beside the weights is set by them (`Task.tuned`).
     """
+    return task.answers(rows, encoded, _outputs(model, task, encoded, config, pad_token_id, workers))
+
+
+def validate(
+    model: TaskModel,
+    task: Task,
+    rows: Sequence[Row],
+    encoded: Encoded,
+    config: EngineConfig,
+    pad_token_id: int,
+    workers: Workers = ALONE,
+) -> Scores:
+    """Score the validation rows, with their mean loss, after `answer`'s one pass; leaves the model in eval mode.
+
+    What answers depend on beside the weights is set by these rows first (`Task.tuned`). The arguments are those of
+    `answer`. Only where outputs do not show the loss it takes a pass of its own.
+    """
+    outputs = _outputs(model, task, encoded, config, pad_token_id, workers)
+    loss = task.loss_of(encoded.examples, outputs)
+    if loss is None:
+        loss = _loss(model, task, encoded, config, pad_token_id, workers)
+    answers = task.answers(rows, encoded, task.tuned(model, rows, outputs))
+    return dataclasses.replace(task.score(rows, answers), loss=loss)
+
+
+def _outputs(
+    model: TaskModel, task: Task, encoded: Encoded, config: EngineConfig, pad_token_id: int, workers: Workers
+) -> list[Output]:
+    """What the model puts out for every example, in their order."""
     model.eval()
     device = model.device
     lengths = [example["length"] for example in encoded.examples]
@@ -44,8 +72,24 @@ def answer(
             for index, output in zip(indices, task.outputs(model, move(batch, device)), strict=True):
                 outputs[index] = output
     outputs = workers.gather(outputs)
-    given: Sequence[Output] = [outputs[i] for i in range(len(outputs))]
-    return task.answers(rows, encoded, task.tuned(model, rows, given) if tune else given)
+    return [outputs[i] for i in range(len(outputs))]
+
+
+def _loss(
+    model: TaskModel, task: Task, encoded: Encoded, config: EngineConfig, pad_token_id: int, workers: Workers
+) -> float:
+    """The mean loss over all targets, in batches as in training, whose memory is known to suffice."""
+    lengths = [example["length"] for example in encoded.examples]
+    sums: dict[int, tuple[float, int]] = {}
+    with torch.inference_mode(), precision(model.device, config):
+        for indices in workers.share(evaluation_batches(lengths, config.batch_size)):
+            batch = task.collate([encoded.examples[i] for i in indices], pad_token_id)
+            loss, num_targets = task.loss(model, move(batch, model.device))
+            sums[indices[0]] = (loss.item() * num_targets, num_targets)
+    parts = workers.gather(sums)
+    total = sum(num_targets for _, num_targets in parts.values())
+    # Sorted, so that several workers add up in the order in which one does.
+    return sum(parts[first][0] for first in sorted(parts)) / total if total else math.inf
 
 
 def precision(device: torch.device, config: EngineConfig) -> torch.autocast:

@@ -4,6 +4,7 @@ The loop yields the first three (`Event`), a session two more (`SessionEvent`). 
 its sinks the rest (`SweepEvent`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,9 @@ class Evaluated:
     metrics: Mapping[str, float]
     """All metrics of the task by their own names, without prefix."""
     best: bool
-    """Whether no earlier epoch was as good."""
+    """Whether no earlier epoch was as good: had a higher score, or the same and no higher loss."""
+    loss: float = math.inf
+    """Mean loss over the targets of the validation rows; infinite where it is no number, or was not recorded yet."""
     train_loss: float
     """Mean loss over the epoch's targets."""
     train_s: float

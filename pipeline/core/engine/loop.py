@@ -46,6 +46,7 @@ class Training:
         self.num_targets = 0
         self.train_s = 0.0
         self.best_primary = -math.inf
+        self.best_loss = math.inf
         self.best_epoch = 0
         reset_peak(model.device)
 
@@ -68,10 +69,10 @@ class Training:
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.model.device)
         for name in _POSITION:
-            setattr(self, name, state["position"][name])
+            setattr(self, name, state["position"].get(name, getattr(self, name)))  # older ones have no best loss
 
 
-_POSITION = ("epoch", "step_in_epoch", "loss_sum", "num_targets", "train_s", "best_primary", "best_epoch")
+_POSITION = ("epoch", "step_in_epoch", "loss_sum", "num_targets", "train_s", "best_primary", "best_loss", "best_epoch")
 
 
 def fit(
@@ -81,7 +82,8 @@ def fit(
 
     Args:
         training: Fresh, or restored to any point where an event was yielded.
-        evaluate: Scores the model on the validation rows.
+        evaluate: Scores the model on the validation rows. The best epoch is that of the highest score, among equal ones
+            of the lowest loss; early stopping counts from it.
 
     Yields:
         `StepDone` after each step, `Evaluated` after each epoch, at last `Finished`.
@@ -165,15 +167,18 @@ def _end_epoch(training: Training, num_rows: int, evaluate: Callable[[], Scores]
     """Score the epoch and move on to the next."""
     start = time.perf_counter()
     scores = evaluate()
+    loss = scores.loss if math.isfinite(scores.loss) else math.inf
     best = scores.primary > training.best_primary
+    best |= scores.primary == training.best_primary and loss < training.best_loss
     if best:
-        training.best_primary, training.best_epoch = scores.primary, training.epoch
+        training.best_primary, training.best_loss, training.best_epoch = scores.primary, loss, training.epoch
     evaluated = Evaluated(
         epoch=training.epoch,
         step=training.epoch * training.steps_per_epoch,
         primary=scores.primary,
         metrics=dict(scores.metrics),
         best=best,
+        loss=loss,
         train_loss=training.loss_sum / max(training.num_targets, 1),
         train_s=training.train_s,
         eval_s=time.perf_counter() - start,

@@ -24,7 +24,7 @@ from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
 from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
 from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
-from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.evaluate import answer, validate
 from pipeline.core.engine.events import (
     EpochSaved,
     Evaluated,
@@ -225,8 +225,7 @@ class Session:
     def _evaluate(self) -> Scores:
         rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
         config = self.trial.settings.engine
-        answers = answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers, tune=True)
-        return self.job.task.score(rows, answers)
+        return validate(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers)
 
 
 def write_snapshot(file: Path, state: dict[str, Any]) -> None:

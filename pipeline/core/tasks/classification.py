@@ -23,7 +23,17 @@ from pipeline.core.tasks.faults import (
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, ranked, softmax, to_arrays, weighed
+from pipeline.core.tasks.tensors import (
+    answered,
+    encode_texts,
+    mean_of,
+    of_examples,
+    pad_inputs,
+    ranked,
+    softmax,
+    to_arrays,
+    weighed,
+)
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -81,11 +91,13 @@ class Classification(Task):
         return LinearHead(hidden_size, len(self.labels), dropout=dropout, shares=shares)
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
-        labels_B = batch["labels"]
-        logits_BL = model.logits(model.pooled(batch))
+        loss_B = self._losses(model.logits(model.pooled(batch)), batch["labels"])
+        return weighed(loss_B, batch).mean(), len(loss_B)
+
+    def _losses(self, logits_BL: Tensor, labels_B: Tensor) -> Tensor:
+        """The loss of each target."""
         weights = self.weights().to(logits_BL) if self.config.class_weights else None
-        loss_B = F.cross_entropy(logits_BL, labels_B, weight=weights, reduction="none")
-        return weighed(loss_B, batch).mean(), len(labels_B)
+        return F.cross_entropy(logits_BL, labels_B, weight=weights, reduction="none")
 
     def weights(self) -> Tensor:
         """Weight of each label, `1 / (labels in train * its share)`; the training rows' mean weight is 1."""
@@ -97,6 +109,10 @@ class Classification(Task):
         """Logits over the labels, (labels,) each."""
         logits_BL = model.logits(model.pooled(batch))
         return [row[0] for row in to_arrays(logits_BL, [1] * len(logits_BL))]
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
+        known, logits_BL = answered("label", examples, outputs)
+        return mean_of([self._losses(logits_BL, torch.tensor(known))] if known else [])
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
         """`{"label": ..., "score": its probability, "scores": {label: probability}}`."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +20,7 @@ from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Sc
 from pipeline.core.tasks.tensors import (
     cross_entropy,
     is_truncated,
+    mean_of,
     of_examples,
     pad_inputs,
     pieces,
@@ -157,6 +159,18 @@ class ExtractiveQA(Task):
         """Start and end logits of every window's first token and context, (1 + context, 2) each."""
         logits_N2 = model.logits(model.hidden(batch)[batch["allowed"]])
         return to_arrays(logits_N2, batch["allowed"].sum(1).tolist())
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
+        """As in training a target is a window, of which the outputs are the first token's and the context's."""
+        losses = []
+        for example, logits_C2 in zip(examples, outputs, strict=True):
+            if "span" in example:
+                # The context may begin with the first token itself, where a tokenizer puts nothing before it.
+                before = 1 if example["first"] else 0
+                span_2 = [max(place - example["first"] + before, 0) for place in example["span"]]
+                logits_2C = torch.from_numpy(logits_C2).T
+                losses.append(F.cross_entropy(logits_2C, torch.tensor(span_2), reduction="none"))
+        return mean_of(losses)
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
         """`{"answer": text, "score": its probability within its window, "start": its first character, "end": ...}`.

@@ -1,5 +1,6 @@
 """Any number of labels for a text or a pair of texts, also none."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
@@ -18,7 +19,16 @@ from pipeline.core.tasks.figures import Figure, Labels
 from pipeline.core.tasks.metrics import Counts
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task
-from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, ranked, to_arrays, weighed
+from pipeline.core.tasks.tensors import (
+    answered,
+    encode_texts,
+    mean_of,
+    of_examples,
+    pad_inputs,
+    ranked,
+    to_arrays,
+    weighed,
+)
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -99,6 +109,15 @@ class MultiLabel(Task):
         logits_BL = model.logits(model.pooled(batch))
         loss_BL = F.binary_cross_entropy_with_logits(logits_BL, batch["labels"].to(logits_BL), reduction="none")
         return weighed(loss_BL, batch).mean(), loss_BL.numel()
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
+        known, both_BCL = answered("labels", examples, outputs)
+        if not known:
+            return math.inf
+        gold_BL = torch.zeros(len(known), len(self.labels))
+        for i, labels in enumerate(known):
+            gold_BL[i, labels] = 1.0
+        return mean_of([F.binary_cross_entropy_with_logits(both_BCL[:, 0], gold_BL, reduction="none")])
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

@@ -14,7 +14,16 @@ from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import cross_entropy, is_truncated, of_examples, pad_inputs, pieces, softmax, to_arrays
+from pipeline.core.tasks.tensors import (
+    cross_entropy,
+    is_truncated,
+    mean_of,
+    of_examples,
+    pad_inputs,
+    pieces,
+    softmax,
+    to_arrays,
+)
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -105,6 +114,14 @@ class MultipleChoice(Task):
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
         """Logits over the options of every question, (its options,) each."""
         return to_arrays(_logits(model, batch), batch["is_option"].sum(1).tolist())
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
+        """Questions have different numbers of options, and so one after another."""
+        return mean_of(
+            F.cross_entropy(torch.from_numpy(logits), torch.tensor(example["answer"]), reduction="none")
+            for example, logits in zip(examples, outputs, strict=True)
+            if "answer" in example
+        )
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
         """`{"answer": position from 0, "option": its text, "scores": [one probability an option]}`."""

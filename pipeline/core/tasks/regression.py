@@ -17,7 +17,7 @@ from pipeline.core.tasks.faults import row_fault, text_faults
 from pipeline.core.tasks.figures import Figure, Scatter
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
-from pipeline.core.tasks.tensors import encode_texts, of_examples, pad_inputs, to_arrays, weighed
+from pipeline.core.tasks.tensors import answered, encode_texts, mean_of, of_examples, pad_inputs, to_arrays, weighed
 from pipeline.errors import Fault
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class Regression(Task):
         found_B = model.logits(model.pooled(batch))[:, 0]
         loss_B = (found_B - (batch["scores"].to(found_B) - mean) / std) ** 2
         return weighed(loss_B, batch).mean(), len(loss_B)
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
+        known, scores_B1 = answered("score", examples, outputs)
+        _, std = self.unit or (0.0, 1.0)
+        return mean_of([((scores_B1[:, 0] - torch.tensor(known)) / std) ** 2] if known else [])
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

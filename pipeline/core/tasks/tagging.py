@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import TaskConfig
@@ -21,7 +22,7 @@ from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.sequences import likeliest, span_probabilities
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad_inputs, pieces, to_arrays, truncated
+from pipeline.core.tasks.tensors import cross_entropy, mean_of, of_examples, pad_inputs, pieces, to_arrays, truncated
 from pipeline.core.tasks.windows import windows
 from pipeline.errors import ConfigError, DataError, Fault, fault
 
@@ -223,6 +224,14 @@ class Tagging(Task):
         """Logits over the tags of every word that the model sees, (words, tags) each."""
         logits_NL = _logits(model, batch)
         return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
+        """As in training a target is a word; one that stands in two windows of a long row counts once in each."""
+        return mean_of(
+            F.cross_entropy(torch.from_numpy(logits_WL), torch.tensor(example["labels"]), reduction="none")
+            for example, logits_WL in zip(examples, outputs, strict=True)
+            if example.get("labels")
+        )
 
     def answers(self, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]) -> list[Answer]:
         """`{"tags": [one a token], "entities": [{"type", "text", "start", "end", "start_char", "end_char", "score"}]}`.

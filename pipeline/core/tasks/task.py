@@ -7,6 +7,7 @@ A task knows rows, tokens, logits and answers, and nothing of adapters, optimise
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -84,6 +85,8 @@ class Scores:
     """(N, K) what each row adds to `primary`, which is `statistic` of their sum; of a correlation both values of a
     row."""
     statistic: Metric
+    loss: float = math.inf
+    """Mean loss over the targets; infinite where it was not computed, as of rows that select nothing."""
     labels: tuple[str, ...] = ()
     """Of macro F1: the task's labels and what else the rows have, three columns of `counts` each. Columns of labels
     that are said and are neither stand behind."""
@@ -297,6 +300,13 @@ class Task(ABC):
     @abstractmethod
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
         """The logits of every example, without gradients, on the CPU."""
+
+    def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float | None:
+        """The mean loss over the targets of the examples, as in training; None where outputs do not show it.
+
+        Examples without a target that the task knows are left out; where there is no other, the loss is infinite.
+        """
+        return None
 
     def tuned(self, model: TaskModel, rows: Sequence[Row], outputs: Sequence[Output]) -> Sequence[Output]:
         """Set by the outputs of validation rows what answers depend on beside the trained weights, such as thresholds.

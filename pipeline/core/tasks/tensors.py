@@ -1,6 +1,7 @@
 """Tokenised inputs into padded tensors, and logits into arrays."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, batch: Batch, sizes: Tensor | 
     if "weights" not in batch:  # the same to the last bit, and quicker
         return F.cross_entropy(logits, labels, reduction="sum") / max(labels.numel(), 1)
     return weighed(F.cross_entropy(logits, labels, reduction="none"), batch, sizes).sum() / max(labels.numel(), 1)
+
+
+def answered(name: str, examples: Sequence[Example], outputs: Sequence[Output]) -> tuple[list[Any], Tensor]:
+    """The targets of the examples that have one by this name, and their outputs, stacked; these are of one shape."""
+    pairs = [(example[name], one) for example, one in zip(examples, outputs, strict=True) if name in example]
+    return [target for target, _ in pairs], torch.from_numpy(np.stack([one for _, one in pairs] or [np.zeros(0, np.float32)]))
+
+
+def mean_of(losses: Iterable[Tensor]) -> float:
+    """The mean of all entries; infinite if there is none."""
+    parts = [part.double().flatten() for part in losses]
+    return torch.cat(parts).mean().item() if parts else math.inf
 
 
 def to_arrays(logits: Tensor, sizes: Sequence[int]) -> list[Output]:

@@ -17,7 +17,7 @@ from pipeline.cluster.scheduler import Matrix
 from pipeline.cluster.searcher import Candidates, place_of
 from pipeline.config import Range, SearchConfig
 from pipeline.core.engine.events import SweepEvent, TrialEnded
-from pipeline.rules.halving import Asha
+from pipeline.rules.halving import Asha, Standing
 from pipeline.rules.race import TIME_IS_UP, Place, Race
 from tests.played import evaluated, played_job
 
@@ -187,12 +187,13 @@ def test_a_trial_whose_actor_died_idle_is_spared() -> None:
 @pytest.mark.filterwarnings("ignore:invalid value")  # Tune's own
 @pytest.mark.parametrize(("first_rung", "reduction"), [(1, 2), (2, 3)])
 def test_our_asha_prunes_what_tunes_prunes(first_rung: int, reduction: int) -> None:
-    arrival, ours = random.Random(0), Asha(first_rung=first_rung, reduction=reduction)
+    most = first_rung * 10**6
+    arrival, ours = random.Random(0), Asha(first_rung=first_rung / most, reduction=reduction)
     theirs = ASHAScheduler(
         time_attr="epoch",
         metric="score",
         mode="max",
-        max_t=first_rung * 10**6,
+        max_t=most,
         grace_period=first_rung,
         reduction_factor=reduction,
     )
@@ -204,7 +205,7 @@ def test_our_asha_prunes_what_tunes_prunes(first_rung: int, reduction: int) -> N
         number = arrival.choice(sorted(epochs))
         epochs[number] += 1
         score = arrival.choice([None, *(arrival.random() for _ in range(9))])
-        ruling = ours.report(int(number), epochs[number], score)
+        ruling = ours.report(int(number), Standing(epoch=epochs[number], share=epochs[number] / most, score=score))
         result = {"epoch": epochs[number], "score": -math.inf if score is None else score}
         assert theirs.on_trial_result(None, stubs[number], result) == ruling.action.upper()
         ended += ruling.action == "stop"

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.config import Range, SearchConfig
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialReported, TrialStarted
+from pipeline.rules.halving import Standing
 from pipeline.rules.race import TIME_IS_UP, Place, Race, place_of, score_of, select
 from pipeline.rules.search import Params
 from tests.played import evaluated, played_job
@@ -363,11 +364,29 @@ def test_what_stops_one_trial_stops_all(monkeypatch: pytest.MonkeyPatch) -> None
     assert told(race) == []
 
 
-def test_the_best_score_wins_and_the_lower_trial_among_equals() -> None:
-    assert select({3: 0.5, 1: 0.9, 0: None, 2: 0.9}) == 1
-    assert select({0: -1.0}) == 0
-    assert select({0: None}) is None
-    assert select({}) is None
+def test_the_best_score_wins_then_the_lower_loss_then_the_lower_number() -> None:
+    def chosen(*shown: tuple[float | None, float]) -> int | None:
+        standings = [Standing(epoch=1, share=0.5, score=score, loss=loss) for score, loss in shown]
+        return select(dict(enumerate(standings)))
+
+    assert chosen((None, 0.1), (0.9, 0.5), (0.5, 0.1), (0.9, 0.5)) == 1
+    assert chosen((0.9, 0.5), (0.9, 0.4), (0.8, 0.1)) == 1
+    assert chosen((-1.0, math.inf)) == 0
+    assert chosen((None, 0.1)) is None
+    assert chosen() is None
+
+
+def test_ties_at_the_first_rung_go_to_the_loss_and_so_does_the_race() -> None:
+    def still_zero(candidate: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+        dropout = candidate["params"]["method.dropout"]
+        report = dataclasses.replace(evaluated(epoch, dropout if epoch > 1 else 0.0), loss=1 - dropout), ()
+        return epoch_of(epoch, report[0].primary, report=report)
+
+    for seed in range(3):
+        run = runner(step=still_zero, jobs="a", seed=seed)
+        assert sorted(epochs for epochs, _ in run.run().values()) == [1, 1, 1, 2, 4, 4]
+        best = max(run.seen, key=lambda place: run.seen[place]["method.dropout"])
+        assert run.tested == [best]
 
 
 def test_what_is_no_number_is_no_score() -> None:

@@ -28,6 +28,8 @@ class Fate:
 
     scores: Sequence[float]
     """Of its epochs. There are few, so that there are ties, and some are no numbers."""
+    losses: Sequence[float]
+    """Of its epochs, few too."""
     fails: int | None
     """The epoch in which it fails."""
     dies: bool
@@ -190,8 +192,10 @@ class Life:
             is_repeated = self.search.scheduler != "asha" and not self.search.time_budget_s
             assert place.job not in (self.world.tested if is_repeated else self.tested)
             self.world.kept[place] = epoch
-        score = fate.scores[epoch - 1]
-        report = evaluated(epoch, score, best=score > candidate["best"]), ()
+        score, loss = fate.scores[epoch - 1], fate.losses[epoch - 1]
+        before = [(-fate.scores[i], fate.losses[i]) for i in range(epoch - 1) if math.isfinite(fate.scores[i])]
+        best = math.isfinite(score) and (-score, loss) < min(before, default=(math.inf, math.inf))
+        report = dataclasses.replace(evaluated(epoch, score, best=best), loss=loss), ()
         result = {"epoch": epoch, "score": max(candidate["best"], score), "report": report, "bundle": Path(f"{epoch}")}
         result["went_on"] = epoch < known
         return result | ({"done": True, "reason": "all epochs done"} if epoch == EPOCHS else {})
@@ -207,6 +211,7 @@ epochs = st.integers(1, EPOCHS)
 fates = st.builds(
     Fate,
     scores=st.lists(scores, min_size=EPOCHS, max_size=EPOCHS),
+    losses=st.lists(st.sampled_from([0.5, 1.0, math.inf]), min_size=EPOCHS, max_size=EPOCHS),
     fails=st.none() | epochs,
     dies=st.booleans(),
     stops=st.none() | epochs,
@@ -226,7 +231,7 @@ searches = st.builds(
     grid_points=st.integers(1, TRIALS),
     cohort=st.integers(1, 3),
     reduction=st.integers(2, 3),
-    first_rung=st.integers(1, 3),
+    first_rung=st.sampled_from([0.1, 0.2, 0.25, 0.4, 0.5, 0.7, 0.9]),
     space=st.just({"method.dropout": Range(uniform=[0.0, 0.9])}),
 )
 made_up = settings(max_examples=60, derandomize=True, database=None, deadline=None)

@@ -111,6 +111,18 @@ def test_a_sweep_of_before_the_present_layout_is_not_gone_on_with(tmp_path: Path
         resumed(config(tmp_path, resume=one.id))
 
 
+@pytest.mark.parametrize(("epochs", "share"), [(1, 0.25), (2, 0.5), (4, 1 - 1e-6), (9, 1 - 1e-6)])
+def test_a_sweep_of_before_rungs_were_shares_goes_on_with_the_epochs_that_it_had(
+    epochs: int, share: float, tmp_path: Path
+) -> None:
+    one = open_workspace(config(tmp_path, **{"engine.epochs": "4"}), [], "sha", "read")
+    file = one.folder / "sweep.json"
+    values = json.loads(file.read_text("utf-8"))
+    values["config"]["search"]["first_rung"] = epochs
+    file.write_text(json.dumps(values), "utf-8")
+    assert resumed(config(tmp_path, resume=one.id)).search.first_rung == share
+
+
 @pytest.mark.parametrize(("method", "reads"), [("houlsby", "none"), ("lora", "auto")])
 def test_a_sweep_of_before_there_was_a_choice_goes_on_reading_what_it_did(
     method: str, reads: str, tmp_path: Path

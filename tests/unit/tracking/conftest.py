@@ -166,6 +166,7 @@ class Story:
             primary=0.5 + epoch / 8,
             metrics={"accuracy": 0.5 + epoch / 8, "macro_f1": 0.5},
             best=True,
+            loss=0.7,
             train_loss=0.6,
             train_s=1.0,
             eval_s=0.5,

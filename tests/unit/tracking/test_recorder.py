@@ -110,6 +110,7 @@ def test_metrics_have_their_steps_and_epochs(store: Store, facts: SweepFacts, st
     assert history("train/learning_rate") == [(1, 1e-4), (2, 2e-4), (3, 1e-4), (4, 2e-4)]
     assert history("eval/primary") == [(1, 0.625), (2, 0.75)]
     assert history("eval/macro_f1") == [(1, 0.5), (2, 0.5)]
+    assert history("eval/loss") == [(1, 0.7), (2, 0.7)]
     assert history("best/primary") == [(2, 0.75)]
     assert history("train/seconds") == [(2, 3.0)]
     assert history("size/trained_parameters") == [(0, 10.0)]

@@ -1,7 +1,9 @@
 import dataclasses
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,7 @@ from pipeline.core.engine.assemble import bundle_model, release, trained
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.engine.events import EpochSaved, Evaluated, Finished, SnapshotSaved, StepDone
-from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.session import Session, read_snapshot, test, write_snapshot
 from pipeline.errors import BundleError, TrainingDiverged
 from tests.powercut import PowerCut
 
@@ -179,16 +181,16 @@ def test_epochs_that_the_caller_knows_are_left_out(lab: "Lab", tmp_path: Path) -
 
 def test_the_bundle_holds_the_best_epoch_and_gives_bit_equal_outputs(lab: "Lab", tmp_path: Path) -> None:
     session = lab.session(tmp_path, engine__epochs=6)
-    best, outputs = -1.0, None
+    outputs = None
     for event in session.events():
-        if isinstance(event, EpochSaved) and event.evaluated.primary > best:
-            best = event.evaluated.primary
+        if isinstance(event, EpochSaved) and event.evaluated.best:
             outputs = answers_of(lab, session.model)
     session.close()
     assert session.bundle is not None
     bundle = read_bundle(session.bundle)
     assert bundle.record.epoch == session.training.best_epoch
-    assert list(tmp_path.glob("bundle-*")) == [session.bundle]
+    kept = {*tmp_path.glob("bundle-*")}
+    assert session.bundle in kept and len(kept) <= 2  # the snapshot before the last may point to another one
     model, _ = bundle_model(lab.base, lab.checkpoint, bundle)
     assert answers_of(lab, model) == outputs
     release(model, bundle.record.method)
@@ -221,13 +223,40 @@ def test_testing_scores_every_test_row_once(lab: "Lab", tmp_path: Path) -> None:
     assert tested.baseline == 0.5
 
 
-def test_early_stopping_ends_after_epochs_without_a_better_score(lab: "Lab", tmp_path: Path) -> None:
-    session = lab.session(tmp_path, engine__epochs=30, engine__patience=2)
+def test_among_epochs_of_equal_score_the_one_of_the_lowest_loss_is_best(
+    lab: "Lab", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Early stopping counts from it too: a score that has not moved yet stops nothing while the loss falls."""
+    shown = iter([(0.0, 0.9), (0.0, 0.8), (0.0, 0.7), (0.0, 0.7), (0.0, math.nan)])
+    monkeypatch.setattr(Session, "_evaluate", lambda self: SimpleNamespace(**scored(*next(shown))))
+    session = lab.session(tmp_path, engine__epochs=9, engine__patience=2)
     events = list(session.events())
     session.close()
-    last = events[-1]
-    assert isinstance(last, Finished) and last.reason == "early stopping"
-    assert len(scores_of(events)) == last.best_epoch + 2
+    told = [event for event in events if isinstance(event, Evaluated)]
+    assert [event.best for event in told] == [True, True, True, False, False]
+    assert [event.loss for event in told] == [0.9, 0.8, 0.7, 0.7, math.inf]
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].best_epoch, events[-1].reason) == (3, "early stopping")
+    assert session.bundle == tmp_path / "bundle-3"
+
+
+def scored(primary: float, loss: float) -> dict[str, Any]:
+    return {"primary": primary, "loss": loss, "metrics": {"accuracy": primary}}
+
+
+def test_a_snapshot_of_before_there_was_a_validation_loss_is_gone_on_from(lab: "Lab", tmp_path: Path) -> None:
+    first = lab.session(tmp_path)
+    next(event for event in first.events() if isinstance(event, EpochSaved))
+    first.close()
+    (file,) = tmp_path.glob("snapshot-*.pt")
+    state = read_snapshot(file)
+    assert state is not None
+    del state["training"]["position"]["best_loss"], state["reports"][0][0]["loss"]
+    write_snapshot(file, state)
+    again = lab.session(tmp_path)
+    losses = [event.evaluated.loss for event in again.events() if isinstance(event, EpochSaved)]
+    again.close()
+    assert losses[0] == math.inf and all(math.isfinite(loss) for loss in losses[1:])
 
 
 def test_a_loss_that_is_no_number_names_its_step_and_frees_the_base(lab: "Lab", tmp_path: Path) -> None:

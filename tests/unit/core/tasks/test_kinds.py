@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
+import torch
 
 from pipeline.config import FIELDS, METRICS, Kind, TaskConfig
 from pipeline.core.tasks.figures import Confusion, Entities
-from pipeline.core.tasks.kinds import TASK_KINDS, restore
+from pipeline.core.tasks.kinds import TASK_KINDS, restore, task_for
 
 if TYPE_CHECKING:
     from tests.conftest import TinyBert
-    from tests.unit.core.tasks.conftest import MakeRows
+    from tests.unit.core.tasks.conftest import Learn, MakeDataset, MakeRows
 
 
 def test_every_kind_of_the_config_has_a_class() -> None:
@@ -105,6 +107,71 @@ def test_labels_grow_behind_those_that_are_known(
     assert restore(config, labels).grown(rows) == grown
     listed = dataclasses.replace(config, labels=["fixed"])
     assert restore(listed, labels).grown(rows) == ["fixed"]
+
+
+ROWS: list[tuple[Kind, dict[str, Any], list[dict[str, Any]]]] = [
+    (
+        "classification",
+        {},
+        [{"text": "w1 w2", "label": "a"}, {"text": "w3", "label": "b"}, {"text": "w", "label": "a"}],
+    ),
+    (
+        "classification",
+        {"class_weights": True},
+        [{"text": "w1 w2", "label": "a"}, {"text": "w3", "label": "b"}, {"text": "w4", "label": "a"}],
+    ),
+    ("multi_label", {}, [{"text": "w1 w2", "labels": ["a", "b"]}, {"text": "w3", "labels": []}]),
+    ("regression", {}, [{"text": "w1 w2", "score": 3.5}, {"text": "w3", "score": -1.0}, {"text": "w4", "score": 9.0}]),
+    (
+        "tagging",
+        {},
+        [{"tokens": ["w1", "w2"], "tags": ["O", "B-x"]}, {"tokens": ["w3"] * 9, "tags": ["B-x"] + ["I-x"] * 8}],
+    ),
+    (
+        "multiple_choice",
+        {},
+        [
+            {"question": "w1", "options": ["w2", "w3"], "answer": 0},
+            {"question": "w2", "options": ["w4", "w3", "w5"], "answer": 2},
+        ],
+    ),
+    (
+        "extractive_qa",
+        {"max_length": 16, "stride": 4},
+        [
+            {"question": "w1", "context": "w2 w3", "answers": {"text": ["w3"], "answer_start": [3]}},
+            {"question": "w1", "context": "w4 " * 20 + "w3", "answers": {"text": ["w3"], "answer_start": [60]}},
+            {"question": "w1", "context": "w4 w3", "answers": {"text": [], "answer_start": []}},
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "values"), ROWS)
+def test_the_loss_that_outputs_show_is_that_of_training(
+    kind: Kind,
+    settings: dict[str, Any],
+    values: list[dict[str, Any]],
+    make_dataset: MakeDataset,
+    learn: Learn,
+    tiny_bert: TinyBert,
+) -> None:
+    config = TaskConfig(name="any", kind=kind, **settings)
+    dataset = make_dataset(config, values)
+    task, rows = task_for(config, dataset), dataset.train.rows
+    model, examples = learn(task, rows, steps=5), task.encode(rows, tiny_bert()[1]).examples
+    with torch.no_grad():
+        loss, num_targets = task.loss(model, task.collate(examples, 0))
+        outputs = [*task.outputs(model, task.collate(examples[:1], 0))]
+        outputs += task.outputs(model, task.collate(examples[1:], 0))
+    assert num_targets
+    assert task.loss_of(examples, outputs) == pytest.approx(loss.item(), abs=1e-5)
+    bare = [{key: value for key, value in one.items() if key not in _TARGETS} for one in examples]
+    assert task.loss_of(bare, outputs) == math.inf
+    assert task.loss_of([examples[0], *bare[1:]], outputs) not in (math.inf, pytest.approx(loss.item(), abs=1e-7))
+
+
+_TARGETS = ("label", "labels", "score", "answer", "span")
 
 
 TRUNCATIONS: dict[Kind, str] = {

@@ -18,7 +18,7 @@ from pipeline.core.adapters.anatomy import ANATOMIES
 from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.adapters.insert import adapter_modules, attach
-from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.evaluate import answer, validate
 from pipeline.core.tasks.generation import Generation
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Encoded, Example
@@ -206,3 +206,14 @@ def test_each_family_writes_and_is_taught_in_a_batch_as_alone(family: str) -> No
     for beams in (1, 3):
         kind = Generation(replace(PLAIN, beams=beams))
         assert written(kind, model, examples) == [written(kind, model, [example])[0] for example in examples]
+
+
+def test_the_validation_loss_is_that_of_the_targets_though_outputs_do_not_show_it(make_rows: MakeRows) -> None:
+    rows = make_rows(PLAIN, ROWS)
+    task, model, examples = make("gpt2", rows)
+    tokenizer = writers.make_tokenizer("gpt2", WORDS)
+    encoded = Encoded(examples=examples, num_rows=len(rows), tokenizer=tokenizer)
+    loss, _ = task.loss(model, task.collate(examples, 0))
+    scores = validate(model, task, rows, encoded, EngineConfig(batch_size=2, precision="float32"), 0)
+    assert scores.loss == pytest.approx(float(loss.detach()), abs=1e-5)
+    assert task.loss_of(examples, []) is None
