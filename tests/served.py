@@ -116,8 +116,8 @@ class Outcome:
 class Clients:
     """Threads that ask one request after another, each over a connection of its own."""
 
-    def __init__(self, port: int, expected: Expected, count: int, total: int) -> None:
-        self.outcome, self._port, self._expected = Outcome(), port, expected
+    def __init__(self, port: int, expected: Expected, count: int, total: int, token: str = "") -> None:
+        self.outcome, self._port, self._expected, self._token = Outcome(), port, expected, token
         self._names = sorted({name for name, _, _ in expected})
         self._left, self._lock = total, threading.Lock()
         self._threads = [threading.Thread(target=self._ask, args=(number,), daemon=True) for number in range(count)]
@@ -151,7 +151,7 @@ class Clients:
             name, texts = stream.choice(self._names), stream.sample(TEXTS, stream.choice((1, 1, 1, 3)))
             begin = time.monotonic()
             try:
-                status, version, body = post(connection, name, texts)
+                status, version, body = post(connection, name, texts, self._token)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 with self._lock:
@@ -173,20 +173,23 @@ class Clients:
                 self.outcome.wrong.append(f"{name} v{version} {text!r}: {found}")
 
 
-def post(connection: http.client.HTTPConnection, name: str, texts: Sequence[str]) -> tuple[int, int, Any]:
+def post(
+    connection: http.client.HTTPConnection, name: str, inputs: Sequence[Any], token: str = ""
+) -> tuple[int, int, Any]:
     """Ask; return status, version and what is answered."""
-    body = json.dumps({"inputs": list(texts)})
-    connection.request("POST", f"/v1/tasks/{name}/predict", body, {"Content-Type": "application/json"})
+    body = json.dumps({"inputs": list(inputs)})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    connection.request("POST", f"/v1/tasks/{name}/predict", body, headers)
     response = connection.getresponse()
     content = response.read()
     return response.status, int(response.headers.get("X-Adapter-Version", 0)), json.loads(content)
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, token: str = "") -> tuple[int, str]:
     """Fetch a page."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         response = connection.getresponse()
         return response.status, response.read().decode()
     finally:

@@ -37,7 +37,8 @@ class ServingConfig:
     max_batch_tokens: int = 8192
     """Sub-tokens of one batch, padding included; one row that has more goes alone."""
     max_wait_ms: float = 2.0
-    """How long the first row of a batch waits for others to come, where nothing else is being computed."""
+    """How long a row waits for others to come, where nothing else is being computed and the batch before had more rows
+    than there are; a client that asks alone never waits."""
     max_queue_tokens: int = 262_144
     """Sub-tokens that wait at a process; while so many do, further requests are refused (429)."""
     max_body_bytes: int = 8 * 2**20

@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from pipeline.config.serve import ServingConfig
 from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.bank.bank import Ask, Bank
+from pipeline.core.bank.encoded import num_tokens, one_by_one
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import read_bundle
-from pipeline.core.tasks.task import Answer, Task
+from pipeline.core.tasks.task import Answer, Encoded, Task
 from pipeline.errors import DataError, NotResident, PipelineError
 from pipeline.serving.figures import Figures
 from pipeline.serving.queue import Queue, QueueFull
@@ -46,7 +47,7 @@ class Answering:
         replica: str,
         home: str,
         resident: Resident,
-        counter: "PreTrainedTokenizerBase",
+        tokenizer: "PreTrainedTokenizerBase",
         limits: ServingConfig,
         keeper: Keeping,
     ) -> None:
@@ -55,15 +56,15 @@ class Answering:
         Args:
             replica, home: Names of the process, and of its deployment.
             resident: The checkpoint.
-            counter: A tokenizer of its own, which measures texts while the other one is used.
+            tokenizer: One of its own, which reads the texts of the next batch while the checkpoint's is used.
             limits: Of the queue and of batches.
             keeper: Says what is to be held.
         """
         self._replica, self._home, self._limits, self._keeper = replica, home, limits, keeper
         self.figures = Figures()
         self._bank = Bank(resident, budget=limits.bank_bytes)
-        self._counter = counter
-        self._computing, self._measuring = ThreadPoolExecutor(1, "model"), ThreadPoolExecutor(1, "texts")
+        self._tokenizer = tokenizer
+        self._computing, self._reading = ThreadPoolExecutor(1, "model"), ThreadPoolExecutor(1, "texts")
         self.queue = Queue(self._bank.answer, limits, self._computing, self.figures.batch)
         self._folder = tempfile.TemporaryDirectory(prefix="bundles-")
         self._held: dict[Key, int] = {}
@@ -154,9 +155,10 @@ class Answering:
     async def _answered(self, entry: Entry) -> Reply:
         loop = asyncio.get_running_loop()
         task = self._bank.task(entry.name, str(entry.version))
-        rows = await loop.run_in_executor(self._measuring, _rows, task, entry)
-        tokens = await loop.run_in_executor(self._measuring, self._measured, task, rows)
-        said = await self.queue.ask([Ask(entry.name, row, str(entry.version)) for row in rows], tokens)
+        rows, encoded = await loop.run_in_executor(self._reading, self._read, task, entry)
+        each = zip(rows, encoded, strict=True)
+        asks = [Ask(entry.name, row, str(entry.version), one) for row, one in each]
+        said = await self.queue.ask(asks, [num_tokens(one) for one in encoded])
         for one in said:
             if isinstance(one, BaseException):
                 raise one
@@ -164,18 +166,18 @@ class Answering:
         cut = [place for place, one in enumerate(said) if "truncated" in one.answer]
         return Reply(version=int(said[0].version), answers=shown, truncated=cut)
 
-    def _measured(self, task: Task, rows: Sequence[Row]) -> list[int]:
-        """Sub-tokens of each row, but no more than the model reads."""
+    def _read(self, task: Task, entry: Entry) -> tuple[list[Row], list[Encoded]]:
+        """The rows of an entry, and what the model is to read of each."""
         begin = time.monotonic()
-        texts = [task.text_of(row) for row in rows]
-        limit = task.limit(self._counter)
-        sizes = [min(len(one), limit) for one in self._counter(texts, verbose=False)["input_ids"]]
-        self.figures.measured(time.monotonic() - begin)
-        return sizes
+        names = [f"{entry.where}[{number}]" for number in range(len(entry.items))]
+        rows = [task.parse_item(item, where=name) for item, name in zip(entry.items, names, strict=True)]
+        encoded = one_by_one(task.encode(rows, self._tokenizer))
+        self.figures.tokenized(time.monotonic() - begin)
+        return rows, encoded
 
     def close(self) -> None:
         """End its threads."""
-        for pool in (self._computing, self._measuring):
+        for pool in (self._computing, self._reading):
             pool.shutdown(wait=False, cancel_futures=True)
         self._folder.cleanup()
 
@@ -183,8 +185,3 @@ class Answering:
 def _shown(task: Task, row: Row, answer: Answer) -> Shown:
     parts = task.parts(row, answer)
     return [{**one, "truncated": True} for one in parts] if answer.get("truncated") else parts
-
-
-def _rows(task: Task, entry: Entry) -> list[Row]:
-    names: list[Any] = [f"{entry.where}[{number}]" for number in range(len(entry.items))]
-    return [task.parse_item(item, where=name) for item, name in zip(entry.items, names, strict=True)]

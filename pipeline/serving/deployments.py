@@ -1,4 +1,8 @@
-"""The service on Ray Serve: an ingress, the keeper, and a deployment for each checkpoint."""
+"""The service on Ray Serve: an ingress, the keeper, and a deployment for each checkpoint.
+
+Every process of the service loads this file, and the command too. Torch is loaded by those that use it: it takes longer
+than all else that the ingress needs.
+"""
 
 import asyncio
 import contextlib
@@ -6,22 +10,24 @@ import copy
 import logging
 import warnings
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import ray
-import torch
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.exceptions import DeploymentUnavailableError
-from torch import Tensor
 
 from pipeline.config.serve import ServingConfig
-from pipeline.core.adapters.checkpoint import Resident, build_base
-from pipeline.serving.bank import Answering
 from pipeline.serving.front import Front, ReplicaDied
 from pipeline.serving.http import application
-from pipeline.serving.keeper import Home, Keeper
 from pipeline.serving.state import Entry, Key, Reader, Reply, Report, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.core.adapters.checkpoint import Resident
+    from pipeline.serving.bank import Answering
+    from pipeline.serving.keeper import Home
 
 APP, KEEPER, BANK = "adapters", "Keeper", "Bank"
 """Names of the application, and of deployments."""
@@ -52,7 +58,7 @@ class OnServe:
     def __init__(self, limits: ServingConfig, *, reserves: bool) -> None:
         self._limits, self._reserves = limits, reserves
 
-    def share(self, tensors: Mapping[str, Tensor]) -> Any:
+    def share(self, tensors: Mapping[str, "Tensor"]) -> Any:
         """Put tensors into the object store, of which each node has one copy."""
         with read_only():
             return ray.put(dict(tensors))
@@ -81,6 +87,8 @@ class KeeperProcess:
     """The keeper in a process of its own."""
 
     def __init__(self, reader: Reader, patterns: Collection[str], limits: ServingConfig, *, reserves: bool) -> None:
+        from pipeline.serving.keeper import Keeper
+
         self._keeper = Keeper(reader, patterns, limits, OnServe(limits, reserves=reserves))
         self._following: asyncio.Task[None] | None = None
 
@@ -101,7 +109,7 @@ class KeeperProcess:
         """As `Keeper.bundle`."""
         return await asyncio.to_thread(self._keeper.bundle, name, version)
 
-    async def home(self, name: str) -> Home:
+    async def home(self, name: str) -> "Home":
         """As `Keeper.home`."""
         return self._keeper.home(name)
 
@@ -136,6 +144,10 @@ class BankProcess:
         """Map the checkpoint, and take all adapters."""
         if self._answering is not None:
             return
+        import torch
+
+        from pipeline.serving.bank import Answering
+
         torch.set_num_threads(self._limits.cpus)
         home: Home = await self._keeper.home.remote(self._home)
         resident = await asyncio.to_thread(_resident, home, "cuda" if self._limits.gpus else "cpu")
@@ -292,8 +304,10 @@ def _deployment(cls: type[Any], name: str, limits: ServingConfig, actor: Mapping
     )
 
 
-def _resident(home: Home, device: str) -> Resident:
+def _resident(home: "Home", device: str) -> "Resident":
     """The checkpoint around the node's shared tensors; on a GPU a copy of them."""
+    from pipeline.core.adapters.checkpoint import Resident, build_base
+
     with read_only():
         tensors: Mapping[str, Tensor] = ray.get(home.tensors)
     base = build_base(home.checkpoint, tensors).to(device)

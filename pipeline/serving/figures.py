@@ -35,7 +35,7 @@ class Figures:
         self._retried = Counter("adapter_request_retried", "Requests that went to another process.", **more)
         self._duration = Histogram("adapter_request_duration", "Seconds of a request.", buckets=_TIMES, **more)
         self._tokenization = Histogram(
-            "adapter_request_tokenization_duration", "Seconds in which texts were measured.", buckets=_TIMES, **more
+            "adapter_request_tokenization_duration", "Seconds in which texts were read.", buckets=_TIMES, **more
         )
         self._queued = Histogram(
             "adapter_request_queue_duration", "Seconds that a row has waited for its batch.", buckets=_TIMES, **more
@@ -70,7 +70,7 @@ class Figures:
         """Count a request that goes to another process, for the first one has died."""
         self._retried.inc()
 
-    def measured(self, seconds: float) -> None:
+    def tokenized(self, seconds: float) -> None:
         """Count the tokenisation of the texts of a request."""
         self._tokenization.observe(seconds)
 

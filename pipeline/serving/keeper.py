@@ -213,16 +213,22 @@ class Keeper:
             if known is None or (known.reason and now - self._tried.get(f"{key}", 0.0) > _AGAIN_S):
                 self._tried[f"{key}"] = now
                 self._facts[key] = await asyncio.to_thread(self._read, *key)
+                if home := self._facts[key].home:  # its processes begin to start while the others are read
+                    await self._start(home)
         held = keys | _answering(self.table) | set(self._lingering)
         self._facts = {key: one for key, one in self._facts.items() if key in held}
         wanted_now = self._wanted()
         for home in wanted_now:
-            if home not in self._started:
-                await asyncio.to_thread(self._deployer.start, home)
-            self._started[home] = now + self._limits.timeout_s
+            await self._start(home)
         for home in [home for home, until in self._started.items() if home not in wanted_now and until < now]:
             del self._started[home]
             await asyncio.to_thread(self._deployer.stop, home)
+
+    async def _start(self, home: str) -> None:
+        """Start the deployment of a checkpoint, or let it stay."""
+        if home not in self._started:
+            await asyncio.to_thread(self._deployer.start, home)
+        self._started[home] = time.monotonic() + self._limits.timeout_s
 
     def _read(self, name: str, version: int) -> Facts:
         try:

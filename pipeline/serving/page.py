@@ -23,8 +23,15 @@ for (const form of document.querySelectorAll('form')) form.onsubmit = async even
   const body = form.querySelector('textarea'), shown = form.querySelector('pre');
   const headers = token.value ? {Authorization: 'Bearer ' + token.value} : {};
   if (body) headers['Content-Type'] = 'application/json';
-  const answer = await fetch(path, {method: form.dataset.verb, headers, body: body ? body.value : undefined});
-  let text = await answer.text();
+  shown.textContent = 'asking ...';
+  let answer, text;
+  try {
+    answer = await fetch(path, {method: form.dataset.verb, headers, body: body ? body.value : undefined});
+    text = await answer.text();
+  } catch (error) {
+    shown.textContent = 'no answer: the service cannot be reached (' + error.message + ')';
+    return;
+  }
   try { text = JSON.stringify(JSON.parse(text), null, 2) } catch {}
   const version = answer.headers.get('X-Adapter-Version');
   shown.textContent = answer.status + (version ? '   X-Adapter-Version: ' + version : '') + '\\n' + text;
@@ -45,8 +52,9 @@ def page(schema: Mapping[str, Any]) -> str:
     ]
     info = schema["info"]
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(info['title'])}</title>"
-        f"<style>{_STYLE}</style><h1>{_text(info['title'])} {_text(info['version'])}</h1>"
+        "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href='data:,'>"  # or /favicon.ico is asked for
+        f"<title>{_text(info['title'])}</title><style>{_STYLE}</style>"
+        f"<h1>{_text(info['title'])} {_text(info['version'])}</h1>"
         f"<p>{_text(info['description'])} The schema: <a href=/openapi.json>openapi.json</a>.</p>"
         f"<p>Token, if the service has one: <input id=token type=password></p>{''.join(sections)}"
         f"<script>{_SCRIPT}</script></html>"

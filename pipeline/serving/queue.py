@@ -45,6 +45,9 @@ class Batch:
 class Queue:
     """One batch after another, as large as the limits allow: while one is computed, the next ones gather.
 
+    A row that comes alone is computed at once. Where the batch before had several rows, others are about to come: it
+    waits for them, no longer than `max_wait_ms`.
+
     Whoever waits for a row may be cancelled; the row is then never computed, unless it is in the batch that runs.
     """
 
@@ -67,6 +70,8 @@ class Queue:
         self._waiting: deque[Work] = deque()
         self._tokens = 0
         self._came = asyncio.Event()
+        self._last = 1
+        """Rows of the batch before."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -102,11 +107,12 @@ class Queue:
                 self._came.clear()
 
     async def _gathered(self) -> None:
-        """Wait for more until the oldest row has waited long enough, or a batch is full."""
+        """Wait for more until there are as many as before, or the oldest has waited long enough, or a batch is full."""
         limits = self._limits
+        enough = min(self._last, limits.max_batch_rows)
         while self._waiting:
             left = self._waiting[0].since + limits.max_wait_ms / 1000 - time.monotonic()
-            if left <= 0 or len(self._waiting) >= limits.max_batch_rows or self._tokens >= limits.max_batch_tokens:
+            if left <= 0 or len(self._waiting) >= enough or self._tokens >= limits.max_batch_tokens:
                 return
             self._came.clear()
             with contextlib.suppress(TimeoutError):
@@ -130,6 +136,7 @@ class Queue:
                 break
             batch.append(self._waiting.popleft())
             self._tokens -= batch[-1].tokens
+        self._last = len(batch)
         return batch
 
     async def _compute(self, batch: Sequence[Work]) -> None:

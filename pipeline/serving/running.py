@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import ray
@@ -25,10 +25,17 @@ class Running:
     """A service on the Ray that is connected; a context, at whose end it is gone."""
 
     def __init__(
-        self, reader: Reader, config: ServeConfig, *, token_digest: str = "", reserves: bool = True, node: str = ""
+        self,
+        reader: Reader,
+        config: ServeConfig,
+        *,
+        token_digest: str = "",
+        reserves: bool = True,
+        node: str = "",
+        tell: Callable[[str], None] = lambda what: None,
     ) -> None:
-        """Say what is to run; arguments are those of `application_of`."""
-        self._config = config
+        """Say what is to run; arguments are those of `application_of`, and `tell` is told what is being started."""
+        self._config, self._tell = config, tell
         self._arguments: dict[str, Any] = {"token_digest": token_digest, "reserves": reserves, "node": node}
         self._reader = reader
 
@@ -43,9 +50,11 @@ class Running:
         if APP in _applications():
             remedy = "Ask that one, or stop it first"
             raise ConfigError(fault("cluster.address", self._config.cluster.address, "serves already", remedy))
+        self._tell(f"Ray Serve, which is to listen at {limits.host}:{port}")
         http = {"host": limits.host, "port": port, "keep_alive_timeout_s": 75}
         # Each node that has one of the processes listens: this one has the keeper.
         serve.start(proxy_location="EveryNode", http_options=http, logging_config={"enable_access_log": False})
+        self._tell("the keeper, which reads the registry, and what takes requests")
         try:
             application = application_of(self._reader, self._config.tasks, limits, **self._arguments)
             serve.run(application, name=APP, route_prefix="/")
@@ -76,10 +85,16 @@ class Running:
 
     def table(self, ended: threading.Event) -> Table:
         """Wait until every task is served, or has a reason why not; or until it is to end."""
+        told = ""
         while not ended.wait(_LOOK_S):
             table: Table = self._keeper().table.remote().result()
-            standings = table.tasks.values()
-            if standings and all(one.reason != LOADING for each in standings for one in each.versions):
+            versions = [one for standing in table.tasks.values() for one in standing.versions]
+            num_loading = sum(one.reason == LOADING for one in versions)
+            what = f"checkpoints and adapters: {len(versions) - num_loading} of {len(versions)}"
+            if versions and what != told:
+                self._tell(what)
+                told = what
+            if versions and not num_loading:
                 ended.wait(self._config.serve.poll_s)  # in which each ingress has asked for it
                 return table
             if failed := _failed():

@@ -41,8 +41,8 @@ def table_of(
                 if was is not None and (name, was.version) in resident.get(was.home, {}):
                     now = was
             versions.append(now)
-        first = facts.get((name, versions[0].version)) if versions else None
-        if first is not None:
+        if versions:
+            first = facts.get((name, versions[0].version), Facts())  # of one that is not read yet nothing is known
             tasks[name] = Standing(
                 name=name,
                 kind=first.kind,

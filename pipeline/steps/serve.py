@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,22 +145,32 @@ def serving(service: Service, console: Console) -> Iterator[tuple[Table, Console
     from pipeline.serving.running import Running
 
     config = service.config
-    console.print(f"Starting Ray and Ray Serve, log: {service.log_file}", soft_wrap=True)
+    console.print(f"Starting, log: {service.log_file}", soft_wrap=True)
     shared = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4  # at most: it is taken as it is needed
-    with quiet(service.log_file) as screen, connected(config.cluster, shared_bytes=shared):
-        is_own = config.cluster.name == "local"
-        running = Running(
-            service.registry,
-            config,
-            token_digest=service.token_digest,
-            reserves=not is_own,
-            node="" if is_own else here(),
-        )
-        with running, asked_to_end() as ended:  # behind Ray, which has handlers of signals of its own
-            screen.print("Loading the checkpoints and adapters ...")
-            yield running.table(ended), screen, ended
-            screen.print("Stopping: what is under way is answered, nothing further is taken.")
-        screen.print("Stopped.")
+    with quiet(service.log_file) as screen:
+        begin = time.monotonic()
+
+        def tell(what: str) -> None:
+            screen.print(f"{time.monotonic() - begin:4.0f} s  {what}", soft_wrap=True)
+
+        tell("Ray")
+        with connected(config.cluster, shared_bytes=shared):
+            is_own = config.cluster.name == "local"
+            running = Running(
+                service.registry,
+                config,
+                token_digest=service.token_digest,
+                reserves=not is_own,
+                node="" if is_own else here(),
+                tell=tell,
+            )
+            with running, asked_to_end() as ended:  # behind Ray, which has handlers of signals of its own
+                table = running.table(ended)
+                if not ended.is_set():
+                    tell("ready")
+                yield table, screen, ended
+                screen.print("Stopping: what is under way is answered, nothing further is taken.")
+            screen.print("Stopped.")
 
 
 def show(service: Service, table: Table, screen: Console) -> None:

@@ -13,12 +13,14 @@ import ray
 from pipeline.cluster.connection import connected
 from pipeline.config import ClusterConfig
 from pipeline.config.serve import ServeConfig, ServingConfig
+from pipeline.serving.limits import digest_of
 from pipeline.serving.running import Running
 from tests import served
 from tests.conftest import TinyBert
 from tests.ports import free_port
 
 pytestmark = pytest.mark.faults
+TOKEN, SECRET = "a-token-that-nobody-may-read", "a-text-that-nobody-may-read"
 
 
 def kill_a_bank() -> None:
@@ -37,8 +39,14 @@ def eventually(what: Callable[[], bool], timeout_s: float) -> float:
     return time.monotonic() - begin
 
 
-def test_mixed_requests_are_answered_rightly_while_champions_change_and_a_process_dies(
-    tiny_bert: TinyBert, tmp_path: Path
+def logs() -> dict[str, str]:
+    """What Ray and its processes have logged, file by file."""
+    folder = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
+    return {str(one): one.read_text("utf-8", errors="replace") for one in folder.rglob("*") if one.is_file()}
+
+
+def test_mixed_requests_are_answered_rightly_while_champions_change_and_a_process_dies_and_no_log_tells_a_secret(
+    tiny_bert: TinyBert, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     registry, expected = served.registry_of(tmp_path, tiny_bert, num_tasks=5)
     ray.cloudpickle.register_pickle_by_value(sys.modules[served.__name__])
@@ -47,13 +55,13 @@ def test_mixed_requests_are_answered_rightly_while_champions_change_and_a_proces
     config = ServeConfig(port=port, serve=limits, runs=str(tmp_path))
     with (
         connected(ClusterConfig(num_cpus=2, object_store_bytes=2**28)),
-        Running(registry, config, reserves=False) as running,
+        Running(registry, config, token_digest=digest_of(TOKEN), reserves=False) as running,
     ):
         table = running.table(threading.Event())
         assert {name: one.champion.reason for name, one in table.tasks.items() if one.champion} == {
             name: "" for name in registry.aliases()
         }
-        clients = served.Clients(port, expected, count=8, total=300)
+        clients = served.Clients(port, expected, count=8, total=300, token=TOKEN)
         clients.start()
         first, second, *_ = registry.aliases()
         eventually(lambda: clients.num_left < 250, 120)
@@ -69,14 +77,26 @@ def test_mixed_requests_are_answered_rightly_while_champions_change_and_a_proces
         def moved() -> bool:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             for name in said:
-                status, said[name], body = served.post(connection, name, served.TEXTS[:1])
+                status, said[name], body = served.post(connection, name, served.TEXTS[:1], TOKEN)
                 assert status == 200
                 assert served.close(body[0], expected[name, said[name], served.TEXTS[0]])
             connection.close()
             return set(said.values()) == {2}
 
         eventually(moved, 60)
-        status, metrics = served.get(port, "/metrics")
+        status, metrics = served.get(port, "/metrics", TOKEN)
         assert status == 200
         assert f'adapter_task_version{{alias="champion",task="{first}"}} 2.0' in metrics.splitlines()
         assert served.get(port, "/readyz")[0] == 200
+
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        asked = [(first, [SECRET], TOKEN), (first, [{"wrong": SECRET}], TOKEN), (SECRET, ["a"], TOKEN)]
+        wrong = [(first, [SECRET], TOKEN[:-1])]
+        statuses = [served.post(connection, name, inputs, token)[0] for name, inputs, token in (*asked, *wrong)]
+        assert statuses == [200, 422, 404, 401]
+        connection.close()
+        told = logs()
+    told |= {"standard output and error": "".join(capfd.readouterr())}
+    assert any("replica" in name for name in told)  # the logs of our processes are among them
+    for secret in (TOKEN[:-1], SECRET, *(text for text in served.TEXTS if " " in text)):
+        assert [name for name, text in told.items() if secret in text] == []

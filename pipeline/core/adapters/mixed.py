@@ -139,28 +139,39 @@ def _by_blocks(products: Products, h: Tensor, x: Tensor | None, groups: Groups, 
 
 
 def _in_place(h: Tensor, read: Tensor, counts: list[int], weights: list[Weights]) -> Tensor:
-    """For a CPU, where each product reads its own weights once: two a group, all else for all groups at once."""
-    inner = read.new_empty(sum(count * one.up_RH.shape[0] for count, one in zip(counts, weights, strict=True)))
-    sizes = [count * one.up_RH.shape[0] for count, one in zip(counts, weights, strict=True)]
-    each = zip(torch.split(inner, sizes), torch.split(read, counts), counts, weights, strict=True)
-    for out, rows, count, one in each:
-        _product(one.down_bias_R, rows, one.down_HR, 1.0, out.view(count, -1))
+    """For a CPU: neighbours of one size and width share a product, and nothing is padded.
+
+    A product of few rows is no faster on two cores than on one, and slower where it is cut up for them; of many that
+    are asked for together, each core takes its share. For that the matrices of neighbours are put together, for the
+    moment of their product, which takes less time than it saves (docs/bank.md).
+    """
+    alike = groupby(zip(counts, weights, strict=True), lambda one: (one[0], *one[1].up_RH.shape, float(one[1].scaling)))
+    runs = [(count, width, scaling, [one for _, one in run]) for (count, width, _, scaling), run in alike]
+    tokens = [count * len(some) for count, _, _, some in runs]
+    sizes = [total * width for total, (_, width, _, _) in zip(tokens, runs, strict=True)]
+    inner = read.new_empty(sum(sizes))
+    for out, rows, (*_, some) in zip(torch.split(inner, sizes), torch.split(read, tokens), runs, strict=True):
+        _product([one.down_bias_R for one in some], rows, [one.down_HR for one in some], 1.0, out)
     if weights[0].activation is not None:
         inner = weights[0].activation(inner)
     added = torch.empty_like(h)
-    for out, rows, count, one in zip(
-        torch.split(added, counts), torch.split(inner, sizes), counts, weights, strict=True
-    ):
-        _product(one.up_bias_H, rows.view(count, -1), one.up_RH, float(one.scaling), out)
+    each = zip(torch.split(added, tokens), torch.split(inner, sizes), runs, strict=True)
+    for out, rows, (_, _, scaling, some) in each:
+        _product([one.up_bias_H for one in some], rows, [one.up_RH for one in some], scaling, out)
     return added.add_(h)
 
 
-def _product(bias: Tensor | None, rows: Tensor, matrix: Tensor, scale: float, out: Tensor) -> None:
-    """`out = scale * (rows @ matrix + bias)`."""
-    if bias is None:
-        torch.addmm(out, rows, matrix, beta=0, alpha=scale, out=out)
+def _product(biases: list[Tensor | None], rows: Tensor, matrices: list[Tensor], scale: float, out: Tensor) -> None:
+    """`out = scale * (rows @ matrix + bias)`, of each matrix with its share of the rows."""
+    there = [bias for bias in biases if bias is not None]
+    beta = scale if there else 0.0
+    num_inputs, num_outputs = matrices[0].shape
+    rows_GNI, out_GNO = rows.view(len(matrices), -1, num_inputs), out.view(len(matrices), -1, num_outputs)
+    if len(matrices) == 1:
+        torch.addmm(there[0] if there else out_GNO[0], rows_GNI[0], matrices[0], beta=beta, alpha=scale, out=out_GNO[0])
     else:
-        torch.addmm(bias, rows, matrix, beta=scale, alpha=scale, out=out)
+        bias_G1O = torch.stack(there).unsqueeze(1) if there else out_GNO
+        torch.baddbmm(bias_G1O, rows_GNI, torch.stack(matrices), beta=beta, alpha=scale, out=out_GNO)
 
 
 def _padded(h: Tensor, read: Tensor, counts: list[int], weights: list[Weights]) -> Tensor:

@@ -73,7 +73,8 @@ class Adapter:
     def order(self) -> str:
         """Neighbours in it are alike, so that more is computed for both at once."""
         method = self.bundle.record.method
-        return f"{method.name} {method.activation} {method.input_norm} {method.norms} {method.layers}"
+        how = f"{method.name} {method.activation} {method.input_norm} {method.norms} {method.layers}"
+        return f"{how} {method.width} {method.scaling}"
 
 
 def load_adapter(sites: Sites, resident: Resident, bundle: Bundle) -> Adapter:

@@ -11,7 +11,7 @@ from pipeline.core.bank.adapter import Adapter
 from pipeline.core.bank.trunk import Trunk
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
-from pipeline.core.tasks.task import Answer, Task
+from pipeline.core.tasks.task import Answer, Encoded, Task
 from pipeline.errors import BundleError, NotResident, fault
 
 Key = tuple[str, str]
@@ -27,6 +27,8 @@ class Ask:
     row: Row
     version: str = ""
     """Empty: the one that was admitted last by that name."""
+    encoded: Encoded | None = None
+    """The row, alone, as the adapter's task has encoded it already. None: it is encoded when its batch is computed."""
 
 
 @final
@@ -137,7 +139,7 @@ class Bank:
                 self._entries.move_to_end(key)
         try:
             asked = [(entry.adapter, ask.row) for ask, entry in zip(asks, entries, strict=True)]
-            answers = self._trunk.answer(asked)
+            answers = self._trunk.answer(asked, [ask.encoded for ask in asks])
         finally:
             with self._lock:
                 self._running.subtract(keys)

@@ -1,5 +1,6 @@
 """Rows of several adapters answered together: the resident base reads them in one pass, each group with its own."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.adapters.sites import Sites
 from pipeline.core.bank.adapter import Adapter, load_adapter
+from pipeline.core.bank.encoded import joined
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import attached, release
 from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
@@ -63,15 +65,20 @@ class Trunk:
         """
         return load_adapter(self._sites, self.resident, bundle)
 
-    def answer(self, asked: Sequence[tuple[Adapter, Row]]) -> list[Answer]:
+    def answer(
+        self, asked: Sequence[tuple[Adapter, Row]], encoded: Sequence[Encoded | None] | None = None
+    ) -> list[Answer]:
         """Answer rows, each by its adapter, in their order; their targets, if any, are not looked at.
 
         A row that the model did not see whole says `"truncated": true`.
+
+        Args:
+            encoded: Of each row what the adapter's task has made of it alone, where that is known.
         """
         if not asked:
             return []
         with self.resident.lock:
-            questions = self._encoded(asked)
+            questions = self._questions(asked, encoded or [None] * len(asked))
             together: dict[Hashable, list[_Questions]] = {}
             for one in questions:
                 together.setdefault(one.adapter.together, []).append(one)
@@ -83,15 +90,18 @@ class Trunk:
                     answers[place] = said
             return answers
 
-    def _encoded(self, asked: Sequence[tuple[Adapter, Row]]) -> list[_Questions]:
+    def _questions(self, asked: Sequence[tuple[Adapter, Row]], encoded: Sequence[Encoded | None]) -> list[_Questions]:
         by_adapter: dict[int, tuple[Adapter, list[int]]] = {}
         for place, (adapter, _) in enumerate(asked):
             by_adapter.setdefault(id(adapter), (adapter, []))[1].append(place)
         questions = []
         for adapter, places in by_adapter.values():
             rows = [asked[place][1] for place in places]
-            encoded = adapter.task.encode(rows, self.resident.tokenizer)
-            questions.append(_Questions(adapter=adapter, places=places, rows=rows, encoded=encoded))
+            known = [one for place in places if (one := encoded[place]) is not None]
+            whole = len(known) == len(rows)
+            tokenizer = self.resident.tokenizer
+            its = joined(known, tokenizer) if whole else adapter.task.encode(rows, tokenizer)
+            questions.append(_Questions(adapter=adapter, places=places, rows=rows, encoded=its))
         return questions
 
     def _said(self, one: _Questions) -> list[Answer]:
@@ -121,10 +131,11 @@ class Trunk:
         examples = [(one, number) for one in questions for number in range(len(one.encoded.examples))]
         lengths = [one.encoded.examples[number]["length"] for one, number in examples]
         size = min(one.adapter.engine.eval_batch_size for one in questions)
-        order = {id(one): (one.adapter.order, place) for place, one in enumerate(questions)}
         batches = []
         for batch in evaluation_batches(lengths, size):
-            chosen = sorted((examples[number] for number in batch), key=lambda example: order[id(example[0])])
+            counts = Counter(id(examples[number][0]) for number in batch)
+            neighbours = {id(one): (one.adapter.order, counts[id(one)], place) for place, one in enumerate(questions)}
+            chosen = sorted((examples[number] for number in batch), key=lambda example: neighbours[id(example[0])])
             grouped = groupby(chosen, lambda example: id(example[0]))
             some = [list(group) for _, group in grouped]
             batches.append([(group[0][0], [number for _, number in group]) for group in some])

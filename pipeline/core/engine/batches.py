@@ -47,8 +47,12 @@ def made_ahead(sources: Sequence[S], make: Callable[[S], T]) -> Generator[T, Non
     Collating takes the interpreter little and a GPU nothing, so that a thread hides it; the processes of torch's
     DataLoader would each begin with seconds of imports in every trial, and carry a share of the rows.
 
-    `make` is called in another thread, for one source at a time and in order; what it raises is raised here.
+    `make` is called in another thread, for one source at a time and in order; what it raises is raised here. What is
+    made of a single source is waited for in any case, and made here.
     """
+    if len(sources) == 1:
+        yield make(sources[0])
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         coming = [thread.submit(make, source) for source in sources[:1]]
         for source in sources[1:]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import pickle
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from pipeline.serving.deployments import BankProcess, IngressProcess, KeeperProc
 from tests import served
 from tests.conftest import TinyBert
 from tests.unit.serving.clients import asked
+from tests.unit.serving.clock import Ahead
 
 LIMITS = ServingConfig(poll_s=0.2, max_wait_ms=0)
 
@@ -28,7 +30,12 @@ class Passing:
     """Ray Serve in tests: processes by deployment, and calls that are pickled on their way, as Ray does."""
 
     def __init__(self) -> None:
-        self.processes: dict[str, Any] = {}
+        self.processes: dict[str, list[Any]] = {}
+        """Deployment -> its processes, which are asked in turn."""
+        self.limits, self.replicas = LIMITS, 1
+        self.calls: Counter[str] = Counter()
+        self.answering: Any = None
+        """The bank that was asked last."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.num_dying = 0
         """Calls of a bank that end as if its process had died."""
@@ -43,9 +50,9 @@ class Passing:
             asyncio.run_coroutine_threadsafe(self._start(target.name), self.loop).result(60)
 
     async def _start(self, home: str) -> None:
-        bank = BankProcess(home, LIMITS)
-        self.processes[home] = bank
-        asyncio.get_running_loop().create_task(bank.reconfigure({}))
+        self.processes[home] = [BankProcess(home, self.limits) for _ in range(self.replicas)]
+        for bank in self.processes[home]:
+            asyncio.get_running_loop().create_task(bank.reconfigure({}))
 
     def status(self) -> Any:
         return SimpleNamespace(applications=self.processes)
@@ -66,7 +73,13 @@ class _Handle:
         if method == "answer" and self._passing.num_dying:
             self._passing.num_dying -= 1
             raise ray.exceptions.ActorDiedError
-        return await getattr(self._passing.processes[self._name], method)(*args)
+        its = self._passing.processes[self._name]
+        ready = [one for one in its if not isinstance(one, BankProcess) or one._answering is not None]
+        self._passing.calls[self._name] += 1
+        process = ready[self._passing.calls[self._name] % len(ready)]
+        if isinstance(process, BankProcess):
+            self._passing.answering = process
+        return await getattr(process, method)(*args)
 
 
 @pytest.fixture
@@ -93,7 +106,7 @@ def test_questions_reach_their_checkpoint_a_promotion_is_followed_and_a_dead_pro
     async def whole() -> None:
         passing.loop = asyncio.get_running_loop()
         keeper = KeeperProcess(registry, ["*"], LIMITS, reserves=False)
-        passing.processes[deployments.KEEPER] = keeper
+        passing.processes[deployments.KEEPER] = [keeper]
         await keeper.reconfigure({})
         ingress = IngressProcess(LIMITS, "", passing.handle(deployments.KEEPER, ""))
         app = ingress.__serve_build_asgi_app__()
@@ -134,12 +147,54 @@ def test_questions_reach_their_checkpoint_a_promotion_is_followed_and_a_dead_pro
             async with asyncio.timeout(60):
                 await drained
             assert (await champion(first))[0] == 503
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await ended()
 
     asyncio.run(whole())
+
+
+async def ended() -> None:
+    """End everything that goes on beside the task that runs."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def test_a_champion_that_changed_is_served_by_every_process_within_5_s(
+    tiny_bert: TinyBert, tmp_path: Path, passing: Passing, one_thread: None
+) -> None:
+    registry, _ = served.registry_of(tmp_path, tiny_bert, num_tasks=2)
+    name = list(registry.aliases())[1]  # whose versions are on one checkpoint
+    passing.limits, passing.replicas = ServingConfig(), 2
+
+    async def whole() -> None:
+        passing.loop = asyncio.get_running_loop()
+        keeper = KeeperProcess(registry, ["*"], passing.limits, reserves=False)
+        passing.processes[deployments.KEEPER] = [keeper]
+        await keeper.reconfigure({})
+        ingresses = [IngressProcess(passing.limits, "", passing.handle(deployments.KEEPER, "")) for _ in range(2)]
+        apps = [ingress.__serve_build_asgi_app__() for ingress in ingresses]
+
+        async def until_all_say(version: int) -> float:
+            """Ask until each bank has said the version behind each ingress; return for how many seconds."""
+            begin, said = asyncio.get_running_loop().time(), set[tuple[int, Any]]()
+            while len(said) < 4:
+                for number, app in [(0, apps[0]), (0, apps[0]), (1, apps[1]), (1, apps[1])]:  # banks take turns
+                    path = f"/v1/tasks/{name}/predict"
+                    response = await asked(app, "POST", path, {"inputs": served.TEXTS[0]})
+                    if response.headers.get("x-adapter-version") == str(version):
+                        said.add((number, passing.answering))
+                    await asyncio.sleep(0.02)
+            return asyncio.get_running_loop().time() - begin
+
+        async with ingresses[0]._followed(apps[0]), ingresses[1]._followed(apps[1]):
+            await until_all_say(1)
+            registry.promote(name, 2)
+            assert await until_all_say(2) < 5
+        await ended()
+
+    with asyncio.Runner(loop_factory=Ahead) as runner:
+        runner.run(whole())
 
 
 def test_ray_serve_takes_the_application(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def counted(waiting: int) -> Figures:
     figures.answered(figures.asked(), "queue_full")
     figures.rows("ner", 3)
     figures.retried()
-    figures.measured(0.002)
+    figures.tokenized(0.002)
     figures.batch(Batch(rows=3, tokens=48, queued_s=[0.001, 0.002, 0.003], inference_s=0.02))
     figures.waiting(waiting)
     return figures

@@ -128,11 +128,34 @@ def test_what_fails_fails_alone(pool: ThreadPoolExecutor) -> None:
     assert (first, str(wrong), last) == ("a", "bad", "b")
 
 
-def test_a_row_waits_for_others_no_longer_than_it_may(pool: ThreadPoolExecutor) -> None:
+def test_a_row_that_comes_alone_waits_for_nobody(pool: ThreadPoolExecutor) -> None:
     told: list[Batch] = []
 
     async def use(queue: Queue) -> list[Any]:
-        return await queue.ask(["a"], [1])
+        return [await queue.ask(["a"], [1]), await queue.ask(["b"], [1])]
+
+    tried(pool, lambda asks: asks, use, told.append, max_wait_ms=1000)
+    assert max(one.queued_s[0] for one in told) < 0.5
+
+
+def test_behind_a_batch_of_several_a_row_waits_for_others_no_longer_than_it_may(pool: ThreadPoolExecutor) -> None:
+    told: list[Batch] = []
+
+    async def use(queue: Queue) -> list[Any]:
+        return [await queue.ask(["a", "b"], [1, 1]), await queue.ask(["c"], [1])]
 
     tried(pool, lambda asks: asks, use, told.append, max_wait_ms=50)
-    assert told[0].queued_s[0] >= 0.05
+    assert told[0].queued_s[0] < 0.05
+    assert told[1].queued_s[0] >= 0.05
+
+
+def test_a_batch_begins_when_there_are_as_many_rows_as_before(pool: ThreadPoolExecutor) -> None:
+    told: list[Batch] = []
+
+    async def use(queue: Queue) -> list[Any]:
+        await queue.ask(["a", "b"], [1, 1])
+        return list(await asyncio.gather(queue.ask(["c"], [1]), queue.ask(["d"], [1])))
+
+    tried(pool, lambda asks: asks, use, told.append, max_wait_ms=1000)
+    assert [one.rows for one in told] == [2, 2]
+    assert max(told[1].queued_s) < 0.5

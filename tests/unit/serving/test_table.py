@@ -47,6 +47,11 @@ def test_what_cannot_be_served_stands_with_its_reason_beside_the_others() -> Non
     assert wanted({"b": {"champion": 1}}, FACTS, Table()) == {}
 
 
+def test_a_task_whose_bundle_is_not_read_yet_is_being_loaded_and_not_unknown() -> None:
+    table = table_of({"c": {"champion": 1}}, FACTS, {}, Table())
+    assert (champion(table, "c").reason, table.tasks["c"].kind) == (LOADING, "")
+
+
 def test_a_version_that_is_withdrawn_goes_from_the_table_with_its_task() -> None:
     before = table_of({"a": {"champion": 1}}, FACTS, {"one": {("a", 1): 7}}, Table())
     assert table_of({}, FACTS, {"one": {("a", 1): 7}}, before).tasks == {}

@@ -1,5 +1,6 @@
 """What adapters add to the rows of a mixed batch, whichever way it is computed, and the gradients that they get."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ METHODS: tuple[dict[str, Any], ...] = (
     {"name": "parallel", "width": 5, "scaling": "learned", "input_norm": "rms"},
 )
 Ways = Callable[..., Tensor]
+Made = Callable[[], list[tuple[int, Part | None]]]
 WAYS: Mapping[str, Ways] = {
     "one by one": mixed._one_by_one,
     "in place": lambda *given: mixed._by_blocks(mixed._in_place, *given),
@@ -54,16 +56,28 @@ def parts() -> list[tuple[int, Part | None]]:
     ]
 
 
+def alike() -> list[tuple[int, Part | None]]:
+    """Groups of one size and width, which may share a product, but for one that is scaled; some have no biases."""
+    with_biases = [Part(bottleneck(seed, 4).weights(), "output") for seed in (1, 2, 3)]
+    without = [
+        Part(dataclasses.replace(bottleneck(seed, 4).weights(), down_bias_R=None, up_bias_H=None), "input")
+        for seed in (4, 5)
+    ]
+    scaled = Part(bottleneck(6, 4, scaling=0.5).weights(), "output")
+    return [*((2, one) for one in with_biases), (2, scaled), *((1, one) for one in without)]
+
+
 def rows(count: int, *shape: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(count, *shape, 16, generator=generator) for _ in "hx")  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("made", [parts, alike])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("times", [1, 3])
-def test_each_group_gets_what_its_own_bottleneck_gives_it_alone(way: str, times: int) -> None:
-    groups = parts()
-    h, x = rows(11 * times, 5)
+def test_each_group_gets_what_its_own_bottleneck_gives_it_alone(way: str, times: int, made: Made) -> None:
+    groups = made()
+    h, x = rows(sum(size for size, _ in groups) * times, 5)
     with torch.no_grad():
         said, first = WAYS[way](h, x, groups, times), 0
         for size, part in groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from pipeline.config import MethodConfig, TaskConfig
 from pipeline.core.bank.bank import Ask, Bank
+from pipeline.core.bank.encoded import one_by_one
 from pipeline.core.engine.assemble import bundle_model, release
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.evaluate import answer
@@ -97,7 +99,15 @@ def test_a_mixed_batch_answers_as_each_adapter_alone(family: str, tiny_bert: Tin
         )
         bank.admit(name, "1", bundles[name])
     rows = {name: [bank.task(name).parse_item(item) for item in ASKED[kind]] for name, (kind, *_) in ADAPTERS.items()}
-    asks = [Ask(name, rows[name][number]) for number in (0, 1) for name in rows]
+    # Of some all rows were encoded before, of some a part, of others none.
+    tokenizer = copy.deepcopy(on.tokenizer)
+    before = {name: one_by_one(bank.task(name).encode(rows[name], tokenizer)) for name in rows}
+    known = [(name, number) for place, name in enumerate(rows) for number in range(place % 3)]
+    asks = [
+        Ask(name, rows[name][number], encoded=before[name][number] if (name, number) in known else None)
+        for number in (0, 1)
+        for name in rows
+    ]
     names = list(on.base.state_dict())
     said = bank.answer(asks)
     assert list(on.base.state_dict()) == names
@@ -123,7 +133,9 @@ def test_texts_are_written_in_one_batch_as_by_each_adapter_alone(
         bundles[name] = residents.bundle(on, tmp_path / name, config, (), MethodConfig(**method), seed)  # type: ignore[arg-type]
         bank.admit(name, "1", bundles[name])
     rows = [bank.task("lora").parse_item(text) for text in (SHORT, LONG)]
-    said = bank.answer([Ask(name, row) for row in rows for name in bundles])
+    before = one_by_one(bank.task("lora").encode(rows, copy.deepcopy(tokenizer)))
+    asks = [Ask(name, row, encoded=one) for row, one in zip(rows, before, strict=True) for name in bundles]
+    said = bank.answer(asks)
     wanted = {name: alone(on, bundle, rows) for name, bundle in bundles.items()}
     assert [one.answer for one in said] == [wanted[name][number] for number in (0, 1) for name in bundles]
     assert len({one.answer["text"] for one in said}) > 2
