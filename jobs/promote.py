@@ -16,8 +16,9 @@ def main(config: PromoteConfig, console: Console) -> None:
     if faults:
         raise ConfigError(faults)
     from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
+    from pipeline.tracking.lookup import registered_as
     from pipeline.tracking.promotion import promote
-    from pipeline.tracking.registry import check_files, registered_as
+    from pipeline.tracking.registry import check_files
     from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking, create=False)

@@ -14,8 +14,8 @@ def main(config: RollbackConfig, console: Console) -> None:
     if faults:
         raise ConfigError(faults)
     from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
+    from pipeline.tracking.lookup import registered_as
     from pipeline.tracking.promotion import rollback
-    from pipeline.tracking.registry import registered_as
     from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking, create=False)

@@ -45,6 +45,7 @@ def run_search(
     results: SweepResults,
     recorder: SweepRecorder,
     console: Console,
+    *sinks: Sink,
 ) -> Outcome:
     """Search the prepared jobs, on Ray or in this process, and show how far it is.
 
@@ -53,7 +54,7 @@ def run_search(
         search: What is searched, where a job has no space of its own.
         prepared: The jobs and their checkpoint.
         folder: Its own, from which it can be gone on with. Jobs that have ended there are told and not run again.
-        results, recorder, console: Are told every event, the console as progress.
+        results, recorder, console, sinks: Are told every event, the console as progress.
     """
     here = config.cluster.name == "here"
     if here:
@@ -67,9 +68,8 @@ def run_search(
     with Progress(console, results, plans, slots=prepared.slots, live=not here) as progress:
 
         def sink(event: SweepEvent) -> None:
-            results(event)
-            progress(event)
-            recorder(event)
+            for told in (*sinks, results, progress, recorder):
+                told(event)
 
         def search_jobs(jobs: Sequence[Job], sink: Sink) -> Outcome:
             return run(jobs, prepared, search=search, cluster=config.cluster, folder=folder, sink=sink)
