@@ -10,10 +10,10 @@ from pipeline.reports.words import duration
 Span = tuple[float, float]
 """Begin and end, in seconds since some moment."""
 
-TRAINING = "training and evaluation"
-_TEST, _FIRST, _LAST = "tests", "until the first step", "after the last test"
-"""Parts of the search itself: the tests of the winners; what came before any training, which on Ray is its start and
-that of its processes; and what came after all of it."""
+TRAINING, TESTS = "training and validation", "tests"
+_FIRST, _LAST = "until the first step", "after the last test"
+"""Parts of the search itself: what came before any training, which on Ray is its start and that of its processes; and
+what came after all of it."""
 
 
 @final
@@ -57,14 +57,14 @@ class Spent:
                 self._tests.append((self._ended.get(event.trial.job, now), now))
 
     def seconds(self) -> dict[str, float]:
-        """Part -> its seconds of wall clock, without those in which a trial was trained or evaluated, which come first.
+        """Part -> its seconds of wall clock; first `TRAINING` and `TESTS`, then all that was neither.
 
-        Trials run side by side: a second in which any of them is trained or evaluated is one of `TRAINING`, and what
+        Trials run side by side: a second in which any of them is trained or validated is one of `TRAINING`, and what
         another process did meanwhile is not told.
         """
         ends = [begun for _, begun in self._parts[1:]] + [self._clock()]
         parts = [(name, (begun, end)) for (name, begun), end in zip(self._parts, ends, strict=True)]
-        groups = {TRAINING: self._busy, _TEST: self._tests}
+        groups = {TRAINING: self._busy, TESTS: self._tests}
         if spans := [*self._busy, *self._tests]:
             for name, (begun, end) in parts:
                 if name == "search":
@@ -76,15 +76,15 @@ class Spent:
     def line(self) -> str:
         """All of it in one sentence; parts of less than half a second are left out."""
         parts = self.seconds()
-        whole, training = sum(parts.values()), parts.pop(TRAINING)
+        whole, training, tests = sum(parts.values()), parts.pop(TRAINING), parts.pop(TESTS)
         told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items() if seconds >= 0.5)
-        rest = f"the other {duration(whole - training)}: {told}" if told else "and next to nothing else"
-        return f"Took {duration(whole)}: {duration(training)} of {TRAINING}; {rest}."
+        rest = duration(sum(parts.values())) + (f": {told}" if told else "")
+        return f"Took {duration(whole)}: {duration(training)} of {TRAINING}, {duration(tests)} of tests; else {rest}."
 
     def metrics(self) -> dict[str, float]:
         """The same for the tracking store, in seconds."""
         parts = self.seconds()
-        outside = sum(parts.values()) - parts[TRAINING]
+        outside = sum(parts.values()) - parts[TRAINING] - parts[TESTS]
         return {"outside_s": outside} | {f"spent_s.{name.replace(' ', '_')}": value for name, value in parts.items()}
 
 

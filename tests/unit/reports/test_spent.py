@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.engine.events import TrialStarted
-from pipeline.reports.spent import TRAINING, Spent
+from pipeline.reports.spent import TESTS, TRAINING, Spent
 
 
 class Clock:
@@ -48,7 +48,7 @@ def test_every_second_is_told_once(spent: Spent, clock: Clock, teller: Any) -> N
     clock.now = 33.0
     assert spent.seconds() == {
         TRAINING: 9.5,
-        "tests": 3.0,
+        TESTS: 3.0,
         "until the first step": 4.0,
         "after the last test": 2.0,
         "start": 4.0,
@@ -57,10 +57,10 @@ def test_every_second_is_told_once(spent: Spent, clock: Clock, teller: Any) -> N
         "registering": 3.0,
     }
     assert spent.line() == (
-        "Took 33.0 s: 9.5 s of training and evaluation; the other 23.5 s: tests 3.0 s, until the first step 4.0 s, "
+        "Took 33.0 s: 9.5 s of training and validation, 3.0 s of tests; else 20.5 s: until the first step 4.0 s, "
         "after the last test 2.0 s, start 4.0 s, preparing 6.0 s, search 1.5 s, registering 3.0 s."
     )
-    assert spent.metrics() == {"outside_s": 23.5} | {
+    assert spent.metrics() == {"outside_s": 20.5} | {
         f"spent_s.{name.replace(' ', '_')}": seconds for name, seconds in spent.seconds().items()
     }
 
@@ -78,5 +78,6 @@ def test_an_epoch_of_an_earlier_process_took_no_time_now(spent: Spent, clock: Cl
 def test_a_sweep_without_any_training_is_told_too(spent: Spent, clock: Clock) -> None:
     clock.now = 11.0
     assert spent.line() == (
-        "Took 11.0 s: 0.0 s of training and evaluation; the other 11.0 s: start 4.0 s, preparing 6.0 s, search 1.0 s."
+        "Took 11.0 s: 0.0 s of training and validation, 0.0 s of tests; else 11.0 s: start 4.0 s, preparing 6.0 s, "
+        "search 1.0 s."
     )
