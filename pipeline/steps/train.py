@@ -1,12 +1,11 @@
-"""One search as a command runs it: what is recorded of its beginning, and its events told to all who listen."""
+"""One search as a command runs it: its events told to all who listen."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.config import SearchConfig, SweepConfig, recorded
+from pipeline.config import SearchConfig, SweepConfig
 from pipeline.core.engine.events import Sink, SweepEvent
 from pipeline.core.engine.trials import Job
 from pipeline.reports.progress import JobPlan, Progress
@@ -15,26 +14,6 @@ from pipeline.rules.race import Outcome
 from pipeline.rules.search import plan_of, search_of
 from pipeline.steps.ended import search_rest
 from pipeline.steps.prepare import Prepared
-from pipeline.steps.workspace import Workspace, git_commit, package_versions
-from pipeline.tracking.recorder import SweepFacts, SweepRecorder
-from pipeline.tracking.store import Store
-
-
-def open_recorder(
-    config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], workspace: Workspace, store: Store, console: Console
-) -> SweepRecorder:
-    """Record the jobs under the id of the workspace; what the user has to know of the store is shown."""
-    facts = SweepFacts(
-        id=workspace.id,
-        jobs=jobs,
-        checkpoint=prepared.checkpoint,
-        config=recorded(config),
-        seed=config.seed,
-        git_commit=git_commit(),
-        versions=package_versions(),
-    )
-    tell = partial(console.print, style="yellow", soft_wrap=True)
-    return SweepRecorder(store, facts, workspace.folder, tell=tell)
 
 
 def run_search(
@@ -43,7 +22,7 @@ def run_search(
     prepared: Prepared,
     folder: Path,
     results: SweepResults,
-    recorder: SweepRecorder,
+    recorder: Sink,
     console: Console,
     *sinks: Sink,
 ) -> Outcome:

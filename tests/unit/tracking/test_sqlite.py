@@ -21,7 +21,7 @@ def filled(store: Store, story: Story) -> Store:
     store.client.create_registered_model("theirs", tags={"owner": "somebody"})
     store.client.create_model_version("theirs", source="elsewhere", run_id=None)
     store.client.set_registered_model_alias("theirs", "champion", "1")
-    store.client.register_prompt("a prompt", "say {{this}}")
+    store.client.register_prompt("a-prompt", "say {{this}}")
     return store
 
 
@@ -30,7 +30,9 @@ def change(tracking: TrackingConfig, statement: str) -> None:
         database.execute(statement)
 
 
-def test_the_tables_say_what_mlflow_says(filled: Store, tracking: TrackingConfig) -> None:
+def test_the_tables_say_what_mlflow_says_who_is_asked_where_they_have_another_form(
+    filled: Store, tracking: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = open_registry(tracking)
     assert isinstance(read.client, SqliteRegistry)
     assert (read.uri, read.experiment_id) == (filled.uri, filled.experiment_id)
@@ -46,6 +48,10 @@ def test_the_tables_say_what_mlflow_says(filled: Store, tracking: TrackingConfig
     assert champions(read) == champions(filled)
     for alias, number in (("champion", None), ("challenger", None), ("previous", 2), ("champion", 3)):
         assert choose(read, "sentiment/films", alias, number) == choose(filled, "sentiment/films", alias, number)
+    monkeypatch.setattr("pipeline.tracking.sqlite._FORMS", ("of another version",))
+    asked = open_registry(tracking)
+    assert not isinstance(asked.client, SqliteRegistry)
+    assert choose(asked, "sentiment") == choose(read, "sentiment")
 
 
 def test_what_is_not_there_is_told_alike(filled: Store, tracking: TrackingConfig) -> None:
@@ -60,15 +66,6 @@ def test_what_is_not_there_is_told_alike(filled: Store, tracking: TrackingConfig
     change(tracking, "UPDATE registered_model_aliases SET version = 9 WHERE alias = 'champion'")
     with pytest.raises(TrackingError, match="sentiment version 9 is not registered any more"):
         choose(open_registry(tracking), "sentiment")
-
-
-def test_tables_of_another_form_are_left_to_mlflow(
-    filled: Store, tracking: TrackingConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.tracking.sqlite._FORMS", ("of another version",))
-    opened = open_registry(tracking)
-    assert not isinstance(opened.client, SqliteRegistry)
-    assert choose(opened, "sentiment") == choose(filled, "sentiment")
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE registered_model_tags", "DROP TABLE alembic_version"])
