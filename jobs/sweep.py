@@ -2,11 +2,12 @@
 
 import runpy
 import sys
+import time
 
 from rich.console import Console
 
-from pipeline import BEGUN
 from pipeline.config import SweepConfig
+from pipeline.core.engine.machine import age_s
 from pipeline.reports.spent import Spent
 from pipeline.steps.estimate import announce
 from pipeline.steps.prepare import prepare
@@ -16,7 +17,7 @@ from pipeline.tracking.store import require_store
 
 
 def main(config: SweepConfig, console: Console) -> None:
-    spent = Spent(BEGUN)
+    spent = Spent(time.monotonic() - age_s())
     spent.begin("preparing")
     config = resumed(config)
     prepared = prepare(config)

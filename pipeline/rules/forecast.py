@@ -40,9 +40,8 @@ def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Map
     """When the present epoch or test ends, a number that breaks ties, and what ends then."""
 
     def run(candidate: Candidate) -> None:
-        place, lasts = place_of(candidate), lasting[candidate["job"]]
-        trained = done.get(place, 0) == epochs[place.job]  # it waited at a rung that was its last epoch
-        takes = lasts.test_s if "bundle" in candidate else 0.0 if trained else lasts.epoch_s
+        lasts = lasting[candidate["job"]]
+        takes = lasts.test_s if "bundle" in candidate else lasts.epoch_s
         heapq.heappush(running, (now + takes, next(number), candidate))
 
     while True:
@@ -58,16 +57,14 @@ def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Map
         if "bundle" in candidate:
             race.end(place, {"failed": "it is played"})
             continue
-        ended = done.get(place, 0) == epochs[place.job]
-        if not ended:
-            done[place] = done.get(place, 0) + 1
-            action = race.report(place, {"epoch": done[place], "score": _SCORE, "went_on": False})
-            if action == "pause":
-                paused.append(place)
-                continue
-            ended = action == "stop" or done[place] == epochs[place.job]
-        if ended:
-            race.end(place, {"reason": "all epochs done"})
+        done[place] = done.get(place, 0) + 1
+        result = {"epoch": done[place], "score": _SCORE, "went_on": False}
+        is_last = done[place] == epochs[place.job]
+        action = "stop" if is_last else race.report(place, result)
+        if action == "pause":
+            paused.append(place)
+        elif action == "stop":
+            race.end(place, result | {"reason": "all epochs done"})
         else:
             run(candidate)
 

@@ -1,14 +1,13 @@
 """What a sweep will take: its trials measured as they will run, its search played with that, and what comes on top."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline import BEGUN
 from pipeline.config import CompareConfig, SweepConfig
 from pipeline.core.data.rows import Split
+from pipeline.core.engine.machine import age_s
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.reports.tables import Cost
 from pipeline.reports.words import duration
@@ -55,7 +54,7 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
         prepared: Its jobs, on their checkpoint; on a cluster of several nodes they are measured on this one.
         work: Each job, and a trial of it that costs as much as any.
     """
-    ready_s = time.monotonic() - BEGUN  # as the sweep itself will need for the same
+    ready_s = age_s()  # as the sweep itself will need for the same
     cluster = config.cluster
     if cluster.name == "here":
         torch.set_num_threads(cluster.cpus_per_trial)

@@ -20,7 +20,7 @@ def asked(resident: Resident, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that gives the outlook of a command on a job whose sub-tokens take 1 ms in training."""
     job = tiny_job("mood", resident.checkpoint)
     tokens = {name: sum(one["length"] for one in encoded.examples) for name, encoded in job.encoded.items()}
-    monkeypatch.setattr(step, "BEGUN", step.time.monotonic())
+    monkeypatch.setattr(step, "age_s", lambda: 3.0)
     monkeypatch.setattr(step, "measure_together", lambda *_: ([Pace(train_s=1e-3, eval_s=5e-4, memory_bytes=100)], 7.0))
 
     def ask(*words: str, command: str = "sweep", slots: int = 2) -> tuple[step.Outlook, dict[str, int]]:
@@ -41,7 +41,7 @@ def test_the_search_is_played_with_what_was_measured(asked: Any) -> None:
     assert found.search_s == pytest.approx(2 * 2 * epoch_s + tokens["test"] * 5e-4)
     assert found.costs["mood/d"].seconds == pytest.approx(3 * 2 * epoch_s / 2)
     assert found.costs["mood/d"].memory_bytes == 200
-    assert found.outside_s == pytest.approx(7 + step._STORE_S + step._JOB_S, abs=1)
+    assert found.outside_s == pytest.approx(3 + 7 + step._STORE_S + step._JOB_S)
 
 
 def test_what_may_take_less_is_said_to_take_at_most_so_long(asked: Any) -> None:
