@@ -90,7 +90,9 @@ class Spent:
 
 def _apart(groups: Mapping[str, list[Span]]) -> dict[str, float]:
     """Seconds of each group that are in none before it."""
-    found, spans, before = {}, [], 0.0
+    found: dict[str, float] = {}
+    spans: list[Span] = []
+    before = 0.0
     for name, more in groups.items():
         spans = _merged([*spans, *more])
         covered = sum(end - begun for begun, end in spans)

@@ -45,10 +45,11 @@ def run_search(
         plan = plan_of(search_of(search, job), job.settings.engine.epochs)
         plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
     with Progress(console, results, plans, slots=prepared.slots, live=not here) as progress:
+        listening: list[Sink] = [*sinks, results, progress, recorder]
 
         def sink(event: SweepEvent) -> None:
-            for told in (*sinks, results, progress, recorder):
-                told(event)
+            for listener in listening:
+                listener(event)
 
         def search_jobs(jobs: Sequence[Job], sink: Sink) -> Outcome:
             return run(jobs, prepared, search=search, cluster=config.cluster, folder=folder, sink=sink)

@@ -43,7 +43,8 @@ def test_events_that_are_told_before_it_is_open_are_recorded_in_their_order(
 ) -> None:
     gate = threading.Event()
     monkeypatch.setattr(record, "open_store", lambda tracking: (gate.wait(10), tracking)[1])
-    monkeypatch.setattr(record.time, "time", iter([1.0, 2.0, 3.0]).__next__)
+    clock = SimpleNamespace(time=iter([1.0, 2.0, 3.0]).__next__)
+    monkeypatch.setattr("pipeline.steps.record.time", clock)
     events: list[Any] = ["first", "second", "third"]
     with opened_with("store") as sink:
         sink(events[0])
