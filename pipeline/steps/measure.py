@@ -3,13 +3,13 @@
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from numpy.typing import NDArray
 
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, tensors_of
 from pipeline.core.engine.assemble import fresh_model, release
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-Parts = tuple[Checkpoint, Mapping[str, NDArray[Any]], int]
-"""What a process makes its base of: a checkpoint, its weights, and the number of the token that fills up."""
+Device = Literal["cpu", "cuda"]
 Work = tuple[Job, Trial]
 """A job, and the trial of it that is measured."""
 
@@ -49,7 +48,9 @@ class Pace:
     """The most memory that the process had, the checkpoint included."""
 
 
-def measure_together(resident: Resident, work: Sequence[Work], count: int, threads: int) -> tuple[list[Pace], float]:
+def measure_together(
+    resident: Resident, work: Sequence[Work], count: int, threads: int, device: Device
+) -> tuple[list[Pace], float]:
     """Measure the jobs, one after another, in `count` processes at once.
 
     Args:
@@ -57,6 +58,7 @@ def measure_together(resident: Resident, work: Sequence[Work], count: int, threa
         work: What each of them measures.
         count: Processes side by side.
         threads: Of each of them.
+        device: Of all of them.
 
     Returns:
         For each job the mean of all processes; and the seconds until the last of them was ready.
@@ -67,22 +69,27 @@ def measure_together(resident: Resident, work: Sequence[Work], count: int, threa
     context = multiprocessing.get_context("spawn")  # what has computed with several threads cannot be forked
     begun, barrier = time.monotonic(), context.Barrier(count)
     weights = {name: tensor.numpy() for name, tensor in tensors_of(resident.base).items()}  # through no shared memory
-    parts = resident.checkpoint, weights, resident.tokenizer.pad_token_id
-    processes, receivers = [], []
+    given = resident.checkpoint, weights, resident.tokenizer.pad_token_id, device, list(work)
+    processes, told = {}, []
     try:
         for _ in range(count):
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(parts, list(work), threads, barrier, sender), daemon=True)
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(threads, barrier, theirs), daemon=True)
             process.start()
-            sender.close()  # so that the end of the process is the end of what it says
-            processes.append(process)
-            receivers.append(receiver)
-        told = [receiver.recv() for receiver in receivers]
-    except EOFError as error:
+            theirs.close()  # so that the end of the process is the end of what it says
+            processes[ours] = process
+        for ours in processes:  # not with the start, which would wait for the imports of one after another
+            ours.send(given)
+        waiting = list(processes)
+        while waiting:
+            for ours in wait(waiting):  # whichever speaks first, or has died while the others wait for it
+                told.append(ours.recv())
+                waiting.remove(ours)
+    except (EOFError, ConnectionError) as error:
         what = f"{count} trials side by side could not be measured: a process has died, perhaps for want of memory"
         raise PipelineError(f"{what}. Run fewer at once (cluster.slots={max(count // 2, 1)})") from error
     finally:
-        for process in processes:
+        for process in processes.values():
             process.terminate()
             process.join()
     paces = [
@@ -91,20 +98,20 @@ def measure_together(resident: Resident, work: Sequence[Work], count: int, threa
             eval_s=fmean(one.eval_s for one in same),
             memory_bytes=max(one.memory_bytes for one in same),
         )
-        for same in zip(*(paces for _, paces in told), strict=True)
+        for same in zip(*(paces for paces, _ in told), strict=True)
     ]
-    return paces, max(at for at, _ in told) - begun
+    return paces, max(at for _, at in told) - begun
 
 
-def _work(parts: Parts, work: Sequence[Work], threads: int, barrier: "Barrier", sender: "Connection") -> None:
+def _work(threads: int, barrier: "Barrier", connection: "Connection") -> None:
     """What a process does: get ready, wait for the others, measure, and say when it was ready and what it found."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, and that ends this process
     torch.set_num_threads(threads)
-    checkpoint, weights, pad_token_id = parts
-    base = build_base(checkpoint, {name: torch.from_numpy(values) for name, values in weights.items()})
+    checkpoint, weights, pad_token_id, device, work = connection.recv()
+    base = build_base(checkpoint, {name: torch.from_numpy(one) for name, one in weights.items()}).to(device)
     at = time.monotonic()
     barrier.wait()
-    sender.send((at, [measure(base, checkpoint, pad_token_id, job, trial) for job, trial in work]))
+    connection.send(([measure(base, checkpoint, pad_token_id, job, trial) for job, trial in work], at))
 
 
 def measure(base: "PreTrainedModel", checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial) -> Pace:

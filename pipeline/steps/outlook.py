@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipeline.config import CompareConfig, SweepConfig
+from pipeline.core.adapters.checkpoint import build_base, tensors_of
 from pipeline.core.data.rows import Split
 from pipeline.core.engine.machine import age_s
 from pipeline.core.engine.trials import Job, Trial
@@ -14,7 +15,7 @@ from pipeline.reports.words import duration
 from pipeline.rules import slots
 from pipeline.rules.forecast import Lasting, forecast
 from pipeline.rules.search import plan_of, search_of
-from pipeline.steps.measure import Pace, measure, measure_together
+from pipeline.steps.measure import Device, Pace, measure, measure_together
 from pipeline.steps.prepare import Prepared
 
 _STORE_S, _JOB_S = 5.0, 2.0
@@ -56,14 +57,19 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
     """
     ready_s = age_s()  # as the sweep itself will need for the same
     cluster = config.cluster
+    device: Device = "cuda" if cluster.gpus_per_trial and torch.cuda.is_available() else "cpu"
     if cluster.name == "here":
         torch.set_num_threads(cluster.cpus_per_trial)
-        parts = prepared.base, prepared.checkpoint, prepared.tokenizer.pad_token_id
-        paces, started_s = [measure(*parts, job, trial) for job, trial in work], 0.0
+        base = prepared.base
+        if device != "cpu":  # a copy, as the sweep has
+            base = build_base(prepared.checkpoint, tensors_of(base)).to(device)
+        pad_token_id = prepared.tokenizer.pad_token_id
+        paces = [measure(base, prepared.checkpoint, pad_token_id, job, trial) for job, trial in work]
+        started_s = 0.0
     else:
         room = slots.num_slots(replace(cluster, slots=None, num_workers=1), [slots.local_node(cluster)])
         count = max(min(prepared.slots * cluster.num_workers, room), 1)
-        paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial)
+        paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device)
     lasting, costs = {}, {}
     for (job, _), pace in zip(work, paces, strict=True):
         lasting[job.name] = one = _lasting(job, pace, cluster.num_workers)

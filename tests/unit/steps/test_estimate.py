@@ -10,9 +10,11 @@ from pipeline.config import CompareConfig, SweepConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.engine.trials import trial_of
+from pipeline.errors import PipelineError
 from pipeline.steps.estimate import announce
-from pipeline.steps.measure import measure
+from pipeline.steps.measure import measure, measure_together
 from pipeline.steps.prepare import Prepared
+from tests.processes import one_dies
 from tests.tiny import tiny_job
 
 
@@ -55,3 +57,11 @@ def test_nothing_is_said_where_the_rows_are_enough_nor_in_a_comparison_which_reg
 ) -> None:
     assert "test rows" not in announced(resident, "gate.margin=0.3", "gate.min_rows=18")
     assert "test rows" not in announced(resident, command="compare")
+
+
+def test_a_process_that_dies_is_told_while_the_other_waits_for_it(
+    resident: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.steps.measure._work", one_dies)
+    with pytest.raises(PipelineError, match=r"2 trials side by side could not be measured.*cluster.slots=1"):
+        measure_together(resident, [], 2, 1, "cpu")
