@@ -15,7 +15,7 @@ def main(config: EvaluateConfig, console: Console) -> None:
 
     from pipeline.reports.evaluation import figure_table, scores_table
     from pipeline.steps.evaluate import evaluate, record
-    from pipeline.tracking.registry import choose
+    from pipeline.tracking.lookup import choose
     from pipeline.tracking.store import open_store
 
     transformers_logging.set_verbosity_error()

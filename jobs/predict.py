@@ -14,18 +14,20 @@ def main(config: PredictConfig, console: Console) -> None:
     given = asked()
     if config.out:
         check_out(config.out, given.file)
-    from transformers.utils import logging as transformers_logging  # here: a bad item is told before torch is loaded
+    # Here, and in this order: what can be told is told before torch is loaded.
+    from pipeline.tracking.lookup import choose
+    from pipeline.tracking.store import open_registry
+
+    chosen = choose(open_registry(config.tracking), config.job, config.alias, config.version)
+    from transformers.utils import logging as transformers_logging
 
     from pipeline.core.data.writers import json_line, write_records
     from pipeline.core.engine.bundle import read_bundle
     from pipeline.reports.counter import counted
     from pipeline.steps.answer import Answers, Questions
-    from pipeline.tracking.registry import choose
-    from pipeline.tracking.store import open_store
 
     transformers_logging.set_verbosity_error()
-    store = open_store(config.tracking, create=False)
-    bundle = read_bundle(choose(store, config.job, config.alias, config.version).files.bundle)
+    bundle = read_bundle(chosen.files.bundle)
     questions = Questions(given, bundle, config.data)
     for note in questions.notes:
         print(as_typed(note), file=sys.stderr)

@@ -15,13 +15,15 @@ def main(config: PromoteConfig, console: Console) -> None:
     faults += explained(reason)
     if faults:
         raise ConfigError(faults)
-    from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
+    from pipeline.tracking.lookup import registered_as
+    from pipeline.tracking.store import open_registry, open_store
+
+    name = registered_as(open_registry(config.tracking), config.job)
+    from pipeline.reports.hook import tell_hook  # here: what is missing or misspelt is told before MLflow is loaded
     from pipeline.tracking.promotion import promote
-    from pipeline.tracking.registry import check_files, registered_as
-    from pipeline.tracking.store import open_store
+    from pipeline.tracking.registry import check_files
 
     store = open_store(config.tracking, create=False)
-    name = registered_as(store, config.job)
     check_files(store, name, config.version)
     done = promote(store, name, config.version, reason)
     console.print(f"{done.name}: version {done.champion} is champion in place of {done.replaced}: {reason}")

@@ -13,13 +13,15 @@ def main(config: RollbackConfig, console: Console) -> None:
     faults = [*named(config.job, "make rollback TASK=sentiment REASON='...'"), *explained(reason)]
     if faults:
         raise ConfigError(faults)
-    from pipeline.reports.hook import tell_hook  # here: a missing reason is told before MLflow is loaded
+    from pipeline.tracking.lookup import registered_as
+    from pipeline.tracking.store import open_registry, open_store
+
+    name = registered_as(open_registry(config.tracking), config.job)
+    from pipeline.reports.hook import tell_hook  # here: what is missing or misspelt is told before MLflow is loaded
     from pipeline.tracking.promotion import rollback
-    from pipeline.tracking.registry import registered_as
-    from pipeline.tracking.store import open_store
 
     store = open_store(config.tracking, create=False)
-    done = rollback(store, registered_as(store, config.job), reason, quarantine=config.quarantine)
+    done = rollback(store, name, reason, quarantine=config.quarantine)
     text = f"{done.name}: version {done.champion} is champion again; version {done.withdrawn} was withdrawn: {reason}"
     console.print(text, soft_wrap=True)
     if config.quarantine:

@@ -8,10 +8,6 @@ registered version names it, this module never moves.
 from pathlib import Path
 from typing import Any, final
 
-from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
-from pipeline.core.bank.predictor import Predictor
-from pipeline.core.engine.bundle import read_bundle
-
 BUNDLE, LEDGER = "bundle", "ledger"
 """Folders inside the model's data: the bundle, and what the version has seen (`pipeline.core.data.ledger`)."""
 ORIGIN = "origin.json"
@@ -24,6 +20,11 @@ class BundleModel:
 
     def __init__(self, folder: Path) -> None:
         """Open the checkpoint that the bundle at `folder` was trained on."""
+        # Here: whoever asks for the names above, as `make status` does, does without torch.
+        from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
+        from pipeline.core.bank.predictor import Predictor
+        from pipeline.core.engine.bundle import read_bundle
+
         self._bundle = read_bundle(folder)
         self._predictor = Predictor(load_checkpoint(open_checkpoint(self._bundle.record.checkpoint)))
 

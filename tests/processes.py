@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TypeVar
 from unittest import mock
@@ -32,3 +34,11 @@ def elsewhere(called: Callable[..., T], *arguments: object) -> T:
     """Call a function of a module in another process."""
     with ProcessPoolExecutor(1, mp_context=forked()) as pool:
         return pool.submit(called, *arguments).result()
+
+
+def one_dies(threads: int, barrier: Barrier, connection: Connection) -> None:
+    """One of two processes dies, and the other waits for it (in place of `pipeline.steps.measure._work`)."""
+    connection.recv_bytes()
+    if barrier.wait() == 0:
+        os._exit(1)
+    barrier.wait()

@@ -1,5 +1,7 @@
 """The actor: Tune's face of a `Trainer`, which keeps the checkpoint and the jobs' data resident from trial to trial."""
 
+import functools
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
         assert supplies is not None
         jobs, depot, scratch = supplies.jobs, supplies.depot, Path(self.logdir) / "folders"
         self._trainer = Trainer(
-            supplies.bench,
+            functools.partial(_made, supplies.bench),
             lambda name: ray.get(jobs[name]),
             lambda key: depot.folder(key, scratch),
             root=depot.root,
@@ -55,3 +57,12 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         self._trainer.close()
+
+
+def _made(bench: Callable[[], Bench]) -> Bench:
+    """What trains and tests, without a look for garbage meanwhile: thousands of modules are imported, and they stay."""
+    gc.disable()
+    try:
+        return bench()
+    finally:
+        gc.enable()

@@ -19,7 +19,8 @@ from pipeline.reports.results import SweepResults
 from pipeline.rules.search import search_of
 from pipeline.steps.conclude import show_links
 from pipeline.steps.prepare import Prepared, most_virtual_tokens
-from pipeline.steps.train import open_recorder, run_search
+from pipeline.steps.record import open_recorder
+from pipeline.steps.train import run_search
 from pipeline.steps.workspace import Workspace
 from pipeline.tracking.store import open_store
 

@@ -44,10 +44,10 @@ def bundle_at(config: ConvertConfig) -> Bundle:
         if config.source.startswith((".", "/", "~")):
             remedy = "Give a bundle, or a task whose champion is meant"
             raise ConfigError(fault("source", config.source, "is no folder", remedy))
-        from pipeline.tracking.registry import fetch
-        from pipeline.tracking.store import open_store
+        from pipeline.tracking.lookup import fetch
+        from pipeline.tracking.store import open_registry
 
-        folder = fetch(open_store(config.tracking, create=False), config.source)
+        folder = fetch(open_registry(config.tracking), config.source)
     return read_bundle(folder)
 
 

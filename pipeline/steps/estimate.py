@@ -1,7 +1,6 @@
-"""What a sweep is going to do, before it does it: counted, in a dry run measured by a few real steps, and shown."""
+"""What a sweep is going to do, before it does it: counted, in a dry run timed by a few real steps, and shown."""
 
 import os
-import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,12 @@ from pipeline.config.sweep import TRACKING_VARIABLE
 from pipeline.core.adapters.checkpoint import Resident, num_parameters
 from pipeline.core.data.rows import WARNING
 from pipeline.core.engine.assemble import fresh_model, release
-from pipeline.core.engine.batches import training_batches
-from pipeline.core.engine.loop import Training, fit
-from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.trials import Job, Trial, trial_of
-from pipeline.core.tasks.task import Scores
 from pipeline.errors import masked
-from pipeline.reports.tables import Cost, MatrixRow, matrix_table
-from pipeline.reports.words import duration
+from pipeline.reports.tables import MatrixRow, matrix_table
 from pipeline.rules.power import shortfall
 from pipeline.rules.search import plan_of, search_of
+from pipeline.steps.outlook import Outlook, outlook
 from pipeline.steps.prepare import Prepared, widest
 
 if TYPE_CHECKING:
@@ -32,13 +27,13 @@ LARGE_SHARE = 0.05
 """Above this an adapter is no longer small, and the user is warned."""
 FEW_ROWS = 20
 """With fewer validation rows a winner is a matter of luck, and the user is warned."""
-_STEPS = 3
 
 
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
-    """Show the matrix, what was noticed in the data, what later passes could show on it, and in a dry run the cost."""
+    """Show the matrix, what was noticed in the data, what later passes could show on it, and in a dry run the time."""
     checkpoint, jobs = prepared.checkpoint, prepared.jobs
-    rows = [_row(config, prepared, job) for job in jobs]
+    estimate = outlook(config, prepared, [(job, _widest(config, job)) for job in jobs]) if config.dryrun else None
+    rows = [_row(config, prepared, job, estimate) for job in jobs]
     methods = ", ".join(dict.fromkeys(job.settings.method.name for job in jobs))
     console.print(
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
@@ -72,25 +67,14 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         if row.num_validation < FEW_ROWS:
             text = f"{row.job}: chooses its winner on {row.num_validation} validation rows, which say little"
             console.print(f"Warning: {text}", style="yellow", soft_wrap=True)
-    if config.dryrun:
-        needed = duration(sum(row.cost.seconds for row in rows if row.cost))
-        room_for = "1 slot" if prepared.slots == 1 else f"{prepared.slots} slots"
-        console.print(
-            f"About {needed} of training on {room_for} of this machine; starting, testing and recording come on top. "
-            "Nothing was trained.",
-            soft_wrap=True,
-        )
+    if estimate is not None:
+        console.print(estimate.line(prepared.slots), soft_wrap=True)
 
 
-def _row(config: SweepConfig, prepared: Prepared, job: Job) -> MatrixRow:
+def _row(config: SweepConfig, prepared: Prepared, job: Job, estimate: Outlook | None) -> MatrixRow:
     searched = search_of(config.search, job)
     plan = plan_of(searched, config.engine.epochs)
-    trial = trial_of(job, 0, {"method.width": widest(searched, job.settings.method)})
-    cost = None
-    if config.dryrun:
-        torch.set_num_threads(config.cluster.cpus_per_trial)  # as a trial will have
-        epoch_s, memory = measure(prepared, job, trial)
-        cost = Cost(seconds=epoch_s * plan.epochs / prepared.slots, memory_bytes=memory * prepared.slots)
+    trial = _widest(config, job)
     num_train, num_validation, num_test = (len(split.rows) for split in job.dataset.splits)
     return MatrixRow(
         job=job.name,
@@ -101,9 +85,14 @@ def _row(config: SweepConfig, prepared: Prepared, job: Job) -> MatrixRow:
         trials=plan.trials,
         epochs=plan.epochs,
         share=trained_share(prepared, job, trial),
-        cost=cost,
+        cost=estimate.costs[job.name] if estimate is not None else None,
         fixed=", ".join(f"{key.rpartition('.')[2]} {attrgetter(key)(job.settings)}" for key in config.search.fixed),
     )
+
+
+def _widest(config: SweepConfig, job: Job) -> Trial:
+    """The trial of a job that trains the most parameters."""
+    return trial_of(job, 0, {"method.width": widest(search_of(config.search, job), job.settings.method)})
 
 
 def truncation_notes(job: Job, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
@@ -122,39 +111,3 @@ def trained_share(resident: Resident, job: Job, trial: Trial) -> float:
         return trained / num_parameters(resident.base)
     finally:
         release(model, settings.method)
-
-
-def measure(resident: Resident, job: Job, trial: Trial) -> tuple[float, int]:
-    """Take a few training steps of a trial and extrapolate by sub-tokens.
-
-    Evaluation is counted as a third of the cost of training a sub-token: one pass forward instead of one
-    forward and one back through the activations and into the bottlenecks.
-
-    Returns:
-        Seconds of one epoch on one slot, validation included; and the most memory in bytes that this process had,
-        checkpoint included, while it took the steps.
-    """
-    settings, train = trial.settings, job.encoded["train"]
-    model = fresh_model(resident.base, resident.checkpoint, job.task, settings.method, settings.engine, trial.seed)
-    try:
-        training = Training(model, len(train.examples), settings.engine, trial.seed)
-        lengths = [example["length"] for example in train.examples]
-        batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)[: _STEPS + 1]
-        events = fit(training, job.task, train, resident.tokenizer.pad_token_id, _never)
-        start = time.perf_counter()
-        next(events)
-        if counted := batches[1:]:  # the first step pays for allocations too; it counts where it is the only one
-            start = time.perf_counter()
-        for _ in counted:
-            next(events)
-        seconds = time.perf_counter() - start
-        memory = peak_bytes(model.device)
-    finally:
-        release(model, settings.method)
-    measured = sum(lengths[i] for batch in counted or batches for i in batch)
-    validation = sum(example["length"] for example in job.encoded["validation"].examples)
-    return seconds / measured * (sum(lengths) + validation / 3), memory
-
-
-def _never() -> Scores:
-    raise AssertionError("an estimate ends before the first evaluation")

@@ -13,8 +13,9 @@ from pipeline.reports.results import SweepResults
 from pipeline.reports.verdicts import PassRow, passes_table
 from pipeline.steps.conclude import show_links
 from pipeline.steps.prepare import Prepared
+from pipeline.steps.record import open_recorder
 from pipeline.steps.survey import Survey, survey
-from pipeline.steps.train import open_recorder, run_search
+from pipeline.steps.train import run_search
 from pipeline.steps.verdict import record_pass, settle_pass, settling, untrained
 from pipeline.steps.workspace import Workspace, open_workspace, running
 from pipeline.tracking.store import Store

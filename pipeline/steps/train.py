@@ -1,12 +1,11 @@
-"""One search as a command runs it: what is recorded of its beginning, and its events told to all who listen."""
+"""One search as a command runs it: its events told to all who listen."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.config import SearchConfig, SweepConfig, recorded
+from pipeline.config import SearchConfig, SweepConfig
 from pipeline.core.engine.events import Sink, SweepEvent
 from pipeline.core.engine.trials import Job
 from pipeline.reports.progress import JobPlan, Progress
@@ -15,26 +14,6 @@ from pipeline.rules.race import Outcome
 from pipeline.rules.search import plan_of, search_of
 from pipeline.steps.ended import search_rest
 from pipeline.steps.prepare import Prepared
-from pipeline.steps.workspace import Workspace, git_commit, package_versions
-from pipeline.tracking.recorder import SweepFacts, SweepRecorder
-from pipeline.tracking.store import Store
-
-
-def open_recorder(
-    config: SweepConfig, prepared: Prepared, jobs: Sequence[Job], workspace: Workspace, store: Store, console: Console
-) -> SweepRecorder:
-    """Record the jobs under the id of the workspace; what the user has to know of the store is shown."""
-    facts = SweepFacts(
-        id=workspace.id,
-        jobs=jobs,
-        checkpoint=prepared.checkpoint,
-        config=recorded(config),
-        seed=config.seed,
-        git_commit=git_commit(),
-        versions=package_versions(),
-    )
-    tell = partial(console.print, style="yellow", soft_wrap=True)
-    return SweepRecorder(store, facts, workspace.folder, tell=tell)
 
 
 def run_search(
@@ -43,8 +22,9 @@ def run_search(
     prepared: Prepared,
     folder: Path,
     results: SweepResults,
-    recorder: SweepRecorder,
+    recorder: Sink,
     console: Console,
+    *sinks: Sink,
 ) -> Outcome:
     """Search the prepared jobs, on Ray or in this process, and show how far it is.
 
@@ -53,7 +33,7 @@ def run_search(
         search: What is searched, where a job has no space of its own.
         prepared: The jobs and their checkpoint.
         folder: Its own, from which it can be gone on with. Jobs that have ended there are told and not run again.
-        results, recorder, console: Are told every event, the console as progress.
+        results, recorder, console, sinks: Are told every event, the console as progress.
     """
     here = config.cluster.name == "here"
     if here:
@@ -65,11 +45,11 @@ def run_search(
         plan = plan_of(search_of(search, job), job.settings.engine.epochs)
         plans[job.name] = JobPlan(trials=plan.trials, epochs=plan.epochs, metric=job.task.config.primary)
     with Progress(console, results, plans, slots=prepared.slots, live=not here) as progress:
+        listening: list[Sink] = [*sinks, results, progress, recorder]
 
         def sink(event: SweepEvent) -> None:
-            results(event)
-            progress(event)
-            recorder(event)
+            for listener in listening:
+                listener(event)
 
         def search_jobs(jobs: Sequence[Job], sink: Sink) -> Outcome:
             return run(jobs, prepared, search=search, cluster=config.cluster, folder=folder, sink=sink)

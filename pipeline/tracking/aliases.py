@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.tracking.registry import bundle_folder
+from pipeline.tracking.lookup import bundle_folder
 from pipeline.tracking.store import Store, every, store_errors
 
 

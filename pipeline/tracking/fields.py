@@ -8,13 +8,15 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.engine.bundle import BundleRecord
 from pipeline.core.engine.events import Evaluated, JobTested, TrialEnded
 from pipeline.core.engine.trials import Job, Trial
-from pipeline.tracking.run import Point
+
+if TYPE_CHECKING:
+    from pipeline.tracking.run import Point
 
 SWEEP = ""
 """Place of the sweep's own run; a job's is its name, a trial's its key."""
@@ -102,7 +104,7 @@ def trial_params(trial: Trial) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in settings.items()}
 
 
-def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]]) -> Iterator[Point]:
+def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]]) -> "Iterator[Point]":
     """Points of one epoch: training by step, evaluation by epoch."""
     # First, since the UI compares runs by the metric that they got first.
     yield "eval/primary", evaluated.primary, evaluated.epoch
@@ -118,7 +120,7 @@ def epoch_points(evaluated: Evaluated, losses: Sequence[tuple[int, float, float]
     yield "train/peak_bytes", evaluated.peak_bytes, evaluated.epoch
 
 
-def end_points(event: TrialEnded) -> Iterator[Point]:
+def end_points(event: TrialEnded) -> "Iterator[Point]":
     """Points of a trial's end."""
     yield "train/seconds", event.train_s, event.epochs
     if event.best_primary is not None:
@@ -130,7 +132,7 @@ def end_tags(event: TrialEnded) -> dict[str, Any]:
     return {"reason": event.reason, "epochs": event.epochs, "best_epoch": event.best_epoch}
 
 
-def test_points(event: JobTested) -> Iterator[Point]:
+def test_points(event: JobTested) -> "Iterator[Point]":
     """Points of a job's end."""
     yield "best/primary", event.validation, 0
     values = {"primary": event.primary, "low": event.low, "high": event.high, "baseline": event.baseline}
@@ -139,7 +141,7 @@ def test_points(event: JobTested) -> Iterator[Point]:
     yield "test/truncated_rows", event.num_truncated, 0
 
 
-def sweep_points(event: JobTested) -> Iterator[Point]:
+def sweep_points(event: JobTested) -> "Iterator[Point]":
     """Points of a job's end on the run of its sweep, so that sweeps are compared by them: `test/sentiment/films`, and
     behind it in the alphabet `.baseline`, `.high` and `.low`."""
     name = re.sub(r"[^/\w.\- :]", "_", f"test/{event.trial.job}")  # all that MLflow takes in the name of a metric
@@ -148,7 +150,7 @@ def sweep_points(event: JobTested) -> Iterator[Point]:
         yield name + ending, value, 0
 
 
-def size_points(record: BundleRecord) -> Iterator[Point]:
+def size_points(record: BundleRecord) -> "Iterator[Point]":
     """Points about what was trained."""
     yield "size/trained_parameters", record.num_trained, 0
     yield "size/share", record.share, 0

@@ -84,10 +84,10 @@ class SweepRecorder:
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
-    def __call__(self, event: SweepEvent) -> None:
-        """Record an event."""
+    def __call__(self, event: SweepEvent, at_ms: int | None = None) -> None:
+        """Record an event of now, or of another moment (milliseconds since 1970)."""
         if not isinstance(event, TrialPaused):  # of which nothing is recorded
-            self._put(Told(event=event, at_ms=int(time.time() * 1000)))
+            self._put(Told(event=event, at_ms=int(time.time() * 1000) if at_ms is None else at_ms))
 
     def figure(self, job: str | None, path: str, draw: "Callable[[], Figure]") -> None:
         """Draw a figure and keep it, if it can be drawn; the ending of `path` says the format."""

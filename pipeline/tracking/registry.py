@@ -1,38 +1,30 @@
 """Registered versions: winners become models, and a rule says which of them is the champion.
 
-Whatever the store refuses is raised as a TrackingError; so is, by `fetch`, that files are not where the registry says.
+Whatever the store refuses is raised as a TrackingError.
 """
 
-import atexit
-import functools
 import logging
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import mlflow.artifacts
-import mlflow.pyfunc
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 
-from pipeline.config.strict import nearest
 from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
 from pipeline.files import sync_below
-from pipeline.pyfunc import BUNDLE, LEDGER
+from pipeline.pyfunc import LEDGER
 from pipeline.rules.card import model_card, origin_of
-from pipeline.rules.versions import Alias, Champion, Chosen, Files, Past, Registered, Verdict, Version
+from pipeline.rules.versions import Alias, Champion, Files, Past, Registered, Verdict
 from pipeline.tracking import promotion
 from pipeline.tracking.fields import data_fingerprint
+from pipeline.tracking.lookup import bundle_folder
 from pipeline.tracking.model import Content
 from pipeline.tracking.outage import is_outage, patiently
 from pipeline.tracking.signature import exchange_of
@@ -99,13 +91,6 @@ def registered_before(store: Store, sweep_id: str, job: Job) -> Registered | Non
 
     with store_errors(store.uri):
         return patiently(step, store.config.patience_s)
-
-
-def registered_as(store: Store, name: str) -> str:
-    """Find the registered name of a task or job that a user names; a ConfigError where there is none."""
-    with store_errors(store.uri):
-        models = list(every(store.client.search_registered_models))
-    return str(_named(name, models).name)
 
 
 def check_owners(store: Store, wanted: Mapping[str, str]) -> None:
@@ -185,73 +170,6 @@ def check_files(store: Store, name: str, number: int) -> None:
         for version in every(store.client.search_model_versions, f"name = '{name}'"):
             if int(version.version) == number:
                 read_bundle(bundle_folder(store, version))
-
-
-def champions(store: Store) -> list[Version]:
-    """List the versions that are champion or challenger, by name; champions first."""
-    found = []
-    with store_errors(store.uri):
-        for model in every(store.client.search_registered_models, order_by=["name"]):
-            for alias in ("champion", "challenger"):
-                if alias in model.aliases:
-                    version = store.client.get_model_version(model.name, model.aliases[alias])
-                    if "sweep_id" in version.tags:  # else somebody else's model
-                        found.append(_describe(version, alias))
-    return found
-
-
-def fetch(store: Store, name: str, alias: str = "champion") -> Path:
-    """Locate the bundle of a registered version; from a server it is downloaded, for as long as this process lives.
-
-    What it has seen lies beside it, in `ledger`. Arguments and errors are those of `choose`.
-    """
-    return choose(store, name, alias).files.bundle
-
-
-def choose(store: Store, name: str, alias: str = "champion", version: int | None = None) -> Chosen:
-    """Find a registered version by its alias, or by its number where one is given.
-
-    Args:
-        store: The tracking store.
-        name: Registered name (`sentiment`, `sentiment.movies`) or job (`sentiment/films`).
-        alias: Which version.
-        version: Its number.
-
-    Raises:
-        ConfigError: There is no such name, or it has no such alias or version.
-    """
-    with store_errors(store.uri):
-        models = list(every(store.client.search_registered_models))
-        if version is not None:
-            model = _named(name, models)
-            numbers = {int(one.version) for one in every(store.client.search_model_versions, f"name = '{model.name}'")}
-            if version not in numbers:
-                there = ", ".join(map(str, sorted(numbers)))
-                raise ConfigError(fault("VERSION", version, f"is no version of {model.name}", f"Use one of: {there}"))
-            number = str(version)
-        else:
-            model = _named(name, models, alias)
-            number = str(model.aliases[alias])
-        folder = bundle_folder(store, store.client.get_model_version(model.name, number))
-    files = Files(bundle=folder, ledger=folder.parent / LEDGER)
-    called = next((one for one, its in model.aliases.items() if str(its) == number), "")
-    return Chosen(name=model.name, version=int(number), alias=called, files=files)
-
-
-def _named(name: str, models: Sequence[RegisteredModel], alias: str = "") -> RegisteredModel:
-    """The model that a user names; if an `alias` is given, one that has it."""
-    wanted, remedy = name.replace("/", "."), f"Run `make sweep TASKS={name.replace('.', '/')}` first"
-    usable = [model for model in models if not alias or alias in model.aliases]
-    for model in models:
-        # The default domain's job has the task's bare name.
-        if wanted in (model.name, f"{model.tags.get('task')}.{model.tags.get('domain')}"):
-            if model in usable:
-                return model
-            if model.aliases:
-                raise ConfigError(fault("TASK", name, f"has no {alias} yet", f"It has: {', '.join(model.aliases)}"))
-    if usable:
-        remedy += f". {nearest(wanted, [model.name for model in usable])}"
-    raise ConfigError(fault("TASK", name, f"has no {alias or 'champion'} yet", remedy))
 
 
 def _files(store: Store, version: ModelVersion) -> Files | TrackingError:
@@ -348,44 +266,3 @@ def _tags(sweep_id: str, job: Job, winner: JobTested, record: BundleRecord) -> d
         "data_fingerprint": data_fingerprint(job),
     }
     return {key: str(value) for key, value in values.items()}
-
-
-def bundle_folder(store: Store, version: ModelVersion) -> Path:
-    """Where the bundle of a version lies on this machine; a TrackingError where there is none."""
-    source = str(version.source)
-    if not store.is_local:
-        own = tempfile.mkdtemp(prefix="version-", dir=_downloads())
-        source = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri, dst_path=own)
-    model = Path(source)
-    flavor = Model.load(str(model)).flavors[mlflow.pyfunc.FLAVOR_NAME]
-    folder = model / str(flavor[mlflow.pyfunc.DATA]) / BUNDLE
-    if not folder.is_dir():
-        raise TrackingError(f"{version.name} version {version.version}: there is no bundle at {folder}")
-    return folder
-
-
-@functools.cache
-def _downloads() -> str:
-    """Folder of what this process downloads, gone when it ends: MLflow would leave one for each call."""
-    folder = tempfile.mkdtemp(prefix="registered-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _describe(version: ModelVersion, alias: str) -> Version:
-    tags: Mapping[str, Any] = version.tags
-    return Version(
-        name=version.name,
-        version=int(version.version),
-        alias=alias,
-        metric=tags["metric"],
-        validation=float(tags["validation"]),
-        test=float(tags["test"]),
-        low=float(tags["test_low"]),
-        high=float(tags["test_high"]),
-        baseline=float(tags["baseline"]),
-        checkpoint=tags["checkpoint"],
-        method=tags["method"],
-        source=tags["source"],
-        created=datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC),
-    )

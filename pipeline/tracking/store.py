@@ -1,23 +1,23 @@
-"""The tracking store: opened, and created where it is a file that is not there yet."""
+"""The tracking store: opened, and created where it is a file that is not there yet.
+
+MLflow takes seconds to load. So it is imported where it is needed: a wrong address, a file that is not there and a
+registered version of a SQLite store are told without it.
+"""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage
-from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.rest_utils import http_request
-from mlflow.utils.uri import is_local_uri
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import ConfigError, TrackingError, fault
+from pipeline.errors import ConfigError, PipelineError, TrackingError, fault
 from pipeline.files import make_folder
+from pipeline.tracking.sqlite import read_registry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _REACH_TIMEOUT_S = 5
 _SQLITE = "sqlite:///"
@@ -27,7 +27,8 @@ _SQLITE = "sqlite:///"
 class Store:
     """A tracking store that answers, and the experiment in it."""
 
-    client: MlflowClient
+    client: "MlflowClient"
+    """Of a store that `open_registry` has opened it can only look up versions."""
     uri: str
     """Absolute: another process in another folder can use it as it is."""
     experiment_id: str
@@ -51,9 +52,24 @@ def open_store(config: TrackingConfig, *, create: bool = True) -> Store:
         TrackingError: The server or the file cannot be used.
     """
     uri = require_store(config, create=create)
+    from mlflow import MlflowClient
+
     with store_errors(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         return Store(client=client, uri=uri, experiment_id=_experiment(client, config, create), config=config)
+
+
+def open_registry(config: TrackingConfig) -> Store:
+    """Open the store for what only looks up registered versions (`pipeline.tracking.lookup`).
+
+    It raises what `open_store` does.
+    """
+    uri = require_store(config, create=False)
+    file = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    if file is None or (read := read_registry(file, config.experiment)) is None:
+        return open_store(config, create=False)
+    registry, experiment_id = read
+    return Store(client=registry, uri=uri, experiment_id=experiment_id, config=config)
 
 
 def require_store(config: TrackingConfig, *, create: bool = True) -> str:
@@ -76,13 +92,22 @@ def store_errors(uri: str) -> Iterator[None]:
     """Turn what MLflow raises, or its HTTP client and the file system, into a `TrackingError` that names the store."""
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except PipelineError:
+        raise
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+
+        if not isinstance(error, (MlflowException, OSError)):
+            raise
         first_line = str(error).strip().partition("\n")[0][:300]
         raise TrackingError(f"The tracking store {uri} refused: {first_line}") from error
 
 
 def local_path(uri: str) -> Path | None:
     """Where artifacts are on this machine; None where they go through a server or to an object store."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
     return Path(local_file_uri_to_path(uri)) if is_local_uri(uri) else None
 
 
@@ -114,6 +139,10 @@ def _prepare_file(config: TrackingConfig, create: bool) -> str:
 
 
 def _reach(uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
     other = "or use tracking.uri=sqlite:///mlflow.db on one machine."
     remedy = f"Start it with `mlflow server --host 0.0.0.0`, correct tracking.uri, {other}"
     asked = {"max_retries": 0, "timeout": _REACH_TIMEOUT_S, "raise_on_status": False}
@@ -130,7 +159,9 @@ def _reach(uri: str) -> None:
         raise TrackingError(f"{uri} answers {response.status_code} and seems to be no MLflow server. {remedy}")
 
 
-def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> str:
+def _experiment(client: "MlflowClient", config: TrackingConfig, create: bool) -> str:
+    from mlflow.entities import LifecycleStage
+
     found = client.get_experiment_by_name(config.experiment)
     if found is None:
         if not create:
@@ -144,7 +175,9 @@ def _experiment(client: MlflowClient, config: TrackingConfig, create: bool) -> s
     return str(found.experiment_id)
 
 
-def _create_experiment(client: MlflowClient, config: TrackingConfig) -> str:
+def _create_experiment(client: "MlflowClient", config: TrackingConfig) -> str:
+    from mlflow.exceptions import MlflowException
+
     local = config.uri.startswith(_SQLITE)
     location = str(Path(config.artifacts).expanduser().absolute()) if local else None
     if location is not None:

@@ -30,7 +30,7 @@ from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.load import load, resolve
 from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.tasks.kinds import restore, task_for
-from pipeline.tracking.registry import fetch
+from pipeline.tracking.lookup import fetch
 from pipeline.tracking.store import open_store
 from tests.commands.workplace import Workplace
 

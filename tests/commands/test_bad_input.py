@@ -291,12 +291,3 @@ def test_a_hub_of_checkpoints_that_cannot_be_reached_is_told_at_once(workplace: 
     message = "checkpoint: 'google-bert/bert-base-uncased' cannot be fetched from the hub ("
     assert_hub_is_named(done, message, workplace)
     assert time.monotonic() - start < 25  # of which the imports take a few
-
-
-@pytest.mark.commands
-def test_process_ends_with_code_2_and_without_traceback(workplace: Workplace) -> None:
-    done = workplace.run("sweep", "tasks=[sentimant]")
-    assert done.code == 2
-    assert "TASKS: 'sentimant' is no known task. Did you mean sentiment" in done.err
-    assert "Traceback" not in done.err + done.out
-    assert workplace.left() == []

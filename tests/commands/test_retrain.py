@@ -16,7 +16,7 @@ from pipeline.config import CheckpointConfig, TrackingConfig
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.engine.assemble import bundle_model
 from pipeline.core.engine.bundle import read_bundle
-from pipeline.tracking.registry import fetch
+from pipeline.tracking.lookup import fetch
 from pipeline.tracking.store import open_store
 from tests.commands.corpus import Row, journey, opinion, rows
 from tests.commands.workplace import Done, Workplace

@@ -16,6 +16,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from pipeline.steps.measure import Pace
 from tests.commands import corpus
 from tests.commands.conftest import SMALL
 from tests.commands.workplace import Call, Done, Workplace
@@ -128,7 +129,7 @@ def test_a_resumed_sweep_refuses_other_settings_and_dry_runs_on_demand(swept: Sw
         assert f"is another value than that of sweep {folder.name} (" in fault
     dry = place.call("sweep", f"RESUME={folder.name}", *words, "DRYRUN=1", "cluster.num_cpus=1")
     assert dry.code == 0, dry.err
-    assert "of training on 1 slot of this machine;" in dry.out
+    assert "of training, evaluation and tests on 1 slot of this machine" in dry.out
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
@@ -255,6 +256,8 @@ def test_a_gpu_that_is_not_used_is_told(
     call: Call, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["tasks=[sentiment/films]", f"checkpoint={checkpoints['bert']}", "dryrun=true"]
+    pace = Pace(train_s=1e-4, eval_s=1e-4, memory_bytes=2**20)
+    monkeypatch.setattr("pipeline.steps.outlook.measure_together", lambda *_: ([pace], 1.0))
     told = "The GPU of this machine is not used: cluster.gpus_per_trial=0.25 trains four trials at once on each"
     for is_there in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda is_there=is_there: is_there)

@@ -17,7 +17,7 @@ from pipeline.core.engine.assemble import fresh_model, release, trained
 from pipeline.core.engine.bundle import read_bundle, write_bundle
 from pipeline.pyfunc import ORIGIN, items_of
 from pipeline.steps.convert import card_of
-from pipeline.tracking.registry import fetch
+from pipeline.tracking.lookup import fetch
 from pipeline.tracking.store import Store
 from tests.unit.tracking.conftest import enrol, verdict
 

@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -15,6 +16,15 @@ _PROC = Path("/proc/self")
 def num_cpus() -> int:
     """Count the cores that this process may run on; where the system does not tell, those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def age_s() -> float:
+    """Seconds since this process began; where the system does not tell, those that it has computed."""
+    try:
+        ticks = (_PROC / "stat").read_text("utf-8").rpartition(")")[2].split()[19]  # proc(5): field 22, starttime
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return time.process_time()
 
 
 def reset_peak(device: torch.device) -> None:

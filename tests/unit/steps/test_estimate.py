@@ -10,17 +10,12 @@ from pipeline.config import CompareConfig, SweepConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.engine.trials import trial_of
-from pipeline.steps.estimate import announce, measure
+from pipeline.errors import PipelineError
+from pipeline.steps.estimate import announce
+from pipeline.steps.measure import measure, measure_together
 from pipeline.steps.prepare import Prepared
-from tests.conftest import TinyBert
-from tests.tiny import tiny_checkpoint, tiny_job
-
-
-@pytest.fixture
-def resident(tiny_bert: TinyBert, tmp_path_factory: pytest.TempPathFactory) -> Resident:
-    base, tokenizer = tiny_bert()
-    checkpoint = tiny_checkpoint(base, tokenizer, tmp_path_factory.mktemp("checkpoint"))
-    return Resident(checkpoint=checkpoint, tokenizer=tokenizer, base=base)
+from tests.processes import one_dies
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize("batch_size", [8, 48, 64])
@@ -29,8 +24,9 @@ def test_a_job_takes_time_though_all_its_rows_are_one_batch(resident: Resident, 
     engine = dataclasses.replace(job.settings.engine, batch_size=batch_size)
     job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, engine=engine))
     assert len(job.encoded["train"].examples) == 48
-    seconds, memory = measure(resident, job, trial_of(job, 0, {}))
-    assert seconds > 1e-4 and memory > 0
+    parts = resident.base, resident.checkpoint, resident.tokenizer.pad_token_id
+    pace = measure(*parts, job, trial_of(job, 0, {}))
+    assert min(pace.train_s, pace.eval_s) > 1e-8 and pace.memory_bytes > 0
 
 
 def announced(resident: Resident, *words: str, command: str = "sweep") -> str:
@@ -50,7 +46,7 @@ FEW = "mood/d: 18 test rows can show a loss of 25.6 points, not of 2, and are to
 def test_what_too_few_test_rows_can_show_is_said_in_one_line_before_the_first_champion_is_trained(
     resident: Resident, dryrun: str
 ) -> None:
-    said = announced(resident, f"dryrun={dryrun}")
+    said = announced(resident, f"dryrun={dryrun}", "cluster=here")
     (line,) = (line for line in said.splitlines() if "test rows" in line)
     assert line == f"{FEW}later passes will promote only what is shown to be better. Give about 930 test rows"
     assert ("Nothing was trained" in said) == (dryrun == "true")
@@ -61,3 +57,11 @@ def test_nothing_is_said_where_the_rows_are_enough_nor_in_a_comparison_which_reg
 ) -> None:
     assert "test rows" not in announced(resident, "gate.margin=0.3", "gate.min_rows=18")
     assert "test rows" not in announced(resident, command="compare")
+
+
+def test_a_process_that_dies_is_told_while_the_other_waits_for_it(
+    resident: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.steps.measure._work", one_dies)
+    with pytest.raises(PipelineError, match=r"2 trials side by side could not be measured.*cluster.slots=1"):
+        measure_together(resident, [], 2, 1, "cpu")

@@ -87,7 +87,7 @@ def test_the_checkpoint_and_the_list_of_tasks_are_read_once_for_all_that_follows
     counted(AutoModel, "from_pretrained")
     counted(checkpoints, "_hash_files")
     counted(prepare_module, "resolve")
-    words = ["tasks=[sentiment]", f"checkpoint={folder}", "dryrun=true", "data.max_train_rows=16"]
+    words = ["tasks=[sentiment]", f"checkpoint={folder}", "dryrun=true", "cluster=here", "data.max_train_rows=16"]
     config = read_config("sweep", SweepConfig, words)
     prepared = prepare(config)
     assert sorted(calls) == ["_hash_files", "from_pretrained", "resolve"]

@@ -16,8 +16,9 @@ from pipeline.errors import PipelineError, TrackingError
 from pipeline.rules.judge import Case
 from pipeline.rules.versions import Champion, Files
 from pipeline.steps.verdict import opponent_of, settle_winner
+from pipeline.tracking.lookup import fetch
 from pipeline.tracking.recorder import SweepFacts
-from pipeline.tracking.registry import champion_of, fetch
+from pipeline.tracking.registry import champion_of
 from pipeline.tracking.store import Store
 from tests.unit.tracking.conftest import TASK, Story, enrol, recording, verdict
 

@@ -9,18 +9,9 @@ from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.trials import Job
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.rules.versions import Alias, Registered, Verdict
+from pipeline.tracking.lookup import champions, choose, fetch, registered_as
 from pipeline.tracking.promotion import rollback
-from pipeline.tracking.registry import (
-    champion_of,
-    champions,
-    check_owners,
-    choose,
-    fetch,
-    past_of,
-    register,
-    registered_as,
-    registered_before,
-)
+from pipeline.tracking.registry import champion_of, check_owners, past_of, register, registered_before
 from pipeline.tracking.run import create_run
 from pipeline.tracking.store import Store
 from tests.unit.tracking.conftest import TASK, Story, a_row, enrol, verdict

@@ -9,9 +9,10 @@ import pytest
 from pipeline.config import TrackingConfig
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.engine.bundle import read_bundle
-from pipeline.tracking import registry
+from pipeline.tracking import lookup
+from pipeline.tracking.lookup import champions, fetch
 from pipeline.tracking.recorder import SweepFacts
-from pipeline.tracking.registry import champion_of, champions, fetch
+from pipeline.tracking.registry import champion_of
 from pipeline.tracking.store import Store, open_store
 from tests.unit.tracking.conftest import TASK, enrol, recording, verdict
 from tests.unit.tracking.server import Server, without_models
@@ -64,7 +65,7 @@ def test_champion_travels_through_the_server(remote: Store, facts: SweepFacts, s
     folder = fetch(remote, "sentiment")
     assert read_bundle(folder).record == read_bundle(story.bundle()).record
     assert (folder.parent / "ledger" / "ledger.json").is_file()
-    assert folder.is_relative_to(registry._downloads()), "which goes with the process"
+    assert folder.is_relative_to(lookup._downloads()), "which goes with the process"
     assert [(version.name, version.version) for version in champions(remote)] == [("sentiment", 2)]
 
 

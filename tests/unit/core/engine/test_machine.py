@@ -1,13 +1,14 @@
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.core.engine import machine
-from pipeline.core.engine.machine import num_cpus, peak_bytes, reset_peak
+from pipeline.core.engine.machine import age_s, num_cpus, peak_bytes, reset_peak
 
 CPU = torch.device("cpu")
 
@@ -42,3 +43,14 @@ def test_cores_are_those_that_the_process_may_run_on_or_else_all(monkeypatch: py
     assert num_cpus() == 8
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert num_cpus() == 1
+
+
+def test_a_process_is_as_old_as_the_system_says_or_else_as_what_it_has_computed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, clock = age_s(), time.monotonic()
+    assert before > time.process_time() / (os.cpu_count() or 1)
+    time.sleep(0.05)
+    assert age_s() - before == pytest.approx(time.monotonic() - clock, abs=0.03)
+    monkeypatch.setattr(machine, "_PROC", tmp_path / "proc")
+    assert age_s() == pytest.approx(time.process_time(), abs=0.5)
