@@ -229,7 +229,7 @@ def _instead(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]
     """Let modules compute something else for the time; their weights, names and places stay."""
     try:
         for module, forward in forwards.items():
-            module.forward = forward  # type: ignore[method-assign]
+            module.forward = forward
         yield
     finally:
         for module in forwards:

@@ -11,7 +11,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, build_base
 from pipeline.core.engine.events import Evaluated, JobTested, SessionEvent
 from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.session import Session, test
-from pipeline.core.engine.shelf import Shelf, default_folder
+from pipeline.core.engine.shelf import own_shelf
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError
@@ -41,7 +41,7 @@ class SharedBase:
             prefix_bytes: What may be kept on this node of what lies below adapters; 0: nothing is.
         """
         self._checkpoint, self._pad_token_id, self._tensors = checkpoint, pad_token_id, tensors
-        self._shelf = Shelf(default_folder(), prefix_bytes) if prefix_bytes else None
+        self._shelf = own_shelf(prefix_bytes)
         self._base = build_base(checkpoint, tensors).to(device)
         built: dict[str, Tensor] = {
             **dict(self._base.named_parameters(remove_duplicate=False)),

@@ -38,9 +38,11 @@ _LOCKS = 16
 _PATIENCE_S = 600.0  # for a process that computes rows; one that was stopped in between holds its lock for ever
 
 
-def default_folder() -> Path:
-    """`adapters/prefix` in the user's folder of caches, as the XDG Base Directory Specification places it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adapters" / "prefix"
+def own_shelf(limit: int) -> "Shelf | None":
+    """What this user keeps on this node: `adapters/prefix` in the folder of caches, as the XDG Base Directory
+    Specification places it. None where the limit is 0, or the user has no home."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Shelf(Path(caches) / "adapters" / "prefix", limit) if limit and os.path.isabs(caches) else None
 
 
 class ShelfFullError(Exception):

@@ -28,6 +28,8 @@ METHODS_TRIED: dict[str, dict[str, Any]] = {
     "lora": {"name": "lora", "width": 2},
 }
 ENGINE = EngineConfig(precision="float32")
+CONVOLVED = {"conv_kernel_size": 3, "conv_act": "gelu"}
+"""DeBERTa's larger checkpoints have a convolution behind the first layer."""
 
 
 def prefix(model: TaskModel, folder: Path, pad_token_id: int) -> Prefix:
@@ -45,22 +47,25 @@ def outcome(model: TaskModel, batch: dict[str, Tensor]) -> list[Tensor]:
     hidden = model.hidden(batch)
     hidden = hidden * batch["attention_mask"].unsqueeze(-1)
     weights = torch.linspace(-1, 1, hidden.numel(), dtype=hidden.dtype).view(hidden.shape)
-    (hidden * weights).sum().backward()
+    torch.autograd.backward((hidden * weights).sum())
     gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad and p.grad is not None]
     assert gradients
     return [hidden.detach(), *gradients]
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_from_where_it_is_entered_a_model_computes_what_it_computes_whole(family: str, tmp_path: Path) -> None:
-    base = make(family).double()
+@pytest.mark.parametrize(("family", "changes"), [*((family, {}) for family in CONFIGS), ("deberta-v2", CONVOLVED)])
+def test_from_where_it_is_entered_a_model_computes_what_it_computes_whole(
+    family: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    base = make(family, **changes).double()
     pad = 1 if family in ("roberta", "xlm-roberta") else 0
     examples = [{"row": i, "input_ids": list(range(5 + i, 5 + i + n))} for i, n in enumerate((5, 9, 2))]
     encoded = Encoded(examples=examples, num_rows=len(examples))
     two = ANATOMIES[family].kind == "encoder-decoder"
     entered = 0
     for name, settings in METHODS_TRIED.items():
-        for layers in (["top-2", "top-1", [1, 3]] if two else ["top-2", "top-1"]) if family != "albert" else ["all"]:
+        tried: list[Any] = ["top-2", "top-1", [1, 3]] if two else ["all"] if family == "albert" else ["top-2"]
+        for layers in tried:
             method = MethodConfig(**settings, layers=layers)
             adapted = METHODS[method.name].attach(base, method, 1)
             with torch.no_grad():
@@ -78,7 +83,7 @@ def test_from_where_it_is_entered_a_model_computes_what_it_computes_whole(family
                 for one, other in zip(outcome(model, batch), outcome(model, plain), strict=True):
                     torch.testing.assert_close(one, other, rtol=0, atol=1e-9 * max(1.0, float(other.abs().max())))
             METHODS[method.name].undo(adapted)
-    assert entered == (0 if family == "albert" else 15 if two else 10)
+    assert entered == (0 if family == "albert" else 15 if two else 5)
 
 
 def test_below_the_entry_nothing_is_computed(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_every_kind_of_task_has_the_same_loss_with_what_is_kept(
     config = TaskConfig(name="t", kind=name, max_length=24, stride=8, **more)  # type: ignore[arg-type]
     task = restore(config, LABELS.get(name, ()))
     settings = (
-        MethodConfig(name=method) if method == "probe" else MethodConfig(name="pfeiffer", layers="top-1", width=3)
+        MethodConfig(name="probe") if method == "probe" else MethodConfig(name="pfeiffer", layers="top-1", width=3)
     )
     checkpoint = dataclasses.replace(lab.checkpoint.pooled("first"))  # the mean is taken in float32
     model = fresh_model(base, checkpoint, task, settings, ENGINE, 0)
@@ -113,7 +113,7 @@ def test_cold_warm_and_half_full_the_bits_are_those_of_the_row_alone(lab: Lab, t
         return kept(found[0])
 
     def some(examples: list[Any]) -> Encoded:
-        return dataclasses.replace(train, examples=examples)
+        return Encoded(examples=examples, num_rows=len(examples))
 
     cold, warm = known("a", [train]), known("a", [train])
     known("b", [some(train.examples[1::3])])
@@ -133,9 +133,12 @@ def test_only_new_rows_are_computed_and_a_damaged_file_is_computed_anew(
     model = fresh_model(lab.base, lab.checkpoint, lab.job.task, method, ENGINE, 0)
     computed: list[int] = []
     compute = Prefix._computed
-    monkeypatch.setattr(
-        Prefix, "_computed", lambda self, model, inputs: computed.append(len(inputs)) or compute(self, model, inputs)
-    )
+
+    def counted(self: Prefix, model: TaskModel, inputs: dict[str, Any]) -> Any:
+        computed.append(len(inputs))
+        return compute(self, model, inputs)
+
+    monkeypatch.setattr(Prefix, "_computed", counted)
     parts = [lab.job.encoded["train"], lab.job.encoded["validation"]]
     assert prefix(lab, tmp_path).known(model, method, ENGINE, parts[:1], pooled=True)
     first = prefix(lab, tmp_path).known(model, method, ENGINE, parts, pooled=True)
@@ -160,7 +163,7 @@ def test_another_checkpoint_entry_or_precision_is_another_section(lab: Lab, tmp_
     for checkpoint in (lab.checkpoint, dataclasses.replace(lab.checkpoint, reading="b" * 64)):
         for method in (MethodConfig(name="probe"), MethodConfig(name="lora", layers="top-1", width=2)):
             for precision in ("float32", "bfloat16"):
-                engine = EngineConfig(precision=precision)  # type: ignore[arg-type]
+                engine = EngineConfig(precision=precision)
                 model = fresh_model(lab.base, checkpoint, lab.job.task, method, engine, 0)
                 on = Prefix(Shelf(tmp_path, 2**30), checkpoint, 0)
                 assert on.known(model, method, engine, part, pooled=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.core.engine.shelf import Section, Shelf, ShelfFullError
+from pipeline.core.engine.shelf import Section, Shelf, ShelfFullError, own_shelf
 
 
 def rows(*numbers: int, size: int = 3) -> dict[str, tuple[torch.Tensor, ...]]:
@@ -33,6 +33,16 @@ def test_rows_come_back_as_they_were_put_in_another_process_too(tmp_path: Path) 
         assert all(torch.equal(one, other) for one, other in zip(row, again.rows[digest], strict=True))
         assert [one.dtype for one in row] == [one.dtype for one in again.rows[digest]]
     assert Shelf(tmp_path, 2**20).section({"weights": "b"}).look(list(wanted)) == list(wanted)
+
+
+def test_it_lies_in_the_users_caches_if_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    shelf = own_shelf(10)
+    assert shelf is not None and shelf.folder == Path("/caches/adapters/prefix") and shelf.limit == 10
+    assert own_shelf(0) is None
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert own_shelf(10) is None
 
 
 def test_what_is_not_wanted_any_more_is_unmapped_and_found_again(tmp_path: Path) -> None:
