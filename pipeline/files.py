@@ -76,7 +76,7 @@ def sync_below(root: Path, path: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it that are not there, and wait until the disk has their names."""
     if not folder.is_dir():
-        if folder.exists():
+        if folder.exists() and not folder.is_dir():  # which another process may have made meanwhile
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

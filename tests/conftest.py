@@ -67,6 +67,15 @@ def unsynced() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(shared: Path) -> Iterator[None]:
+    """What lies below adapters is kept below the run's own folder; matplotlib's list of fonts stays where it is."""
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")))
+        own.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def composed_once(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hydra composes what is chosen once, and sets the keys anew each time, which is a tenth of its work: tests have

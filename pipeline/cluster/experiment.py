@@ -62,8 +62,8 @@ def run(
     with connection.connected(cluster, shared_bytes=sum(tensor.nbytes for tensor in tensors.values())):
         shared = weights.share(tensors)
         device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
-        pad_token_id = resident.tokenizer.pad_token_id
-        bench = functools.partial(weights.shared_base, resident.checkpoint, shared, pad_token_id, device)
+        pad_token_id, kept = resident.tokenizer.pad_token_id, cluster.prefix_bytes
+        bench = functools.partial(weights.shared_base, resident.checkpoint, shared, pad_token_id, device, kept)
         try:
             return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
         finally:

@@ -80,7 +80,11 @@ def _read_only() -> Iterator[None]:
 
 
 def shared_base(
-    checkpoint: Checkpoint, shared: SharedWeights, pad_token_id: int, device: Literal["cpu", "cuda"]
+    checkpoint: Checkpoint,
+    shared: SharedWeights,
+    pad_token_id: int,
+    device: Literal["cpu", "cuda"],
+    prefix_bytes: int = 0,
 ) -> SharedBase:
     """Build a process's base around the node's shared tensors."""
-    return SharedBase(checkpoint, _mapped(shared), pad_token_id, device)
+    return SharedBase(checkpoint, _mapped(shared), pad_token_id, device, prefix_bytes)

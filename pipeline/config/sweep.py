@@ -46,6 +46,10 @@ class ClusterConfig:
     checkpoint needs and a quarter of a GB."""
     max_failures: int = 2
     """How often a trial whose process died is taken up again from its last snapshot."""
+    prefix_bytes: int = 4 * 2**30
+    """What each node may keep on its disk, in the user's folder of caches, of what the frozen layers below the lowest
+    adapter make of each row: `method.layers=top-3`, or `probe`. It is computed once for all epochs, trials and sweeps;
+    what was not used for longest goes first. 0: nothing is kept."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("num_cpus", "num_workers", "cpus_per_trial"):
@@ -53,6 +57,9 @@ class ClusterConfig:
         yield from between(f"{where}.gpus_per_trial", self.gpus_per_trial, 0, 64)
         yield from above(f"{where}.slots", self.slots)
         yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
+        if self.prefix_bytes < 0:
+            rule, remedy = "must be 0 or more", "Use 0 to keep nothing"
+            yield fault(f"{where}.prefix_bytes", self.prefix_bytes, rule, remedy)
         defaults = {setting.name: setting.default for setting in dataclasses.fields(self)}
         for name in _MEANINGLESS[self.name]:
             if getattr(self, name) != defaults[name]:

@@ -148,6 +148,13 @@ class MethodConfig:
         return self.width if "width" in METHOD_TRAITS[self.name].settings and self.reduction_factor is None else None
 
     @property
+    def shown_layers(self) -> str:
+        """The layers as they are set: `all`, `top-4`, `0,2,5`; empty where the method has no such setting."""
+        if "layers" not in METHOD_TRAITS[self.name].settings:
+            return ""
+        return self.layers if isinstance(self.layers, str) else ",".join(map(str, self.layers))
+
+    @property
     def virtual_tokens(self) -> int:
         """The positions that the method takes from the text."""
         return self.width if METHOD_TRAITS[self.name].takes_positions else 0

@@ -1,6 +1,7 @@
 """The events of a sweep, gathered into what tables and figures show."""
 
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Literal, final
 
 from pipeline.core.engine.events import (
@@ -33,6 +34,12 @@ class TrialResult:
     """Most memory that its process had."""
     best_primary: float | None = None
     best_epoch: int = 0
+
+    @property
+    def epoch_s(self) -> float:
+        """Seconds of training in an epoch: the median, without the first, in which what is kept is computed."""
+        later = [seconds for epoch, seconds in self.train_s.items() if epoch > 1]
+        return median(later or self.train_s.values() or [0.0])
 
     @property
     def is_over(self) -> bool:

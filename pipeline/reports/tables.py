@@ -25,6 +25,8 @@ class LeaderboardRow:
     method: str
     width: int | None
     """None: the method has none."""
+    layers: str
+    """That have adapters, as they are set; empty: the method has no such setting."""
     learning_rate: float
     metric: str
     """Name of the primary metric."""
@@ -41,6 +43,8 @@ class LeaderboardRow:
     bundle_bytes: int
     seconds: float
     """Training and evaluation of all its trials."""
+    epoch_s: float
+    """Training of the winner, an epoch."""
     alias: str
     """champion or challenger."""
     name: str
@@ -186,10 +190,12 @@ def status_table(versions: Iterable[Version]) -> FittingTable:
 
 
 def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
+    layers = Column(title="layers", cells=[row.layers or "-" for row in rows])
     return [
         Column(title="job", cells=[row.job for row in rows]),
         Column(title="method", cells=[row.method for row in rows], rank=7),
         Column(title="width", cells=[words.whole(row.width) for row in rows], right=True),
+        *([layers] if any(row.layers not in ("", "all") for row in rows) else []),
         Column(title="lr", cells=[words.rate(row.learning_rate) for row in rows], right=True),
         Column(title="metric", cells=[row.metric for row in rows], rank=6),
         Column(title="valid.", cells=[words.score(row.validation, row.metric) for row in rows], right=True),
@@ -197,6 +203,7 @@ def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
         Column(title="95 %", cells=[words.interval(row.low, row.high, row.metric) for row in rows], rank=1),
         Column(title="base", cells=[_baseline(row) for row in rows], right=True, rank=2),
         Column(title="share", cells=[words.share(row.share) for row in rows], right=True, rank=3),
+        Column(title="epoch", cells=[words.duration(row.epoch_s) for row in rows], right=True, rank=8),
         Column(title="size", cells=[words.size(row.bundle_bytes) for row in rows], right=True, rank=5),
         Column(title="time", cells=[words.duration(row.seconds) for row in rows], right=True, rank=4),
         Column(title="alias", cells=[_alias(row.alias) for row in rows]),

@@ -61,7 +61,7 @@ def conclude(
             note = shortfall(job.task, job.dataset, gate) if registered.first else ""
             if note:
                 recorder.describe(job.name, note)
-            rows.append(_row(job, winner, bundle, registered, ending.results.seconds(job.name), note))
+            rows.append(_row(job, winner, bundle, registered, ending.results, note))
     for winner in ending.winners:
         _record_figures(ending, ending.prepared.job_of(winner), winner, recorder)
     if rows:
@@ -150,13 +150,14 @@ def show_links(store: Store, id: str, console: Console) -> None:
 
 
 def _row(
-    job: Job, winner: JobTested, bundle: Bundle, registered: Registered, seconds: float, note: str
+    job: Job, winner: JobTested, bundle: Bundle, registered: Registered, results: SweepResults, note: str
 ) -> LeaderboardRow:
     settings = winner.trial.settings
     return LeaderboardRow(
         job=job.name,
         method=settings.method.name,
         width=settings.method.shown_width,
+        layers=settings.method.shown_layers,
         learning_rate=settings.engine.learning_rate,
         metric=job.task.config.primary,
         validation=winner.validation,
@@ -167,7 +168,8 @@ def _row(
         chance=winner.chance,
         share=bundle.record.share,
         bundle_bytes=bundle.num_bytes,
-        seconds=seconds,
+        seconds=results.seconds(job.name),
+        epoch_s=results.trials[job.name][winner.trial.index].epoch_s,
         name=registered.name,
         version=registered.version,
         alias=registered.alias,

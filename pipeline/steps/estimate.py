@@ -18,6 +18,7 @@ from pipeline.reports.tables import MatrixRow, matrix_table
 from pipeline.rules.power import shortfall
 from pipeline.rules.search import plan_of, search_of
 from pipeline.steps.outlook import Outlook, outlook
+from pipeline.steps.prefix import prefix_notes
 from pipeline.steps.prepare import Prepared, widest
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         for job in jobs
         for note in [*job.dataset.notes, *truncation_notes(job, prepared.tokenizer)]
     ]
+    for note in prefix_notes(config, prepared):
+        console.print(note, soft_wrap=True)
     for note, warns in dict.fromkeys(notes):  # the same of each method that is compared
         console.print(f"{WARNING if warns else ''}{note}", soft_wrap=True, style="yellow" if warns else None)
     if not isinstance(config, CompareConfig):  # which registers nothing

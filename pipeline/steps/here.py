@@ -49,7 +49,8 @@ def run(
     tensors = tensors_of(resident.base)
     before = fingerprint(tensors)
     device: Literal["cpu", "cuda"] = "cuda" if cluster.gpus_per_trial else "cpu"
-    bench = functools.partial(SharedBase, resident.checkpoint, tensors, resident.tokenizer.pad_token_id, device)
+    pad_token_id, kept = resident.tokenizer.pad_token_id, cluster.prefix_bytes
+    bench = functools.partial(SharedBase, resident.checkpoint, tensors, pad_token_id, device, kept)
     try:
         return run_on(bench, jobs, search=search, cluster=cluster, folder=folder, sink=sink)
     finally:

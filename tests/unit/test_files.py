@@ -22,6 +22,22 @@ def test_a_file_is_replaced_only_when_all_of_it_was_written(tmp_path: Path) -> N
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("snapshot-1.pt", "second")]
 
 
+def test_a_folder_that_another_process_makes_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, is_dir = tmp_path / "shared", Path.is_dir
+
+    def looked_at_too_early(path: Path) -> bool:
+        if path == folder and not is_dir(path):
+            folder.mkdir()
+            return False
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", looked_at_too_early)
+    make_folder(folder)
+    assert is_dir(folder)
+
+
 def test_a_folder_is_there_only_when_all_of_it_was_written(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "bundle-1"
     with pytest.raises(OSError, match="full"), new_folder(folder) as draft:

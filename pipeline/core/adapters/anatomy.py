@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
+Shape = Literal["alone", "pair", "biased"]
+"""How a module puts out a hidden state: as it is; first of two; or before T5's position bias and something else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,10 @@ class SubBlock:
     """The LayerNorm of the sub-block."""
     post_norm: bool = True
     """Whether the norm reads h + x; else x."""
+    shape: Shape = "alone"
+    """Of what `module` puts out."""
+    idle: tuple[str, ...] = ()
+    """What computes nothing but what `module` is given: it need not be computed where h is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +50,12 @@ class Stack:
     """The list of them, by its path in the body (`body_of`); `*` is every member of a list."""
     attention: SubBlock
     feed_forward: SubBlock
+    shape: Shape = "alone"
+    """Of what a layer puts out."""
+    enterable: bool = True
+    """Whether a model can be computed from a layer on, without those below it: each has weights of its own."""
+    in_turn: bool = True
+    """Whether a layer puts out its feed-forward sub-block's sum alone, as where this one follows the attention."""
 
     def sub_block(self, place: Place) -> SubBlock:
         return self.attention if place == "attention" else self.feed_forward
@@ -83,9 +95,9 @@ class Anatomy:
         return "none" if all(block.post_norm for block in blocks) else "rms"
 
 
-def _pre(module: str, norm: str) -> SubBlock:
+def _pre(module: str, norm: str, shape: Shape = "alone", *idle: str) -> SubBlock:
     """A pre-norm sub-block: its norm is what is given x."""
-    return SubBlock(module=module, source=norm, norm=norm, post_norm=False)
+    return SubBlock(module=module, source=norm, norm=norm, post_norm=False, shape=shape, idle=idle)
 
 
 def _one(kind: Kind, stack: Stack, *lora: str, **more: object) -> Anatomy:
@@ -98,34 +110,44 @@ def _two(encoder: Stack, decoder: Stack, *lora: str, **more: object) -> Anatomy:
 
 _BERT_LAYER = Stack(
     layers="encoder.layer",
-    attention=SubBlock(module="attention.output.dense", source="attention", norm="attention.output.LayerNorm"),
+    attention=SubBlock(
+        module="attention.output.dense",
+        source="attention",
+        norm="attention.output.LayerNorm",
+        idle=("attention.self",),
+    ),
     feed_forward=SubBlock(module="output.dense", source="intermediate", norm="output.LayerNorm"),
 )
+_DEBERTA_LAYER = dataclasses.replace(_BERT_LAYER, shape="pair")
 _ALBERT_LAYER = Stack(  # the layers share weights, and so they share adapters
     layers="encoder.albert_layer_groups.*.albert_layers",
     attention=SubBlock(module="attention.dense", source="attention", norm="attention.LayerNorm"),
     feed_forward=SubBlock(module="ffn_output", source="ffn", norm="full_layer_layer_norm"),
+    enterable=False,
 )
 _DISTILBERT_LAYER = Stack(
     layers="transformer.layer",
-    attention=SubBlock(module="attention", source="attention", norm="sa_layer_norm"),
+    attention=SubBlock(module="attention", source="attention", norm="sa_layer_norm", shape="pair"),
     feed_forward=SubBlock(module="ffn", source="ffn", norm="output_layer_norm"),
 )
-_MODERNBERT_LAYER = Stack(layers="layers", attention=_pre("attn", "attn_norm"), feed_forward=_pre("mlp", "mlp_norm"))
-_GPT2_LAYER = Stack(layers="h", attention=_pre("attn", "ln_1"), feed_forward=_pre("mlp", "ln_2"))
+_MODERNBERT_LAYER = Stack(
+    layers="layers", attention=_pre("attn", "attn_norm", "pair"), feed_forward=_pre("mlp", "mlp_norm")
+)
+_GPT2_LAYER = Stack(layers="h", attention=_pre("attn", "ln_1", "pair"), feed_forward=_pre("mlp", "ln_2"))
 _NEOX_LAYER = Stack(
     layers="layers",
-    attention=_pre("attention", "input_layernorm"),
+    attention=_pre("attention", "input_layernorm", "pair"),
     feed_forward=_pre("mlp", "post_attention_layernorm"),
+    in_turn=False,
 )
 _LLAMA_LAYER = Stack(
     layers="layers",
-    attention=_pre("self_attn", "input_layernorm"),
+    attention=_pre("self_attn", "input_layernorm", "pair"),
     feed_forward=_pre("mlp", "post_attention_layernorm"),
 )
 _GEMMA3_LAYER = Stack(  # h leaves through a second norm
     layers="layers",
-    attention=_pre("post_attention_layernorm", "input_layernorm"),
+    attention=_pre("post_attention_layernorm", "input_layernorm", "alone", "self_attn"),
     feed_forward=_pre("post_feedforward_layernorm", "pre_feedforward_layernorm"),
 )
 
@@ -133,7 +155,7 @@ _GEMMA3_LAYER = Stack(  # h leaves through a second norm
 def _bart_layers(stack: str) -> Stack:
     return Stack(
         layers=f"{stack}.layers",
-        attention=SubBlock(module="self_attn", source="self_attn", norm="self_attn_layer_norm"),
+        attention=SubBlock(module="self_attn", source="self_attn", norm="self_attn_layer_norm", shape="pair"),
         feed_forward=SubBlock(module="fc2", source="fc1", norm="final_layer_norm"),
     )
 
@@ -141,7 +163,7 @@ def _bart_layers(stack: str) -> Stack:
 def _mbart_layers(stack: str) -> Stack:
     return Stack(
         layers=f"{stack}.layers",
-        attention=_pre("self_attn", "self_attn_layer_norm"),
+        attention=_pre("self_attn", "self_attn_layer_norm", "pair"),
         feed_forward=_pre("fc2", "final_layer_norm"),
     )
 
@@ -149,8 +171,9 @@ def _mbart_layers(stack: str) -> Stack:
 def _t5_layers(stack: str, feed_forward: str) -> Stack:
     return Stack(
         layers=f"{stack}.block",
-        attention=_pre("layer.0.SelfAttention", "layer.0.layer_norm"),
+        attention=_pre("layer.0.SelfAttention", "layer.0.layer_norm", "biased"),
         feed_forward=_pre(f"{feed_forward}.DenseReluDense", f"{feed_forward}.layer_norm"),
+        shape="biased",
     )
 
 
@@ -163,7 +186,7 @@ ANATOMIES: Mapping[str, Anatomy] = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "electra": _one("encoder", _BERT_LAYER, "query", "value", positions=True),
-    "deberta-v2": _one("encoder", _BERT_LAYER, "query_proj", "value_proj", positions=True, shared="share_att_key"),
+    "deberta-v2": _one("encoder", _DEBERTA_LAYER, "query_proj", "value_proj", positions=True, shared="share_att_key"),
     "albert": _one("encoder", _ALBERT_LAYER, "query", "value", positions=True),
     "distilbert": _one("encoder", _DISTILBERT_LAYER, "q_lin", "v_lin", positions=True),
     "modernbert": _one("encoder", _MODERNBERT_LAYER, "Wqkv"),

@@ -60,6 +60,10 @@ class Adapted(nn.Module):
             return (adapted(out[0], x, self._groups), *out[1:])
         return adapted(out, x, self._groups)
 
+    def added(self, h: Tensor, x: Tensor) -> Tensor:
+        """Adapt h where h and x, (B, T, H) each, are known, so that nothing of the sub-block is called."""
+        return adapted(h, x, self._groups)
+
     def unhook(self) -> None:
         """Stop looking at the residual, and let go what was carried."""
         if self._hook is not None:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pipeline.core.adapters.checkpoint import Checkpoint, build_base
 from pipeline.core.engine.events import Evaluated, JobTested, SessionEvent
+from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.shelf import own_shelf
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError
@@ -31,9 +33,15 @@ class SharedBase:
         tensors: Mapping[str, Tensor],
         pad_token_id: int,
         device: Literal["cpu", "cuda"],
+        prefix_bytes: int = 0,
     ) -> None:
-        """Build it around what `load_tensors` returned, perhaps through shared memory."""
+        """Build it around what `load_tensors` returned, perhaps through shared memory.
+
+        Args:
+            prefix_bytes: What may be kept on this node of what lies below adapters; 0: nothing is.
+        """
         self._checkpoint, self._pad_token_id, self._tensors = checkpoint, pad_token_id, tensors
+        self._shelf = own_shelf(prefix_bytes)
         self._base = build_base(checkpoint, tensors).to(device)
         built: dict[str, Tensor] = {
             **dict(self._base.named_parameters(remove_duplicate=False)),
@@ -43,7 +51,9 @@ class SharedBase:
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> "WatchedSession":
         """Open a trial on the base; what its folder holds is taken up again."""
-        session = Session(self._base, self._as_in(job), self._pad_token_id, job, trial, folder, workers)
+        checkpoint = self._as_in(job)
+        prefix = Prefix(self._shelf, checkpoint, self._pad_token_id) if self._shelf else None
+        session = Session(self._base, checkpoint, self._pad_token_id, job, trial, folder, workers, prefix)
         return WatchedSession(self, session)
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:

@@ -35,6 +35,7 @@ from pipeline.core.engine.events import (
     StepDone,
 )
 from pipeline.core.engine.loop import Training, fit
+from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.trials import Job, Trial, seed_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.task import Scores
@@ -63,6 +64,7 @@ class Session:
         trial: Trial,
         folder: Path,
         workers: Workers = ALONE,
+        prefix: Prefix | None = None,
     ) -> None:
         """Attach a fresh adapter and head, or those of the folder's snapshot.
 
@@ -71,9 +73,11 @@ class Session:
             checkpoint: What the base was made from.
             folder: The trial's own; made if it is not there.
             workers: All those that train the trial together, each with a session; the first one alone writes.
+            prefix: Keeps what lies below the adapter. None: it is computed at every step.
         """
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
         self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
+        self.prefix, self.encoded = prefix, job.encoded
         make_folder(folder)
         settings = trial.settings
         torch.manual_seed(seed_of(trial.seed, "training"))
@@ -110,8 +114,8 @@ class Session:
         known = len(self._reports)
         yield from (self._told(number, known) for number in range(start, known))
         saved = time.monotonic()
-        train = self.job.encoded["train"]
-        for event in fit(self.training, self.job.task, train, self.pad_token_id, self._evaluate):
+        self._enter()
+        for event in fit(self.training, self.job.task, self.encoded["train"], self.pad_token_id, self._evaluate):
             if isinstance(event, StepDone):
                 self._losses.append((event.step, event.loss, event.learning_rate))
             yield event
@@ -148,6 +152,18 @@ class Session:
     def close(self) -> None:
         """Give the base back as it was."""
         release(self.model, self.trial.settings.method)
+
+    def _enter(self) -> None:
+        """Compute what lies below the adapter, where it is kept and an epoch is left; that is part of the epoch."""
+        settings, names = self.trial.settings, ("train", "validation")
+        if self.prefix is None or self.training.epoch > settings.engine.epochs:
+            return
+        began, parts = time.perf_counter(), [self.job.encoded[name] for name in names]
+        pooled = self.job.task.pooled
+        known = self.prefix.known(self.model, settings.method, settings.engine, parts, pooled=pooled)
+        if known is not None:
+            self.encoded = dict(zip(names, known, strict=True))
+            self.training.train_s += time.perf_counter() - began
 
     def _restore(self) -> None:
         number, state = self._newest()
@@ -223,7 +239,7 @@ class Session:
         return {int(file.stem.partition("-")[2]): file for file in self.folder.glob("snapshot-*.pt")}
 
     def _evaluate(self) -> Scores:
-        rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
+        rows, encoded = self.job.dataset.validation.rows, self.encoded["validation"]
         config = self.trial.settings.engine
         return validate(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers)
 

@@ -9,6 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.core.adapters.anatomy import anatomy_of, body_of
+from pipeline.core.adapters.entry import Entrance
+
+KEPT = "kept"
+"""Beginning of the names by which a batch has what is known of its rows: `kept0`, `kept1`, ... (`Entrance.states`)."""
 
 
 class TaskModel(nn.Module):
@@ -36,6 +40,8 @@ class TaskModel(nn.Module):
         self.pooling = pooling
         self.anatomy = anatomy_of(self.base.config)
         self._is_bare = isinstance(base, PreTrainedModel)  # not wrapped
+        self.entrance: Entrance | None = None
+        """Where batches that have `KEPT` states enter the base."""
         self._reads_segments = int(getattr(self.base.config, "type_vocab_size", 0) or 0) > 1
         self.train(False)
 
@@ -61,12 +67,28 @@ class TaskModel(nn.Module):
 
         Args:
             inputs: `input_ids` and `attention_mask`, (B, T), padded on either side;
-                `token_type_ids` where the tokenizer gave them.
+                `token_type_ids` where the tokenizer gave them; and what is known of the rows, if it is.
 
         Returns:
             The last layer's hidden states, (B, T, H), in the base's own precision. Where there is a decoder behind
             an encoder they are the decoder's, which reads the text shifted by one, as BartForQuestionAnswering does.
         """
+        known = _known(inputs)
+        if self.entrance is None or not known:
+            return self._computed(inputs)
+        if self.entrance.is_end:
+            return known[0]
+        with self.entrance.entered(known):
+            return self._computed(inputs)
+
+    def states(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Compute what a batch may have to enter the base where `entrance` says: (B, T, C) each, or one (B, C)."""
+        assert self.entrance is not None
+        if not self.entrance.is_end:
+            return self.entrance.states(lambda: self._computed(inputs), len(inputs["input_ids"]))
+        return (self.pooled(inputs) if self.entrance.entry.pooling else self.hidden(inputs),)
+
+    def _computed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         ids_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
         body = body_of(self.base) if self._is_bare else self.base
         if self.anatomy.kind == "encoder-decoder":
@@ -84,6 +106,9 @@ class TaskModel(nn.Module):
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Make one vector of every text, (B, H): the mean over its tokens in float32, or its first or last token."""
+        known = _known(inputs)
+        if self.entrance is not None and self.entrance.entry.pooling and known:
+            return known[0]
         hidden_BTH, mask_BT = self.hidden(inputs), inputs["attention_mask"]
         if self.pooling == "mean":
             mask_BT1 = mask_BT.unsqueeze(-1).float()
@@ -96,6 +121,11 @@ class TaskModel(nn.Module):
         dtype = next(self.head.parameters()).dtype
         with torch.autocast(features[0].device.type, enabled=False):
             return cast(Tensor, self.head(*(f.to(dtype) if f.is_floating_point() else f for f in features)))
+
+
+def _known(inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """What a batch has of its rows, in its order."""
+    return [inputs[name] for name in (f"{KEPT}{number}" for number in range(len(inputs))) if name in inputs]
 
 
 def _decoded(body: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:

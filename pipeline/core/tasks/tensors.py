@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.core.data.rows import Row
+from pipeline.core.tasks.model import KEPT
 from pipeline.core.tasks.task import Batch, Encoded, Example, Output
 
 if TYPE_CHECKING:
@@ -57,13 +59,17 @@ def pad(sequences: Sequence[Sequence[Any]], value: int | bool) -> Tensor:
 
 
 def pad_inputs(inputs: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad `input_ids` and `token_type_ids`, and make the attention mask."""
+    """Pad `input_ids`, `token_type_ids` and what is known of each input, and make the attention mask."""
     batch = {
         "input_ids": pad([one["input_ids"] for one in inputs], pad_token_id),
         "attention_mask": pad([[1] * len(one["input_ids"]) for one in inputs], 0),
     }
     if "token_type_ids" in inputs[0]:
         batch["token_type_ids"] = pad([one["token_type_ids"] for one in inputs], 0)
+    if KEPT in inputs[0]:  # (T, C) each, or (C,) where it is one vector
+        for number, states in enumerate(zip(*(one[KEPT] for one in inputs), strict=True)):
+            padded = torch.stack(states) if states[0].ndim == 1 else pad_sequence(list(states), batch_first=True)
+            batch[f"{KEPT}{number}"] = padded
     return batch
 
 

@@ -75,9 +75,12 @@ def test_narrow_leaderboard_gives_up_the_least_important_columns_first(row: Lead
 def test_markdown_leaderboard_is_whole_and_escaped(row: LeaderboardRow) -> None:
     text = leaderboard_markdown([dataclasses.replace(row, job="a|b")])
     header, rule, line = text.splitlines()
-    assert header.count("|") == rule.count("|") == 14
+    assert header.count("|") == rule.count("|") == 15
     assert "a\\|b" in line
-    assert "512 kB" in line
+    assert "512 kB" in line and "4.2 s" in line
+    assert "layers" not in header
+    header, *_, line = leaderboard_markdown([row, dataclasses.replace(row, layers="top-3")]).splitlines()
+    assert "| layers |" in header and "| top-3 |" in line
 
 
 def test_records_are_plain_and_unrounded(row: LeaderboardRow) -> None:

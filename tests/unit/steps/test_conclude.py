@@ -75,8 +75,17 @@ def test_a_tie_that_pruned_is_told_and_a_winner_that_is_at_its_baseline(tied: in
         results=SimpleNamespace(of=lambda _: trials),
         winners=[winner],
     )
-    values: dict[str, Any] = {"job": "mood/default", "method": "houlsby", "width": 8, "learning_rate": 1e-3}
-    values |= {"metric": "accuracy", "validation": 0.8, "test": 0.8, "low": 0.7, "high": 0.9, "baseline": 0.75}
+    values: dict[str, Any] = {"job": "mood/default", "method": "houlsby", "width": 8, "layers": "all"}
+    values |= {
+        "learning_rate": 1e-3,
+        "epoch_s": 1,
+        "metric": "accuracy",
+        "validation": 0.8,
+        "test": 0.8,
+        "low": 0.7,
+        "high": 0.9,
+        "baseline": 0.75,
+    }
     values |= {"chance": 0.25, "share": 0.01, "bundle_bytes": 1, "seconds": 1, "name": "mood", "version": 1}
     row = LeaderboardRow(**values, alias="champion", reason="first")
     out = io.StringIO()
@@ -95,8 +104,17 @@ def test_a_score_below_its_baseline_is_told_as_such(store: Store) -> None:
         results=SimpleNamespace(of=lambda _: []),
         winners=[SimpleNamespace(trial=SimpleNamespace(job="mood/default"))],
     )
-    values: dict[str, Any] = {"job": "mood/default", "method": "houlsby", "width": 8, "learning_rate": 1e-3}
-    values |= {"metric": "accuracy", "validation": 0.8, "test": 0.7, "low": 0.6, "high": 0.9, "baseline": 0.75}
+    values: dict[str, Any] = {"job": "mood/default", "method": "houlsby", "width": 8, "layers": "all"}
+    values |= {
+        "learning_rate": 1e-3,
+        "epoch_s": 1,
+        "metric": "accuracy",
+        "validation": 0.8,
+        "test": 0.7,
+        "low": 0.6,
+        "high": 0.9,
+        "baseline": 0.75,
+    }
     values |= {"chance": None, "share": 0.01, "bundle_bytes": 1, "seconds": 1, "name": "mood", "version": 1}
     out = io.StringIO()
     row = LeaderboardRow(**values, alias="champion", reason="first")
