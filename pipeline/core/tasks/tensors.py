@@ -98,7 +98,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, batch: Batch, sizes: Tensor | 
 def answered(name: str, examples: Sequence[Example], outputs: Sequence[Output]) -> tuple[list[Any], Tensor]:
     """The targets of the examples that have one by this name, and their outputs, stacked; these are of one shape."""
     pairs = [(example[name], one) for example, one in zip(examples, outputs, strict=True) if name in example]
-    return [target for target, _ in pairs], torch.from_numpy(np.stack([one for _, one in pairs] or [np.zeros(0, np.float32)]))
+    return [target for target, _ in pairs], torch.from_numpy(
+        np.stack([one for _, one in pairs] or [np.zeros(0, np.float32)])
+    )
 
 
 def mean_of(losses: Iterable[Tensor]) -> float:
