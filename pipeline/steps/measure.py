@@ -82,9 +82,9 @@ def measure_together(
             ours.send(given)
         waiting = list(processes)
         while waiting:
-            for ours in wait(waiting):  # whichever speaks first, or has died while the others wait for it
-                told.append(ours.recv())
-                waiting.remove(ours)
+            speaking = wait(waiting)  # whichever is first, or has died while the others wait for it
+            told += [ours.recv() for ours in waiting if ours in speaking]
+            waiting = [ours for ours in waiting if ours not in speaking]
     except (EOFError, ConnectionError) as error:
         what = f"{count} trials side by side could not be measured: a process has died, perhaps for want of memory"
         raise PipelineError(f"{what}. Run fewer at once (cluster.slots={max(count // 2, 1)})") from error
