@@ -184,6 +184,8 @@ class Progress:
         settings, took = f"lr {words.rate(trial.settings.engine.learning_rate)}", words.duration(event.train_s)
         if trial.settings.method.shown_width is not None:
             settings += f" width {trial.settings.method.shown_width}"
+        if trial.settings.method.shown_layers not in ("", "all"):
+            settings += f" layers {trial.settings.method.shown_layers}"
         return f"{trial.job}  trial {ended}/{plan.trials}  {event.status}  {outcome}  {settings}  {took}"
 
     def _standing(self) -> str:

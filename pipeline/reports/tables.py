@@ -190,7 +190,7 @@ def status_table(versions: Iterable[Version]) -> FittingTable:
 
 
 def _leaderboard_columns(rows: Sequence[LeaderboardRow]) -> list[Column]:
-    layers = Column(title="layers", cells=[row.layers or "-" for row in rows])
+    layers = Column(title="layers", cells=[row.layers or "-" for row in rows], rank=6)
     return [
         Column(title="job", cells=[row.job for row in rows]),
         Column(title="method", cells=[row.method for row in rows], rank=7),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, final
 
 import torch
@@ -33,7 +33,7 @@ from pipeline.core.tasks.tensors import pad_inputs
 log = logging.getLogger(__name__)
 
 _BATCH = 16
-_FILE_BYTES = 2**24  # about; what is computed under one claim, so that several processes share the work
+_SHARE = 8  # batches: little enough that several processes share the work
 _FORMAT = 1  # of what is kept; another one is another section
 _FINE, _COARSE = 64, 256
 
@@ -99,7 +99,7 @@ class Prefix:
         }
 
     def _fill(self, section: Section, model: TaskModel, config: EngineConfig, inputs: Mapping[str, Example]) -> None:
-        """Compute the rows that are missing, but for those that another process is computing, which are waited for."""
+        """Compute the rows that are missing; those that another process computes meanwhile are waited for."""
         missing = section.look(list(inputs))
         if not missing:
             return
@@ -107,33 +107,34 @@ class Prefix:
         if sum(_bytes(model, one) for one in inputs.values()) > self.shelf.limit:
             raise ShelfFullError
         model.eval()
-        left = list(_chunks(model, sorted(missing, key=lambda one: (len(inputs[one]["input_ids"]), one)), inputs))
-        for wait in (False, True):
-            for chunk in list(left):
-                with section.claimed(int(chunk[0], 16), wait=wait) as mine:
+        left = _shares({digest: inputs[digest] for digest in missing}, _most(model))
+        wait = False
+        while left:
+            before = len(left)
+            for share in list(left):
+                with section.claimed(int(share[0], 16), wait=wait) as mine:
                     if not mine:
                         continue
-                    if still := section.look(chunk):
+                    if still := section.look(share):
                         with torch.inference_mode(), precision(model.device, config):
                             rows = self._computed(model, {digest: inputs[digest] for digest in still})
                         section.put(rows)
-                    left.remove(chunk)
+                    left.remove(share)
+                if wait:  # meanwhile others may be free again
+                    break
+            wait = len(left) == before
         log.info("computed %d rows below the adapters in %.1f s", len(missing), time.monotonic() - begun)
 
     def _computed(self, model: TaskModel, inputs: Mapping[str, Example]) -> dict[str, Row]:
         """What is kept of each row."""
-        most, rows = _most(model), dict[str, Row]()
-        length_of = {digest: _padded(len(one["input_ids"]), most) for digest, one in inputs.items()}
-        for length, some in groupby(sorted(inputs, key=lambda one: length_of[one]), lambda one: length_of[one]):
-            digests = list(some)
-            for first in range(0, len(digests), _BATCH):
-                batch = digests[first : first + _BATCH]
-                filled = [*batch, *[batch[0]] * (_BATCH - len(batch))]
-                padded = self._pad([inputs[digest] for digest in filled], length)
-                states = [tensor.cpu() for tensor in model.states(move(padded, model.device))]
-                for place, digest in enumerate(batch):
-                    size = len(inputs[digest]["input_ids"])
-                    rows[digest] = tuple(one[place, :size] if one.ndim == 3 else one[place] for one in states)
+        rows: dict[str, Row] = {}
+        for length, batch in _batches(inputs, _most(model)):
+            filled = [*batch, *[batch[0]] * (_BATCH - len(batch))]
+            padded = self._pad([inputs[digest] for digest in filled], length)
+            states = [tensor.cpu() for tensor in model.states(move(padded, model.device))]
+            for place, digest in enumerate(batch):
+                size = len(inputs[digest]["input_ids"])
+                rows[digest] = tuple(one[place, :size] if one.ndim == 3 else one[place] for one in states)
         return rows
 
     def _pad(self, inputs: Sequence[Example], length: int) -> dict[str, Tensor]:
@@ -169,18 +170,18 @@ def _bytes(model: TaskModel, tokens: Example) -> int:
     return int(length * width * model.entrance.num_states)
 
 
-def _chunks(model: TaskModel, digests: Sequence[str], inputs: Mapping[str, Example]) -> Iterator[list[str]]:
-    """What is computed under one claim: whole batches, as many as a file is to hold."""
-    chunk: list[str] = []
-    size = 0
-    for first in range(0, len(digests), _BATCH):
-        chunk += digests[first : first + _BATCH]
-        size += sum(_bytes(model, inputs[digest]) for digest in digests[first : first + _BATCH])
-        if size >= _FILE_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _batches(inputs: Mapping[str, Example], most: int) -> Iterator[tuple[int, list[str]]]:
+    """The length that some rows are padded to, and no more of them than are computed at once."""
+    length_of = {digest: _padded(len(one["input_ids"]), most) for digest, one in inputs.items()}
+    for length, some in groupby(sorted(inputs, key=lambda one: (length_of[one], one)), lambda one: length_of[one]):
+        digests = list(some)
+        yield from ((length, digests[first : first + _BATCH]) for first in range(0, len(digests), _BATCH))
+
+
+def _shares(inputs: Mapping[str, Example], most: int) -> list[list[str]]:
+    """What is computed under one claim, and kept in one file: some batches, the longest rows first."""
+    batches = [batch for _, batch in _batches(inputs, most)][::-1]
+    return [[*chain(*batches[first : first + _SHARE])] for first in range(0, len(batches), _SHARE)]
 
 
 def _inputs(example: Example) -> Iterator[Example]:

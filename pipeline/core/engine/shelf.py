@@ -34,7 +34,7 @@ _ENDING = ".kept"
 _HASH = hashlib.sha256().digest_size
 _SIZE = 8  # bytes of the header's length
 _ALIGN = 64  # bytes at a multiple of which a tensor begins
-_LOCKS = 16
+_LOCKS = 64
 _PATIENCE_S = 600.0  # for a process that computes rows; one that was stopped in between holds its lock for ever
 
 
@@ -133,7 +133,9 @@ class Section:
     @contextmanager
     def claimed(self, number: int, *, wait: bool) -> Iterator[bool]:
         """Let nobody else compute what is told by this number meanwhile; false if somebody does, and `wait` is not."""
-        make_folder(self.folder)
+        if not self.folder.is_dir():
+            make_folder(self.folder)
+            self._shelf.folder.chmod(0o700)  # what is kept is made of the rows' texts
         lock = FileLock(self.folder / f"{number % _LOCKS}.lock")
         try:
             lock.acquire(timeout=_PATIENCE_S if wait else 0)
@@ -163,7 +165,8 @@ class Section:
         with new_file(file) as draft, draft.open("wb") as stream:
             for part in (digest, start, body):
                 stream.write(part)
-        self.look(list(rows))
+        if self.look(list(rows)):  # others needed the room at once
+            raise ShelfFullError
 
 
 def _laid_out(rows: Mapping[str, Row]) -> tuple[dict[str, Any], bytearray]:

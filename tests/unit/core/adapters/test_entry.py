@@ -86,6 +86,20 @@ def test_from_where_it_is_entered_a_model_computes_what_it_computes_whole(
     assert entered == (0 if family == "albert" else 15 if two else 5)
 
 
+@pytest.mark.parametrize("family", ["albert", "t5", "gpt2"])
+def test_a_probe_reads_what_is_kept_of_every_build(family: str, tmp_path: Path) -> None:
+    model = TaskModel(make(family).double(), nn.Identity(), pooling="last")
+    encoded = Encoded(examples=[{"row": i, "input_ids": list(range(5, 7 + 3 * i))} for i in (0, 2, 1)], num_rows=3)
+    for pooled in (True, False):
+        known = prefix(model, tmp_path, 0).known(model, MethodConfig(name="probe"), ENGINE, [encoded], pooled=pooled)
+        assert known is not None
+        batch = pad_inputs(known[0].examples, 0)
+        assert batch[f"{KEPT}0"].ndim == (2 if pooled else 3)
+        torch.testing.assert_close(
+            model.pooled(batch), model.pooled(pad_inputs(encoded.examples, 0)), rtol=0, atol=1e-9
+        )
+
+
 def test_below_the_entry_nothing_is_computed(tmp_path: Path) -> None:
     base = make("bert")
     method = MethodConfig(name="pfeiffer", width=3, layers="top-1")

@@ -25,6 +25,7 @@ def filled(folder: Path) -> Section:
 
 def test_rows_come_back_as_they_were_put_in_another_process_too(tmp_path: Path) -> None:
     filled(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
     again = Shelf(tmp_path, 2**20).section({"weights": "a"})
     wanted = rows(1, 2, 3)
     assert again.look([*wanted, "f" * 32]) == ["f" * 32]
