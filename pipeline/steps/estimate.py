@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from rich.console import Console
 from pipeline.config import CompareConfig, SweepConfig
 from pipeline.config.sweep import TRACKING_VARIABLE
 from pipeline.core.adapters.checkpoint import Resident, num_parameters
+from pipeline.core.adapters.sites import Sites
 from pipeline.core.data.rows import WARNING
-from pipeline.core.engine.assemble import fresh_model, release
+from pipeline.core.engine.assemble import fresh_candidate, fresh_model, release
 from pipeline.core.engine.batches import training_batches
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
@@ -135,12 +137,13 @@ def measure(resident: Resident, job: Job, trial: Trial) -> tuple[float, int]:
         checkpoint included, while it took the steps.
     """
     settings, train = trial.settings, job.encoded["train"]
-    model = fresh_model(resident.base, resident.checkpoint, job.task, settings.method, settings.engine, trial.seed)
+    sites, checkpoint = Sites(resident.base), resident.checkpoint
+    model = fresh_candidate(sites, checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
         training = Training(model, len(train.examples), settings.engine, trial.seed)
         lengths = [example["length"] for example in train.examples]
         batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)[: _STEPS + 1]
-        events = fit(training, job.task, train, resident.tokenizer.pad_token_id, _never)
+        events = fit([training], job.task, train, resident.tokenizer.pad_token_id, _never)
         start = time.perf_counter()
         next(events)
         if counted := batches[1:]:  # the first step pays for allocations too; it counts where it is the only one
@@ -156,5 +159,5 @@ def measure(resident: Resident, job: Job, trial: Trial) -> tuple[float, int]:
     return seconds / measured * (sum(lengths) + validation / 3), memory
 
 
-def _never() -> Scores:
+def _never(_: Sequence[int]) -> Sequence[Scores]:
     raise AssertionError("an estimate ends before the first evaluation")

@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.cluster import connection, weights
 from pipeline.cluster import experiment as sweep
 from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.engine.events import (
+    Diverged,
     EpochSaved,
     Finished,
     JobTested,
@@ -35,7 +36,7 @@ from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError, TrainingDiverged
 from pipeline.rules.race import Outcome
 from tests import played
-from tests.played import evaluated, played_job
+from tests.played import evaluated, in_turn, played_job
 
 pytestmark = pytest.mark.ray
 
@@ -95,6 +96,11 @@ class Player:
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> PlayedSession:
         return PlayedSession(trial, folder, self.faults, self.epoch_s, workers)
+
+    def together(
+        self, sessions: Sequence[PlayedSession], starts: Sequence[int]
+    ) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+        return in_turn(sessions, starts)
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         score = SCORES[trial.settings.method.width]

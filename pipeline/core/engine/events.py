@@ -65,6 +65,14 @@ Event = StepDone | Evaluated | Finished
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Diverged:
+    """One of several candidates that are trained together cannot go on: its loss is infinite or not a number."""
+
+    reason: str
+    """In words, with the step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SnapshotSaved:
     """The trial's folder holds a new snapshot, within an epoch."""
 

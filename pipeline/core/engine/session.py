@@ -11,7 +11,7 @@ import io
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,23 @@ import torch
 from pipeline.config import MethodConfig, signed
 from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
-from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
+from pipeline.core.adapters.sites import Sites
+from pipeline.core.engine.assemble import (
+    bundle_model,
+    fresh_candidate,
+    fresh_model,
+    load_trained,
+    release,
+    trained,
+    warm_start,
+)
 from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
-from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.evaluate import answer, answer_each
 from pipeline.core.engine.events import (
+    Diverged,
     EpochSaved,
     Evaluated,
+    Event,
     JobTested,
     Losses,
     SessionEvent,
@@ -35,10 +46,10 @@ from pipeline.core.engine.events import (
     StepDone,
 )
 from pipeline.core.engine.loop import Training, fit
-from pipeline.core.engine.trials import Job, Trial, seed_of
+from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.task import Scores
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, TrainingDiverged
 from pipeline.files import make_folder, new_file
 
 if TYPE_CHECKING:
@@ -63,21 +74,24 @@ class Session:
         trial: Trial,
         folder: Path,
         workers: Workers = ALONE,
+        *,
+        sites: Sites | None = None,
     ) -> None:
-        """Attach a fresh adapter and head, or those of the folder's snapshot.
+        """Make a fresh adapter and head, or those of the folder's snapshot.
 
         Args:
             base: The frozen base, without adapters; `close` gives it back.
             checkpoint: What the base was made from.
             folder: The trial's own; made if it is not there.
             workers: All those that train the trial together, each with a session; the first one alone writes.
+            sites: Those of the base, if they were looked up before.
         """
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
         self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
         make_folder(folder)
         settings = trial.settings
-        torch.manual_seed(seed_of(trial.seed, "training"))
-        self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+        sites = sites or Sites(base)
+        self.model = fresh_candidate(sites, checkpoint, job.task, settings.method, settings.engine, trial.seed)
         if job.start is not None:
             warm_start(self.model, settings.method, job.start, job.task.labels)
         num_examples = len(job.encoded["train"].examples)
@@ -86,6 +100,7 @@ class Session:
         self._losses: list[tuple[int, float, float]] = []
         self._best_epochs: dict[int, int] = {}
         """Number of a snapshot -> epoch of the bundle that it points to."""
+        self._known, self._saved_s = 0, time.monotonic()
         self._restore()
 
     @property
@@ -107,23 +122,31 @@ class Session:
         Raises:
             TrainingDiverged: The loss is infinite or not a number.
         """
-        known = len(self._reports)
-        yield from (self._told(number, known) for number in range(start, known))
-        saved = time.monotonic()
-        train = self.job.encoded["train"]
-        for event in fit(self.training, self.job.task, train, self.pad_token_id, self._evaluate):
-            if isinstance(event, StepDone):
-                self._losses.append((event.step, event.loss, event.learning_rate))
+        for _, event in train_together([self], [start]):
+            if isinstance(event, Diverged):
+                raise TrainingDiverged(event.reason)
             yield event
-            if isinstance(event, StepDone) and self.workers.rank == 0 and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
-                self.save()
-                yield SnapshotSaved()
-                saved = time.monotonic()
-            elif isinstance(event, Evaluated):
-                self._end_epoch(event)
-                saved = time.monotonic()
-                if event.epoch > start:
-                    yield self._told(-1, known)
+
+    def replayed(self, start: int) -> Iterator[EpochSaved]:
+        """Tell the epochs that the folder had when it was opened, but for the first `start`."""
+        self._known, self._saved_s = len(self._reports), time.monotonic()
+        yield from (self._told(number) for number in range(start, self._known))
+
+    def taken_in(self, event: Event, start: int) -> Iterator[SessionEvent]:
+        """Tell an event of the training, write what follows from it, and tell that."""
+        if isinstance(event, StepDone):
+            self._losses.append((event.step, event.loss, event.learning_rate))
+        yield event
+        is_due = self.workers.rank == 0 and time.monotonic() - self._saved_s > _SNAPSHOT_EVERY_S
+        if isinstance(event, StepDone) and is_due:
+            self.save()
+            yield SnapshotSaved()
+            self._saved_s = time.monotonic()
+        elif isinstance(event, Evaluated):
+            self._end_epoch(event)
+            self._saved_s = time.monotonic()
+            if event.epoch > start:
+                yield self._told(-1)
 
     def save(self) -> None:
         """Write a snapshot, atomically, and remove what none of the last ones needs."""
@@ -160,9 +183,9 @@ class Session:
         self._best_epochs = {number: self.training.best_epoch}
         log.info("%s goes on after %d epochs", self.trial.key, len(self._reports))
 
-    def _told(self, number: int, known: int) -> EpochSaved:
+    def _told(self, number: int) -> EpochSaved:
         evaluated, losses = self._reports[number]
-        went_on = evaluated.epoch < known
+        went_on = evaluated.epoch < self._known
         return EpochSaved(evaluated=evaluated, losses=losses, bundle=self.bundle, went_on=went_on)
 
     def _end_epoch(self, evaluated: Evaluated) -> None:
@@ -222,11 +245,33 @@ class Session:
         """Those that are there, by number."""
         return {int(file.stem.partition("-")[2]): file for file in self.folder.glob("snapshot-*.pt")}
 
-    def _evaluate(self) -> Scores:
-        rows, encoded = self.job.dataset.validation.rows, self.job.encoded["validation"]
-        config = self.trial.settings.engine
-        answers = answer(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers, tune=True)
-        return self.job.task.score(rows, answers)
+
+def train_together(sessions: Sequence[Session], starts: Sequence[int]) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+    """Train candidates of one job on one base, those at the same step together.
+
+    Args:
+        sessions: One of any method, or several whose settings `pipeline.rules.packs` lets be trained together.
+        starts: Of each the epochs that the caller has seen and does not want to be told again.
+
+    Yields:
+        With the number of the session, what `Session.events` does; or `Diverged`, after which the others go on.
+    """
+    job, pad_token_id, workers = sessions[0].job, sessions[0].pad_token_id, sessions[0].workers
+    rows, encoded, config = job.dataset.validation.rows, job.encoded["validation"], sessions[0].trial.settings.engine
+
+    def evaluate(numbers: Sequence[int]) -> list[Scores]:
+        models = [sessions[number].model for number in numbers]
+        answered = answer_each(models, job.task, rows, encoded, config, pad_token_id, workers, tune=True)
+        return [job.task.score(rows, answers) for answers in answered]
+
+    for number, (session, start) in enumerate(zip(sessions, starts, strict=True)):
+        yield from ((number, told) for told in session.replayed(start))
+    trainings = [session.training for session in sessions]
+    for number, event in fit(trainings, job.task, job.encoded["train"], pad_token_id, evaluate):
+        if isinstance(event, Diverged):
+            yield number, event
+        else:
+            yield from ((number, told) for told in sessions[number].taken_in(event, starts[number]))
 
 
 def write_snapshot(file: Path, state: dict[str, Any]) -> None:

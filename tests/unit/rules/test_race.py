@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.config import Range, SearchConfig
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialReported, TrialStarted
-from pipeline.rules.race import TIME_IS_UP, Place, Race, place_of, score_of, select
+from pipeline.rules.lanes import select
+from pipeline.rules.race import TIME_IS_UP, Place, Race, place_of, score_of
 from pipeline.rules.search import Params
 from tests.played import evaluated, played_job
 
@@ -35,12 +36,13 @@ def epoch_of(epoch: int, score: float, *, best: bool = True, **given: Any) -> di
 
 
 class Runner:
-    """Gives the trials of a race slots, and lets them report in an order that a generator draws."""
+    """Gives the packs of a race slots, and lets them report in an order that a generator draws."""
 
     def __init__(self, race: Race, *, step: Step, slots: int, seed: int) -> None:
         self.race, self.step, self.slots, self.random = race, step, slots, random.Random(seed)
-        self.running: list[dict[str, Any]] = []
-        self.paused: list[Place] = []
+        self.running: list[list[dict[str, Any]]] = []
+        self.packs: list[list[Place]] = []
+        """All that were handed out."""
         self.tested: list[Place] = []
         self.seen: dict[Place, Params] = {}
         self.most_running = 0
@@ -62,42 +64,31 @@ class Runner:
     def _fill(self) -> bool:
         """Give out the free slots; False if nothing runs then."""
         while len(self.running) < self.slots:
-            for place in [place for place in self.paused if self.race.cut(place)]:
-                self.paused.remove(place)
-                self.race.end(place)
-            candidate = self.race.suggest()
-            released = [place for place in self.paused if self.race.may_go_on(place)]
-            if candidate is None and not released:
+            pack = self.race.suggest()
+            if pack is None:
                 break
-            if candidate is None:
-                self.paused.remove(released[0])
-                candidate = self.race.candidate(released[0])
-            self.seen[place_of(candidate)] = candidate["params"]
-            self.race.start(place_of(candidate))
-            self.running.append(candidate)
-        assert self.running or not self.paused, "everything waits for something else"
+            self.packs.append([place_of(candidate) for candidate in pack])
+            for candidate in pack:
+                self.seen[place_of(candidate)] = candidate["params"]
+                self.race.start(place_of(candidate))
+            self.running.append(pack)
         return bool(self.running)
 
-    def _advance(self, candidate: dict[str, Any]) -> None:
-        place = place_of(candidate)
-        if "bundle" in candidate:
-            self.tested.append(place)
-            self.race.end(place, {"failed": "no test here", "done": True})
-            return
-        result = self.step(candidate, candidate["told"] + 1)
-        action = "stop" if "done" in result else self.race.report(place, result)
-        if action == "stop":
-            self.race.end(place, result)
-        elif action == "pause":
-            self.paused.append(place)
+    def _advance(self, pack: list[dict[str, Any]]) -> None:
+        places = [place_of(candidate) for candidate in pack]
+        if "bundle" in pack[0]:
+            self.tested += places
+            results = {place.index: {"failed": "no test here", "done": True} for place in places}
         else:
-            self.running.append(self.race.candidate(place))
+            results = {candidate["index"]: self.step(candidate, candidate["told"] + 1) for candidate in pack}
+        if going_on := self.race.take_in(places, results):
+            self.running.append([self.race.candidate(place) for place in going_on])
 
 
 def runner(
-    *, jobs: str = "ab", slots: int = 2, seed: int = 0, step: Step = step, search: SearchConfig = SEARCH
+    *, jobs: str = "ab", slots: int = 2, seed: int = 0, step: Step = step, search: SearchConfig = SEARCH, most: int = 1
 ) -> Runner:
-    race = Race([played_job(name) for name in jobs], search, lambda: 0.0)
+    race = Race([played_job(name) for name in jobs], search, lambda: 0.0, lambda waiting: most)
     return Runner(race, step=step, slots=slots, seed=seed)
 
 
@@ -112,6 +103,55 @@ def test_halving_trains_the_best_to_the_end_and_prunes_the_rest() -> None:
         "pruned at epoch 1: 6th of 6",
         "pruned at epoch 2: 3rd of 3",
     ]
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize(("most", "largest"), [(2, 2), (4, 3), (6, 6)])
+def test_a_search_in_packs_ends_like_one_of_single_trials(most: int, largest: int, slots: int) -> None:
+    alone, packed = runner(), runner(most=most, slots=slots)
+    assert packed.run() == alone.run()
+    assert set(packed.tested) == set(alone.tested)
+    assert {len(pack) for pack in alone.packs} == {1}
+    assert max(len(pack) for pack in packed.packs) == largest
+
+
+def test_packs_are_formed_anew_of_those_that_go_on() -> None:
+    run = runner(jobs="a", slots=1, most=4)
+    run.run()
+    assert [len(pack) for pack in run.packs] == [3, 3, 3, 2, 1]  # two at the start, two rungs, the test
+    best = sorted(run.seen, key=lambda place: -run.seen[place]["method.dropout"])
+    assert (set(run.packs[2]), set(run.packs[3])) == ({*best[:3]}, {*best[:2]})
+
+
+def test_trials_that_cannot_share_a_batch_are_in_packs_of_their_own() -> None:
+    space = {"engine.batch_size": Range(choice=[8, 16]), "method.dropout": Range(uniform=[0.0, 0.9])}
+    run = runner(jobs="a", search=dataclasses.replace(SEARCH, space=space), most=6)
+    assert run.run() == runner(jobs="a", search=dataclasses.replace(SEARCH, space=space)).run()
+    for pack in run.packs:
+        assert len({run.seen[place]["engine.batch_size"] for place in pack}) == 1
+    assert max(map(len, run.packs)) == 3
+
+
+def test_where_only_some_of_a_pack_go_on_they_are_suggested_again() -> None:
+    asha = dataclasses.replace(SEARCH, scheduler="asha", trials=4)
+    run = runner(jobs="a", search=asha, slots=1, most=4)
+    outcome = run.run()
+    assert len(run.packs[0]) == 4 and 1 <= len(run.packs[1]) < 4
+    assert any(epochs == EPOCHS for epochs, _ in outcome.values())
+
+
+def test_a_pack_whose_process_dies_for_good_is_tried_again_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    race, _ = listed(monkeypatch, "a", 3, most=3)
+    pack = [place_of(one) for one in race.suggest() or []]
+    assert len(pack) == 3
+    race.lose(pack, "its process ended 3 times")
+    assert [next_place(race) for _ in pack] == pack
+    assert race.suggest() is None
+    race.lose([pack[1]], "its process ended 3 times")
+    for place in (pack[0], pack[2]):
+        race.end(place, epoch_of(4, 0.5))
+    ended = {end.trial.index: end.status for end in told(race) if isinstance(end, TrialEnded)}
+    assert ended == {1: "failed", 0: "done", 2: "done"}
 
 
 @pytest.mark.parametrize("algorithm", ["random", "grid", "optuna"])
@@ -262,7 +302,7 @@ class Listed:
         self.learnt.append(list(scores))
 
 
-def listed(monkeypatch: pytest.MonkeyPatch, jobs: str, *cohorts: int) -> tuple[Race, list[Listed]]:
+def listed(monkeypatch: pytest.MonkeyPatch, jobs: str, *cohorts: int, most: int = 1) -> tuple[Race, list[Listed]]:
     """A race without pruning whose jobs have cohorts of these sizes."""
     made: list[Listed] = []
 
@@ -271,13 +311,18 @@ def listed(monkeypatch: pytest.MonkeyPatch, jobs: str, *cohorts: int) -> tuple[R
         return made[-1]
 
     monkeypatch.setattr("pipeline.rules.race.proposer_of", proposer_of)
-    return Race([played_job(name) for name in jobs], SearchConfig(scheduler="none"), lambda: 0.0), made
+    search = SearchConfig(scheduler="none")
+    return Race([played_job(name) for name in jobs], search, lambda: 0.0, lambda waiting: most), made
 
 
 def next_place(race: Race) -> Place:
-    candidate = race.suggest()
-    assert candidate is not None
+    (candidate,) = race.suggest() or []
     return place_of(candidate)
+
+
+def report(race: Race, place: Place, result: dict[str, Any]) -> list[Place]:
+    """Take in what a trial says that is trained alone."""
+    return race.take_in([place], {place.index: result})
 
 
 def test_jobs_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,10 +336,10 @@ def test_the_next_cohort_waits_for_all_scores_of_the_last_in_order(monkeypatch: 
     race, (proposer,) = listed(monkeypatch, "a", 3, 1)
     places = [next_place(race) for _ in range(3)]
     race.end(places[2], epoch_of(4, 0.2))
-    race.report(places[0], epoch_of(1, 0.1))
+    report(race, places[0], epoch_of(1, 0.1))
     race.end(places[0], {"score": 0.1, "done": True, "reason": "early stopping"})
     assert race.suggest() is None
-    race.fail(places[1], "its process ended 3 times")
+    race.lose([places[1]], "its process ended 3 times")
     assert proposer.learnt == []
     assert next_place(race) == Place("a", 3)
     assert proposer.learnt == [[0.1, None, 0.2]]
@@ -303,14 +348,14 @@ def test_the_next_cohort_waits_for_all_scores_of_the_last_in_order(monkeypatch: 
 def test_the_winner_is_tested_once_all_trials_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     race, _ = listed(monkeypatch, "a", 2)
     first, second = next_place(race), next_place(race)
-    race.report(second, epoch_of(3, 0.7))
+    report(race, second, epoch_of(3, 0.7))
     race.end(second, epoch_of(4, 0.9))
     assert race.suggest() is None
     race.end(first, epoch_of(4, 0.5))
-    assert race.suggest() == {"job": "a", "index": 1, "params": {}, "bundle": Path("bundle-4")}
+    assert race.suggest() == [{"job": "a", "index": 1, "params": {}, "bundle": Path("bundle-4")}]
     assert race.suggest() is None
     assert not race.finished
-    race.fail(second, "its process ended 3 times")
+    race.lose([second], "its process ended 3 times")
     assert race.suggest() is None
     assert race.finished
     assert race.outcome().missing == {"a": "the winner of a could not be tested (its process ended 3 times)"}
@@ -330,7 +375,7 @@ def test_events_are_told_once_and_in_order() -> None:
     race = Race([played_job("a")], dataclasses.replace(SEARCH, trials=2), lambda: 0.0)
     place = next_place(race)
     race.start(place)
-    assert race.report(place, epoch_of(1, 0.5)) == "pause"
+    assert report(race, place, epoch_of(1, 0.5)) == []
     assert [type(event) for event in told(race)] == [TrialStarted, TrialReported, TrialPaused]
     assert told(race) == []
 
@@ -339,9 +384,9 @@ def test_the_end_sums_up_the_epochs_and_counts_the_last_one_once(monkeypatch: py
     race, _ = listed(monkeypatch, "a", 1)
     place = next_place(race)
     for epoch, score in enumerate((0.5, 0.7), start=1):
-        race.report(place, epoch_of(epoch, score))
+        report(race, place, epoch_of(epoch, score))
     assert race.candidate(place) == {"job": "a", "index": 0, "params": {}, "told": 2, "best": 0.7}
-    race.report(place, epoch_of(3, 0.7, best=False))
+    report(race, place, epoch_of(3, 0.7, best=False))
     race.end(place, epoch_of(3, 0.7, best=False, reason="early stopping"))
     *reports, ended = told(race)
     assert isinstance(ended, TrialEnded)
@@ -353,7 +398,7 @@ def test_the_end_sums_up_the_epochs_and_counts_the_last_one_once(monkeypatch: py
 
 def test_a_trial_that_nothing_is_known_of_begins_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     race, _ = listed(monkeypatch, "a", 1)
-    assert race.suggest() == {"job": "a", "index": 0, "params": {}, "told": 0, "best": -math.inf}
+    assert race.suggest() == [{"job": "a", "index": 0, "params": {}, "told": 0, "best": -math.inf}]
 
 
 def test_what_stops_one_trial_stops_all(monkeypatch: pytest.MonkeyPatch) -> None:
