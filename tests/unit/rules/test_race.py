@@ -1,95 +1,17 @@
 import dataclasses
 import math
-import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 
-from pipeline.config import Range, SearchConfig
-from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialReported, TrialStarted
+from pipeline.core.engine.events import TrialEnded, TrialPaused, TrialReported, TrialStarted
 from pipeline.rules.lanes import select
-from pipeline.rules.race import TIME_IS_UP, Place, Race, place_of, score_of
-from pipeline.rules.search import Params
-from tests.played import evaluated, played_job
-
-EPOCHS = 4
-SEARCH = SearchConfig(trials=6, space={"method.dropout": Range(uniform=[0.0, 0.9])})
-
-Step = Callable[[Mapping[str, Any], int], dict[str, Any]]
-"""A candidate and an epoch -> what the actor would report."""
-
-
-def step(candidate: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-    """The dropout is the score from the first epoch on."""
-    return epoch_of(epoch, candidate["params"]["method.dropout"])
-
-
-def epoch_of(epoch: int, score: float, *, best: bool = True, **given: Any) -> dict[str, Any]:
-    """What a trainer says of an epoch."""
-    report = evaluated(epoch, score, best=best), ()
-    result = {"epoch": epoch, "score": score, "went_on": False, "report": report, "bundle": Path(f"bundle-{epoch}")}
-    return result | ({"done": True, "reason": "all epochs done"} if epoch == EPOCHS else {}) | given
-
-
-class Runner:
-    """Gives the packs of a race slots, and lets them report in an order that a generator draws."""
-
-    def __init__(self, race: Race, *, step: Step, slots: int, seed: int) -> None:
-        self.race, self.step, self.slots, self.random = race, step, slots, random.Random(seed)
-        self.running: list[list[dict[str, Any]]] = []
-        self.packs: list[list[Place]] = []
-        """All that were handed out."""
-        self.tested: list[Place] = []
-        self.seen: dict[Place, Params] = {}
-        self.most_running = 0
-
-    def run(self) -> dict[Place, tuple[int, str]]:
-        """Return how many epochs each trial had, and why it ended early."""
-        while self._fill():
-            self.most_running = max(self.most_running, len(self.running))
-            self._advance(self.running.pop(self.random.randrange(len(self.running))))
-        assert self.race.finished
-        self.race.close()
-        ended = [event for event in self.race.take_events() if isinstance(event, TrialEnded)]
-        assert max(Counter(end.trial.key for end in ended).values()) == 1
-        return {
-            Place(end.trial.job, end.trial.index): (end.epochs, end.reason if end.status == "pruned" else "")
-            for end in ended
-        }
-
-    def _fill(self) -> bool:
-        """Give out the free slots; False if nothing runs then."""
-        while len(self.running) < self.slots:
-            pack = self.race.suggest()
-            if pack is None:
-                break
-            self.packs.append([place_of(candidate) for candidate in pack])
-            for candidate in pack:
-                self.seen[place_of(candidate)] = candidate["params"]
-                self.race.start(place_of(candidate))
-            self.running.append(pack)
-        return bool(self.running)
-
-    def _advance(self, pack: list[dict[str, Any]]) -> None:
-        places = [place_of(candidate) for candidate in pack]
-        if "bundle" in pack[0]:
-            self.tested += places
-            results = {place.index: {"failed": "no test here", "done": True} for place in places}
-        else:
-            results = {candidate["index"]: self.step(candidate, candidate["told"] + 1) for candidate in pack}
-        if going_on := self.race.take_in(places, results):
-            self.running.append([self.race.candidate(place) for place in going_on])
-
-
-def runner(
-    *, jobs: str = "ab", slots: int = 2, seed: int = 0, step: Step = step, search: SearchConfig = SEARCH, most: int = 1
-) -> Runner:
-    race = Race([played_job(name) for name in jobs], search, lambda: 0.0, lambda waiting: most)
-    return Runner(race, step=step, slots=slots, seed=seed)
+from pipeline.rules.race import TIME_IS_UP, Place, Race, score_of
+from tests.played import played_job
+from tests.unit.rules.raced import SEARCH, Runner, epoch_of, listed, next_place, report, runner, step, told
 
 
 def test_halving_trains_the_best_to_the_end_and_prunes_the_rest() -> None:
@@ -103,55 +25,6 @@ def test_halving_trains_the_best_to_the_end_and_prunes_the_rest() -> None:
         "pruned at epoch 1: 6th of 6",
         "pruned at epoch 2: 3rd of 3",
     ]
-
-
-@pytest.mark.parametrize("slots", [1, 3])
-@pytest.mark.parametrize(("most", "largest"), [(2, 2), (4, 3), (6, 6)])
-def test_a_search_in_packs_ends_like_one_of_single_trials(most: int, largest: int, slots: int) -> None:
-    alone, packed = runner(), runner(most=most, slots=slots)
-    assert packed.run() == alone.run()
-    assert set(packed.tested) == set(alone.tested)
-    assert {len(pack) for pack in alone.packs} == {1}
-    assert max(len(pack) for pack in packed.packs) == largest
-
-
-def test_packs_are_formed_anew_of_those_that_go_on() -> None:
-    run = runner(jobs="a", slots=1, most=4)
-    run.run()
-    assert [len(pack) for pack in run.packs] == [3, 3, 3, 2, 1]  # two at the start, two rungs, the test
-    best = sorted(run.seen, key=lambda place: -run.seen[place]["method.dropout"])
-    assert (set(run.packs[2]), set(run.packs[3])) == ({*best[:3]}, {*best[:2]})
-
-
-def test_trials_that_cannot_share_a_batch_are_in_packs_of_their_own() -> None:
-    space = {"engine.batch_size": Range(choice=[8, 16]), "method.dropout": Range(uniform=[0.0, 0.9])}
-    run = runner(jobs="a", search=dataclasses.replace(SEARCH, space=space), most=6)
-    assert run.run() == runner(jobs="a", search=dataclasses.replace(SEARCH, space=space)).run()
-    for pack in run.packs:
-        assert len({run.seen[place]["engine.batch_size"] for place in pack}) == 1
-    assert max(map(len, run.packs)) == 3
-
-
-def test_where_only_some_of_a_pack_go_on_they_are_suggested_again() -> None:
-    asha = dataclasses.replace(SEARCH, scheduler="asha", trials=4)
-    run = runner(jobs="a", search=asha, slots=1, most=4)
-    outcome = run.run()
-    assert len(run.packs[0]) == 4 and 1 <= len(run.packs[1]) < 4
-    assert any(epochs == EPOCHS for epochs, _ in outcome.values())
-
-
-def test_a_pack_whose_process_dies_for_good_is_tried_again_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    race, _ = listed(monkeypatch, "a", 3, most=3)
-    pack = [place_of(one) for one in race.suggest() or []]
-    assert len(pack) == 3
-    race.lose(pack, "its process ended 3 times")
-    assert [next_place(race) for _ in pack] == pack
-    assert race.suggest() is None
-    race.lose([pack[1]], "its process ended 3 times")
-    for place in (pack[0], pack[2]):
-        race.end(place, epoch_of(4, 0.5))
-    ended = {end.trial.index: end.status for end in told(race) if isinstance(end, TrialEnded)}
-    assert ended == {1: "failed", 0: "done", 2: "done"}
 
 
 @pytest.mark.parametrize("algorithm", ["random", "grid", "optuna"])
@@ -288,43 +161,6 @@ def test_the_clock_starts_when_the_first_trial_runs() -> None:
     assert race.cut(place)
 
 
-class Listed:
-    """Proposes the cohorts that it is given, and keeps what it learns."""
-
-    def __init__(self, cohorts: Sequence[int]) -> None:
-        self.cohorts = list(cohorts)
-        self.learnt: list[list[float | None]] = []
-
-    def propose(self) -> list[Params] | None:
-        return [{} for _ in range(self.cohorts.pop(0))] if self.cohorts else None
-
-    def learn(self, scores: Sequence[float | None]) -> None:
-        self.learnt.append(list(scores))
-
-
-def listed(monkeypatch: pytest.MonkeyPatch, jobs: str, *cohorts: int, most: int = 1) -> tuple[Race, list[Listed]]:
-    """A race without pruning whose jobs have cohorts of these sizes."""
-    made: list[Listed] = []
-
-    def proposer_of(search: SearchConfig, job: str, seed: int) -> Listed:
-        made.append(Listed(cohorts))
-        return made[-1]
-
-    monkeypatch.setattr("pipeline.rules.race.proposer_of", proposer_of)
-    search = SearchConfig(scheduler="none")
-    return Race([played_job(name) for name in jobs], search, lambda: 0.0, lambda waiting: most), made
-
-
-def next_place(race: Race) -> Place:
-    (candidate,) = race.suggest() or []
-    return place_of(candidate)
-
-
-def report(race: Race, place: Place, result: dict[str, Any]) -> list[Place]:
-    """Take in what a trial says that is trained alone."""
-    return race.take_in([place], {place.index: result})
-
-
 def test_jobs_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     race, _ = listed(monkeypatch, "abc", 2)
     assert [next_place(race) for _ in range(6)] == [Place(job, index) for index in (0, 1) for job in "abc"]
@@ -365,10 +201,6 @@ def test_a_search_without_trials_is_finished(monkeypatch: pytest.MonkeyPatch) ->
     race, _ = listed(monkeypatch, "a")
     assert race.suggest() is None
     assert race.finished
-
-
-def told(race: Race) -> list[SweepEvent]:
-    return list(race.take_events())
 
 
 def test_events_are_told_once_and_in_order() -> None:
