@@ -209,6 +209,16 @@ def test_trials_are_swapped_into_the_same_processes(undisturbed: Sweep) -> None:
 
 
 @pytest.mark.faults
+def test_packs_end_as_single_trials_also_when_their_process_is_killed(undisturbed: Sweep, tmp_path: Path) -> None:
+    packed = Sweep(tmp_path, faults={"b-03": (1, "nan"), "a-01": (2, "kill")})
+    packed.run(cluster=dataclasses.replace(TWO_SLOTS, pack=3))
+    assert packed.outcome == undisturbed.outcome
+    assert (tmp_path / "trials" / "a-01" / "killed").exists()
+    trained = {folder.name: len(lines(folder)) for folder in (tmp_path / "trials").iterdir()}
+    assert trained == {key: ended[2] for key, ended in undisturbed.outcome.items()}, "an epoch was trained twice"
+
+
+@pytest.mark.faults
 def test_trials_of_several_workers_end_as_those_of_one_also_when_a_worker_is_killed(
     undisturbed: Sweep, tmp_path: Path
 ) -> None:

@@ -84,8 +84,8 @@ class LowRank(nn.Module):
         """Make A, (R, size_in), and B, (size_out, R), with R the width; the generator gives the initial A."""
         super().__init__()
         assert config.scaling != "learned"
-        self.lora_A = nn.utils.skip_init(nn.Linear, size_in, config.width, bias=False)
-        self.lora_B = nn.utils.skip_init(nn.Linear, config.width, size_out, bias=False)
+        self.lora_A = nn.Linear(size_in, config.width, bias=False)
+        self.lora_B = nn.Linear(config.width, size_out, bias=False)
         self.dropout = Dropout(config.dropout)
         self.scaling = float(config.scaling)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5), generator=generator)

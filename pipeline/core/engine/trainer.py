@@ -117,7 +117,8 @@ class _Part:
         """Let the sessions, which are open, train."""
         self._begun = list(self.members)
         self._told = {member.index: [] for member in self._begun}
-        sessions, starts = [member.session for member in self._begun], [member.told for member in self._begun]
+        sessions = [member.session for member in self._begun if member.session is not None]
+        starts = [member.told for member in self._begun]
         if len(sessions) == 1:
             self.events = _alone(sessions[0], starts[0])
         else:

@@ -216,7 +216,7 @@ def test_every_kind_of_task_trains_together_as_alone(kind: Any, doubled: Lab, tm
             assert isinstance(made, Row), made
             rows.append(made)
         splits[split.name] = Split(split.name, tuple(rows), split.fingerprint, None)
-    dataset = dataclasses.replace(doubled.job.dataset, **splits)  # type: ignore[arg-type]
+    dataset = dataclasses.replace(doubled.job.dataset, **splits)
     task = task_for(config, dataset)
     encoded = task.encoded(dataset, doubled.tokenizer)
     doubled.job = dataclasses.replace(doubled.job, task=task, dataset=dataset, encoded=encoded)
