@@ -44,9 +44,11 @@ class Evaluated:
     train_loss: float
     """Mean loss over the epoch's targets."""
     train_s: float
+    """Of candidates that are trained together each has its share of what all took, so that sums are the machine's."""
     eval_s: float
+    """Likewise."""
     rows_per_s: float
-    """Training rows a second."""
+    """Training rows over `train_s`."""
     peak_bytes: int
     """Most memory since the training was opened (`pipeline.core.engine.machine`)."""
 
