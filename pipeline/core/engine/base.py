@@ -1,4 +1,4 @@
-"""The frozen base of one process: trials sit on it one after another, and none may change it."""
+"""The frozen base of one process: it carries trials, one pack after another, and none may change it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
