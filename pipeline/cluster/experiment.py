@@ -21,13 +21,14 @@ from pipeline.cluster.depot import Depot
 from pipeline.cluster.narrator import Narrator
 from pipeline.cluster.parallel import SharedBench, WorkerGroup
 from pipeline.cluster.scheduler import Matrix
-from pipeline.cluster.searcher import Candidates
+from pipeline.cluster.searcher import PACK, Candidates
 from pipeline.cluster.trainable import Supplies, Trainee
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.core.adapters.checkpoint import Resident, tensors_of
 from pipeline.core.engine.events import Sink
 from pipeline.core.engine.trials import Job
 from pipeline.rules import slots as room
+from pipeline.rules.packs import most_together
 from pipeline.rules.race import Outcome, Race
 
 
@@ -92,7 +93,8 @@ def run_on(
             depot=depot,
             num_threads=cluster.cpus_per_trial,
         )
-        return _fit(supplies, Race(jobs, search, time.monotonic), cluster, sink)
+        most = functools.partial(most_together, cluster, connection.nodes())
+        return _fit(supplies, Race(jobs, search, time.monotonic, most), cluster, sink)
 
 
 def _fit(supplies: Supplies, race: Race, cluster: ClusterConfig, sink: Sink) -> Outcome:
@@ -141,7 +143,8 @@ def _taken_by(cluster: ClusterConfig) -> dict[str, float]:
 
 
 def _name(trial: tune.experiment.Trial) -> str:
-    return f"{trial.config['job'].replace('/', '.')}-{trial.config['index']:02d}-{trial.trial_id}"
+    first = trial.config[PACK][0]
+    return f"{first['job'].replace('/', '.')}-{first['index']:02d}-{trial.trial_id}"
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any, final
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from pipeline.cluster.searcher import place_of
+from pipeline.cluster.searcher import places_of
 from pipeline.core.engine.events import Sink
 from pipeline.errors import SweepError
 from pipeline.rules.race import Race
@@ -41,10 +41,11 @@ class Narrator(tune.Callback):  # type: ignore[misc]
             raise SweepError(self._race.stopped)
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._race.start(place_of(trial))
+        for place in places_of(trial):
+            self._race.start(place)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._race.fail(place_of(trial), _death(trial))
+        self._race.lose(places_of(trial), _death(trial))
 
 
 def _death(trial: TuneTrial) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, final
@@ -113,6 +113,10 @@ class WorkerGroup:
     def session(self, job: Job, trial: Trial, folder: Path) -> "ParallelSession":
         """Open a trial on all workers."""
         return ParallelSession(self, trial, folder)
+
+    def together(self, sessions: Sequence[Any], starts: Sequence[int]) -> Any:
+        """Refuse: a trial that several workers share has them for itself, as the config says."""
+        raise RuntimeError("trials of several workers are not trained together")
 
     def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
         """Score a bundle on the test rows, of which each worker takes its share."""

@@ -11,17 +11,18 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 
-from pipeline.cluster.searcher import place_of
+from pipeline.cluster.searcher import PACK, RESULTS, places_of
 from pipeline.rules.race import Race
 
-_CONTINUE, _STOP, _NOOP = (str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP), str(TrialScheduler.NOOP))
+_CONTINUE, _STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 
 
 @final
 class Matrix(TrialScheduler):  # type: ignore[misc]
     """Tells the race what a trial reports, and carries out what it rules.
 
-    A trial that waits at its rung is paused without a checkpoint of Tune's: its own folder has all that it needs.
+    A trial of Tune's is a pack from one rung to the next; it ends there, and those that go on come in another. Their
+    own folders have all that they need.
     """
 
     _supports_buffered_results = False
@@ -38,38 +39,35 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
         _keep_actors(self._controller, trial)
         if trial in self._controller._resetting_trials:
             _spare(self._controller, trial)
-            self._race.release(place_of(trial))
 
     def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]) -> str:
-        place = place_of(trial)
-        action = self._race.report(place, result)
-        trial.config |= self._race.candidate(place)  # whichever actor takes the trial up again says nothing twice
-        if action == "pause":
-            tune_controller.pause_trial(trial, should_checkpoint=False)
-            return _NOOP
-        return _CONTINUE if action == "continue" else _STOP
+        going_on = self._race.take_in(places_of(trial), dict(result[RESULTS]))
+        # Whichever actor takes the trial up again says nothing twice.
+        trial.config[PACK] = [self._race.candidate(place) for place in going_on]
+        return _CONTINUE if going_on else _STOP
 
     def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: Mapping[str, Any]) -> None:
-        self._race.end(place_of(trial), result)
+        self._race.take_in(places_of(trial), dict(result[RESULTS]))  # of none where it was stopped
 
     def on_trial_error(self, tune_controller: TuneController, trial: TuneTrial) -> None:
         """Do nothing: the narrator tells the race, as it knows why."""
 
     def on_trial_remove(self, tune_controller: TuneController, trial: TuneTrial) -> None:
-        self._race.end(place_of(trial))
+        for place in places_of(trial):
+            self._race.end(place)
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
-        """End the waiting trials that were pruned; then those go first that have not run yet."""
+        """End what waits when the time is up; then those go first that have not run yet."""
         # Those that have ended are left behind: of a long sweep nearly all have, and this is asked all the time.
         for id in [id for id, trial in self._trials.items() if trial.status == TuneTrial.TERMINATED]:
             del self._trials[id]
         waiting = [t for t in self._trials.values() if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
         for trial in waiting:
-            if self._race.cut(place_of(trial)):
+            if all([self._race.cut(place) for place in places_of(trial)]):
                 tune_controller.stop_trial(trial)
         pending = [t for t in waiting if t.status == TuneTrial.PENDING]
-        paused = [t for t in waiting if t.status == TuneTrial.PAUSED and self._race.may_go_on(place_of(t))]
-        return next(iter(pending + paused), None)
+        spared = [t for t in waiting if t.status == TuneTrial.PAUSED]
+        return next(iter(pending + spared), None)
 
     def abandon(self) -> None:
         """Kill the actors and give back what they hold, where an interrupt has left Tune no time for it."""
@@ -83,7 +81,7 @@ class Matrix(TrialScheduler):  # type: ignore[misc]
 def _keep_actors(controller: TuneController, trial: TuneTrial) -> None:
     """Make Tune keep every idle actor until the experiment ends.
 
-    It keeps only as many as there are trials staged at that moment, that is none while all wait for the last one of
+    It keeps only as many as there are trials staged at that moment, that is none while all wait for the last pack of
     their rung; each actor would then be started anew (seconds), though a trial is a matter of milliseconds.
     """
     cache, resources = controller._actor_cache, trial.placement_group_factory

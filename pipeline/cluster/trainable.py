@@ -12,6 +12,7 @@ from ray import tune
 from ray.train import TrainingFailedError
 
 from pipeline.cluster.depot import Depot
+from pipeline.cluster.searcher import PACK, RESULTS
 from pipeline.core.engine.trainer import Bench, Trainer
 from pipeline.core.engine.trials import Job
 
@@ -30,7 +31,7 @@ class Supplies:
 
 @final
 class Trainee(tune.Trainable):  # type: ignore[misc]
-    """One trial of Tune after another on the same base; `step` is an epoch.
+    """One trial of Tune after another on the same base, each of which is a pack; `step` is an epoch.
 
     A process that is killed costs the trial the steps since its last snapshot, and so does a worker of a group.
     """
@@ -46,14 +47,15 @@ class Trainee(tune.Trainable):  # type: ignore[misc]
             num_threads=supplies.num_threads,
             fatal=(TrainingFailedError,),  # a worker has died: as bad as the death of this process
         )
-        self._trainer.take_up(config)
+        self._trainer.take_up(config[PACK])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._trainer.take_up(new_config)
+        self._trainer.take_up(new_config[PACK])
         return True
 
     def step(self) -> dict[str, Any]:
-        return self._trainer.step()
+        stepped = self._trainer.step()
+        return {RESULTS: list(stepped["results"].items()), "done": stepped["done"]}
 
     def cleanup(self) -> None:
         self._trainer.close()

@@ -38,6 +38,9 @@ class ClusterConfig:
     """Cores, and threads, of one trial; of each of its workers, where it has several."""
     gpus_per_trial: float = 0.0
     """GPUs of one trial, or of each of its workers; fractions put several trials on one."""
+    pack: Literal["auto"] | int = "auto"
+    """Most candidates of a job that one process trains together, reading each batch with the checkpoint once for all.
+    `auto`: on GPUs all that there are, dealt out to the slots and as far as memory goes; on CPUs one."""
     slots: int | None = None
     """Trials side by side. None: as many as fit on the nodes that are there; a number where nodes are to join,
     as with an autoscaler."""
@@ -56,6 +59,11 @@ class ClusterConfig:
             yield from above(f"{where}.{name}", getattr(self, name))
         yield from between(f"{where}.gpus_per_trial", self.gpus_per_trial, 0, 64)
         yield from above(f"{where}.slots", self.slots)
+        if self.pack != "auto":
+            yield from above(f"{where}.pack", self.pack)
+            if self.pack > 1 and self.num_workers > 1:
+                rule = f"cannot be had with several workers a trial ({where}.num_workers={self.num_workers})"
+                yield fault(f"{where}.pack", self.pack, rule, "Leave out one of the two")
         yield from above(f"{where}.object_store_bytes", self.object_store_bytes, 75 * 2**20)
         if self.prefix_bytes < 0:
             rule, remedy = "must be 0 or more", "Use 0 to keep nothing"

@@ -2,43 +2,43 @@
 
 Whatever runs the trials (`pipeline.cluster.experiment` on Ray, `pipeline.steps.here` in one process) drives a `Race`:
 
-    suggest() ─► start() ─► report() ... report() ─► end()
-                   ▲            │ "pause"
-                   └────────────┘ once it may go on
+    suggest() ─► start() ─► take_in() ... take_in()
+        ▲                       │ a pack whose trials do not all go on is over
+        └───────────────────────┘ those that go on are suggested again
 
-and tells the events that `take_events` yields. When a job's trials have ended, the test of its winner is suggested as
-one more trial: it runs where the checkpoint is resident already, while other jobs still train.
+and tells the events that `take_events` yields. What is suggested is a pack: trials of one job that are trained
+together, or one alone. When a job's trials have ended, the test of its winner is suggested as one more trial: it runs
+where the checkpoint is resident already, while other jobs still train.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 from pipeline.config import SearchConfig
 from pipeline.core.engine.events import (
-    Evaluated,
     JobTested,
     SweepEvent,
-    TrialEnded,
     TrialPaused,
     TrialReported,
     TrialStarted,
     TrialStatus,
 )
-from pipeline.core.engine.trials import Job, Trial, trial_of
-from pipeline.rules.halving import Action, Pruner, Ruling, Standing, pruner_of
-from pipeline.rules.search import Proposer, proposer_of, search_of
+from pipeline.core.engine.trials import Job
+from pipeline.rules.halving import Action, Ruling
+from pipeline.rules.lanes import Lane, Story
+from pipeline.rules.search import proposer_of, search_of
 
 TIME_IS_UP = "time budget"
 """Why a trial ended that the time budget cut off."""
 
 Candidate = dict[str, Any]
-"""What an actor is to take up, plain so that it can travel: `job`, `index` and `params` of a trial, `told` (epochs that
-are known of it) and `best` (its best score so far); of a test, `bundle` instead of the last two."""
+"""One of a pack that an actor is to take up, plain so that it can travel: `job`, `index` and `params` of a trial,
+`told` (epochs that are known of it) and `best` (its best score so far); of a test, which is alone, `bundle` instead of
+the last two."""
 Result = Mapping[str, Any]
-"""What `pipeline.core.engine.trainer.Trainer` says of an epoch, or of the end."""
+"""What `pipeline.core.engine.trainer.Trainer` says of an epoch of a trial, or of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,125 +70,6 @@ def score_of(result: Result) -> float | None:
     return None if "failed" in result or score is None or not math.isfinite(score) else float(score)
 
 
-def select(standings: Mapping[int, Standing]) -> int | None:
-    """Choose the winner among a job's trials: the best score, among equals the lower loss, then the lower number.
-
-    A trial that was pruned may win with the epochs that it had; one that failed has no score and may not.
-    """
-    scored = {index: standing.rank for index, standing in standings.items() if standing.score is not None}
-    return min(scored, key=lambda index: (scored[index], index), default=None)
-
-
-class Story:
-    """What is known of one trial."""
-
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        self.score: float | None = None
-        """The best so far; None if there is none, or the trial failed."""
-        self.ended: TrialEnded | None = None
-        self.epochs = 0
-        self.best = -math.inf
-        self.bundle: Path | None = None
-        self._evaluated: Evaluated | None = None
-        self._train_s = 0.0
-
-    @property
-    def standing(self) -> Standing:
-        """How it stands, for what compares it with others; an epoch has as many steps as any other."""
-        share = self.epochs / self.trial.settings.engine.epochs
-        loss = self._evaluated.loss if self._evaluated else math.inf
-        return Standing(epoch=self.epochs, share=share, score=self.score, loss=loss)
-
-    def add(self, evaluated: Evaluated, score: float, bundle: Path | None) -> None:
-        """Take in an epoch, with the best score so far."""
-        self.epochs, self.best, self.bundle = evaluated.epoch, score, bundle
-        self._train_s += evaluated.train_s
-        if evaluated.best:
-            self._evaluated = evaluated
-
-    def end(self, status: TrialStatus, reason: str) -> TrialEnded:
-        """Sum up."""
-        self.ended = TrialEnded(
-            trial=self.trial,
-            status=status,
-            reason=reason,
-            epochs=self.epochs,
-            best_epoch=self._evaluated.epoch if self._evaluated else 0,
-            best_primary=self._evaluated.primary if self._evaluated else None,
-            bundle=self.bundle,
-            train_s=self._train_s,
-        )
-        return self.ended
-
-
-@final
-class Lane:
-    """One job: its candidates, waiting to be handed out, out, and scored; at the end its winner's test."""
-
-    def __init__(self, job: Job, search: SearchConfig, proposer: Proposer) -> None:
-        self.stories: dict[int, Story] = {}
-        """Of all trials that were proposed."""
-        self.waiting: list[int] = []
-        """Trials that were proposed but not handed out yet."""
-        self.out: set[int] = set()
-        """Trials that were handed out and have not ended."""
-        self.testing = False
-        """Whether the winner's test was handed out."""
-        self.tested: JobTested | None = None
-        self.untested: str | None = None
-        """Why the test failed."""
-        self._job, self._search, self._proposer = job, search, proposer
-        self._cohort = range(0)
-        self._pruners: dict[int, Pruner] = {}
-        self._exhausted = False
-
-    @property
-    def in_test(self) -> bool:
-        """Whether the winner is being tested."""
-        return self.testing and self.tested is None and self.untested is None
-
-    def refill(self) -> None:
-        """Propose the next cohort, if every trial of the last one has ended."""
-        if self._exhausted or self.waiting or self.out:
-            return
-        if self._cohort:
-            self._proposer.learn([self.stories[index].score for index in self._cohort])
-        proposed = self._proposer.propose() or []
-        self._exhausted = not proposed
-        self._cohort = range(self._cohort.stop, self._cohort.stop + len(proposed))
-        if self._cohort:
-            # ASHA ranks a trial against all that came before it, also those of other cohorts.
-            first = self._pruners.get(0) if self._search.scheduler == "asha" else None
-            pruner = first or pruner_of(self._search, self._cohort)
-            for index, params in zip(self._cohort, proposed, strict=True):
-                self.stories[index], self._pruners[index] = Story(trial_of(self._job, index, params)), pruner
-        self.waiting = list(self._cohort)
-
-    def winner(self) -> int | None:
-        """Return the trial that is to be tested; None if it is not its time or there is none."""
-        ended = {} if self.out or self.testing else self.stories
-        return select({index: story.standing for index, story in ended.items()})
-
-    def rule(self, index: int) -> Ruling:
-        """Rule by the epoch that a trial has added."""
-        return self._pruners[index].report(index, self.stories[index].standing)
-
-    def close(self, index: int, status: TrialStatus) -> Ruling:
-        """Take in that a trial has ended."""
-        self.out.discard(index)
-        story = self.stories[index]
-        story.score = None if status == "failed" else story.score
-        return Ruling(action="stop") if status == "pruned" else self._pruners[index].leave(index, story.standing)
-
-    def why_untested(self) -> str:
-        """Say why the job has no tested winner."""
-        if self.untested is not None:
-            return f"the winner of {self._job.name} could not be tested ({self.untested})"
-        reasons = dict.fromkeys(story.ended.reason for story in self.stories.values() if story.ended)
-        return f"{self._job.name} has no trial with a score ({', '.join(reasons)})"
-
-
 @final
 class Race:
     """Decides for all jobs of a search.
@@ -196,8 +77,19 @@ class Race:
     With halving or without pruning, what comes out does not depend on the order in which trials report.
     """
 
-    def __init__(self, jobs: Sequence[Job], search: SearchConfig, clock: Callable[[], float]) -> None:
-        """Begin a search that was checked already; the clock, seconds since some moment, is for the time budget."""
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        search: SearchConfig,
+        clock: Callable[[], float],
+        most: Callable[[int], int] = lambda waiting: 1,
+    ) -> None:
+        """Begin a search that was checked already.
+
+        Args:
+            clock: Seconds since some moment, for the time budget.
+            most: From how many trials of a job wait to how many may be trained together.
+        """
         self._events: list[SweepEvent] = []
         self.stopped: str | None = None
         """Why no trial can go on, if that is so."""
@@ -208,31 +100,33 @@ class Race:
         for job in jobs:
             own = search_of(search, job)
             self._lanes[job.name] = Lane(job, own, proposer_of(own, job.name, job.seed))
+        self._most = most
         self._pruned: dict[Place, str] = {}
-        self._released: set[Place] = set()
+        self._alone: set[Place] = set()
+        """Trials whose pack has died for good, perhaps of one of them."""
 
-    def suggest(self) -> Candidate | None:
-        """Return what comes next that has not run yet: a test, or a trial of the job that has had the fewest.
+    def suggest(self) -> list[Candidate] | None:
+        """Return what comes next: a test, or a pack of the job of which the fewest trials were handed out.
 
         None if there is nothing at the moment, and where `finished` is true as well, nothing any more.
         """
         over = self._time_is_up()
         for name, lane in self._lanes.items():
-            if not over:
+            if over:
+                self._leave_out(name)
+            else:
                 lane.refill()
-            winner = lane.winner() if over or not lane.waiting else None
+            winner = None if lane.num_ready else lane.winner()
             if winner is not None:
                 lane.testing = True
-                self._leave_out(lane)
                 story = lane.stories[winner]
-                return {"job": name, "index": winner, "params": dict(story.trial.params), "bundle": story.bundle}
-        ready = {name: lane for name, lane in self._lanes.items() if lane.waiting and not over}
+                return [{"job": name, "index": winner, "params": dict(story.trial.params), "bundle": story.bundle}]
+        ready = {name: lane for name, lane in self._lanes.items() if lane.num_ready}
         if not ready:
             return None
-        job = min(ready, key=lambda name: len(ready[name].stories) - len(ready[name].waiting))
-        index = ready[job].waiting.pop(0)
-        ready[job].out.add(index)
-        return self.candidate(Place(job, index))
+        job = min(ready, key=lambda name: len(ready[name].stories) - ready[name].num_ready)
+        alone = {place.index for place in self._alone if place.job == job}
+        return [self.candidate(Place(job, index)) for index in ready[job].take_pack(self._most, alone)]
 
     @property
     def finished(self) -> bool:
@@ -251,13 +145,34 @@ class Race:
         if not self._lanes[place.job].testing:
             self._events.append(TrialStarted(trial=self._story(place).trial))
 
-    def report(self, place: Place, result: Result) -> Action:
-        """Take in an epoch of a trial that has not ended by itself, and rule.
+    def take_in(self, pack: Sequence[Place], results: Mapping[int, Result]) -> list[Place]:
+        """Take in an epoch of a pack, or its end.
+
+        Args:
+            results: Of each trial, by its number.
 
         Returns:
-            What the trial is to do. After `pause` it waits until `may_go_on` or `cut` is true of it; after `stop` its
-            end is to be taken in.
+            Those of the pack that are to be trained on, together; none where the pack is over. It is over, too, where
+            only some of those that have not ended by themselves may go on now: these are suggested again.
         """
+        going_on, is_whole = [], True
+        for place in pack:
+            result = results[place.index]
+            action = "end" if "done" in result else self._report(place, result)
+            if action in ("end", "stop"):
+                self.end(place, result)
+            if action == "continue":
+                going_on.append(place)
+            elif action != "end":
+                is_whole = False
+        if is_whole:
+            return going_on
+        for place in going_on:
+            self._lanes[place.job].waiting.append(place.index)
+        return []
+
+    def _report(self, place: Place, result: Result) -> Action:
+        """Take in an epoch of a trial that has not ended by itself, and rule; after `stop` comes its end."""
         self._add(place, result)
         if self._time_is_up():
             self._pruned[place] = TIME_IS_UP
@@ -265,14 +180,14 @@ class Race:
         ruling = self._lanes[place.job].rule(place.index)
         if self._asynchronous and ruling.action == "stop" and result["went_on"]:
             return "continue"  # it was let pass before the sweep was resumed, and its adapter is a later one
-        self._note(place.job, ruling)
         if ruling.action == "pause":
-            self._released.discard(place)
+            self._lanes[place.job].paused.add(place.index)
             self._events.append(TrialPaused(trial=self._story(place).trial))
+        self._note(place.job, ruling)
         return ruling.action
 
     def end(self, place: Place, result: Result | None = None) -> None:
-        """Take in the end of a trial or a test, with its last result; None of a trial that was cut while it waited.
+        """Take in the end of a trial or a test, with its last result; None of a trial that was cut without a slot.
 
         While the winner of a job is tested, no other trial of it is out.
         """
@@ -283,14 +198,25 @@ class Race:
             lane.tested, lane.untested = result.get("tested"), result.get("failed")
             self._events += [lane.tested] if lane.tested else []
         elif "failed" in result:
-            self.fail(place, result["failed"])
+            self._fail(place, result["failed"])
         else:
             self._add(place, result)
             pruned = self._pruned.get(place)
             self._end(place, "pruned" if pruned else "done", pruned or result["reason"])
 
-    def fail(self, place: Place, reason: str) -> None:
-        """Take in that a trial, or a test, has failed or died for good."""
+    def lose(self, pack: Sequence[Place], reason: str) -> None:
+        """Take in that the process of a pack, or of a test, has died for good.
+
+        Where there are several, one of them may have been the cause: each is suggested again, alone.
+        """
+        if len(pack) == 1:
+            self._fail(pack[0], reason)
+            return
+        self._alone.update(pack)
+        for place in pack:
+            self._lanes[place.job].waiting.append(place.index)
+
+    def _fail(self, place: Place, reason: str) -> None:
         lane = self._lanes[place.job]
         if lane.testing:
             lane.untested = reason
@@ -298,25 +224,16 @@ class Race:
             self._end(place, "failed", reason)
 
     def cut(self, place: Place) -> bool:
-        """Say whether a trial that waits is to be ended: it was pruned, or the time is up. No test is cut."""
-        if self._lanes[place.job].testing:
+        """Say whether a trial that was suggested, and has no slot, is to be ended: the time is up. No test is cut."""
+        if self._lanes[place.job].testing or not self._time_is_up():
             return False
-        if self._time_is_up():
-            self._pruned.setdefault(place, TIME_IS_UP)
-        return place in self._pruned
-
-    def may_go_on(self, place: Place) -> bool:
-        """Say whether a trial that waits at a rung is to be taken up again."""
-        return place in self._released
-
-    def release(self, place: Place) -> None:
-        """Let a trial go on that was interrupted before it could report."""
-        self._released.add(place)
+        self._pruned.setdefault(place, TIME_IS_UP)
+        return True
 
     def close(self) -> None:
         """Take in that nothing will run any more: trials that time left no room for are told as pruned."""
-        for lane in self._lanes.values():
-            self._leave_out(lane)
+        for name in self._lanes:
+            self._leave_out(name)
 
     def take_events(self) -> Iterator[SweepEvent]:
         """Yield what is to be told, oldest first; nothing comes twice."""
@@ -329,10 +246,10 @@ class Race:
         missing = {name: lane.why_untested() for name, lane in self._lanes.items() if not lane.tested}
         return Outcome(winners=winners, missing=missing)
 
-    def _leave_out(self, lane: Lane) -> None:
-        """Tell of the trials that time left no room for: none of a job that is tested will run any more."""
-        self._events += [lane.stories[index].end("pruned", TIME_IS_UP) for index in lane.waiting]
-        lane.waiting.clear()
+    def _leave_out(self, job: str) -> None:
+        """End the trials that time left no room for."""
+        for index in self._lanes[job].clear():
+            self._end(Place(job, index), "pruned", TIME_IS_UP)
 
     def _add(self, place: Place, result: Result) -> None:
         """Take in an epoch, once: the last result of a trial comes with its end too."""
@@ -353,8 +270,17 @@ class Race:
         return self._started_s is not None and self._clock() - self._started_s > self._budget_s
 
     def _note(self, job: str, ruling: Ruling) -> None:
-        self._released |= {Place(job, index) for index in ruling.promoted}
+        """Let those that wait at a rung go on, or end them; a trial that has just reported is told by the action."""
+        lane = self._lanes[job]
+        for index in ruling.promoted:
+            if index in lane.paused:
+                lane.paused.remove(index)
+                lane.waiting.append(index)
         self._pruned |= {Place(job, index): why for index, why in ruling.pruned.items()}
+        for index, why in ruling.pruned.items():
+            if index in lane.paused:
+                lane.paused.remove(index)
+                self._end(Place(job, index), "pruned", why)
 
     def _story(self, place: Place) -> Story:
         return self._lanes[place.job].stories[place.index]

@@ -1,4 +1,4 @@
-"""A search in the command's own process, without Ray: one trial after another, where a debugger reaches them.
+"""A search in the command's own process, without Ray: one pack after another, where a debugger reaches them.
 
 The race, the trainer, the sessions, the events and the folders are those of a search on Ray, and so are, on a CPU, the
 weights, to the bit; where ASHA prunes, which trials go on depends on the order in which they arrive.
@@ -24,8 +24,9 @@ from pipeline.core.engine.events import Sink, SweepEvent
 from pipeline.core.engine.trainer import Bench, Trainer, TrialFolder
 from pipeline.core.engine.trials import Job
 from pipeline.errors import SweepError
-from pipeline.rules.halving import Action
-from pipeline.rules.race import Candidate, Outcome, Place, Race, place_of
+from pipeline.rules.packs import most_together
+from pipeline.rules.race import Outcome, Race, place_of
+from pipeline.rules.slots import local_node
 
 
 def run(
@@ -68,7 +69,8 @@ def run_on(
     sink: Sink,
 ) -> Outcome:
     """Do what `run` does, with anything that can train and test: what `bench` makes."""
-    race, trials = Race(jobs, search, time.monotonic), folder.resolve() / "trials"
+    most = functools.partial(most_together, cluster, [local_node(cluster)])
+    race, trials = Race(jobs, search, time.monotonic, most), folder.resolve() / "trials"
     named, num_threads = {job.name: job for job in jobs}, torch.get_num_threads()
     trainer = Trainer(
         bench,
@@ -92,39 +94,20 @@ def run_on(
 
 def _events(race: Race, trainer: Trainer) -> Iterator[SweepEvent]:
     """Run everything that the race has, and yield what happens."""
-    paused: list[Place] = []
-    while (candidate := _next(race, paused)) is not None:
-        place = place_of(candidate)
-        trainer.take_up(candidate)
-        race.start(place)
-        action: Action = "continue"
-        while action == "continue":
+    while (candidates := race.suggest()) is not None:
+        pack = [place_of(candidate) for candidate in candidates]
+        trainer.take_up(candidates)
+        for place in pack:
+            race.start(place)
+        while pack:
             yield from race.take_events()
-            result = trainer.step()
-            action = "stop" if "done" in result else race.report(place, result)
-        if action == "pause":
-            paused.append(place)
-        else:
-            race.end(place, result)
+            pack = race.take_in(pack, trainer.step()["results"])
         if race.stopped is not None:
             raise SweepError(race.stopped)
         yield from race.take_events()
+    assert race.finished, "everything waits for something else"
     race.close()
     yield from race.take_events()
-
-
-def _next(race: Race, paused: list[Place]) -> Candidate | None:
-    """End the waiting trials that were pruned; then those go first that have not run yet."""
-    for place in [place for place in paused if race.cut(place)]:
-        paused.remove(place)
-        race.end(place)
-    candidate = race.suggest()
-    released = [place for place in paused if race.may_go_on(place)]
-    if candidate is not None or not released:
-        assert candidate is not None or race.finished, "everything waits for something else"
-        return candidate
-    paused.remove(released[0])
-    return race.candidate(released[0])
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, tensors_of
-from pipeline.core.engine.assemble import fresh_model, release
+from pipeline.core.adapters.sites import Sites
+from pipeline.core.engine.assemble import fresh_candidate, release
 from pipeline.core.engine.batches import evaluation_batches, move, ready, training_batches
 from pipeline.core.engine.evaluate import precision
 from pipeline.core.engine.loop import Training, fit
@@ -117,13 +118,13 @@ def _work(threads: int, barrier: "Barrier", connection: "Connection") -> None:
 def measure(base: "PreTrainedModel", checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial) -> Pace:
     """Take some steps of a trial, and evaluate some batches of its validation rows, in this process."""
     settings, train, validation = trial.settings, job.encoded["train"], job.encoded["validation"]
-    model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+    model = fresh_candidate(Sites(base), checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
         training = Training(model, len(train.examples), settings.engine, trial.seed)
         lengths = [example["length"] for example in train.examples]
         batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)
         sizes = [sum(lengths[i] for i in batch) for batch in batches]
-        train_s = _pace(fit(training, job.task, train, pad_token_id, _never), sizes)
+        train_s = _pace(fit([training], job.task, train, pad_token_id, _never), sizes)
         lengths = [example["length"] for example in validation.examples]
         batches = evaluation_batches(lengths, settings.engine.eval_batch_size)  # the longest rows come first
         batches = batches[:: max(len(batches) // _SPREAD, 1)]
@@ -158,5 +159,5 @@ def _pace(steps: Iterator[object], sizes: Sequence[int]) -> float:
     return seconds / max(counted, 1)
 
 
-def _never() -> Scores:
+def _never(_: Sequence[int]) -> Sequence[Scores]:
     raise AssertionError("a measurement ends before the first evaluation")

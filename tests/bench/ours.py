@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial, Path(folder))
         steps, start = 0, 0.0
-        for event in fit(session.training, job.task, train, tokenizer.pad_token_id, unscored):
+        for _, event in fit([session.training], job.task, train, tokenizer.pad_token_id, unscored):
             if isinstance(event, StepDone):
                 steps += 1
                 if steps == WARM_UP_STEPS:
@@ -48,10 +49,11 @@ def main() -> None:
     print(json.dumps(result | {"versions": versions}))
 
 
-def unscored() -> Scores:
+def unscored(numbers: Sequence[int]) -> list[Scores]:
     """Stand in for the scoring of validation rows, which is not measured."""
     counts = value_counts([0.0])
-    return Scores(primary=0.0, metrics={}, low=0.0, high=0.0, baseline=0.0, counts=counts, statistic=mean_of)
+    scores = Scores(primary=0.0, metrics={}, low=0.0, high=0.0, baseline=0.0, counts=counts, statistic=mean_of)
+    return [scores for _ in numbers]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,14 @@ from pipeline.config import ClusterConfig, Range, SearchConfig, SweepConfig, Tra
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import tensors_of
 from pipeline.core.engine.bundle import BundleRecord, write_bundle
-from pipeline.core.engine.events import EpochSaved, Evaluated, Finished, JobTested, SessionEvent, SweepEvent
+from pipeline.core.engine.events import Diverged, EpochSaved, Evaluated, Finished, JobTested, SessionEvent, SweepEvent
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, Trial, trial_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.steps.prepare import prepare
 from pipeline.tracking.recorder import SweepFacts, SweepRecorder
 from pipeline.tracking.store import open_store
+from tests.played import in_turn
 
 
 class NoTraining:
@@ -69,6 +70,11 @@ class NoBench:
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> NoTraining:
         folder.mkdir(parents=True, exist_ok=True)
         return NoTraining(self._record, folder)
+
+    def together(
+        self, sessions: Sequence[NoTraining], starts: Sequence[int]
+    ) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+        return in_turn(sessions, starts)
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         values = {"validation": 0.5, "primary": 0.5, "low": 0.4, "high": 0.6, "baseline": 0.5}

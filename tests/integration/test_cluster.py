@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.cluster import connection, weights
 from pipeline.cluster import experiment as sweep
 from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.engine.events import (
+    Diverged,
     EpochSaved,
     Finished,
     JobTested,
@@ -35,7 +36,7 @@ from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.errors import SweepError, TrainingDiverged
 from pipeline.rules.race import Outcome
 from tests import played
-from tests.played import evaluated, played_job
+from tests.played import evaluated, in_turn, played_job
 
 pytestmark = pytest.mark.ray
 
@@ -95,6 +96,11 @@ class Player:
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> PlayedSession:
         return PlayedSession(trial, folder, self.faults, self.epoch_s, workers)
+
+    def together(
+        self, sessions: Sequence[PlayedSession], starts: Sequence[int]
+    ) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+        return in_turn(sessions, starts)
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         score = SCORES[trial.settings.method.width]
@@ -200,6 +206,16 @@ def test_trials_are_swapped_into_the_same_processes(undisturbed: Sweep) -> None:
     assert len(undisturbed.processes) <= 2
     assert len(undisturbed.of(JobTested)) == 2
     assert len(undisturbed.of(TrialStarted)) > 8  # eight, and those that were taken up after a rung
+
+
+@pytest.mark.faults
+def test_packs_end_as_single_trials_also_when_their_process_is_killed(undisturbed: Sweep, tmp_path: Path) -> None:
+    packed = Sweep(tmp_path, faults={"b-03": (1, "nan"), "a-01": (2, "kill")})
+    packed.run(cluster=dataclasses.replace(TWO_SLOTS, pack=3))
+    assert packed.outcome == undisturbed.outcome
+    assert (tmp_path / "trials" / "a-01" / "killed").exists()
+    trained = {folder.name: len(lines(folder)) for folder in (tmp_path / "trials").iterdir()}
+    assert trained == {key: ended[2] for key, ended in undisturbed.outcome.items()}, "an epoch was trained twice"
 
 
 @pytest.mark.faults

@@ -1,4 +1,4 @@
-"""The one module that is trained inside the Transformer."""
+"""The two modules that are trained inside the Transformer: the bottleneck, and the low-rank update of a projection."""
 
 import math
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.config import MethodConfig
 from pipeline.config.training import Activation
+from pipeline.core.adapters.dropout import Dropout
 
 _EPS = 1e-6  # of the mean square; what is read may be zero
 
@@ -33,7 +34,7 @@ class Bottleneck(nn.Module):
         self.down = nn.Linear(hidden_size, width)
         self.activation = activation_of(config.activation)
         self.up = nn.Linear(width, hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.scaling: nn.Parameter | float
         if config.scaling == "learned":
             self.scaling = nn.Parameter(torch.ones(1))
@@ -46,8 +47,7 @@ class Bottleneck(nn.Module):
         if self.input_norm == "rms":
             hidden_BTH = rms_normalised(hidden_BTH)
         out_BTH: Tensor = self.up(self.activation(self.down(hidden_BTH)))
-        if self.dropout.p:
-            out_BTH = self.dropout(out_BTH)
+        out_BTH = self.dropout(out_BTH)
         if isinstance(self.scaling, float) and self.scaling == 1.0:
             return out_BTH
         return out_BTH * self.scaling
@@ -67,6 +67,46 @@ class Bottleneck(nn.Module):
     def extra_repr(self) -> str:
         scaling = "learned" if isinstance(self.scaling, nn.Parameter) else f"{self.scaling:g}"
         return f"scaling={scaling}, input_norm={self.input_norm}"
+
+
+@final
+class LowRank(nn.Module):
+    """What LoRA adds to what a projection puts out: `scaling * B A dropout(x)`, x being what the projection reads.
+
+    Hu et al. 2021 (arXiv 2106.09685), section 4.1, where the scaling is alpha / r. A begins as torch begins a linear
+    map, as in the authors' code and in peft, B with zeros, so that nothing is added at the start.
+    """
+
+    activation = None
+    input_norm = "none"
+
+    def __init__(self, size_in: int, size_out: int, config: MethodConfig, generator: torch.Generator) -> None:
+        """Make A, (R, size_in), and B, (size_out, R), with R the width; the generator gives the initial A."""
+        super().__init__()
+        assert config.scaling != "learned"
+        self.lora_A = nn.Linear(size_in, config.width, bias=False)
+        self.lora_B = nn.Linear(config.width, size_out, bias=False)
+        self.dropout = Dropout(config.dropout)
+        self.scaling = float(config.scaling)
+        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5), generator=generator)
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., size_in) to (..., size_out)."""
+        out: Tensor = self.lora_B(self.lora_A(self.dropout(x)))
+        return out if self.scaling == 1.0 else out * self.scaling
+
+    def weights(self) -> "Weights":
+        """As those of a bottleneck."""
+        return Weights(
+            down_HR=self.lora_A.weight.t(),
+            down_bias_R=None,
+            up_RH=self.lora_B.weight.t(),
+            up_bias_H=None,
+            activation=None,
+            scaling=self.scaling,
+            input_norm=self.input_norm,
+        )
 
 
 @final
@@ -108,8 +148,9 @@ def activation_of(name: Activation) -> nn.Module:
 
 
 def rms_normalised(hidden: Tensor) -> Tensor:
-    """Divide (..., H) by the root mean square over H, in float32: the squares of large sums overflow half precision."""
-    return F.rms_norm(hidden.float(), hidden.shape[-1:], eps=_EPS).to(hidden.dtype)
+    """Divide (..., H) by the root mean square over H, not in half precision: the squares of large sums overflow it."""
+    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    return F.rms_norm(wide, hidden.shape[-1:], eps=_EPS).to(hidden.dtype)
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import layers_of, settled
-from pipeline.core.adapters.bottleneck import Bottleneck
-from pipeline.core.adapters.layouts import LAYOUTS, PLACES
+from pipeline.core.adapters.bottleneck import Bottleneck, LowRank
+from pipeline.core.adapters.layouts import LAYOUTS, PLACES, Place
 from pipeline.core.adapters.mixed import Groups, Part, adapted, normed
 from pipeline.errors import ConfigError, fault
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class Adapted(nn.Module):
     """A module of the base, and what adapters add to what it puts out.
 
-    In training it is one bottleneck, which is a module in here. In a batch of several adapters each group of rows has
-    its own (`pipeline.core.adapters.sites`).
+    Where one adapter is attached to the base, it is a module in here. In a batch of several each group of rows has its
+    own (`pipeline.core.adapters.sites`).
     """
 
-    def __init__(self, inner: nn.Module, bottleneck: Bottleneck | None = None) -> None:
+    def __init__(self, inner: nn.Module, bottleneck: Bottleneck | LowRank | None = None) -> None:
         """Wrap `inner`, which puts out h, (B, T, H), alone or first in a tuple."""
         super().__init__()
         self.inner = inner
@@ -99,29 +99,49 @@ def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Modul
         ConfigError: A layer number is not one of the model's.
         CheckpointError: The model's family has no entry in the table of anatomies.
     """
-    if any(True for _ in adapter_modules(base)):  # no assert: with `python -O` answers would be wrong instead
-        raise RuntimeError("the base carries adapters already")
+    refuse_second(base)
+    layers = layers_of(base)
+    for name, module in made(base, config, seed).items():
+        _, number, place, *_ = name.split(".")
+        layer, stack = layers[int(number)]
+        block = stack.sub_block(cast(Place, place))
+        norm = layer.get_submodule(block.norm)
+        if isinstance(module, Bottleneck):
+            wrapper = Adapted(layer.get_submodule(block.module), module)
+            part = Part(module, LAYOUTS[config.name].reads, norm if block.post_norm else None)
+            wrapper.carry([(1, part)], layer.get_submodule(block.source))
+            put(layer, block.module, wrapper)
+        else:
+            put(layer, block.norm, TrainedNorm(norm, module))
+    return cast(nn.Module, base)
+
+
+def made(base: "PreTrainedModel", config: MethodConfig, seed: int) -> dict[str, nn.Module]:
+    """Make what `attach` puts into the base, by the names of `adapter_modules`; the base is not touched.
+
+    The norms of a layer stand before its bottlenecks. Arguments and errors are those of `attach`.
+    """
     config = settled(config, base.config.model_type)
-    layout, layers = LAYOUTS[config.name], layers_of(base)
+    layers, modules = layers_of(base), dict[str, nn.Module]()
     hidden_size, device = base.config.hidden_size, base.device
     generator = torch.Generator().manual_seed(seed)
     for number in chosen_layers(config.layers, len(layers)):
         layer, stack = layers[number]
         width = config.width_in(number, hidden_size)
         for place in PLACES if config.norms else ():
-            path = stack.sub_block(place).norm
-            if any(True for _ in layer.get_submodule(path).parameters()):  # ModernBERT's first is the identity
-                frozen = layer.get_submodule(path)
-                _set(layer, path, TrainedNorm(frozen, copy.deepcopy(frozen).requires_grad_(True)))
-        for place in layout.places:
-            block = stack.sub_block(place)
-            inner, source = layer.get_submodule(block.module), layer.get_submodule(block.source)
-            norm = layer.get_submodule(block.norm) if block.post_norm else None
-            bottleneck = Bottleneck(hidden_size, width, config, generator).to(device)
-            wrapper = Adapted(inner, bottleneck)
-            wrapper.carry([(1, Part(bottleneck, layout.reads, norm))], source)
-            _set(layer, block.module, wrapper)
-    return cast(nn.Module, base)
+            frozen = layer.get_submodule(stack.sub_block(place).norm)
+            if any(True for _ in frozen.parameters()):  # ModernBERT's first is the identity
+                modules[f"layers.{number}.{place}.norm"] = copy.deepcopy(frozen).requires_grad_(True)
+        for place in LAYOUTS[config.name].places:
+            bottleneck = Bottleneck(hidden_size, width, config, generator)
+            modules[f"layers.{number}.{place}"] = bottleneck.to(device)
+    return modules
+
+
+def refuse_second(base: "PreTrainedModel") -> None:
+    """Raise a RuntimeError where the base carries adapters already."""
+    if any(isinstance(one, Adapted | TrainedNorm) for one in base.modules()):  # an assert is left out by `python -O`
+        raise RuntimeError("the base carries adapters already")
 
 
 def undo(model: nn.Module) -> None:
@@ -130,9 +150,9 @@ def undo(model: nn.Module) -> None:
         for path, module in list(layer.named_modules()):  # listed first, since the tree changes
             if isinstance(module, Adapted):
                 module.unhook()
-                _set(layer, path, module.inner)
+                put(layer, path, module.inner)
             elif isinstance(module, TrainedNorm):
-                _set(layer, path, module.frozen)
+                put(layer, path, module.frozen)
 
 
 def adapter_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -189,6 +209,7 @@ def chosen_layers(layers: str | list[int], num_layers: int) -> list[int]:
     return chosen
 
 
-def _set(layer: nn.Module, path: str, module: nn.Module) -> None:
+def put(layer: nn.Module, path: str, module: nn.Module) -> None:
+    """Let a module stand at a path in a layer."""
     parent, _, name = path.rpartition(".")
     setattr(layer.get_submodule(parent), name, module)

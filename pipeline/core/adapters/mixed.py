@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.core.adapters.bottleneck import Bottleneck, Weights, rms_normalised
+from pipeline.core.adapters.bottleneck import Bottleneck, LowRank, Weights, rms_normalised
 
 Reads = Literal["output", "normed", "input"]
 
@@ -23,7 +23,7 @@ Reads = Literal["output", "normed", "input"]
 class Part:
     """What one adapter adds to what one module puts out."""
 
-    compute: Bottleneck | Weights
+    compute: Bottleneck | LowRank | Weights
     reads: Reads
     """What is computed with; formulas in `pipeline.core.adapters.layouts`."""
     norm: Callable[[Tensor], Tensor] | None = None
@@ -45,7 +45,7 @@ class Part:
     @property
     def drops(self) -> bool:
         """Whether what it adds goes through dropout."""
-        return isinstance(self.compute, Bottleneck) and self.compute.training and self.compute.dropout.p > 0
+        return not isinstance(self.compute, Weights) and self.compute.training and self.compute.dropout.p > 0
 
     def alike(self) -> tuple[object, ...]:
         """What neighbouring groups must have in common for all to be computed at once but for the products."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.config import MethodConfig
 from pipeline.config.training import Activation
 from pipeline.core.adapters.anatomy import anatomy_of, layers_of, settled
-from pipeline.core.adapters.bottleneck import Weights, activation_of
+from pipeline.core.adapters.bottleneck import Bottleneck, Weights, activation_of
 from pipeline.core.adapters.insert import Adapted, TrainedNorm, chosen_layers
 from pipeline.core.adapters.layouts import LAYOUTS, PLACES, Place
 from pipeline.core.adapters.mixed import Part
@@ -54,6 +54,11 @@ class Sites:
         self.family: str = base.config.model_type
         layers, paths = layers_of(base), {id(module): path for path, module in base.named_modules()}
         self.num_layers = len(layers)
+        self._layers = [layer for layer, _ in layers]
+        is_one_stack = anatomy_of(base.config).kind != "encoder-decoder"
+        self.repeats_within = is_one_stack and len(layers) == base.config.num_hidden_layers
+        """Whether rows can be repeated in front of a layer: not where a decoder reads what an encoder made of the rows,
+        nor where all layers are the same module."""
         self.norms: dict[str, Site] = {}
         """`layers.3.feed_forward.norm` -> the norm that is trained by that name."""
         self.projections: dict[int, dict[str, Site]] = {}
@@ -78,6 +83,23 @@ class Sites:
     def after(self, number: int, place: Place) -> nn.Module | None:
         """The checkpoint's norm that reads the sum of a sub-block's output and residual."""
         return self._after[f"layers.{number}.{place}"]
+
+    @contextmanager
+    def repeating(self, times: int, lowest: int) -> Iterator[None]:
+        """Let layers from number `lowest` on compute each row of the batch several times, those below it once.
+
+        What the first of them is given, hidden states and masks, is repeated as a whole: all rows, and again all rows.
+        """
+        hooks = [
+            layer.register_forward_pre_hook(_Repeater(times, number == lowest), with_kwargs=True)
+            for number, layer in enumerate(self._layers)
+            if number >= lowest
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @contextmanager
     def carrying(self, groups: Sequence[tuple[int, Placed]]) -> Iterator[None]:
@@ -108,6 +130,50 @@ class Sites:
                     site.wrapper.unhook()
                 else:
                     site.wrapper.groups = ()
+
+
+@final
+class _Repeater:
+    """Sees what a layer is given, and repeats what has a row for each row of the batch."""
+
+    def __init__(self, times: int, is_first: bool) -> None:
+        self._times, self._is_first = times, is_first
+
+    def __call__(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        self._num_rows = len(hidden) if self._is_first else len(hidden) // self._times
+        self._num_tokens = hidden.shape[1]
+        return tuple(map(self._repeated, args)), {name: self._repeated(value) for name, value in kwargs.items()}
+
+    def _repeated(self, value: Any) -> Any:
+        """A tensor with the batch's rows, repeated; what all rows have in common stays as it is.
+
+        A mask or a position has a number for each token, so that a table which happens to be as long as the batch is
+        told from them. One row stands for all anyway, but for the hidden states themselves.
+        """
+        if isinstance(value, tuple):
+            return tuple(map(self._repeated, value))
+        if not isinstance(value, Tensor) or value.ndim < 2 or len(value) != self._num_rows:
+            return value
+        is_hidden = value.ndim == 3 and value.is_floating_point() and value.shape[1] == self._num_tokens
+        is_common = self._num_rows == 1 and not is_hidden
+        is_table = value.ndim == 2 and value.shape[1] != self._num_tokens
+        return value if is_common or is_table else value.repeat(self._times, *[1] * (value.ndim - 1))
+
+
+def placed_modules(sites: Sites, config: MethodConfig, modules: Mapping[str, nn.Module]) -> Placed:
+    """Where what `pipeline.core.adapters.insert.made` returned is in the base, which is not touched."""
+    reads, placed = LAYOUTS[config.name].reads, dict[str, Part | nn.Module]()
+    for name, module in modules.items():
+        if isinstance(module, Bottleneck):
+            _, number, place = name.split(".")
+            after = sites.after(int(number), cast(Place, place))
+            placed[name] = Part(module, reads, after and modules.get(f"{name}.norm", after))
+        else:
+            placed[name] = module
+    return placed
 
 
 def bottlenecks(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor]) -> Placed:

@@ -5,41 +5,20 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config import METHOD_TRAITS, EngineConfig
 from pipeline.core.adapters.anatomy import anatomy_of
-from pipeline.core.adapters.checkpoint import Checkpoint, Resident
+from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.adapters.sites import Placed, Sites
 from pipeline.core.engine.assemble import attached, belonging, check_checkpoint, parted, release
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import is_halved
+from pipeline.core.engine.view import View
 from pipeline.core.methods import PARTS
 from pipeline.core.tasks.kinds import restore
-from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
 from pipeline.errors import BundleError, fault
-
-
-@final
-class View(TaskModel):
-    """The head of one adapter, on hidden states of its rows that the base has computed with those of others."""
-
-    def __init__(self, base: nn.Module, head: nn.Module, checkpoint: Checkpoint) -> None:
-        """Take the pooling from the checkpoint as the adapter's record has it."""
-        super().__init__(base, head, pooling=checkpoint.pooling)
-        self.computed: dict[int, Tensor] = {}
-        """The id of a batch's `input_ids` -> their hidden states; what is not here, the base computes."""
-
-    def train(self, mode: bool = True) -> "View":
-        """Switch the head alone: the base is shared, and stays in eval mode."""
-        self.head.train(mode)
-        return self
-
-    def hidden(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Look up, or else compute, the last layer's hidden states, (B, T, H)."""
-        computed = self.computed.get(id(inputs["input_ids"]))
-        return super().hidden(inputs) if computed is None else computed
 
 
 @final
@@ -112,7 +91,7 @@ def load_adapter(sites: Sites, resident: Resident, bundle: Bundle) -> Adapter:
         with torch.device("meta"):  # no initial weights, which would take time and random numbers
             empty = task.head(sites.hidden_size, record.engine.head_dropout)
         empty.load_state_dict(head, assign=True)
-    view = View(base, empty.requires_grad_(False), own).eval()
+    view = View(base, empty.requires_grad_(False), pooling=own.pooling)
     return Adapter(
         bundle=bundle,
         task=task,

@@ -20,6 +20,7 @@ from pipeline.core.engine.assemble import attached, release
 from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import answer, precision
+from pipeline.core.engine.view import inputs_of
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Answer, Encoded, Output
 
@@ -162,7 +163,7 @@ class Trunk:
             with self._carrying(sizes, adapters):
                 outputs = iter(adapters[0].task.outputs(self._model, batches[0]))
             return [list(islice(outputs, size)) for size in sizes]
-        inputs = [_inputs(batch) for batch in batches]
+        inputs = [inputs_of(batch) for batch in batches]
         sizes = [sum(len(one[_IDS]) for one in some) for some in inputs]
         if len(groups) == 1:  # as it is in training, to the last bit
             with self._carrying(sizes, adapters):
@@ -183,13 +184,6 @@ class Trunk:
 
     def _carrying(self, sizes: Sequence[int], adapters: Sequence[Adapter]) -> AbstractContextManager[None]:
         return self._sites.carrying([(size, one.placed or {}) for size, one in zip(sizes, adapters, strict=True)])
-
-
-def _inputs(batch: _Batch) -> list[_Batch]:
-    """The inputs of the base in a task's batch, of which there may be several: their names end alike."""
-    prefixes = [name.removesuffix(_IDS) for name in batch if name.endswith(_IDS)]
-    names = (_IDS, _MASK, _TYPES)
-    return [{name: batch[before + name] for name in names if before + name in batch} for before in prefixes]
 
 
 def _joined(inputs: Sequence[_Batch], pad_token_id: int) -> _Batch:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import EngineConfig, MethodConfig
 from pipeline.core.adapters.checkpoint import Checkpoint
+from pipeline.core.adapters.sites import Sites
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.trials import Start, seed_of
-from pipeline.core.methods import METHODS
+from pipeline.core.engine.view import View
+from pipeline.core.methods import GRAFTS, METHODS
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
@@ -41,10 +43,29 @@ def fresh_model(
     The checkpoint says how a text becomes one vector; all initial weights come from the seed.
     """
     model = METHODS[method.name].attach(base, method, seed_of(seed, "adapter"))
+    return TaskModel(model, _fresh_head(base, task, engine, seed), pooling=checkpoint.pooling)
+
+
+def fresh_candidate(
+    sites: Sites, checkpoint: Checkpoint, task: Task, method: MethodConfig, engine: EngineConfig, seed: int
+) -> TaskModel:
+    """Make what a trial trains, with the weights that `fresh_model` gives it.
+
+    The base carries the adapter for the time of a batch alone, so that others can be trained on it too. Where the
+    method has no such form it is attached, until `release`.
+    """
+    if method.name not in GRAFTS:
+        return fresh_model(sites.base, checkpoint, task, method, engine, seed)
+    head = _fresh_head(sites.base, task, engine, seed)
+    graft = GRAFTS[method.name](sites, method, seed_of(seed, "adapter"))
+    return View(sites.base, head, pooling=checkpoint.pooling, sites=sites, graft=graft)
+
+
+def _fresh_head(base: "PreTrainedModel", task: Task, engine: EngineConfig, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
         head = task.head(base.config.hidden_size, engine.head_dropout)
-    return TaskModel(model, head.to(base.device), pooling=checkpoint.pooling)
+    return head.to(base.device)
 
 
 def bundle_model(base: "PreTrainedModel", checkpoint: Checkpoint, bundle: Bundle) -> tuple[TaskModel, Task]:
@@ -127,7 +148,8 @@ def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:
     """Collect the weights of adapter and head: `adapter.<name>`, `head.<name>`."""
-    adapter = METHODS[method.name].state(model.base)
+    graft = model.graft if isinstance(model, View) else None
+    adapter = METHODS[method.name].state(model.base) if graft is None else graft.state()
     head = model.head.state_dict()
     return {_ADAPTER + k: v for k, v in adapter.items()} | {_HEAD + k: v for k, v in head.items()}
 
@@ -135,7 +157,10 @@ def trained(model: TaskModel, method: MethodConfig) -> dict[str, Tensor]:
 def load_trained(model: TaskModel, method: MethodConfig, tensors: Mapping[str, Tensor]) -> None:
     """Set the weights from what `trained` returned."""
     adapter, head = parted(tensors)
-    METHODS[method.name].load(model.base, adapter)
+    if isinstance(model, View) and model.graft is not None:
+        model.graft.load(adapter)
+    else:
+        METHODS[method.name].load(model.base, adapter)
     model.head.load_state_dict(head)
 
 
@@ -159,4 +184,5 @@ def warm_start(model: TaskModel, method: MethodConfig, start: Start, labels: Seq
 
 def release(model: TaskModel, method: MethodConfig) -> None:
     """Take the adapter off the base, which is then as it was before."""
-    METHODS[method.name].undo(model.base)
+    if not isinstance(model, View):
+        METHODS[method.name].undo(model.base)

@@ -1,6 +1,6 @@
-"""The frozen base of one process: trials sit on it one after another, and none may change it."""
+"""The frozen base of one process: it carries trials, one pack after another, and none may change it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, final
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from pipeline.core.adapters.checkpoint import Checkpoint, build_base
-from pipeline.core.engine.events import Evaluated, JobTested, SessionEvent
+from pipeline.core.adapters.sites import Sites
+from pipeline.core.engine.events import Diverged, Evaluated, JobTested, SessionEvent, StepDone
 from pipeline.core.engine.prefix import Prefix
-from pipeline.core.engine.session import Session, test
+from pipeline.core.engine.session import Session, test, train_together
 from pipeline.core.engine.shelf import own_shelf
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
-from pipeline.errors import SweepError
+from pipeline.errors import SweepError, TrainingDiverged
 
 CHANGED = (
     "The shared checkpoint was changed while the trials ran, so no result can be trusted. "
@@ -43,6 +44,7 @@ class SharedBase:
         self._checkpoint, self._pad_token_id, self._tensors = checkpoint, pad_token_id, tensors
         self._shelf = own_shelf(prefix_bytes)
         self._base = build_base(checkpoint, tensors).to(device)
+        self._sites = Sites(self._base)
         built: dict[str, Tensor] = {
             **dict(self._base.named_parameters(remove_duplicate=False)),
             **dict(self._base.named_buffers(remove_duplicate=False)),
@@ -51,10 +53,29 @@ class SharedBase:
 
     def session(self, job: Job, trial: Trial, folder: Path, workers: Workers = ALONE) -> "WatchedSession":
         """Open a trial on the base; what its folder holds is taken up again."""
-        checkpoint = self._as_in(job)
-        prefix = Prefix(self._shelf, checkpoint, self._pad_token_id) if self._shelf else None
-        session = Session(self._base, checkpoint, self._pad_token_id, job, trial, folder, workers, prefix)
+        checkpoint, pad_token_id = self._as_in(job), self._pad_token_id
+        prefix = Prefix(self._shelf, checkpoint, pad_token_id) if self._shelf else None
+        session = Session(
+            self._base, checkpoint, pad_token_id, job, trial, folder, workers, sites=self._sites, prefix=prefix
+        )
         return WatchedSession(self, session)
+
+    def together(
+        self, sessions: Sequence["WatchedSession"], starts: Sequence[int]
+    ) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+        """Train as `train_together` does.
+
+        Raises:
+            SweepError: A copy was changed; nothing is written, or told, of what was trained meanwhile.
+        """
+        verified = False
+        for number, event in train_together([one.session for one in sessions], starts):
+            if isinstance(event, StepDone):
+                verified = False
+            elif isinstance(event, Evaluated) and not verified:  # once for all that have ended the same epoch
+                self.verify(sessions[number].session.workers)
+                verified = True
+            yield number, event
 
     def test(self, job: Job, trial: Trial, bundle: Path, workers: Workers = ALONE) -> JobTested:
         """Score a bundle on the test rows.
@@ -96,10 +117,11 @@ class WatchedSession:
 
         Raises:
             SweepError: A copy was changed.
+            TrainingDiverged: The loss is infinite or not a number.
         """
-        for event in self.session.events(start):
-            if isinstance(event, Evaluated):
-                self.base.verify(self.session.workers)
+        for _, event in self.base.together([self], [start]):
+            if isinstance(event, Diverged):
+                raise TrainingDiverged(event.reason)
             yield event
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Score a model on rows: one pass without gradients, answers in the order of the rows."""
+"""Score models on rows: one pass without gradients, answers in the order of the rows."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ import torch
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
+from pipeline.core.engine.view import together
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Answer, Encoded, Output, Scores, Task
@@ -30,49 +31,56 @@ def answer(
         config: Batch size and precision.
         workers: Share the batches among them; each returns all answers.
     """
-    return task.answers(rows, encoded, _outputs(model, task, encoded, config, pad_token_id, workers))
+    (outputs,) = _outputs([model], task, encoded, config, pad_token_id, workers)
+    return task.answers(rows, encoded, outputs)
 
 
 def validate(
-    model: TaskModel,
+    models: Sequence[TaskModel],
     task: Task,
     rows: Sequence[Row],
     encoded: Encoded,
     config: EngineConfig,
     pad_token_id: int,
     workers: Workers = ALONE,
-) -> Scores:
-    """Score the validation rows, with their mean loss, after `answer`'s one pass; leaves the model in eval mode.
+) -> list[Scores]:
+    """Score the validation rows by each model, with their mean loss, after one pass; leaves the models in eval mode.
 
     What answers depend on beside the weights is set by these rows first (`Task.tuned`). The arguments are those of
-    `answer`. Only where outputs do not show the loss it takes a pass of its own.
+    `answer`, but for several views of one base, which reads the rows once for all. Only where outputs do not show the
+    loss it takes a pass of its own.
     """
-    outputs = _outputs(model, task, encoded, config, pad_token_id, workers)
-    loss = task.loss_of(encoded.examples, outputs)
-    if loss is None:
-        loss = _loss(model, task, encoded, config, pad_token_id, workers)
-    answers = task.answers(rows, encoded, task.tuned(model, rows, outputs))
-    return dataclasses.replace(task.score(rows, answers), loss=loss)
+    scored = []
+    for model, outputs in zip(models, _outputs(models, task, encoded, config, pad_token_id, workers), strict=True):
+        loss = task.loss_of(encoded.examples, outputs)
+        if loss is None:
+            loss = _loss(model, task, encoded, config, pad_token_id, workers)
+        answers = task.answers(rows, encoded, task.tuned(model, rows, outputs))
+        scored.append(dataclasses.replace(task.score(rows, answers), loss=loss))
+    return scored
 
 
 def _outputs(
-    model: TaskModel, task: Task, encoded: Encoded, config: EngineConfig, pad_token_id: int, workers: Workers
-) -> list[Output]:
-    """What the model puts out for every example, in their order."""
-    model.eval()
-    device = model.device
+    models: Sequence[TaskModel], task: Task, encoded: Encoded, config: EngineConfig, pad_token_id: int, workers: Workers
+) -> list[list[Output]]:
+    """What each model puts out for every example, in their order."""
+    for model in models:
+        model.eval()
+    device = models[0].device
     lengths = [example["length"] for example in encoded.examples]
-    outputs: dict[int, Output] = {}
+    outputs: list[dict[int, Output]] = [{} for _ in models]
     with torch.inference_mode(), precision(device, config):
         mine = workers.share(evaluation_batches(lengths, config.eval_batch_size))
         batches = made_ahead(
             mine, lambda of: ready(task.collate([encoded.examples[i] for i in of], pad_token_id), device)
         )
-        for indices, batch in zip(mine, batches, strict=True):
-            for index, output in zip(indices, task.outputs(model, move(batch, device)), strict=True):
-                outputs[index] = output
-    outputs = workers.gather(outputs)
-    return [outputs[i] for i in range(len(outputs))]
+        for indices, made in zip(mine, batches, strict=True):
+            batch = move(made, device)
+            with together(models, batch):
+                for model, own in zip(models, outputs, strict=True):
+                    own.update(zip(indices, task.outputs(model, batch), strict=True))
+    gathered = [workers.gather(own) for own in outputs]
+    return [[own[i] for i in range(len(own))] for own in gathered]
 
 
 def _loss(

@@ -47,9 +47,11 @@ class Evaluated:
     train_loss: float
     """Mean loss over the epoch's targets."""
     train_s: float
+    """Of candidates that are trained together each has its share of what all took, so that sums are the machine's."""
     eval_s: float
+    """Likewise."""
     rows_per_s: float
-    """Training rows a second."""
+    """Training rows over `train_s`."""
     peak_bytes: int
     """Most memory since the training was opened (`pipeline.core.engine.machine`)."""
 
@@ -65,6 +67,14 @@ class Finished:
 
 
 Event = StepDone | Evaluated | Finished
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diverged:
+    """One of several candidates that are trained together cannot go on: its loss is infinite or not a number."""
+
+    reason: str
+    """In words, with the step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,22 +3,22 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import AdamW
 
 from pipeline.config import EngineConfig
-from pipeline.core.engine.batches import made_ahead, move, ready, training_batches
-from pipeline.core.engine.evaluate import precision
-from pipeline.core.engine.events import Evaluated, Event, Finished, StepDone
+from pipeline.core.adapters.dropout import draw_from
+from pipeline.core.engine.batches import made_ahead, ready, training_batches
+from pipeline.core.engine.events import Diverged, Evaluated, Event, Finished, StepDone
 from pipeline.core.engine.machine import peak_bytes, reset_peak
+from pipeline.core.engine.step import take_step
 from pipeline.core.engine.trials import seed_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Encoded, Scores, Task
-from pipeline.errors import TrainingDiverged
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -36,6 +36,9 @@ class Training:
         self.seed = seed
         self.workers = workers
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.generator = torch.Generator(model.device)
+        draw_from(model, self.generator)
+        self.reseed("training")
         self.steps_per_epoch = math.ceil(num_examples / config.batch_size)
         total = self.steps_per_epoch * config.epochs
         self.optimizer = AdamW(_groups(self.parameters, config), lr=config.learning_rate)
@@ -50,12 +53,20 @@ class Training:
         self.best_epoch = 0
         reset_peak(model.device)
 
+    def reseed(self, *names: object) -> None:
+        """Let dropout begin anew: ours by the training's own generator, that of a checkpoint which is trained itself by
+        the one of the process, which no other training uses meanwhile."""
+        seed = seed_of(self.seed, *names)
+        self.generator.manual_seed(seed)
+        torch.manual_seed(seed)
+
     def state_dict(self) -> dict[str, Any]:
         """Collect all but the weights: optimiser, schedule, generators, position, best so far."""
         device = self.model.device
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "dropout": self.generator.get_state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "position": {name: getattr(self, name) for name in _POSITION},
@@ -65,6 +76,7 @@ class Training:
         """Go back to where `state_dict` was called."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["dropout"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.model.device)
@@ -76,118 +88,133 @@ _POSITION = ("epoch", "step_in_epoch", "loss_sum", "num_targets", "train_s", "be
 
 
 def fit(
-    training: Training, task: Task, train: Encoded, pad_token_id: int, evaluate: Callable[[], Scores]
-) -> Iterator[Event]:
-    """Train until no epoch is left or early stopping says so.
+    trainings: Sequence[Training],
+    task: Task,
+    train: Encoded,
+    pad_token_id: int,
+    evaluate: Callable[[Sequence[int]], Sequence[Scores]],
+) -> Iterator[tuple[int, Event | Diverged]]:
+    """Train candidates of one job until none has an epoch left, or early stopping says so.
+
+    Those that stand at the same step take it together: the base reads the batch once for all of them. Nothing else is
+    shared, so that each ends as it would alone, but for the order of sums. One that is behind the others, as after an
+    interruption, catches up first.
 
     Args:
-        training: Fresh, or restored to any point where an event was yielded.
-        evaluate: Scores the model on the validation rows. The best epoch is that of the highest score, among equal ones
-            of the lowest loss; early stopping counts from it.
+        trainings: Fresh, or restored to any point where an event was yielded. They have the same seed, batch size and
+            precision.
+        evaluate: Scores the models of these trainings, by their numbers, on the validation rows. The best epoch is that
+            of the highest score, among equal ones of the lowest loss; early stopping counts from it.
 
     Yields:
-        `StepDone` after each step, `Evaluated` after each epoch, at last `Finished`.
-
-    Raises:
-        TrainingDiverged: The loss is infinite or not a number.
+        With the number of the training, `StepDone` after each step and `Evaluated` after each epoch; at last
+        `Finished`, or `Diverged` where the loss is infinite or not a number.
     """
+    running = dict(enumerate(trainings))
+    while running:
+        for number, training in [*running.items()]:
+            if (reason := _over(training)) is not None:
+                del running[number]
+                yield number, _finished(training, reason)
+        epoch = min((training.epoch for training in running.values()), default=0)
+        behind = {number: training for number, training in running.items() if training.epoch == epoch}
+        for number, event in _steps(behind, task, train, pad_token_id):
+            if isinstance(event, Diverged):
+                del running[number]
+            yield number, event
+        still = {number: training for number, training in behind.items() if number in running}
+        if still:
+            yield from _end_epoch(still, len(train.examples), evaluate)
+
+
+def _over(training: Training) -> Literal["all epochs done", "early stopping"] | None:
+    """Why a training has no further epoch, if that is so."""
     config = training.config
-    reason = "all epochs done"
-    while training.epoch <= config.epochs:
-        if config.patience and training.best_epoch and training.epoch - training.best_epoch > config.patience:
-            reason = "early stopping"
-            break
-        yield from _steps(training, task, train, pad_token_id)
-        yield _end_epoch(training, len(train.examples), evaluate)
-    yield Finished(
+    if training.epoch > config.epochs:
+        return "all epochs done"
+    if config.patience and training.best_epoch and training.epoch - training.best_epoch > config.patience:
+        return "early stopping"
+    return None
+
+
+def _finished(training: Training, reason: Literal["all epochs done", "early stopping"]) -> Finished:
+    return Finished(
         epochs=training.epoch - 1,
         best_epoch=training.best_epoch,
         best_primary=training.best_primary,
-        reason=reason,  # type: ignore[arg-type]
+        reason=reason,
     )
 
 
-def _steps(training: Training, task: Task, train: Encoded, pad_token_id: int) -> Iterator[StepDone]:
-    """Take the steps that the present epoch still has."""
-    config = training.config
+def _steps(
+    trainings: Mapping[int, Training], task: Task, train: Encoded, pad_token_id: int
+) -> Iterator[tuple[int, StepDone | Diverged]]:
+    """Take the steps that the present epoch, the same of all, still has."""
+    if not trainings:
+        return
+    left = dict(trainings)
+    first = next(iter(left.values()))
+    workers, device = first.workers, first.model.device
     lengths = [example["length"] for example in train.examples]
-    batches = training_batches(lengths, config.batch_size, training.seed, training.epoch)
-    device = training.model.device
+    batches = training_batches(lengths, first.config.batch_size, first.seed, first.epoch)
 
     def collate(indices: Sequence[int]) -> dict[str, Any] | None:
         """Make this worker's share of a batch; None where it has none."""
-        mine = [train.examples[i] for i in training.workers.share(indices)]
+        mine = [train.examples[i] for i in workers.share(indices)]
         return ready(task.collate(mine, pad_token_id), device) if mine else None
 
-    training.model.train()
+    for training in left.values():
+        training.model.train()
+    begin = min(training.step_in_epoch for training in left.values())
     start = time.perf_counter()
-    for batch in made_ahead(batches[training.step_in_epoch :], collate):
-        step = (training.epoch - 1) * training.steps_per_epoch + training.step_in_epoch + 1
-        training.optimizer.zero_grad(set_to_none=True)
-        if training.workers.size == 1:
-            value, num_targets = _backward(training, task, batch)
-        else:
-            value, num_targets = _backward_together(training, task, batch, step)
-        if not math.isfinite(value):
-            raise TrainingDiverged(f"the loss is {value} at step {step} (epoch {training.epoch})")
-        learning_rate = training.schedule.get_last_lr()[0]
-        nn.utils.clip_grad_norm_(training.parameters, config.clip_norm)
-        training.optimizer.step()
-        training.schedule.step()
-        training.step_in_epoch += 1
-        training.loss_sum += value * num_targets
-        training.num_targets += num_targets
-        training.train_s += time.perf_counter() - start
-        yield StepDone(epoch=training.epoch, step=step, loss=value, learning_rate=learning_rate)
+    for place, batch in enumerate(made_ahead(batches[begin:], collate), start=begin):
+        numbers = [number for number, training in left.items() if training.step_in_epoch == place]
+        some = [left[number] for number in numbers]
+        step = (first.epoch - 1) * first.steps_per_epoch + place + 1
+        rates = [training.schedule.get_last_lr()[0] for training in some]
+        found = take_step(some, task, batch, step)
+        for training in some:
+            training.train_s += (time.perf_counter() - start) / len(some)  # its share of what all took
+        for number, rate, (value, _) in zip(numbers, rates, found, strict=True):
+            if math.isfinite(value):
+                yield number, StepDone(epoch=first.epoch, step=step, loss=value, learning_rate=rate)
+            else:
+                del left[number]
+                yield number, Diverged(reason=f"the loss is {value} at step {step} (epoch {first.epoch})")
+        if not left:
+            return
         start = time.perf_counter()
 
 
-def _backward(
-    training: Training, task: Task, batch: dict[str, Any] | None, *, summed: bool = False
-) -> tuple[float, int]:
-    """Compute the gradients of the batch's mean loss, or of its sum; return the mean and the number of targets."""
-    if batch is None:
-        return 0.0, 0
-    model, config = training.model, training.config
-    with precision(model.device, config):
-        loss, num_targets = task.loss(model, move(batch, model.device))
-    torch.autograd.backward(loss * num_targets if summed else loss)
-    return loss.item(), num_targets
-
-
-def _backward_together(training: Training, task: Task, share: dict[str, Any] | None, step: int) -> tuple[float, int]:
-    """Compute the gradients of the whole batch's mean loss, of which this is this worker's share."""
-    # Dropout of its own for each worker, the same when the step is taken again after an interruption.
-    torch.manual_seed(seed_of(training.seed, "step", step, training.workers.rank))
-    value, num_targets = _backward(training, task, share, summed=True)
-    return training.workers.add_up(training.parameters, value * num_targets, num_targets)
-
-
-def _end_epoch(training: Training, num_rows: int, evaluate: Callable[[], Scores]) -> Evaluated:
-    """Score the epoch and move on to the next."""
+def _end_epoch(
+    trainings: Mapping[int, Training], num_rows: int, evaluate: Callable[[Sequence[int]], Sequence[Scores]]
+) -> Iterator[tuple[int, Evaluated]]:
+    """Score the epoch of each and move on to the next."""
     start = time.perf_counter()
-    scores = evaluate()
-    loss = scores.loss if math.isfinite(scores.loss) else math.inf
-    best = scores.primary > training.best_primary
-    best |= scores.primary == training.best_primary and loss < training.best_loss
-    if best:
-        training.best_primary, training.best_loss, training.best_epoch = scores.primary, loss, training.epoch
-    evaluated = Evaluated(
-        epoch=training.epoch,
-        step=training.epoch * training.steps_per_epoch,
-        primary=scores.primary,
-        metrics=dict(scores.metrics),
-        best=best,
-        loss=loss,
-        train_loss=training.loss_sum / max(training.num_targets, 1),
-        train_s=training.train_s,
-        eval_s=time.perf_counter() - start,
-        rows_per_s=num_rows / max(training.train_s, 1e-9),
-        peak_bytes=peak_bytes(training.model.device),
-    )
-    training.epoch += 1
-    training.step_in_epoch, training.loss_sum, training.num_targets, training.train_s = 0, 0.0, 0, 0.0
-    return evaluated
+    scored = evaluate(list(trainings))
+    eval_s = (time.perf_counter() - start) / len(trainings)
+    for (number, training), scores in zip(trainings.items(), scored, strict=True):
+        loss = scores.loss if math.isfinite(scores.loss) else math.inf
+        best = scores.primary > training.best_primary
+        best |= scores.primary == training.best_primary and loss < training.best_loss
+        if best:
+            training.best_primary, training.best_loss, training.best_epoch = scores.primary, loss, training.epoch
+        evaluated = Evaluated(
+            epoch=training.epoch,
+            step=training.epoch * training.steps_per_epoch,
+            primary=scores.primary,
+            metrics=dict(scores.metrics),
+            best=best,
+            loss=loss,
+            train_loss=training.loss_sum / max(training.num_targets, 1),
+            train_s=training.train_s,
+            eval_s=eval_s,
+            rows_per_s=num_rows / max(training.train_s, 1e-9),
+            peak_bytes=peak_bytes(training.model.device),
+        )
+        training.epoch += 1
+        training.step_in_epoch, training.loss_sum, training.num_targets, training.train_s = 0, 0.0, 0, 0.0
+        yield number, evaluated
 
 
 def _groups(parameters: list[nn.Parameter], config: EngineConfig) -> list[dict[str, Any]]:

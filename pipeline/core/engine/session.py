@@ -11,7 +11,7 @@ import io
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,23 @@ import torch
 from pipeline.config import MethodConfig, signed
 from pipeline.core.adapters.anatomy import settled
 from pipeline.core.adapters.checkpoint import Checkpoint, num_parameters
-from pipeline.core.engine.assemble import bundle_model, fresh_model, load_trained, release, trained, warm_start
+from pipeline.core.adapters.sites import Sites
+from pipeline.core.engine.assemble import (
+    bundle_model,
+    fresh_candidate,
+    fresh_model,
+    load_trained,
+    release,
+    trained,
+    warm_start,
+)
 from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
 from pipeline.core.engine.evaluate import answer, validate
 from pipeline.core.engine.events import (
+    Diverged,
     EpochSaved,
     Evaluated,
+    Event,
     JobTested,
     Losses,
     SessionEvent,
@@ -36,10 +47,10 @@ from pipeline.core.engine.events import (
 )
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.prefix import Prefix
-from pipeline.core.engine.trials import Job, Trial, seed_of
+from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
-from pipeline.core.tasks.task import Scores
-from pipeline.errors import BundleError
+from pipeline.core.tasks.task import Encoded, Scores
+from pipeline.errors import BundleError, TrainingDiverged
 from pipeline.files import make_folder, new_file
 
 if TYPE_CHECKING:
@@ -64,24 +75,27 @@ class Session:
         trial: Trial,
         folder: Path,
         workers: Workers = ALONE,
+        *,
+        sites: Sites | None = None,
         prefix: Prefix | None = None,
     ) -> None:
-        """Attach a fresh adapter and head, or those of the folder's snapshot.
+        """Make a fresh adapter and head, or those of the folder's snapshot.
 
         Args:
             base: The frozen base, without adapters; `close` gives it back.
             checkpoint: What the base was made from.
             folder: The trial's own; made if it is not there.
             workers: All those that train the trial together, each with a session; the first one alone writes.
+            sites: Those of the base, if they were looked up before.
             prefix: Keeps what lies below the adapter. None: it is computed at every step.
         """
         self.base, self.checkpoint, self.pad_token_id = base, checkpoint, pad_token_id
         self.job, self.trial, self.folder, self.workers = job, trial, folder, workers
-        self.prefix, self.encoded = prefix, job.encoded
+        self.prefix = prefix
         make_folder(folder)
         settings = trial.settings
-        torch.manual_seed(seed_of(trial.seed, "training"))
-        self.model = fresh_model(base, checkpoint, job.task, settings.method, settings.engine, trial.seed)
+        sites = sites or Sites(base)
+        self.model = fresh_candidate(sites, checkpoint, job.task, settings.method, settings.engine, trial.seed)
         if job.start is not None:
             warm_start(self.model, settings.method, job.start, job.task.labels)
         num_examples = len(job.encoded["train"].examples)
@@ -90,6 +104,7 @@ class Session:
         self._losses: list[tuple[int, float, float]] = []
         self._best_epochs: dict[int, int] = {}
         """Number of a snapshot -> epoch of the bundle that it points to."""
+        self._known, self._saved_s = 0, time.monotonic()
         self._restore()
 
     @property
@@ -111,23 +126,31 @@ class Session:
         Raises:
             TrainingDiverged: The loss is infinite or not a number.
         """
-        known = len(self._reports)
-        yield from (self._told(number, known) for number in range(start, known))
-        saved = time.monotonic()
-        self._enter()
-        for event in fit(self.training, self.job.task, self.encoded["train"], self.pad_token_id, self._evaluate):
-            if isinstance(event, StepDone):
-                self._losses.append((event.step, event.loss, event.learning_rate))
+        for _, event in train_together([self], [start]):
+            if isinstance(event, Diverged):
+                raise TrainingDiverged(event.reason)
             yield event
-            if isinstance(event, StepDone) and self.workers.rank == 0 and time.monotonic() - saved > _SNAPSHOT_EVERY_S:
-                self.save()
-                yield SnapshotSaved()
-                saved = time.monotonic()
-            elif isinstance(event, Evaluated):
-                self._end_epoch(event)
-                saved = time.monotonic()
-                if event.epoch > start:
-                    yield self._told(-1, known)
+
+    def replayed(self, start: int) -> Iterator[EpochSaved]:
+        """Tell the epochs that the folder had when it was opened, but for the first `start`."""
+        self._known, self._saved_s = len(self._reports), time.monotonic()
+        yield from (self._told(number) for number in range(start, self._known))
+
+    def taken_in(self, event: Event, start: int) -> Iterator[SessionEvent]:
+        """Tell an event of the training, write what follows from it, and tell that."""
+        if isinstance(event, StepDone):
+            self._losses.append((event.step, event.loss, event.learning_rate))
+        yield event
+        is_due = self.workers.rank == 0 and time.monotonic() - self._saved_s > _SNAPSHOT_EVERY_S
+        if isinstance(event, StepDone) and is_due:
+            self.save()
+            yield SnapshotSaved()
+            self._saved_s = time.monotonic()
+        elif isinstance(event, Evaluated):
+            self._end_epoch(event)
+            self._saved_s = time.monotonic()
+            if event.epoch > start:
+                yield self._told(-1)
 
     def save(self) -> None:
         """Write a snapshot, atomically, and remove what none of the last ones needs."""
@@ -153,17 +176,21 @@ class Session:
         """Give the base back as it was."""
         release(self.model, self.trial.settings.method)
 
-    def _enter(self) -> None:
-        """Compute what lies below the adapter, where it is kept and an epoch is left; that is part of the epoch."""
+    def entered(self) -> Mapping[str, Encoded]:
+        """The job's rows, with what lies below the adapter where that is kept.
+
+        What is not known of it is computed first, if an epoch is left; that is part of the epoch.
+        """
         settings, names = self.trial.settings, ("train", "validation")
         if self.prefix is None or self.training.epoch > settings.engine.epochs:
-            return
+            return self.job.encoded
         began, parts = time.perf_counter(), [self.job.encoded[name] for name in names]
         pooled = self.job.task.pooled
         known = self.prefix.known(self.model, settings.method, settings.engine, parts, pooled=pooled)
-        if known is not None:
-            self.encoded = dict(zip(names, known, strict=True))
-            self.training.train_s += time.perf_counter() - began
+        if known is None:
+            return self.job.encoded
+        self.training.train_s += time.perf_counter() - began
+        return dict(zip(names, known, strict=True))
 
     def _restore(self) -> None:
         number, state = self._newest()
@@ -176,9 +203,9 @@ class Session:
         self._best_epochs = {number: self.training.best_epoch}
         log.info("%s goes on after %d epochs", self.trial.key, len(self._reports))
 
-    def _told(self, number: int, known: int) -> EpochSaved:
+    def _told(self, number: int) -> EpochSaved:
         evaluated, losses = self._reports[number]
-        went_on = evaluated.epoch < known
+        went_on = evaluated.epoch < self._known
         return EpochSaved(evaluated=evaluated, losses=losses, bundle=self.bundle, went_on=went_on)
 
     def _end_epoch(self, evaluated: Evaluated) -> None:
@@ -238,10 +265,34 @@ class Session:
         """Those that are there, by number."""
         return {int(file.stem.partition("-")[2]): file for file in self.folder.glob("snapshot-*.pt")}
 
-    def _evaluate(self) -> Scores:
-        rows, encoded = self.job.dataset.validation.rows, self.encoded["validation"]
-        config = self.trial.settings.engine
-        return validate(self.model, self.job.task, rows, encoded, config, self.pad_token_id, self.workers)
+
+def train_together(sessions: Sequence[Session], starts: Sequence[int]) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+    """Train candidates of one job on one base, those at the same step together.
+
+    Args:
+        sessions: One of any method, or several whose settings `pipeline.rules.packs` lets be trained together.
+        starts: Of each the epochs that the caller has seen and does not want to be told again.
+
+    Yields:
+        With the number of the session, what `Session.events` does; or `Diverged`, after which the others go on.
+    """
+    job, pad_token_id, workers = sessions[0].job, sessions[0].pad_token_id, sessions[0].workers
+
+    def evaluate(numbers: Sequence[int]) -> list[Scores]:
+        models = [sessions[number].model for number in numbers]
+        rows, config = job.dataset.validation.rows, sessions[0].trial.settings.engine
+        return validate(models, job.task, rows, encoded["validation"], config, pad_token_id, workers)
+
+    for number, (session, start) in enumerate(zip(sessions, starts, strict=True)):
+        yield from ((number, told) for told in session.replayed(start))
+    # What lies below the adapters of several is computed once a batch for all of them.
+    encoded = sessions[0].entered() if len(sessions) == 1 else job.encoded
+    trainings = [session.training for session in sessions]
+    for number, event in fit(trainings, job.task, encoded["train"], pad_token_id, evaluate):
+        if isinstance(event, Diverged):
+            yield number, event
+        else:
+            yield from ((number, told) for told in sessions[number].taken_in(event, starts[number]))
 
 
 def write_snapshot(file: Path, state: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.config import MethodConfig, MethodName
 from pipeline.core.adapters import insert
+from pipeline.core.adapters.graft import Graft, grafted
 from pipeline.core.adapters.sites import Placed, Sites, bottlenecks
 from pipeline.core.methods import full, lora, probe, prompt
 
@@ -43,6 +44,16 @@ METHODS: Mapping[MethodName, Method] = {
     "probe": probe,
 }
 """`MethodConfig.name` -> method."""
+
+GRAFTS: Mapping[MethodName, Callable[[Sites, MethodConfig, int], Graft]] = {
+    "houlsby": grafted,
+    "pfeiffer": grafted,
+    "parallel": grafted,
+    "lora": lora.graft,
+    "probe": probe.graft,
+}
+"""`MethodConfig.name` -> from a seed to what is trained beside the base, which carries it for the time of a batch, that
+of one candidate or those of several. Any other method is attached for the whole training."""
 
 PARTS: Mapping[MethodName, Callable[[Sites, MethodConfig, Mapping[str, Tensor]], Placed]] = {
     "houlsby": bottlenecks,

@@ -1,6 +1,6 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685), by peft: `W x + (alpha / r) B A x` at the attention's projections."""
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): `W x + (alpha / r) B A x` at the attention's projections; peft reads it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, layers_of
-from pipeline.core.adapters.bottleneck import Weights
-from pipeline.core.adapters.insert import chosen_layers
+from pipeline.core.adapters.bottleneck import LowRank, Weights
+from pipeline.core.adapters.graft import Graft
+from pipeline.core.adapters.insert import Adapted, chosen_layers, put, refuse_second, undo
 from pipeline.core.adapters.mixed import Part
 from pipeline.core.adapters.sites import Placed, Sites, none_left, taken
-from pipeline.core.methods import full
 from pipeline.errors import ConfigError, fault
 from pipeline.files import new_folder
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
-_ADAPTER = "default"
+__all__ = ["attach", "graft", "load", "parts", "save", "state", "undo"]
 
 
 def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:
@@ -30,38 +30,55 @@ def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Modul
     Raises:
         ConfigError: The family's entry in the table of anatomies does not say which these are, or none has them.
     """
-    import peft
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        peft.inject_adapter_in_model(_config(base, config), base, _ADAPTER)
-    for name, module in base.named_modules():
-        if name.endswith(f"lora_dropout.{_ADAPTER}"):
-            module.follows_training = True  # it has no parameters that would tell (`TaskModel.train`)
+    refuse_second(base)
+    for path, update in _made(base, config, seed).items():
+        projection = base.get_submodule(path)
+        wrapper = Adapted(projection, update)
+        wrapper.carry([(1, Part(update, "input"))], projection)
+        put(base, path, wrapper)
     return cast(nn.Module, base)
+
+
+def graft(sites: Sites, config: MethodConfig, seed: int) -> Graft:
+    """Make the updates that `attach` would put into the base, to be carried by it for the time of a batch."""
+    updates = _made(sites.base, config, seed)
+    key = anatomy_of(sites.base.config).shared
+    mixes = not (key and getattr(sites.base.config, key, False))
+    placed = {path: Part(update, "input") for path, update in updates.items()}
+    lowest = min(number for number, found in sites.projections.items() if found.keys() & updates.keys())
+    return Graft(updates, placed, lowest=lowest, mixes=mixes)
+
+
+def _made(base: "PreTrainedModel", config: MethodConfig, seed: int) -> dict[str, LowRank]:
+    generator = torch.Generator().manual_seed(seed)
+    found = _targets(base, config).items()
+    return {path: LowRank(*_features(one), config, generator).to(base.device) for path, one in found}
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     """`encoder.layer.0.attention.self.query.lora_A.weight` -> tensor."""
-    return {name.replace(f".{_ADAPTER}.", "."): tensor for name, tensor in full.state(model).items()}
+    return {f"{path}.{key}": tensor for path, one in _updates(model) for key, tensor in one.state_dict().items()}
 
 
+@torch.no_grad()
 def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Set the updates' weights."""
-    named = {name.replace(f".{_ADAPTER}.", "."): name for name in full.state(model)}
-    full.load(model, {named.get(name, name): tensor for name, tensor in tensors.items()})
+    """Set the updates' weights.
+
+    Raises:
+        RuntimeError: The names or shapes differ from those attached.
+    """
+    own = state(model)
+    if own.keys() != tensors.keys():
+        raise RuntimeError(f"the updates differ: {sorted(own.keys() ^ tensors.keys())[:3]} ...")
+    for path, update in _updates(model):
+        update.load_state_dict({key: tensors[f"{path}.{key}"] for key in update.state_dict()})
 
 
-def undo(model: nn.Module) -> None:
-    """Put the projections back."""
-    from peft.tuners.lora import LoraLayer
-
-    for path, module in list(model.named_modules()):
-        if isinstance(module, LoraLayer):
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, module.get_base_layer())
-    if hasattr(model, "peft_config"):
-        del model.peft_config
+def _updates(model: nn.Module) -> Iterator[tuple[str, LowRank]]:
+    """Those that are attached, by the paths of their projections."""
+    for path, module in model.named_modules():
+        if isinstance(module, Adapted) and isinstance(module.bottleneck, LowRank):
+            yield path, module.bottleneck
 
 
 def parts(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor]) -> Placed:
@@ -130,6 +147,22 @@ def _config(base: "PreTrainedModel", config: MethodConfig) -> "LoraConfig":
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
+    found = _targets(base, config)
+    return LoraConfig(
+        r=config.width,
+        lora_alpha=cast(int, config.scaling) * config.width,  # a fraction is fine with peft
+        lora_dropout=config.dropout,
+        target_modules=list(found),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in found.values()),
+    )
+
+
+def _targets(base: "PreTrainedModel", config: MethodConfig) -> dict[str, nn.Module]:
+    """The projections that are updated, by their paths.
+
+    Raises:
+        ConfigError: There are none.
+    """
     targets = tuple(f".{name}" for name in anatomy_of(base.config).lora)
     layers = layers_of(base)
     chosen = {id(layers[number][0]) for number in chosen_layers(config.layers, len(layers))}
@@ -146,10 +179,4 @@ def _config(base: "PreTrainedModel", config: MethodConfig) -> "LoraConfig":
         )
         remedy = "Name its query and value projections in pipeline/core/adapters/anatomy.py, or choose another method"
         raise ConfigError(fault("method", config.name, rule, remedy))
-    return LoraConfig(
-        r=config.width,
-        lora_alpha=cast(int, config.scaling) * config.width,  # a fraction is fine with peft
-        lora_dropout=config.dropout,
-        target_modules=list(found),
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in found.values()),
-    )
+    return found

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor, nn
 
 from pipeline.config import MethodConfig
+from pipeline.core.adapters.graft import Graft
 from pipeline.core.adapters.sites import Placed, Sites, none_left
 from pipeline.core.methods.full import load, state, undo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["attach", "load", "parts", "state", "undo"]
+__all__ = ["attach", "graft", "load", "parts", "state", "undo"]
 
 
 def parts(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor]) -> Placed:
@@ -23,6 +24,11 @@ def parts(sites: Sites, config: MethodConfig, tensors: Mapping[str, Tensor]) -> 
     """
     none_left(tensors)
     return {}
+
+
+def graft(sites: Sites, config: MethodConfig, seed: int) -> Graft:
+    """Nothing."""
+    return Graft({}, {}, lowest=None)
 
 
 def attach(base: "PreTrainedModel", config: MethodConfig, seed: int) -> nn.Module:

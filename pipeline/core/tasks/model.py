@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.core.adapters.anatomy import anatomy_of, body_of
+from pipeline.core.adapters.dropout import Dropout
 from pipeline.core.adapters.entry import Entrance
 
 KEPT = "kept"
@@ -58,7 +59,7 @@ class TaskModel(nn.Module):
         for module in self.base.modules():
             parameters = list(module.parameters())
             is_trained = parameters and all(parameter.requires_grad for parameter in parameters)
-            if is_trained or getattr(module, "follows_training", False):  # LoRA's dropout has no parameters
+            if is_trained:
                 module.train(mode)
         return self
 
@@ -105,14 +106,15 @@ class TaskModel(nn.Module):
         return cast(Tensor, hidden_BTH[:, -ids_BT.shape[1] :])  # without the virtual tokens of a prompt
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Make one vector of every text, (B, H): the mean over its tokens in float32, or its first or last token."""
+        """Make one vector of every text, (B, H): its first or last token, or the mean of all, not in half precision."""
         known = _known(inputs)
         if self.entrance is not None and self.entrance.entry.pooling and known:
             return known[0]
         hidden_BTH, mask_BT = self.hidden(inputs), inputs["attention_mask"]
         if self.pooling == "mean":
-            mask_BT1 = mask_BT.unsqueeze(-1).float()
-            return (hidden_BTH.float() * mask_BT1).sum(1) / mask_BT1.sum(1)
+            dtype = torch.promote_types(hidden_BTH.dtype, torch.float32)
+            mask_BT1 = mask_BT.unsqueeze(-1).to(dtype)
+            return (hidden_BTH.to(dtype) * mask_BT1).sum(1) / mask_BT1.sum(1)
         places_BT = mask_BT if self.pooling == "first" else mask_BT.cumsum(1) * mask_BT
         return hidden_BTH[torch.arange(len(hidden_BTH), device=hidden_BTH.device), places_BT.argmax(1)]
 
@@ -195,7 +197,7 @@ class LinearHead(nn.Module):
         kept: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden_size, num_outputs)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)

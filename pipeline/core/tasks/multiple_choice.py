@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.core.adapters.dropout import Dropout
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
@@ -159,7 +160,7 @@ class SimilarityHead(nn.Module):
 
     def __init__(self, hidden_size: int, *, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden_size, hidden_size)
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         nn.init.eye_(self.linear.weight)

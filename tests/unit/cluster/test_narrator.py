@@ -4,6 +4,7 @@ import pytest
 from ray.tune.experiment import Trial as TuneTrial
 
 from pipeline.cluster.narrator import Narrator
+from pipeline.cluster.searcher import PACK
 from pipeline.config import SearchConfig
 from pipeline.core.engine.events import Sink, SweepEvent, TrialEnded, TrialStarted
 from pipeline.errors import SweepError
@@ -18,7 +19,7 @@ class Stage:
         self.told: list[SweepEvent] = []
         self.race = Race([played_job("a")], SearchConfig(trials=1), lambda: 0.0)
         self.narrator = Narrator(self.race, sink or self.told.append)
-        self.trial = TuneTrial("stub", config=self.race.suggest(), stub=True)
+        self.trial = TuneTrial("stub", config={PACK: self.race.suggest()}, stub=True)
 
     def start(self) -> None:
         self.narrator.on_trial_start(0, [], self.trial)

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 
 from pipeline.cluster.narrator import Narrator
 from pipeline.cluster.scheduler import Matrix
-from pipeline.cluster.searcher import Candidates, place_of
+from pipeline.cluster.searcher import PACK, RESULTS, Candidates, places_of
 from pipeline.config import Range, SearchConfig
 from pipeline.core.engine.events import SweepEvent, TrialEnded
 from pipeline.rules.halving import Asha, Standing
@@ -51,10 +51,6 @@ class Controller:
 
     def get_trials(self) -> list[TuneTrial]:
         return list(self.trials)
-
-    def pause_trial(self, trial: TuneTrial, should_checkpoint: bool) -> None:
-        assert not should_checkpoint
-        trial.status = TuneTrial.PAUSED
 
     def stop_trial(self, trial: TuneTrial) -> None:
         self.scheduler.on_trial_remove(self, trial)
@@ -94,18 +90,21 @@ class Controller:
 
     def _advance(self, trial: TuneTrial) -> None:
         """Let a trial report, as TuneController._process_trial_result does."""
-        place = place_of(trial)
-        if place == self.died:
+        places = places_of(trial)
+        if self.died in places:
             trial.status = TuneTrial.ERROR
             self.scheduler.on_trial_error(self, trial)
             self.narrator.on_trial_error(0, [], trial)
             return
-        if "bundle" in trial.config:
-            self.tested.append(place)
-            result: dict[str, Any] = {"failed": "no test here", "done": True}
+        pack = trial.config[PACK]
+        if "bundle" in pack[0]:
+            self.tested += places
+            results: list[Any] = [(places[0].index, {"failed": "no test here", "done": True})]
         else:
-            result = step(trial.config, trial.config["told"] + 1)
-        decision = TrialScheduler.STOP if "done" in result else self.scheduler.on_trial_result(self, trial, result)
+            results = [(one["index"], step(one, one["told"] + 1)) for one in pack]
+        done = all("done" in one for _, one in results)
+        result = {RESULTS: results, "done": done}
+        decision = TrialScheduler.STOP if done else self.scheduler.on_trial_result(self, trial, result)
         if decision == TrialScheduler.STOP:
             self.scheduler.on_trial_complete(self, trial, result)
             trial.status = TuneTrial.TERMINATED
@@ -126,8 +125,10 @@ def controller(
     died: Place | None = None,
     search: SearchConfig = SEARCH,
     clock: Callable[[], float] = lambda: 0.0,
+    most: int = 1,
 ) -> Controller:
-    return Controller(Race([played_job(job) for job in "ab"], search, clock), slots=slots, seed=seed, died=died)
+    race = Race([played_job(job) for job in "ab"], search, clock, lambda waiting: most)
+    return Controller(race, slots=slots, seed=seed, died=died)
 
 
 def test_the_race_is_run_to_its_end_whatever_the_timing() -> None:
@@ -136,7 +137,7 @@ def test_the_race_is_run_to_its_end_whatever_the_timing() -> None:
     assert sorted(epochs for epochs, _, _ in outcome.values()) == [1] * 6 + [2] * 2 + [4] * 4
     assert sorted(place.job for place in first.tested) == ["a", "b"]
     for seed in range(20):
-        assert controller(seed=seed, slots=1 + seed % 5).run() == outcome
+        assert controller(seed=seed, slots=1 + seed % 5, most=1 + seed % 4).run() == outcome
 
 
 def test_slots_stay_filled_while_trials_wait_at_their_rungs() -> None:
@@ -154,6 +155,7 @@ def test_idle_actors_are_kept() -> None:
 def test_a_trial_that_died_for_good_is_out_of_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TuneTrial, "error_file", "")
     outcome = controller(died=Place("a", 2)).run()
+    assert outcome == controller(died=Place("a", 2), most=6).run()  # where it takes its pack along at first
     assert len(outcome) == 12
     assert outcome[Place("a", 2)] == (0, "failed", "its process ended 0 times")
 
@@ -173,6 +175,7 @@ def test_a_trial_whose_actor_died_idle_is_spared() -> None:
     run = controller(slots=1)
     config = run.candidates.suggest("t0")
     assert isinstance(config, dict)
+    assert len(config[PACK]) == 1
     trial = TuneTrial("stub", config=config, trial_id="t0", stub=True)
     trial.run_metadata.num_failures = 1
     run.trials.append(trial)

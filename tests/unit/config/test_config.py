@@ -24,12 +24,28 @@ def test_fields_are_mapped_one_by_one_and_the_rest_keep_their_names() -> None:
         ({"name": "here", "num_workers": 2, "slots": 2, "cpus_per_trial": 2}, ["num_workers", "slots"]),
         ({"name": "here", "gpus_per_trial": 1.0}, []),
         ({"name": "here", "gpus_per_trial": 0.25}, ["gpus_per_trial"]),
+        ({"name": "here", "pack": 4}, []),
     ],
 )
 def test_what_has_no_effect_with_a_kind_of_cluster_is_refused(given: dict[str, Any], faults: list[str]) -> None:
     found = list(ClusterConfig(**given).faults("cluster"))
     assert [fault.where for fault in found] == [f"cluster.{name}" for name in faults]
     assert all(f"CLUSTER={given['name']}" in fault.rule for fault in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "rules"),
+    [
+        ({"pack": "auto", "num_workers": 2}, []),
+        ({"pack": 1, "num_workers": 2}, []),
+        ({"pack": 2, "num_workers": 2}, ["cannot be had with several workers a trial (cluster.num_workers=2)"]),
+        ({"pack": 0}, ["must be above 0"]),
+    ],
+)
+def test_a_pack_and_several_workers_a_trial_exclude_each_other(given: dict[str, Any], rules: list[str]) -> None:
+    found = list(ClusterConfig(**given).faults("cluster"))
+    assert [fault.rule for fault in found] == rules
+    assert {fault.where for fault in found} <= {"cluster.pack"}
 
 
 SECRET = "s3cret"

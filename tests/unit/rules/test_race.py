@@ -1,105 +1,18 @@
 import dataclasses
 import math
-import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 
-from pipeline.config import Range, SearchConfig
-from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialPaused, TrialReported, TrialStarted
+from pipeline.core.engine.events import TrialEnded, TrialPaused, TrialReported, TrialStarted
 from pipeline.rules.halving import Standing
-from pipeline.rules.race import TIME_IS_UP, Place, Race, place_of, score_of, select
-from pipeline.rules.search import Params
+from pipeline.rules.lanes import select
+from pipeline.rules.race import TIME_IS_UP, Place, Race, score_of
 from tests.played import evaluated, played_job
-
-EPOCHS = 4
-SEARCH = SearchConfig(trials=6, space={"method.dropout": Range(uniform=[0.0, 0.9])})
-
-Step = Callable[[Mapping[str, Any], int], dict[str, Any]]
-"""A candidate and an epoch -> what the actor would report."""
-
-
-def step(candidate: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-    """The dropout is the score from the first epoch on."""
-    return epoch_of(epoch, candidate["params"]["method.dropout"])
-
-
-def epoch_of(epoch: int, score: float, *, best: bool = True, **given: Any) -> dict[str, Any]:
-    """What a trainer says of an epoch."""
-    report = evaluated(epoch, score, best=best), ()
-    result = {"epoch": epoch, "score": score, "went_on": False, "report": report, "bundle": Path(f"bundle-{epoch}")}
-    return result | ({"done": True, "reason": "all epochs done"} if epoch == EPOCHS else {}) | given
-
-
-class Runner:
-    """Gives the trials of a race slots, and lets them report in an order that a generator draws."""
-
-    def __init__(self, race: Race, *, step: Step, slots: int, seed: int) -> None:
-        self.race, self.step, self.slots, self.random = race, step, slots, random.Random(seed)
-        self.running: list[dict[str, Any]] = []
-        self.paused: list[Place] = []
-        self.tested: list[Place] = []
-        self.seen: dict[Place, Params] = {}
-        self.most_running = 0
-
-    def run(self) -> dict[Place, tuple[int, str]]:
-        """Return how many epochs each trial had, and why it ended early."""
-        while self._fill():
-            self.most_running = max(self.most_running, len(self.running))
-            self._advance(self.running.pop(self.random.randrange(len(self.running))))
-        assert self.race.finished
-        self.race.close()
-        ended = [event for event in self.race.take_events() if isinstance(event, TrialEnded)]
-        assert max(Counter(end.trial.key for end in ended).values()) == 1
-        return {
-            Place(end.trial.job, end.trial.index): (end.epochs, end.reason if end.status == "pruned" else "")
-            for end in ended
-        }
-
-    def _fill(self) -> bool:
-        """Give out the free slots; False if nothing runs then."""
-        while len(self.running) < self.slots:
-            for place in [place for place in self.paused if self.race.cut(place)]:
-                self.paused.remove(place)
-                self.race.end(place)
-            candidate = self.race.suggest()
-            released = [place for place in self.paused if self.race.may_go_on(place)]
-            if candidate is None and not released:
-                break
-            if candidate is None:
-                self.paused.remove(released[0])
-                candidate = self.race.candidate(released[0])
-            self.seen[place_of(candidate)] = candidate["params"]
-            self.race.start(place_of(candidate))
-            self.running.append(candidate)
-        assert self.running or not self.paused, "everything waits for something else"
-        return bool(self.running)
-
-    def _advance(self, candidate: dict[str, Any]) -> None:
-        place = place_of(candidate)
-        if "bundle" in candidate:
-            self.tested.append(place)
-            self.race.end(place, {"failed": "no test here", "done": True})
-            return
-        result = self.step(candidate, candidate["told"] + 1)
-        action = "stop" if "done" in result else self.race.report(place, result)
-        if action == "stop":
-            self.race.end(place, result)
-        elif action == "pause":
-            self.paused.append(place)
-        else:
-            self.running.append(self.race.candidate(place))
-
-
-def runner(
-    *, jobs: str = "ab", slots: int = 2, seed: int = 0, step: Step = step, search: SearchConfig = SEARCH
-) -> Runner:
-    race = Race([played_job(name) for name in jobs], search, lambda: 0.0)
-    return Runner(race, step=step, slots=slots, seed=seed)
+from tests.unit.rules.raced import SEARCH, Runner, epoch_of, listed, next_place, report, runner, step, told
 
 
 def test_halving_trains_the_best_to_the_end_and_prunes_the_rest() -> None:
@@ -249,38 +162,6 @@ def test_the_clock_starts_when_the_first_trial_runs() -> None:
     assert race.cut(place)
 
 
-class Listed:
-    """Proposes the cohorts that it is given, and keeps what it learns."""
-
-    def __init__(self, cohorts: Sequence[int]) -> None:
-        self.cohorts = list(cohorts)
-        self.learnt: list[list[float | None]] = []
-
-    def propose(self) -> list[Params] | None:
-        return [{} for _ in range(self.cohorts.pop(0))] if self.cohorts else None
-
-    def learn(self, scores: Sequence[float | None]) -> None:
-        self.learnt.append(list(scores))
-
-
-def listed(monkeypatch: pytest.MonkeyPatch, jobs: str, *cohorts: int) -> tuple[Race, list[Listed]]:
-    """A race without pruning whose jobs have cohorts of these sizes."""
-    made: list[Listed] = []
-
-    def proposer_of(search: SearchConfig, job: str, seed: int) -> Listed:
-        made.append(Listed(cohorts))
-        return made[-1]
-
-    monkeypatch.setattr("pipeline.rules.race.proposer_of", proposer_of)
-    return Race([played_job(name) for name in jobs], SearchConfig(scheduler="none"), lambda: 0.0), made
-
-
-def next_place(race: Race) -> Place:
-    candidate = race.suggest()
-    assert candidate is not None
-    return place_of(candidate)
-
-
 def test_jobs_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     race, _ = listed(monkeypatch, "abc", 2)
     assert [next_place(race) for _ in range(6)] == [Place(job, index) for index in (0, 1) for job in "abc"]
@@ -292,10 +173,10 @@ def test_the_next_cohort_waits_for_all_scores_of_the_last_in_order(monkeypatch: 
     race, (proposer,) = listed(monkeypatch, "a", 3, 1)
     places = [next_place(race) for _ in range(3)]
     race.end(places[2], epoch_of(4, 0.2))
-    race.report(places[0], epoch_of(1, 0.1))
+    report(race, places[0], epoch_of(1, 0.1))
     race.end(places[0], {"score": 0.1, "done": True, "reason": "early stopping"})
     assert race.suggest() is None
-    race.fail(places[1], "its process ended 3 times")
+    race.lose([places[1]], "its process ended 3 times")
     assert proposer.learnt == []
     assert next_place(race) == Place("a", 3)
     assert proposer.learnt == [[0.1, None, 0.2]]
@@ -304,14 +185,14 @@ def test_the_next_cohort_waits_for_all_scores_of_the_last_in_order(monkeypatch: 
 def test_the_winner_is_tested_once_all_trials_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     race, _ = listed(monkeypatch, "a", 2)
     first, second = next_place(race), next_place(race)
-    race.report(second, epoch_of(3, 0.7))
+    report(race, second, epoch_of(3, 0.7))
     race.end(second, epoch_of(4, 0.9))
     assert race.suggest() is None
     race.end(first, epoch_of(4, 0.5))
-    assert race.suggest() == {"job": "a", "index": 1, "params": {}, "bundle": Path("bundle-4")}
+    assert race.suggest() == [{"job": "a", "index": 1, "params": {}, "bundle": Path("bundle-4")}]
     assert race.suggest() is None
     assert not race.finished
-    race.fail(second, "its process ended 3 times")
+    race.lose([second], "its process ended 3 times")
     assert race.suggest() is None
     assert race.finished
     assert race.outcome().missing == {"a": "the winner of a could not be tested (its process ended 3 times)"}
@@ -323,15 +204,11 @@ def test_a_search_without_trials_is_finished(monkeypatch: pytest.MonkeyPatch) ->
     assert race.finished
 
 
-def told(race: Race) -> list[SweepEvent]:
-    return list(race.take_events())
-
-
 def test_events_are_told_once_and_in_order() -> None:
     race = Race([played_job("a")], dataclasses.replace(SEARCH, trials=2), lambda: 0.0)
     place = next_place(race)
     race.start(place)
-    assert race.report(place, epoch_of(1, 0.5)) == "pause"
+    assert report(race, place, epoch_of(1, 0.5)) == []
     assert [type(event) for event in told(race)] == [TrialStarted, TrialReported, TrialPaused]
     assert told(race) == []
 
@@ -340,9 +217,9 @@ def test_the_end_sums_up_the_epochs_and_counts_the_last_one_once(monkeypatch: py
     race, _ = listed(monkeypatch, "a", 1)
     place = next_place(race)
     for epoch, score in enumerate((0.5, 0.7), start=1):
-        race.report(place, epoch_of(epoch, score))
+        report(race, place, epoch_of(epoch, score))
     assert race.candidate(place) == {"job": "a", "index": 0, "params": {}, "told": 2, "best": 0.7}
-    race.report(place, epoch_of(3, 0.7, best=False))
+    report(race, place, epoch_of(3, 0.7, best=False))
     race.end(place, epoch_of(3, 0.7, best=False, reason="early stopping"))
     *reports, ended = told(race)
     assert isinstance(ended, TrialEnded)
@@ -354,7 +231,7 @@ def test_the_end_sums_up_the_epochs_and_counts_the_last_one_once(monkeypatch: py
 
 def test_a_trial_that_nothing_is_known_of_begins_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     race, _ = listed(monkeypatch, "a", 1)
-    assert race.suggest() == {"job": "a", "index": 0, "params": {}, "told": 0, "best": -math.inf}
+    assert race.suggest() == [{"job": "a", "index": 0, "params": {}, "told": 0, "best": -math.inf}]
 
 
 def test_what_stops_one_trial_stops_all(monkeypatch: pytest.MonkeyPatch) -> None:

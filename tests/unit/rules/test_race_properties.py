@@ -44,6 +44,8 @@ class Course:
 
     seed: int
     slots: int
+    most: int
+    """From which it comes how many trials a pack may have."""
     steps: Sequence[int]
     """Each is the number of steps after which the search is cut off, to be resumed."""
     trouble: float
@@ -72,10 +74,11 @@ class Life:
         self.world, self.search, self.slots, self.trouble = world, search, course.slots, course.trouble
         self.random, self.steps = random.Random(seed), steps
         self.clock = SimpleNamespace(now=0.0)
-        self.race = Race([played_job(name, epochs=EPOCHS) for name in JOBS], search, lambda: self.clock.now)
-        self.running: list[tuple[Candidate, int]] = []
-        """With the epochs that its folder had when it was taken up."""
-        self.paused: list[Place] = []
+        self.most = 1 + (course.most + seed) % TRIALS  # another in each life
+        jobs = [played_job(name, epochs=EPOCHS) for name in JOBS]
+        self.race = Race(jobs, search, lambda: self.clock.now, lambda waiting: self.most)
+        self.running: list[tuple[Sequence[Candidate], Mapping[Place, int]]] = []
+        """Packs, with the epochs that the folders had when they were taken up."""
         self.begun: set[Place] = set()
         self.over: set[Place] = set()
         self.tested: dict[str, Place] = {}
@@ -107,76 +110,65 @@ class Life:
         return bool(self.clock.now > (self.search.time_budget_s or math.inf))
 
     def _fill(self) -> bool:
-        while len(self.running) < self.slots:
-            for place in [place for place in self.paused if self.race.cut(place)]:
-                self.paused.remove(place)
-                self._end(place)
-            candidate = self.race.suggest()
-            if candidate is not None:
-                self._check(candidate)
-            else:
-                released = [place for place in self.paused if self.race.may_go_on(place)]
-                if not released:
-                    break
-                self.paused.remove(released[0])
-                candidate = self.race.candidate(released[0])
-            place = place_of(candidate)
-            if "bundle" not in candidate and self.random.random() < self.trouble:  # given to a process that had died
-                self.race.release(place)
-                self.paused.append(place)
-                continue
-            self._take_up(candidate)
-        assert self.running or not self.paused, "everything waits for something else"
+        while len(self.running) < self.slots and (pack := self.race.suggest()) is not None:
+            self._check(pack)
+            self._take_up(pack)
         return bool(self.running)
 
-    def _check(self, candidate: Candidate) -> None:
-        """Look at what is suggested: a trial once, and the test when all trials of the job have ended."""
-        place = place_of(candidate)
-        assert place.job not in self.tested
-        if "bundle" in candidate:
-            begun = {one for one in self.begun if one.job == place.job}
-            assert place in begun <= self.over, "a test row before the end"
-            self.tested[place.job] = place
-            self.world.tested.setdefault(place.job, place)
-            return
-        assert place not in self.begun and not self.is_late
-        assert self.world.params.setdefault(place, candidate["params"]) == candidate["params"]
-        self.begun.add(place)
+    def _check(self, pack: Sequence[Candidate]) -> None:
+        """Look at what is suggested: trials that are not out, and the test when all trials of the job have ended."""
+        assert 0 < len(pack) <= max(self.most, 1)
+        for candidate in pack:
+            place = place_of(candidate)
+            assert place.job not in self.tested
+            if "bundle" in candidate:
+                begun = {one for one in self.begun if one.job == place.job}
+                assert place in begun <= self.over, "a test row before the end"
+                self.tested[place.job] = place
+                self.world.tested.setdefault(place.job, place)
+                continue
+            assert place not in self.over and not self.is_late
+            assert place not in {place_of(one) for running, _ in self.running for one in running}
+            assert self.world.params.setdefault(place, candidate["params"]) == candidate["params"]
+            self.begun.add(place)
+        assert len({candidate["told"] for candidate in pack if "told" in candidate}) <= 1
 
-    def _take_up(self, candidate: Candidate) -> None:
-        self.race.start(place_of(candidate))
-        self.running.append((candidate, self.world.kept[place_of(candidate)]))
+    def _take_up(self, pack: Sequence[Candidate]) -> None:
+        places = [place_of(candidate) for candidate in pack]
+        for place in places:
+            self.race.start(place)
+        self.running.append((pack, {place: self.world.kept[place] for place in places}))
 
-    def _step(self, candidate: Candidate, known: int) -> None:
-        place = place_of(candidate)
-        is_test = "bundle" in candidate
+    def _step(self, pack: Sequence[Candidate], known: Mapping[Place, int]) -> None:
+        places, is_test = [place_of(candidate) for candidate in pack], "bundle" in pack[0]
         died = self.random.random() < self.trouble
         if died and self.random.random() < 0.5:  # before it could report, with its work kept or not
             if not is_test and self.random.random() < 0.5:
-                self._result(place, candidate, known)
-            self._take_up(candidate)
+                for place, candidate in zip(places, pack, strict=True):
+                    self._result(place, candidate, known[place])
+            self._take_up(pack)
             return
         if is_test:
-            self.race.end(place, {"failed": "no test here", "done": True})
+            self.race.take_in(places, {places[0].index: {"failed": "no test here", "done": True}})
             return
         late = self.is_late
-        result = self._result(place, candidate, known)
+        results = {place: self._result(place, one, known[place]) for place, one in zip(places, pack, strict=True)}
         self.clock.now += 1
-        self.late[place] += late
-        assert self.late[place] <= 1
-        if "died" in result:
-            self.over.add(place)
-            self.race.fail(place, "its process ended 3 times")
+        for place in places:
+            self.late[place] += late
+            assert self.late[place] <= 1
+        if any("died" in result for result in results.values()):  # and all that was trained with it
+            if len(places) == 1:
+                self.over.update(places)
+            self.race.lose(places, "its process ended 3 times")
             return
-        action = "stop" if "done" in result else self.race.report(place, result)
-        if action == "stop":
-            self._end(place, result)
-        elif action == "pause":
-            self.paused.append(place)
-        elif died:
-            self._take_up(self.race.candidate(place))
-        else:
-            self.running.append((self.race.candidate(place), known))
+        going_on = self.race.take_in(places, {place.index: result for place, result in results.items()})
+        self.over |= {place for place in self.begun if self.race._story(place).ended is not None}
+        assert not set(going_on) & self.over
+        if going_on and died:
+            self._take_up([self.race.candidate(place) for place in going_on])
+        elif going_on:
+            self.running.append(([self.race.candidate(place) for place in going_on], known))
 
     def _result(self, place: Place, candidate: Candidate, known: int) -> dict[str, Any]:
         """The next epoch of a trial, out of its folder if that has it."""
@@ -200,11 +192,6 @@ class Life:
         result["went_on"] = epoch < known
         return result | ({"done": True, "reason": "all epochs done"} if epoch == EPOCHS else {})
 
-    def _end(self, place: Place, result: Mapping[str, Any] | None = None) -> None:
-        assert place not in self.over
-        self.over.add(place)
-        self.race.end(place, result)
-
 
 scores = st.sampled_from([0.1, 0.2, 0.3, math.nan, -math.inf])
 epochs = st.integers(1, EPOCHS)
@@ -221,6 +208,7 @@ courses = st.builds(
     Course,
     seed=st.integers(0, 2**16),
     slots=st.integers(1, 4),
+    most=st.integers(0, TRIALS - 1),
     steps=st.lists(st.integers(0, 20), max_size=2),
     trouble=st.sampled_from([0.0, 0.0, 0.2, 0.5]),
 )
@@ -261,7 +249,7 @@ def lived(given: Sequence[Fate], search: SearchConfig, course: Course) -> tuple[
     raise AssertionError("the last life is not cut off")
 
 
-UNDISTURBED = Course(seed=0, slots=1, steps=(), trouble=0.0)
+UNDISTURBED = Course(seed=0, slots=1, most=0, steps=(), trouble=0.0)  # each trial alone
 
 
 @made_up

@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.config import ClusterConfig, Range, SearchConfig
 from pipeline.core.adapters.checkpoint import Checkpoint, load_checkpoint
 from pipeline.core.engine.base import SharedBase
 from pipeline.core.engine.events import (
+    Diverged,
     EpochSaved,
     Finished,
     JobTested,
@@ -30,7 +31,7 @@ from pipeline.errors import SweepError, TrainingDiverged
 from pipeline.rules.race import TIME_IS_UP, Outcome
 from pipeline.steps.here import run, run_on
 from tests.conftest import TinyBert
-from tests.played import evaluated, played_job
+from tests.played import evaluated, in_turn, played_job
 from tests.processes import SWEEP, elsewhere
 from tests.tiny import outcome, tiny_checkpoint, tiny_job
 
@@ -138,6 +139,11 @@ class Player:
     def session(self, job: Job, trial: Trial, folder: Path) -> Played:
         return Played(trial, folder, self.before)
 
+    def together(
+        self, sessions: Sequence[Played], starts: Sequence[int]
+    ) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+        return in_turn(sessions, starts)
+
     def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
         values: dict[str, Any] = dict.fromkeys(("validation", "primary", "low", "high", "baseline"), 0.5)
         counts: dict[str, Any] = {"num_truncated": 0, "num_trained": 1}
@@ -147,10 +153,12 @@ class Player:
         pass
 
 
-def play(before: Before, told: list[SweepEvent], *, jobs: str = "ab", search: SearchConfig = GRID) -> Outcome:
-    matrix = [played_job(name) for name in jobs]
+def play(
+    before: Before, told: list[SweepEvent], *, jobs: str = "ab", search: SearchConfig = GRID, pack: int = 1
+) -> Outcome:
+    matrix, cluster = [played_job(name) for name in jobs], dataclasses.replace(HERE, pack=pack)
     bench, folder = lambda: Player(before), Path("nowhere")
-    return run_on(bench, matrix, search=search, cluster=HERE, folder=folder, sink=told.append)
+    return run_on(bench, matrix, search=search, cluster=cluster, folder=folder, sink=told.append)
 
 
 def ends(told: list[SweepEvent]) -> dict[str, tuple[str, str, int]]:
@@ -158,13 +166,14 @@ def ends(told: list[SweepEvent]) -> dict[str, tuple[str, str, int]]:
     return {end.trial.key: (end.status, end.reason, end.epochs) for end in ended}
 
 
-def test_a_trial_that_fails_fails_alone_and_a_job_that_fails_altogether_is_told() -> None:
+@pytest.mark.parametrize("pack", [1, 3])
+def test_a_trial_that_fails_fails_alone_and_a_job_that_fails_altogether_is_told(pack: int) -> None:
     def before(trial: Trial, epoch: int) -> None:
         if trial.job == "b" or trial.key == "a-03":
             raise TrainingDiverged("the loss is not a number at step 17")
 
     told: list[SweepEvent] = []
-    outcome = play(before, told)
+    outcome = play(before, told, pack=pack)
     assert [won.trial.key for won in outcome.winners] == ["a-01"]
     assert outcome.missing == {"b": "b has no trial with a score (the loss is not a number at step 17)"}
     assert ends(told) == {

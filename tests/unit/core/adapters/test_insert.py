@@ -137,7 +137,7 @@ def test_the_output_follows_the_formula_of_the_layout(family: str, place: Place,
     else:  # the norm before the sub-block reads it
         assert torch.equal(seen["read"], x)
     bottleneck = adapted.bottleneck
-    assert bottleneck is not None
+    assert isinstance(bottleneck, Bottleneck)
     with torch.no_grad():
         read = {"houlsby": h, "pfeiffer": norm(h + x) if block.post_norm else h + x, "parallel": x}[layout]
         if reads == "rms" or (reads == "auto" and family in GROWING):

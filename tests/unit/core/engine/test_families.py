@@ -87,10 +87,10 @@ def check(family: str, folder: Path, lab: "Lab") -> dict[Precision, Tensor]:
             release(zero, method)
 
         session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial_of(job, 0, {}), folder / "trial")
-        step = next(fit(session.training, job.task, job.encoded["train"], tokenizer.pad_token_id, session._evaluate))
+        _, step = next(fit([session.training], job.task, job.encoded["train"], tokenizer.pad_token_id, lambda _: []))
         assert isinstance(step, StepDone)
         for name, parameter in session.model.named_parameters():
-            is_ours = "bottleneck" in name or name.startswith("head.")
+            is_ours = name.startswith("graft.") or name.startswith("head.")
             assert (parameter.grad is not None) == is_ours, name
         list(session.events())
         assert session.bundle is not None

@@ -1,16 +1,16 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pipeline.core.engine.events import EpochSaved, Finished, JobTested, SessionEvent
+from pipeline.core.engine.events import Diverged, EpochSaved, Finished, JobTested, SessionEvent
 from pipeline.core.engine.trainer import Trainer, TrialFolder
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError, TrainingDiverged
-from tests.played import evaluated, played_job
+from tests.played import evaluated, in_turn, played_job
 
 JOB = played_job("ner/news", epochs=3)
 
@@ -18,10 +18,12 @@ JOB = played_job("ner/news", epochs=3)
 class Played:
     """A session whose scores are given; an exception among them is raised."""
 
-    def __init__(self, scores: list[float | Exception], log: list[str], folder: Path) -> None:
-        self.scores, self.log, self.folder = scores, log, folder
+    def __init__(self, scores: list[float | Exception], log: list[str], folder: Path, *, fails: bool) -> None:
+        self.scores, self.log, self.folder, self.fails = scores, log, folder, fails
 
     def events(self, start: int = 0) -> Iterator[SessionEvent]:
+        if self.fails:
+            raise RuntimeError("the shapes differ")
         best = -math.inf
         for epoch, score in enumerate(self.scores, start=1):
             if isinstance(score, Exception):
@@ -41,13 +43,23 @@ class Played:
 class Player:
     """A bench that plays one list of scores in every trial."""
 
-    def __init__(self, scores: list[float | Exception], log: list[str]) -> None:
-        self.scores, self.log = scores, log
-        log.append("bench")
+    def __init__(self, stage: "Stage") -> None:
+        self.stage, self.log = stage, stage.log
+        self.log.append("bench")
 
     def session(self, job: Job, trial: Trial, folder: Path) -> Played:
-        self.log.append(f"open {folder.name} width {trial.settings.method.width}")
-        return Played(self.scores, self.log, folder)
+        width = trial.settings.method.width
+        self.log.append(f"open {folder.name} width {width}")
+        return Played(self.stage.scores, self.log, folder, fails=width == self.stage.faulty)
+
+    def together(
+        self, sessions: Sequence[Played], starts: Sequence[int]
+    ) -> Iterator[tuple[int, SessionEvent | Diverged]]:
+        self.log.append(f"{len(sessions)} together")
+        for number, event in in_turn(sessions, starts):
+            if len(sessions) > self.stage.most:
+                raise MemoryError
+            yield number, event
 
     def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
         raise MemoryError
@@ -62,9 +74,13 @@ class Stage:
     def __init__(self, scores: list[float | Exception], num_threads: int = 1) -> None:
         self.log: list[str] = []
         self.scores = scores
+        self.most = math.inf
+        """Trials that there is memory for."""
+        self.faulty = 0
+        """Width of trials that fail."""
         self.fetched: list[str] = []
         self.trainer = Trainer(
-            lambda: Player(self.scores, self.log),
+            lambda: Player(self),
             self._job_of,
             lambda key: TrialFolder(Path("copy") / key),
             root=Path("t"),
@@ -73,10 +89,16 @@ class Stage:
         )
         self.take_up(0)
 
-    def take_up(self, index: int, **given: Any) -> None:
-        params = {"method.width": 16 + index}
-        candidate = {"job": "ner/news", "index": index, "params": params, "told": 0, "best": -math.inf}
-        self.trainer.take_up({**candidate, **given})
+    def take_up(self, *indices: int, **given: Any) -> None:
+        known: dict[str, Any] = {"job": "ner/news", "told": 0, "best": -math.inf, **given}
+        self.trainer.take_up([{**known, "index": index, "params": {"method.width": 16 + index}} for index in indices])
+
+    def step(self) -> dict[str, Any]:
+        """The result of the one trial."""
+        stepped = self.trainer.step()
+        (result,) = stepped["results"].values()
+        assert stepped["done"] == result.get("done", False)
+        return dict(result)
 
     def _job_of(self, name: str) -> Job:
         self.fetched.append(name)
@@ -85,7 +107,7 @@ class Stage:
 
 def test_a_step_is_an_epoch_and_the_last_one_ends_the_trial() -> None:
     stage = Stage([0.5, 0.9, 0.7])
-    results = [stage.trainer.step() for _ in range(3)]
+    results = [stage.step() for _ in range(3)]
     assert [result["epoch"] for result in results] == [1, 2, 3]
     assert [result["score"] for result in results] == [0.5, 0.9, 0.9]
     assert [result.get("done", False) for result in results] == [False, False, True]
@@ -96,23 +118,23 @@ def test_a_step_is_an_epoch_and_the_last_one_ends_the_trial() -> None:
 
 def test_early_stopping_ends_the_trial_without_an_epoch() -> None:
     stage = Stage([0.5, 0.4])
-    stage.trainer.step()
-    stage.trainer.step()
-    assert stage.trainer.step() == {"score": 0.5, "done": True, "reason": "early stopping"}
+    stage.step()
+    stage.step()
+    assert stage.step() == {"score": 0.5, "done": True, "reason": "early stopping"}
 
 
 def test_an_actor_that_takes_a_trial_up_says_nothing_twice() -> None:
     stage = Stage([0.9, 0.5, 0.7])
     stage.take_up(0, told=1, best=0.9)
-    result = stage.trainer.step()
+    result = stage.step()
     assert (result["epoch"], result["score"]) == (2, 0.9)
 
 
 def test_an_actor_keeps_base_and_data_from_trial_to_trial() -> None:
     stage = Stage([0.5, 0.6, 0.7])
-    stage.trainer.step()
+    stage.step()
     stage.take_up(1)
-    stage.trainer.step()
+    stage.step()
     stage.trainer.close()
     assert stage.log == [
         "bench",
@@ -146,18 +168,18 @@ LESS = "lower engine.batch_size, or run fewer trials at once (cluster.slots)"
 )
 def test_a_failure_ends_the_trial_and_the_next_one_gets_a_fresh_base(error: Exception, reason: str) -> None:
     stage = Stage([0.5, error])
-    stage.trainer.step()
-    assert stage.trainer.step() == {"failed": reason, "done": True}
+    stage.step()
+    assert stage.step() == {"failed": reason, "done": True}
     stage.take_up(1)
-    assert stage.trainer.step()["epoch"] == 1
+    assert stage.step()["epoch"] == 1
     assert stage.log == ["bench", "open ner.news-00 width 16", "dropped", "bench", "open ner.news-01 width 17"]
 
 
 def test_what_is_fatal_is_raised_and_the_base_dropped() -> None:
     stage = Stage([0.5, ZeroDivisionError()])
-    stage.trainer.step()
+    stage.step()
     with pytest.raises(ZeroDivisionError):
-        stage.trainer.step()
+        stage.step()
     assert stage.log[-1] == "dropped"
 
 
@@ -170,15 +192,58 @@ def test_what_is_fatal_is_raised_and_the_base_dropped() -> None:
     ],
 )
 def test_where_no_trial_can_go_on_the_step_says_so(error: Exception, why: str) -> None:
-    result = Stage([error]).trainer.step()
+    result = Stage([error]).step()
     assert result.keys() == {"stop", "done"}
     assert why in result["stop"]
 
 
 def test_a_failing_test_is_told_like_a_failing_trial() -> None:
     stage = Stage([])
-    stage.trainer.take_up({"job": "ner/news", "index": 2, "params": {}, "bundle": Path("b")})
-    assert stage.trainer.step() == {"failed": f"out of memory: {LESS}", "done": True}
+    stage.trainer.take_up([{"job": "ner/news", "index": 2, "params": {}, "bundle": Path("b")}])
+    assert stage.step() == {"failed": f"out of memory: {LESS}", "done": True}
+
+
+def test_a_pack_is_trained_together_and_those_that_end_leave_it() -> None:
+    stage = Stage([0.5, 0.4])
+    stage.take_up(0, 1, 2)
+    for epoch in (1, 2):
+        stepped = stage.trainer.step()
+        assert [result["epoch"] for result in stepped["results"].values()] == [epoch] * 3 and not stepped["done"]
+    ended = {"score": 0.5, "done": True, "reason": "early stopping"}
+    assert stage.trainer.step() == {"results": {0: ended, 1: ended, 2: ended}, "done": True}
+    assert stage.log.count("3 together") == 1
+
+
+def test_a_pack_that_has_no_memory_is_halved_and_no_later_one_is_as_large() -> None:
+    stage = Stage([0.5, 0.6, 0.7])
+    stage.take_up(0, 1, 2, 3, 4)
+    stage.trainer.step()
+    stage.most = 2
+    stepped = stage.trainer.step()
+    assert {number: result["epoch"] for number, result in stepped["results"].items()} == dict.fromkeys(range(5), 2)
+    assert [line for line in stage.log if "together" in line] == [
+        "5 together",
+        "3 together",
+        "2 together",
+        "2 together",
+    ]
+    assert [result["epoch"] for result in stage.trainer.step()["results"].values()] == [3] * 5
+    stage.take_up(5, 6, 7)
+    stage.trainer.step()
+    assert stage.log.count("2 together") == 3 and stage.log.count("3 together") == 1
+
+
+def test_what_fails_in_a_pack_without_saying_which_is_found_by_halving() -> None:
+    stage = Stage([0.5, 0.6, 0.7])
+    stage.faulty = 18
+    stage.take_up(0, 1, 2)
+    stepped = stage.trainer.step()
+    assert {number: result.get("failed", result.get("epoch")) for number, result in stepped["results"].items()} == {
+        0: 1,
+        1: 1,
+        2: "RuntimeError: the shapes differ",
+    }
+    assert [result["epoch"] for result in stage.trainer.step()["results"].values()] == [2, 2]
 
 
 @pytest.mark.usefixtures("one_thread")  # which puts back what there was
@@ -192,6 +257,6 @@ def test_a_process_keeps_the_jobs_that_it_was_given_last_and_no_more() -> None:
     stage = Stage([0.5, 0.4, 0.3])
     for number in [*range(6), 5, 2, 1]:
         stage.take_up(0, job=f"task/{number}")
-        stage.trainer.step()
+        stage.step()
     assert stage.fetched == [*(f"task/{number}" for number in range(6)), "task/1"]
     assert list(stage.trainer._jobs) == ["task/4", "task/5", "task/2", "task/1"]
