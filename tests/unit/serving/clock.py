@@ -2,6 +2,8 @@
 
 import asyncio
 import selectors
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any, final
 
 
@@ -18,10 +20,10 @@ class Ahead(asyncio.SelectorEventLoop):
         """Seconds, those that were left out among them."""
         return super().time() + self._ahead_s
 
-    def run_in_executor(self, *args: Any) -> Any:
+    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
         """As usual; meanwhile time goes on by itself."""
         self._in_threads += 1
-        future = super().run_in_executor(*args)
+        future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._ended)
         return future
 
