@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config import SearchConfig
+from pipeline.core.engine.events import Evaluated
 from pipeline.core.engine.trials import Job
-from pipeline.rules.race import Candidate, Place, Race, place_of
+from pipeline.rules.race import Candidate, Race, Result, place_of
 
 _SCORE = 0.5  # of every trial: which of them go on changes no time, only how many
 
@@ -24,7 +25,8 @@ class Lasting:
 def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Mapping[str, Lasting]) -> float:
     """Say how many seconds a search takes, from the first step to the end of the last test.
 
-    Slots that stand empty, since the trials of a rung wait for one another, count; early stopping is not foreseen.
+    Trials are played one by one, also where they are to be trained in packs. Slots that stand empty, since the trials of
+    a rung wait for one another, count; early stopping is not foreseen.
 
     Args:
         jobs, search: As the race has them; a job may have a space of its own.
@@ -34,8 +36,6 @@ def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Map
     now, number = 0.0, itertools.count()
     race = Race(jobs, search, lambda: now)
     epochs = {job.name: job.settings.engine.epochs for job in jobs}
-    done: dict[Place, int] = {}
-    paused: list[Place] = []
     running: list[tuple[float, int, Candidate]] = []
     """When the present epoch or test ends, a number that breaks ties, and what ends then."""
 
@@ -45,7 +45,8 @@ def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Map
         heapq.heappush(running, (now + takes, next(number), candidate))
 
     while True:
-        while len(running) < slots and (candidate := _next(race, paused)) is not None:
+        while len(running) < slots and (pack := race.suggest()) is not None:
+            (candidate,) = pack
             race.start(place_of(candidate))
             run(candidate)
         for _ in race.take_events():
@@ -54,30 +55,26 @@ def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Map
             return now
         now, _, candidate = heapq.heappop(running)
         place = place_of(candidate)
-        if "bundle" in candidate:
-            race.end(place, {"failed": "it is played"})
-            continue
-        done[place] = done.get(place, 0) + 1
-        result = {"epoch": done[place], "score": _SCORE, "went_on": False}
-        is_last = done[place] == epochs[place.job]
-        action = "stop" if is_last else race.report(place, result)
-        if action == "pause":
-            paused.append(place)
-        elif action == "stop":
-            race.end(place, result | {"reason": "all epochs done"})
-        else:
-            run(candidate)
+        for going_on in race.take_in([place], {place.index: _result(candidate, epochs[place.job])}):
+            run(race.candidate(going_on))
 
 
-def _next(race: Race, paused: list[Place]) -> Candidate | None:
-    """What takes a slot that is free: what has not run yet comes before what waits at a rung."""
-    for place in [place for place in paused if race.cut(place)]:
-        paused.remove(place)
-        race.end(place, {"reason": "pruned"})
-    if (candidate := race.suggest()) is not None:
-        return candidate
-    for place in paused:
-        if race.may_go_on(place):
-            paused.remove(place)
-            return race.candidate(place)
-    return None
+def _result(candidate: Candidate, epochs: int) -> Result:
+    """What is said of a test, or of the next epoch of a trial."""
+    if "bundle" in candidate:
+        return {"failed": "it is played", "done": True}
+    epoch = candidate["told"] + 1
+    report = Evaluated(
+        epoch=epoch,
+        step=epoch,
+        primary=_SCORE,
+        metrics={},
+        best=epoch == 1,
+        train_loss=0.0,
+        train_s=0.0,
+        eval_s=0.0,
+        rows_per_s=0.0,
+        peak_bytes=0,
+    )
+    result = {"score": _SCORE, "went_on": False, "report": (report, ()), "bundle": None}
+    return result | ({"done": True, "reason": "all epochs done"} if epoch == epochs else {})

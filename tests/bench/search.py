@@ -22,6 +22,7 @@ from pipeline.core.engine.trials import Job, Trial
 from pipeline.rules.search import proposer_of
 from pipeline.steps import here
 from tests.bench.curves import Curve, Curves, asked, best_of, jobs_of, line
+from tests.played import in_turn
 
 STARTER = ("sentiment/films", "ner/news", "medqa/basics")
 BROUGHT = ("ner/social", "question_type", "intent/banking")
@@ -70,6 +71,8 @@ class PlayedBench:
 
     def session(self, job: Job, trial: Trial, folder: Path) -> Played:
         return Played(self.curves[trial.index])
+
+    together = staticmethod(in_turn)
 
     def test(self, job: Job, trial: Trial, bundle: Path) -> JobTested:
         values = {"validation": 0.0, "primary": 0.0, "low": 0.0, "high": 0.0, "baseline": 0.0}

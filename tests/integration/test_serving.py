@@ -90,9 +90,13 @@ def test_mixed_requests_are_answered_rightly_while_champions_change_and_a_proces
         assert served.get(port, "/readyz")[0] == 200
 
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        asked = [(first, [SECRET], TOKEN), (first, [{"wrong": SECRET}], TOKEN), (SECRET, ["a"], TOKEN)]
-        wrong = [(first, [SECRET], TOKEN[:-1])]
-        statuses = [served.post(connection, name, inputs, token)[0] for name, inputs, token in (*asked, *wrong)]
+        asked: list[tuple[str, list[object], str]] = [
+            (first, [SECRET], TOKEN),
+            (first, [{"wrong": SECRET}], TOKEN),
+            (SECRET, ["a"], TOKEN),
+            (first, [SECRET], TOKEN[:-1]),
+        ]
+        statuses = [served.post(connection, *one)[0] for one in asked]
         assert statuses == [200, 422, 404, 401]
         connection.close()
         told = logs()

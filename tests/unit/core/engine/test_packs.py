@@ -261,7 +261,7 @@ def test_a_pack_of_one_is_alone_to_the_bit(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_early_stopping_is_each_ones_own(doubled: Lab, tmp_path: Path) -> None:
-    patient = {"engine.epochs": 5, "engine.learning_rate": 1e-9}
+    patient = {"engine.epochs": 5, "engine.learning_rate": 1e-30}  # nothing becomes better
     candidates = [patient | {"engine.patience": 1}, patient, patient | {"engine.epochs": 3}]
     sessions = opened(doubled, tmp_path, candidates)
     ends = {n: event for n, event in train_together(sessions, [0, 0, 0]) if isinstance(event, Finished)}

@@ -214,6 +214,6 @@ def test_the_validation_loss_is_that_of_the_targets_though_outputs_do_not_show_i
     tokenizer = writers.make_tokenizer("gpt2", WORDS)
     encoded = Encoded(examples=examples, num_rows=len(rows), tokenizer=tokenizer)
     loss, _ = task.loss(model, task.collate(examples, 0))
-    scores = validate(model, task, rows, encoded, EngineConfig(batch_size=2, precision="float32"), 0)
+    (scores,) = validate([model], task, rows, encoded, EngineConfig(batch_size=2, precision="float32"), 0)
     assert scores.loss == pytest.approx(float(loss.detach()), abs=1e-5)
     assert task.loss_of(examples, []) is None
