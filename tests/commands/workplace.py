@@ -105,7 +105,9 @@ class Workplace:
     def leaderboard(self) -> list[dict[str, Any]]:
         """The leaderboard that the only sweep has recorded, without times."""
         (file,) = self.cwd.glob("mlartifacts/**/leaderboard.json")
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in _rows_of(file)]
+        return [
+            {key: value for key, value in row.items() if key not in ("seconds", "epoch_s")} for row in _rows_of(file)
+        ]
 
     def newest(self, table: str) -> list[dict[str, Any]]:
         """The rows of the table of a name that was recorded last; none before the first."""

@@ -157,7 +157,7 @@ def leaderboard(uri: str, sweep_id: str, folder: Path) -> list[dict[str, Any]]:
     file = MlflowClient(uri).download_artifacts(sweep.info.run_id, "leaderboard.json", str(folder))
     table = json.loads(Path(file).read_text("utf-8"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    left_out = {"seconds", "alias", "version", "reason", "note"}
+    left_out = {"seconds", "epoch_s", "alias", "version", "reason", "note"}
     return [{key: value for key, value in row.items() if key not in left_out} for row in rows]
 
 
