@@ -25,8 +25,8 @@ class Lasting:
 def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Mapping[str, Lasting]) -> float:
     """Say how many seconds a search takes, from the first step to the end of the last test.
 
-    Trials are played one by one, also where they are to be trained in packs. Slots that stand empty, since the trials of
-    a rung wait for one another, count; early stopping is not foreseen.
+    Trials are played one by one, also where they are to be trained in packs. Slots that stand empty, since the trials
+    of a rung wait for one another, count; early stopping is not foreseen.
 
     Args:
         jobs, search: As the race has them; a job may have a space of its own.

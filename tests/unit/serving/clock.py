@@ -20,7 +20,9 @@ class Ahead(asyncio.SelectorEventLoop):
         """Seconds, those that were left out among them."""
         return super().time() + self._ahead_s
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> Any:
         """As usual; meanwhile time goes on by itself."""
         self._in_threads += 1
         future = super().run_in_executor(executor, func, *args)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.config import EngineConfig, MethodConfig, TaskConfig
+from pipeline.core.adapters.dropout import Dropout
 from pipeline.core.engine import prefix as module
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.events import EpochSaved
@@ -187,7 +188,7 @@ def test_where_nothing_can_be_kept_rows_are_computed_whole(case: str, lab: Lab, 
 def test_nothing_random_lies_below_the_first_adapter(lab: Lab) -> None:
     method = MethodConfig(name="houlsby", layers="top-1", width=3, dropout=0.5)
     model = fresh_model(lab.base, lab.checkpoint, lab.job.task, method, EngineConfig(), 0).train()
-    random = [name for name, one in model.base.named_modules() if isinstance(one, torch.nn.Dropout) and one.training]
+    random = [name for name, one in model.base.named_modules() if isinstance(one, Dropout) and one.training]
     assert random and all(name.startswith("encoder.layer.1.") and "bottleneck" in name for name in random)
     release(model, method)
 

@@ -228,7 +228,7 @@ def test_among_epochs_of_equal_score_the_one_of_the_lowest_loss_is_best(
 ) -> None:
     """Early stopping counts from it too: a score that has not moved yet stops nothing while the loss falls."""
     shown = iter([(0.0, 0.9), (0.0, 0.8), (0.0, 0.7), (0.0, 0.7), (0.0, math.nan)])
-    monkeypatch.setattr(Session, "_evaluate", lambda self: SimpleNamespace(**scored(*next(shown))))
+    monkeypatch.setattr("pipeline.core.engine.session.validate", lambda *_: [SimpleNamespace(**scored(*next(shown)))])
     session = lab.session(tmp_path, engine__epochs=9, engine__patience=2)
     events = list(session.events())
     session.close()
