@@ -1,6 +1,6 @@
 """What a pack gains: candidates trained together and one after another, side by side.
 
-`python -m tests.bench.packs [rounds] [key=value ...]`: 5 rounds of the starter's sentiment/movies on one thread unless
+`python -m tests.bench.packs [rounds] [key=value ...]`: 5 rounds of the starter's sentiment/films on one thread unless
 said. Each round takes the same steps with packs of 1, 2, 4 and 8, in turn, and evaluates with each. Shown are training
 rows times candidates a second, the median over the rounds, and how much more that is than with a pack of one.
 """
@@ -24,12 +24,14 @@ from pipeline.core.engine.trials import trial_of
 from pipeline.steps.prepare import prepare
 
 SIZES = (1, 2, 4, 8)
-STEPS = 10
+STEPS = 6
+EVALUATED = 64
+"""Validation rows."""
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    config = read_config("sweep", SweepConfig, ["tasks=[sentiment/movies]", *sys.argv[2:]])
+    config = read_config("sweep", SweepConfig, ["tasks=[sentiment/films]", *sys.argv[2:]])
     prepared = prepare(config)
     job, tokenizer, checkpoint = prepared.jobs[0], prepared.tokenizer, prepared.checkpoint
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,8 +53,8 @@ def main() -> None:
             )
             for number, rate in enumerate(rates)
         ]
-        train, validation = job.encoded["train"], job.encoded["validation"]
-        rows = job.dataset.validation.rows
+        rows = job.dataset.validation.rows[:EVALUATED]
+        train, validation = job.encoded["train"], job.task.encode(rows, tokenizer)
         first = sessions[0]
         engine = first.trial.settings.engine
         lengths = [example["length"] for example in train.examples]
