@@ -1,6 +1,6 @@
 """What a pack gains: candidates trained together and one after another, side by side.
 
-`python -m tests.bench.packs [rounds] [key=value ...]`: 5 rounds of the starter's sentiment/movies on one thread unless
+`python -m tests.bench.packs [rounds] [key=value ...]`: 5 rounds of the starter's sentiment/films on one thread unless
 said. Each round takes the same steps with packs of 1, 2, 4 and 8, in turn, and evaluates with each. Shown are training
 rows times candidates a second, the median over the rounds, and how much more that is than with a pack of one.
 """
@@ -24,12 +24,14 @@ from pipeline.core.engine.trials import trial_of
 from pipeline.steps.prepare import prepare
 
 SIZES = (1, 2, 4, 8)
-STEPS = 10
+STEPS = 4
+EVALUATED = 32
+"""Validation rows."""
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    config = read_config("sweep", SweepConfig, ["tasks=[sentiment/movies]", *sys.argv[2:]])
+    config = read_config("sweep", SweepConfig, ["tasks=[sentiment/films]", *sys.argv[2:]])
     prepared = prepare(config)
     job, tokenizer, checkpoint = prepared.jobs[0], prepared.tokenizer, prepared.checkpoint
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,21 +53,21 @@ def main() -> None:
             )
             for number, rate in enumerate(rates)
         ]
-        train, validation = job.encoded["train"], job.encoded["validation"]
-        rows = job.dataset.validation.rows
+        rows = job.dataset.validation.rows[:EVALUATED]
+        train, validation = job.encoded["train"], job.task.encode(rows, tokenizer)
         first = sessions[0]
         engine = first.trial.settings.engine
         lengths = [example["length"] for example in train.examples]
-        batches = training_batches(lengths, engine.batch_size, first.trial.seed, 1)[: STEPS + 2]
+        batches = training_batches(lengths, engine.batch_size, first.trial.seed, 1)[: STEPS + 1]
         collated = [job.task.collate([train.examples[i] for i in batch], pad) for batch in batches]
-        counted = sum(map(len, batches[2:]))
+        counted = sum(map(len, batches[1:]))
 
         def trained_s(size: int) -> float:
             trainings = [session.training for session in sessions[:size]]
             for training in trainings:
                 training.model.train()
             for number, batch in enumerate(collated):
-                if number == 2:  # after the allocations
+                if number == 1:  # after the allocations
                     start = time.perf_counter()
                 take_step(trainings, job.task, batch, number + 1)
             return time.perf_counter() - start
@@ -78,12 +80,13 @@ def main() -> None:
 
         speeds: dict[int, list[float]] = {size: [] for size in SIZES}
         scored: dict[int, list[float]] = {size: [] for size in SIZES}
-        for number in range(rounds + 1):
+        trained_s(1)  # warms up
+        for number in range(rounds):
             for size in SIZES if number % 2 else SIZES[::-1]:
-                seconds, eval_s = trained_s(size), evaluated_s(size)
-                if number:  # the first round warms up
-                    speeds[size].append(counted * size / seconds)
-                    scored[size].append(len(rows) * size / eval_s)
+                speeds[size].append(counted * size / trained_s(size))
+                scored[size].append(len(rows) * size / evaluated_s(size))
+            shown = ", ".join(f"{size}: {speeds[size][-1]:.0f} and {scored[size][-1]:.0f}" for size in SIZES)
+            print(f"round {number + 1}: {shown}", flush=True)
     print(f"{job.name}, {checkpoint.config.name}, {job.settings.method.name}, {device.type}, {rounds} rounds")
     print("| pack | training, rows x candidates / s | gain | evaluation, rows x candidates / s | gain |")
     print("| ---: | ---: | ---: | ---: | ---: |")
