@@ -134,10 +134,11 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
     assert verdict["decision"] == "promoted", done.out
     new = texts(made[:60]) - texts(place.old)  # some were there before
     assert verdict["replayed"] == 120 and verdict["new"] == len(new) and 40 < len(new) < 60
-    assert place.aliases() == {"champion": 2, "previous": 1}
+    version = place.aliases()["champion"]  # of the attempts of the pass, the one that was good enough
+    assert version > 1 and place.aliases()["previous"] == 1
     assert "new label: mixed" in done.out
     told = json.loads((place.place.cwd / "told.json").read_text("utf-8"))
-    assert (told["event"], told["version"], told["replaces"]) == ("promoted", 2, 1)
+    assert (told["event"], told["version"], told["replaces"]) == ("promoted", version, 1)
     answer = json.loads(place.place.call("predict", "TASK=intent", "TEXT=the so-so half average thing").out)
     assert set(answer["scores"]) == {"negative", "positive", "mixed"} and answer["label"] == "mixed"
     assert torch.equal(place.logits("ner", "anna went from paris to rome and ben"), before)
@@ -150,12 +151,12 @@ def test_a_new_label_grows_the_head_a_rollback_takes_it_back_and_other_champions
 
     back = place.place.call("rollback", "TASK=intent", 'REASON=it\'s "mixed", $HOME')
     assert back.code == 0, back.out + back.err
-    assert place.aliases() == {"champion": 1}
-    assert place.tags(2)["rolled_back"] == 'it\'s "mixed", $HOME'
+    assert place.aliases()["champion"] == 1 and "previous" not in place.aliases()
+    assert place.tags(version)["rolled_back"] == 'it\'s "mixed", $HOME'
     assert place.place.call("rollback", "TASK=intent", "REASON=x").code == 2  # there is none before the first
     quarantined = place.retrain()
     assert quarantined.code == 0 and "in quarantine" in quarantined.out
-    assert place.aliases() == {"champion": 1}
+    assert place.aliases()["champion"] == 1 and "previous" not in place.aliases()
 
 
 def test_trouble_in_the_new_rows_is_stopped_and_named(place: Place) -> None:

@@ -76,7 +76,8 @@ class Training:
         """Go back to where `state_dict` was called."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.generator.set_state(state["dropout"])
+        if "dropout" in state:  # older ones drew from the process's own
+            self.generator.set_state(state["dropout"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.model.device)
