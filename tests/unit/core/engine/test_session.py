@@ -244,7 +244,9 @@ def scored(primary: float, loss: float) -> dict[str, Any]:
     return {"primary": primary, "loss": loss, "metrics": {"accuracy": primary}}
 
 
-def test_a_snapshot_of_before_there_was_a_validation_loss_and_a_generator_is_gone_on_from(lab: "Lab", tmp_path: Path) -> None:
+def test_a_snapshot_of_before_there_was_a_validation_loss_and_a_generator_is_gone_on_from(
+    lab: "Lab", tmp_path: Path
+) -> None:
     first = lab.session(tmp_path)
     next(event for event in first.events() if isinstance(event, EpochSaved))
     first.close()
