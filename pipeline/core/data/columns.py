@@ -43,7 +43,7 @@ class Columns:
             return []  # as it is of most rows
         known = list(map(str, there))
         tops = {*known, *(name.split(".")[0] for name in known)}
-        shown = ", ".join(name if name == name.strip() else f"`{name}`" for name in known) or "none"
+        shown = ", ".join(map(_seen, known)) or "none"
         own = f"{self.task.name}.yaml"
         faults = []
         if self.group and not is_in(tops, self.group):
@@ -74,7 +74,7 @@ class Columns:
             elif name == "options":
                 value = _listed(value, isinstance(place, list))
             elif name == "answer":
-                value = _position(value, self._keys(values))
+                value = _position(value, self._keys(values), record.get("options"))
             elif name == "answers":
                 value = _spans(value)
             record[name] = plain(value)
@@ -119,7 +119,10 @@ def pick(values: Values, place: Place) -> Any:
         return values[place]
     value: Any = values
     for part in place.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            value = [one.get(part) for one in value]
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
@@ -144,6 +147,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _seen(name: str) -> str:
+    """The name of a column, as it is shown: with what nobody would see in it."""
+    return name if name == name.strip() and name.isprintable() else f"`{repr(name)[1:-1]}`"
+
+
 def is_in(there: Collection[str], path: str) -> bool:
     """Whether a column is there, or one that a path begins with."""
     return path in there or path.split(".")[0] in there
@@ -165,13 +173,22 @@ def _listed(value: Any, from_columns: bool) -> Any:
     return value
 
 
-def _position(value: Any, keys: Sequence[Any]) -> Any:
-    """Turn the key of the right option, or its letter, into its position."""
-    if isinstance(value, str) and value in keys:
-        return keys.index(value)
+def _position(value: Any, keys: Sequence[Any], options: Any) -> Any:
+    """Turn the key of the right option, or its letter, into its position.
+
+    A number is a key where there are keys that are numbers. What is no letter of the options, or the text of another
+    one than its letter says, stays as it is, to be refused.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) in (str, int) and str(value) in keys:
+        return keys.index(str(value))
     if isinstance(value, str) and len(value.strip()) == 1 and "A" <= value.strip().upper() <= "Z":
-        return ord(value.strip().upper()) - ord("A")
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        place = ord(value.strip().upper()) - ord("A")
+        texts = options if isinstance(options, list) else []
+        if place < len(texts) and (texts[place] == value or value not in texts):
+            return place
+    return value
 
 
 def _spans(value: Any) -> Any:

@@ -70,7 +70,13 @@ def answer_faults(row: Row) -> Iterator[Fault]:
 
 
 def unseen_faults(
-    config: TaskConfig, dataset: Dataset, seen: Collection[str], labels_of: LabelsOf, *, what: str
+    config: TaskConfig,
+    dataset: Dataset,
+    seen: Collection[str],
+    labels_of: LabelsOf,
+    *,
+    what: str,
+    first_rows: Callable[[Split], Mapping[str, Row]] | None = None,
 ) -> Iterator[Fault]:
     """What is wrong with labels or entity types (`what`) of validation and test that cannot be predicted.
 
@@ -81,9 +87,13 @@ def unseen_faults(
         dataset: Its rows.
         seen: What the training rows have, or a champion has learnt.
         labels_of: The labels of a row, one for each place where it has one.
+        first_rows: Label -> the first row of a split with it, at the place of the label in it. None: that of the row.
     """
     for split in (dataset.validation, dataset.test):
         strange, share = unseen(split, seen, labels_of)
+        if strange and first_rows:
+            placed = first_rows(split)
+            strange = {label: placed[label] for label in strange}
         if config.labels is not None:
             listed = {label: row for label, row in strange.items() if label in config.labels}
             yield from unlisted_faults(config, strange, what=what)

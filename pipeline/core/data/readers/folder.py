@@ -49,6 +49,17 @@ def listed(folder: Path, most: int = 8) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def formats() -> str:
+    """The formats that are read, for messages."""
+    return f"{', '.join(READERS)}, also with .{' or .'.join(COMPRESSIONS)}"
+
+
+def unread(folder: Path, split: str) -> Path | None:
+    """The file of a split that is in no format that is read, if there is one."""
+    there = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_read(path))
+    return next((path for path in there if _NAMES.get(path.name.lower().split(".")[0]) == split), None)
+
+
 def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) -> Source:
     """Read the splits of one domain; what is wrong with rows is told where the rows are iterated over.
 
@@ -66,6 +77,8 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     if "train" not in found:
         rule = f"has {listed(folder)} and no train file: there is nothing to train on"
         remedy = f"Add train.jsonl (or {', '.join(f'.{suffix}' for suffix in READERS if suffix != 'jsonl')})"
+        if other := unread(folder, "train"):
+            rule, remedy = f"has {other.name}, which is in no format that is read", f"Write it as one of {formats()}"
         faults.append(fault(folder, "", rule, remedy))
     if faults:
         raise DataError(faults)
@@ -124,7 +137,7 @@ def _sets(folder: Path) -> Sets:
     for path in sorted(folder.iterdir()):
         if is_split_folder(path):
             split, name, files = _NAMES[path.name.lower()], f"{path.name}/", _files(path)
-        elif is_read(path) and path.is_file() and (known := _split_of(path)):
+        elif is_read(path) and (path.is_file() or not path.exists()) and (known := _split_of(path)):
             shard = _SHARD.fullmatch(_stem(path))
             split, name, files = known, path.name, [path]
             if shard:
@@ -176,12 +189,13 @@ def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
 
 def _unread(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
-        is_split = _split_of(path) is not None
-        if not path.is_file() or path.name.startswith(".") or (is_split and is_read(path)):
+        is_split = _split_of(path) is not None and is_read(path)
+        if is_split and path.exists() and not path.is_file():
+            yield f"{WARNING}{path} was not read: it is no file."
+        if not path.is_file() or path.name.startswith(".") or is_split:
             continue
         if _LIKE_A_SPLIT.fullmatch(path.name.lower()):
-            formats = f"formats are {', '.join(READERS)}, also with .{' or .'.join(COMPRESSIONS)}"
             names = f"splits are {', '.join(_NAMES)}"
-            yield f"{WARNING}{path} was not read: {names if is_read(path) else formats}."
+            yield f"{WARNING}{path} was not read: {names if is_read(path) else f'formats are {formats()}'}."
         elif is_read(path) and path.suffix != ".txt":
             yield f"{path} was not read: splits are {', '.join(_NAMES)}."

@@ -4,11 +4,11 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from pipeline.errors import DataError, fault
+from pipeline.errors import DataError, Fault, fault
 
 COMPRESSIONS = ("gz", "zst")
 """Suffixes, behind that of the format."""
@@ -20,6 +20,15 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _MARK = "\ufeff"
+_CONTENTS: Mapping[str, tuple[str, tuple[bytes, ...]]] = {
+    "gz": ("compressed by gzip", (b"\x1f\x8b\x08",)),
+    "zst": ("compressed by zstd", (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")),
+    "bz2": ("compressed by bzip2", tuple(f"BZh{level}1AY".encode() for level in range(1, 10))),
+    "xz": ("compressed by xz", (b"\xfd7zXZ",)),
+    "zip": ("a ZIP archive, as .xlsx is too", (b"PK\x03\x04",)),
+    "parquet": ("Parquet", (b"PAR1\x15",)),
+}
+"""Suffix -> what a file of that name is, and how it then begins."""
 _RETURNS = "lines end in carriage returns"
 _CHUNK = 1 << 16
 
@@ -36,6 +45,8 @@ def lines(path: Path, encoding: str | None, facts: list[str]) -> Iterator[tuple[
         DataError: The file is not in that encoding, or cannot be decompressed.
     """
     try:
+        if wrong := misnamed(path):
+            raise DataError(wrong)
         with open_bytes(path) as file:
             start = file.peek(_CHUNK)[:_CHUNK]
             marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
@@ -57,7 +68,7 @@ def lines(path: Path, encoding: str | None, facts: list[str]) -> Iterator[tuple[
             if marks:
                 facts.append(f"byte order marks inside the file dropped ({marks})")
     except (OSError, EOFError, zlib.error) as error:
-        rule = f"cannot be read: {error}"
+        rule = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise DataError(fault(path, "", rule, "Write the file again")) from error
 
 
@@ -65,6 +76,35 @@ def format_of(path: Path) -> str:
     """The suffix that says what a file holds, in small letters: `csv` of `train.CSV.gz`; empty where it has none."""
     parts = path.name.lower().split(".")[1:]
     return next((part for part in reversed(parts) if part not in COMPRESSIONS), "")
+
+
+def misnamed(path: Path) -> Fault | None:
+    """Say what a file is where its last suffix says otherwise, and what begins like no text; None where all is well.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if not path.is_file():  # a pipe can be read once alone; a link to nothing is told by who opens it
+        return None
+    with path.open("rb") as file:
+        start = file.read(8)
+    named = path.suffix.lower()[1:]
+    holds = next((suffix for suffix, (_, begins) in _CONTENTS.items() if start.startswith(begins)), "")
+    if not start or holds == named or (not holds and named not in _CONTENTS):
+        return None
+    what = _CONTENTS[holds or named][0]
+    if not holds:
+        what = "no Parquet" if named == "parquet" else f"not {what}"
+    if holds in COMPRESSIONS:
+        remedy = f"End its name in .{holds}" if named in COMPRESSIONS else f"Call it {path.name}.{holds}"
+    elif holds == "parquet":
+        remedy = f"Call it {path.name.split('.')[0]}.parquet"
+    elif holds:
+        remedy = "Unpack it, or write it as csv, jsonl or parquet"
+    else:
+        remedy = "Give it the suffix of what it holds" if named == "parquet" else f"Take .{named} off its name"
+    ends = f"its name ends in .{named}" if named else "its name has no suffix"
+    return fault(path, "", f"is {what}, and {ends}", remedy)
 
 
 def open_bytes(path: Path) -> io.BufferedReader:

@@ -45,3 +45,27 @@ def test_numbers_are_named_and_what_json_lacks_becomes_text() -> None:
     assert [plain(one) for one in dates] == ["2024-02-01", "2024-02-01T03:00:00", "04:00:00"]
     numbers = [decimal.Decimal("7"), decimal.Decimal("7.50"), decimal.Decimal("NaN"), b"\xc3\xa9", b"\xff"]
     assert [plain(one) for one in numbers] == [7, "7.50", "NaN", "é", b"\xff"]
+
+
+def test_characters_that_are_not_seen_in_names_of_columns_are_shown() -> None:
+    columns = columns_of(TaskConfig(name="t", kind="classification"), {})
+    (fault,) = columns.missing(["\u200btext", "label"], "file:1")
+    assert "(it has: `\\u200btext`, label)" in fault.rule
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "found"),
+    [
+        ({"1": "x", "2": "y"}, 1, 0),  # a key, since there are keys
+        ({"1": "x", "2": "y"}, 2.0, 1),
+        ({"A": "x", "B": "y"}, 1, 1),
+        (["x", "y"], "x", "x"),  # no letter of an option, of which there are two
+        (["B", "A"], "A", "A"),  # the letter of one and the text of the other
+        (["A", "B"], "A", 0),
+    ],
+)
+def test_an_answer_is_a_key_before_it_is_a_position_and_no_letter_where_it_may_be_a_text(
+    options: Any, answer: Any, found: Any
+) -> None:
+    values = {"question": "q", "options": options, "answer": answer}
+    assert columns_of(QUESTIONS, {}).canonical(values)["answer"] == found
