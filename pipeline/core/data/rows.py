@@ -210,10 +210,11 @@ _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f
 
 REMEDIES: Mapping[type, str] = {
     str: "Give a string",
-    int: "Give the answer's position in options, from 0",
+    int: "Give the answer's position in options, from 0, or its letter",
     float: "Give a number, such as 3.8",
     list: 'Give a list of strings, such as ["a", "b"]',
-    dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0',
+    dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0; '
+    "two empty lists where there is no answer",
 }
 
 

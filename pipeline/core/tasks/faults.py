@@ -30,6 +30,11 @@ def shorten(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def with_article(what: str) -> str:
+    """A label, an entity type."""
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+
+
 def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     """One fault for each of the named texts that is empty or blank."""
     for name in names:
@@ -98,7 +103,8 @@ def unseen_faults(
             listed = {label: row for label, row in strange.items() if label in config.labels}
             yield from unlisted_faults(config, strange, what=what)
             for label, row in listed.items():
-                rule = f"is a {what} that task.{config.name} lists and no training row has: it cannot be learned"
+                listing = f"that task.{config.name} lists and no training row has"
+                rule = f"is {with_article(what)} {listing}: it cannot be learned"
                 remedy = f"Add training rows with it, or take it out of labels and {split.name}"
                 yield row_fault(row, label, rule, remedy)
         elif share > dataset.max_unseen:

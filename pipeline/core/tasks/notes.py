@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 
 from pipeline.core.data.rows import Dataset, Row, as_seen
-from pipeline.core.tasks.faults import LabelsOf, shorten, unseen
+from pipeline.core.tasks.faults import LabelsOf, shorten, unseen, with_article
 
 _FOR_NONE = frozenset({"-", "--", "_", "?", "null", "nan", "n/a", "#n/a", "na", "<na>"})
 """What is often written where there is no label, in small letters."""
@@ -34,7 +34,7 @@ def label_notes(dataset: Dataset, known: Collection[str], labels_of: LabelsOf, w
         is_none = label == "None" or label.casefold() in _FOR_NONE  # none in small letters may well be a label
         if is_none or (label == "-1" and all(one.isdigit() for one in counts if one != label)):
             times = "once" if counts[label] == 1 else f"{counts[label]} times"
-            rule = f"stands {times}, and is a {what} like any other"
+            rule = f"stands {times}, and is {with_article(what)} like any other"
             yield f"{label!r} {rule}. If it means that there is none, set data.no_label=[{label}]."
 
 
@@ -53,7 +53,7 @@ def _written(dataset: Dataset, what: str) -> Iterator[str]:
         rows = "1 row has" if len(changed) == 1 else f"{len(changed)} rows have"
         how = "without blanks around it, in Unicode's NFC, or without the .0 of a whole number"
         example = f"{raw!r} is learnt as {learnt!r} (first: {changed[0].origin})"
-        yield f"{rows} a {what} that is written otherwise than it is learnt, {how}: {example}."
+        yield f"{rows} {with_article(what)} that is written otherwise than it is learnt, {how}: {example}."
 
 
 def _difference(row: Row) -> tuple[str, str]:

@@ -90,7 +90,7 @@ def _check_header(reading: Reading, header: Sequence[str], number: int) -> None:
         faults = [fault(where, "", f"is JSON, and its name ends in {reading.path.suffix}", f"Call it {name}")]
     elif len(header) == 1 and faults:
         faults = _one_cell(reading, header[0], where) or faults
-    elif len(faults) == len(reading.columns.places) and not any(one in header for one in reading.columns.tops()):
+    elif len(faults) == len(reading.columns.places) and all("<its name" in one.remedy for one in faults):
         more = "; if this line is a row, put one with the names of the columns before it"
         faults = [replace(one, remedy=one.remedy + more) for one in faults]
     if faults:

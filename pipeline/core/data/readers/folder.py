@@ -91,7 +91,7 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
         for path in next(iter(found[split].values())):
             reading = reading_of(path, task, data)
             reading.like = layout
-            splits[split] += _read(reading)
+            splits[split] += _read(reading, split)
             layout = layout or reading.like
             readings.append(reading)
         notes += _told(readings)
@@ -106,14 +106,25 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     return Source(sources, tuple(notes))
 
 
-def _read(reading: Reading) -> Read:
+def _read(reading: Reading, split: str) -> Read:
     """The records of a file; what keeps it from being read further comes last."""
     read: Read = []
     try:
         read += [(reading.path, number, values) for number, values in records_of(reading)]
     except DataError as error:
         read.append((reading.path, 0, [dataclasses.replace(one, of_file=True) for one in error.faults]))
+    if split != "train":
+        rule = f"has no field `{reading.columns.places[reading.task.target]}`"
+        for _, _, values in read:
+            if isinstance(values, list):
+                values[:] = [_spare(one, split) if one.rule.startswith(rule) else one for one in values]
     return read
+
+
+def _spare(lacking: Fault, split: str) -> Fault:
+    """A fault of rows without a target, with the remedy of a split that is not needed."""
+    more = f"; or remove the file, if nobody knows the targets: {split} is then cut off train"
+    return dataclasses.replace(lacking, remedy=lacking.remedy + more)
 
 
 def _told(readings: Sequence[Reading]) -> Iterator[str]:

@@ -396,7 +396,7 @@ def test_a_strange_entity_type_is_told_with_its_own_line(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"validation\.conll:6: 'DISH' is no entity type of train"):
         task_for(CONFIG, dataset)
     listed = replace(CONFIG, labels=["LOC", "DISH"])
-    with pytest.raises(DataError, match=r"validation\.conll:6: 'DISH' is a"):
+    with pytest.raises(DataError, match=r"validation\.conll:6: 'DISH' is an entity type that"):
         task_for(listed, dataset)
     dataset = replace(dataset, train=splits["validation"])
     with pytest.raises(DataError, match=r"validation\.conll:6: 'DISH' is no entity type of task"):

@@ -202,3 +202,13 @@ def test_a_train_file_in_a_format_that_is_not_read_is_named(tmp_path: Path, task
     rule = r"sentiment/train\.xlsx is in no format that is read\. Write it as one of jsonl, ndjson"
     with pytest.raises(DataError, match=rule):
         domains(tasks["sentiment"], DataConfig(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("name", "content"), [("test.csv", "text\na\n"), ("test.jsonl", '{"text": "a"}\n')])
+def test_a_test_file_without_targets_may_be_removed(tmp_path: Path, tasks: Tasks, name: str, content: str) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}')
+    (tmp_path / name).write_text(content)
+    source = open_folder(tmp_path, tasks["sentiment"])
+    (train,), (test,) = (source.splits[split].rows for split in ("train", "test"))
+    assert "remove the file" not in str(train)
+    assert str(test).endswith("; or remove the file, if nobody knows the targets: test is then cut off train.")

@@ -197,8 +197,8 @@ def test_a_command_may_set_other_columns_than_the_task(tmp_path: Path, tasks: Ta
 
 
 def test_a_list_of_texts_is_no_label(tmp_path: Path, tasks: Tasks) -> None:
-    (tmp_path / "train.json").write_text('{"text": ["a", "b"], "label": ["x", "y"]}', "utf-8")
-    (bad,) = faults(tmp_path / "train.json", tasks["sentiment"])
+    (tmp_path / "train.jsonl").write_text('{"text": ["a", "b"], "label": ["x", "y"]}', "utf-8")
+    (bad,) = faults(tmp_path / "train.jsonl", tasks["sentiment"])
     assert "field `label` must be a string" in bad.rule
 
 
