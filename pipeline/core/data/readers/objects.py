@@ -28,7 +28,8 @@ def _object(pairs: list[tuple[str, Any]]) -> Values:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+"""Of rows, for which `sure` then has to be asked."""
 
 
 def read_objects(reading: Reading) -> Iterator[Record]:
@@ -66,7 +67,7 @@ def read_objects(reading: Reading) -> Iterator[Record]:
     bare = _bare(reading)
     for number, row in enumerate(rows, start=1):
         if isinstance(row, dict):
-            yield number, _sure(row, reading, number)
+            yield number, sure(row, reading, number)
         elif bare and isinstance(row, str):
             yield number, {bare: row}
         else:
@@ -88,7 +89,7 @@ def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[R
         if not line.strip():
             continue
         try:
-            values = _DECODER.decode(line.strip())
+            values = DECODER.decode(line.strip())
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
             if bare and not line.lstrip().startswith("{"):
                 yield number, {bare: line.strip()}
@@ -97,7 +98,7 @@ def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[R
                 yield number, [fault(reading.at(number), "", rule, _ONE_A_LINE)]
             continue
         if isinstance(values, dict):
-            yield number, _sure(values, reading, number)
+            yield number, sure(values, reading, number)
         elif bare:
             yield number, {bare: values}  # what is asked may be the bare text
         else:
@@ -111,7 +112,7 @@ def _in_a_row(text: str) -> Iterator[Any]:
         if text[place].isspace():
             place += 1
             continue
-        value, place = _DECODER.raw_decode(text, place)
+        value, place = DECODER.raw_decode(text, place)
         yield value
 
 
@@ -121,7 +122,7 @@ def _bare(reading: Reading) -> str | None:
     return places[0] if not reading.labelled and len(places) == 1 and isinstance(places[0], str) else None
 
 
-def _sure(values: Values, reading: Reading, number: int) -> Values | list[Fault]:
+def sure(values: Values, reading: Reading, number: int) -> Values | list[Fault]:
     """The values of a row, or a fault for each key that is read and stands there several times."""
     twice = [key for key, value in values.items() if isinstance(value, _Several) and key in reading.columns.tops()]
     rule = "stands several times in this row, and one of them is meant"
