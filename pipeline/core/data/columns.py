@@ -15,6 +15,8 @@ from pipeline.errors import Fault, fault
 
 Place = str | list[str]
 Values = Mapping[str, Any]
+_LONGEST = 60
+"""The longest name of a column that is shown whole: what is taken for a name may be a text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +72,8 @@ class Columns:
             if known and name != "answer":  # whose numbers are positions, whatever they are called
                 value = [named(one, known) for one in value] if isinstance(value, list) else named(value, known)
             elif wanted is str and name != self.task.target:
-                value = _joined(value)
+                parts = isinstance(place, list) and any(one is not None for one in value)
+                value = _joined(["" if one is None else one for one in value] if parts else value)
             elif name == "options":
                 value = _listed(value, isinstance(place, list))
             elif name == "answer":
@@ -149,7 +152,8 @@ def plain(value: Any) -> Any:
 
 def _seen(name: str) -> str:
     """The name of a column, as it is shown: with what nobody would see in it."""
-    return name if name == name.strip() and name.isprintable() else f"`{repr(name)[1:-1]}`"
+    shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+    return shown if shown == shown.strip() and shown.isprintable() else f"`{repr(shown)[1:-1]}`"
 
 
 def is_in(there: Collection[str], path: str) -> bool:

@@ -173,7 +173,7 @@ def make_row(
         if wanted is float:
             value = _number(value)
         elif name == "labels":
-            if _is_indicators(value):
+            if _is_indicators(value.split(task.separator) if isinstance(value, str) else value):
                 faults.append(fault(origin, _shown(value), *_INDICATORS))
             value = _label_set(value, task.separator)
         if wrong := _wrong(name, value, wanted):

@@ -187,12 +187,18 @@ def _value(cell: str, name: str, wanted: type) -> Any:
             return json.loads(cell)
         except (ValueError, RecursionError):
             return cell  # the letter of an option, or what will be refused
-    if not cell.startswith(("[", "{")):
+    is_tuple = wanted is list and cell.startswith("(") and cell.endswith(")")
+    if not is_tuple and not cell.startswith(("[", "{")):
         return cell
     try:
         return json.loads(cell)
     except ValueError:
-        return _printed(cell)
+        try:
+            return _printed(cell)
+        except ValueError:
+            if is_tuple:  # a label may stand in brackets
+                return cell
+            raise
 
 
 def _printed(cell: str) -> Any:
@@ -206,7 +212,7 @@ def _printed(cell: str) -> Any:
         try:
             value = ast.literal_eval(cell)
             if repr(value) == cell:
-                return value
+                return list(value) if isinstance(value, tuple) else value
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass
     return json.loads(cell)

@@ -69,3 +69,14 @@ def test_an_answer_is_a_key_before_it_is_a_position_and_no_letter_where_it_may_b
 ) -> None:
     values = {"question": "q", "options": options, "answer": answer}
     assert columns_of(QUESTIONS, {}).canonical(values)["answer"] == found
+
+
+def test_long_names_of_columns_are_shortened() -> None:
+    (fault,) = columns_of(TaskConfig(name="t", kind="classification"), {}).missing(["x" * 500, "label"], "file:1")
+    assert f"(it has: {'x' * 57}..., label)" in fault.rule
+
+
+def test_a_part_of_a_text_that_is_not_there_is_empty_as_in_a_csv_file() -> None:
+    columns = columns_of(TaskConfig(name="t", kind="classification"), {"text": ["title", "body"]})
+    for body in (None, ""):
+        assert columns.canonical({"title": "a", "body": body, "label": "x"})["text"] == "a "

@@ -260,7 +260,7 @@ def test_labels_that_hold_another_mark_may_be_several(make_dataset: MakeDataset)
     assert list(task_for(config, dataset).notes(dataset)) == []
 
 
-@pytest.mark.parametrize("given", [[1, 0, 1], ["0", "1", "0"], [True, False, False], [0, 0], [1.0, 0.0, 1.0]])
+@pytest.mark.parametrize("given", [[1, 0, 1], "1|0|0", ["0", "1", "0"], [True, False, False], [0, 0], [1.0, 0.0, 1.0]])
 def test_a_zero_or_one_for_each_label_is_no_list_of_labels(given: Any) -> None:
     (bad,) = make_row({"text": "x", "labels": given}, CONFIG, "a.csv:2")
     assert isinstance(bad, Fault) and bad.rule == "holds a 0 or 1 for each label, and not which labels these are"

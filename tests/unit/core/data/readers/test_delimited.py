@@ -270,3 +270,10 @@ def test_a_first_line_that_has_none_of_the_columns_may_be_a_row(tmp_path: Path, 
     path.write_text("fine,x\nbad,y\n")
     first, _ = faults(path, tasks["sentiment"])
     assert first.remedy.endswith("; if this line is a row, put one with the names of the columns before it")
+
+
+def test_labels_may_be_a_tuple_as_python_prints_it(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text,labels\na,\"('x', 'y')\"\nb,\"('x',)\"\nc,()\nd,(x)\n")
+    read_as = [row["labels"] for row in fields(path, TaskConfig(name="t", kind="multi_label"))]
+    assert read_as == [["x", "y"], ["x"], [], ["(x)"]]

@@ -106,6 +106,13 @@ def test_compressed_files_are_read_and_broken_ones_are_told(tmp_path: Path, task
         ("train.parquet", GZIP, "compressed by gzip"),
         ("train.csv.gz", CSV.encode(), "not compressed by gzip"),
         ("train.parquet", CSV.encode(), "no Parquet"),
+        (
+            "train.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n",
+            "a pointer of Git LFS to the file",
+        ),
+        ("train.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS to the file"),
+        ("train.csv", b"\n<!DOCTYPE HTML>\n<title>Not found", "a page of HTML"),
     ],
 )
 def test_what_a_file_is_though_its_name_says_otherwise_is_told(
@@ -123,3 +130,13 @@ def test_a_link_to_nothing_is_told_once_with_its_reason(tmp_path: Path, tasks: T
     (tmp_path / "train.csv").symlink_to("gone.csv")
     message = stopped(tmp_path / "train.csv", tasks["sentiment"])
     assert message.endswith("train.csv: cannot be read: No such file or directory. Write the file again.")
+
+
+def test_an_encoding_that_is_named_and_none_of_the_files_is_told(tmp_path: Path, tasks: Tasks) -> None:
+    data = DataConfig(encoding="cp1252")
+    (tmp_path / "a.csv").write_text(CSV, "utf-8")
+    (tmp_path / "b.csv").write_text(CSV, "cp1252")
+    (tmp_path / "c.csv").write_text("text,label\na,x\n", "utf-8")
+    told = [notes(tmp_path / name, tasks["sentiment"], data) for name in ("a.csv", "b.csv", "c.csv")]
+    looks = "what is not ASCII is all valid UTF-8, which it probably is: leave data.encoding out"
+    assert told == [[f"encoding cp1252; {looks}."], ["encoding cp1252."], ["encoding cp1252."]]
