@@ -391,7 +391,7 @@ def test_a_strange_entity_type_is_told_with_its_own_line(tmp_path: Path) -> None
     (tmp_path / "test.conll").write_text("in O\nRome B-LOC\n\n")
     source = open_folder(tmp_path, CONFIG)
     rows = {name: [row for row in split.rows if isinstance(row, Row)] for name, split in source.splits.items()}
-    splits = {name: Split(name, tuple(its), "", None) for name, its in rows.items()}
+    splits: dict[str, Any] = {name: Split(name, tuple(its), "", None) for name, its in rows.items()}
     dataset = Dataset(task="n", domain="d", source="s", overlap={}, notes=(), **splits)
     with pytest.raises(DataError, match=r"validation\.conll:6: 'DISH' is no entity type of train"):
         task_for(CONFIG, dataset)
