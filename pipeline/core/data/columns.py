@@ -122,7 +122,7 @@ def pick(values: Values, place: Place) -> Any:
         return values[place]
     value: Any = values
     for part in place.split("."):
-        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
             value = [one.get(part) for one in value]
         else:
             value = value.get(part) if isinstance(value, Mapping) else None

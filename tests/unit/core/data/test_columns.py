@@ -13,6 +13,8 @@ QUESTIONS = TaskConfig(name="q", kind="multiple_choice")
 def test_a_place_is_a_column_a_path_or_several() -> None:
     values = {"a.b": 1, "a": {"b": 2, "c": {"d": 3}}, "e": 4}
     assert [pick(values, place) for place in ("a.b", "a.c.d", "e.f", ["e", "a.b"])] == [1, 3, None, [4, 1]]
+    tags = {"some": [{"name": "x"}, {"name": "y"}, {}], "none": [], "texts": ["x"]}
+    assert [pick(tags, f"{one}.name") for one in tags] == [["x", "y", None], [], None]
     assert [is_in({"a", "e"}, path) for path in ("a.b", "e", "f.e")] == [True, True, False]
 
 
