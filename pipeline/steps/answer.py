@@ -70,9 +70,12 @@ class Questions:
         elif is_read(file):
             yield from read_values(file, self._config, self._data, labelled=False, notes=notes)
         else:
+            facts: list[str] = []
             yield from (
-                (number, text) for number, line in lines(file, self._data.encoding, notes) if (text := line.strip())
+                (number, text) for number, line in lines(file, self._data.encoding, facts) if (text := line.strip())
             )
+            if facts:
+                notes.append(f"{file}: {'; '.join(facts)}.")
 
     def _parsed(self, records: Iterable[tuple[int, Any]]) -> Iterator[Row | Answer]:
         for number, found in records:

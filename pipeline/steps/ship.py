@@ -89,7 +89,9 @@ def _files(config: Reads | None, jobs: Jobs, folders: Mapping[str, Path]) -> dic
         for file in files:
             if any(part.startswith(".") for part in file.relative_to(folder).parts):
                 continue
-            if not file.resolve().is_relative_to(inside):
+            if not file.exists():
+                faults.append(fault(file, "", "is a link to nothing", "Mend the link, or remove it"))
+            elif not file.resolve().is_relative_to(inside):
                 remedy = "Put the file itself there, or have the folder on the head node and say ARGS=submit.ship=false"
                 faults.append(fault(file, "", "is a link that leaves its folder, and would be shipped", remedy))
             found[f"{name}/{file.relative_to(folder)}"] = file

@@ -156,7 +156,8 @@ def check_champion(
         raise ConfigError(fault(f"task.{task.name}.scoring", task.scoring, rule, remedy))
     if record.checkpoint_sha256 != checkpoint.sha256:
         rule = f"is not what the champion of {name} sits on ({record.checkpoint.name})"
-        remedy = f"Set CHECKPOINT={record.checkpoint.name}, or begin anew on this one with `make sweep`"
+        place = record.checkpoint.location if record.checkpoint.source == "path" else record.checkpoint.name
+        remedy = f"Set CHECKPOINT={place}, or begin anew on this one with `make sweep`"
         raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 

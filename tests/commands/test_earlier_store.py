@@ -44,3 +44,9 @@ def test_a_pass_over_the_rows_that_its_champion_has_seen_finds_nothing_new(earli
     done = earlier.call("retrain", *given)
     assert done.code == 0, done.out + done.err
     assert "sentiment/films v1: 0 new rows to train on, 0 to choose by, 0 to judge by" in done.out
+
+
+def test_another_checkpoint_is_refused_with_the_place_of_the_champions(earlier: Workplace) -> None:
+    done = earlier.call("retrain", "TASKS=sentiment", f"DATA={earlier.data}", "CLUSTER=here", "DRYRUN=1")
+    assert done.code == 2
+    assert f"Set CHECKPOINT={earlier.data.parent / 'tiny'}, or begin anew" in done.err

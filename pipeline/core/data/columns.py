@@ -15,6 +15,8 @@ from pipeline.errors import Fault, fault
 
 Place = str | list[str]
 Values = Mapping[str, Any]
+_LONGEST = 60
+"""The longest name of a column that is shown whole: what is taken for a name may be a text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +45,7 @@ class Columns:
             return []  # as it is of most rows
         known = list(map(str, there))
         tops = {*known, *(name.split(".")[0] for name in known)}
-        shown = ", ".join(name if name == name.strip() else f"`{name}`" for name in known) or "none"
+        shown = ", ".join(map(_seen, known)) or "none"
         own = f"{self.task.name}.yaml"
         faults = []
         if self.group and not is_in(tops, self.group):
@@ -70,11 +72,12 @@ class Columns:
             if known and name != "answer":  # whose numbers are positions, whatever they are called
                 value = [named(one, known) for one in value] if isinstance(value, list) else named(value, known)
             elif wanted is str and name != self.task.target:
-                value = _joined(value)
+                parts = isinstance(place, list) and any(one is not None for one in value)
+                value = _joined(["" if one is None else one for one in value] if parts else value)
             elif name == "options":
                 value = _listed(value, isinstance(place, list))
             elif name == "answer":
-                value = _position(value, self._keys(values))
+                value = _position(value, self._keys(values), record.get("options"))
             elif name == "answers":
                 value = _spans(value)
             record[name] = plain(value)
@@ -119,7 +122,10 @@ def pick(values: Values, place: Place) -> Any:
         return values[place]
     value: Any = values
     for part in place.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
+            value = [one.get(part) for one in value]
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
@@ -144,6 +150,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _seen(name: str) -> str:
+    """The name of a column, as it is shown: with what nobody would see in it."""
+    shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+    return shown if shown == shown.strip() and shown.isprintable() else f"`{repr(shown)[1:-1]}`"
+
+
 def is_in(there: Collection[str], path: str) -> bool:
     """Whether a column is there, or one that a path begins with."""
     return path in there or path.split(".")[0] in there
@@ -165,13 +177,22 @@ def _listed(value: Any, from_columns: bool) -> Any:
     return value
 
 
-def _position(value: Any, keys: Sequence[Any]) -> Any:
-    """Turn the key of the right option, or its letter, into its position."""
-    if isinstance(value, str) and value in keys:
-        return keys.index(value)
+def _position(value: Any, keys: Sequence[Any], options: Any) -> Any:
+    """Turn the key of the right option, or its letter, into its position.
+
+    A number is a key where there are keys that are numbers. What is no letter of the options, or the text of another
+    one than its letter says, stays as it is, to be refused.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) in (str, int) and str(value) in keys:
+        return keys.index(str(value))
     if isinstance(value, str) and len(value.strip()) == 1 and "A" <= value.strip().upper() <= "Z":
-        return ord(value.strip().upper()) - ord("A")
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        place = ord(value.strip().upper()) - ord("A")
+        texts = options if isinstance(options, list) else []
+        if place < len(texts) and (texts[place] == value or value not in texts):
+            return place
+    return value
 
 
 def _spans(value: Any) -> Any:

@@ -203,6 +203,9 @@ def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
             lacks = f"no file in {root.name}/{name} is called train (there: {files.listed(folder)})"
             rule = f"has no task `{name}`: {lacks}"
             remedy = f"Call the file to learn from train, such as {name}/train.csv; the others can be cut off it"
+            if other := files.unread(folder, "train"):
+                rule = f"has no task `{name}`: {name}/{other.name} is in no format that is read"
+                remedy = f"Write it as one of {files.formats()}"
         elif loose := [path.name for paths in files.split_files(root).values() for path in paths]:
             remedy = f"Put {loose[0]} into {root.name}/{name}/, or use one of its tasks ({', '.join(there) or 'none'})"
         raise DataError(fault("DATA", data.source, rule, remedy))

@@ -173,6 +173,8 @@ def make_row(
         if wanted is float:
             value = _number(value)
         elif name == "labels":
+            if _is_indicators(value.split(task.separator) if isinstance(value, str) else value):
+                faults.append(fault(origin, _shown(value), *_INDICATORS))
             value = _label_set(value, task.separator)
         if wrong := _wrong(name, value, wanted):
             faults.append(fault(origin, _shown(value), wrong, REMEDIES[wanted]))
@@ -192,8 +194,8 @@ def make_row(
     shared = values.get("group") if task.group else fields.get(task.group_field or "")
     try:
         digest = _hashed(fields)
-        key = _hashed({name: _plain(value) for name, value in fields.items() if name != task.target})
-        group = None if shared in (None, "") else _hashed({"group": _plain(str(shared))})
+        key = _hashed({name: as_seen(value) for name, value in fields.items() if name != task.target})
+        group = None if shared in (None, "") else _hashed({"group": as_seen(str(shared))})
         str(own.get("id", "")).encode()
     except UnicodeEncodeError:  # "\ud83d" alone is valid JSON, but no tokenizer takes it
         rule = "holds half of a surrogate pair (such as \\ud83d), which is no character"
@@ -208,11 +210,20 @@ _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f
 
 REMEDIES: Mapping[type, str] = {
     str: "Give a string",
-    int: "Give the answer's position in options, from 0",
+    int: "Give the answer's position in options, from 0, or its letter",
     float: "Give a number, such as 3.8",
     list: 'Give a list of strings, such as ["a", "b"]',
-    dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0',
+    dict: 'Give {"text": ["..."], "answer_start": [0]}, positions in characters from 0; '
+    "two empty lists where there is no answer",
 }
+
+
+_ZERO_OR_ONE = {"0", "1", "0.0", "1.0", "true", "false"}
+_INDICATORS = (
+    "holds a 0 or 1 for each label, and not which labels these are",
+    'Give the names of those that it has, such as ["a", "b"]',
+)
+"""Rule and remedy."""
 
 
 def _hashed(fields: Mapping[str, Any]) -> str:
@@ -220,10 +231,10 @@ def _hashed(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _plain(value: Any) -> Any:
-    """A text, or the texts in a list, in small letters, with single spaces, in Unicode's form NFKC, as it is seen."""
+def as_seen(value: Any) -> Any:
+    """Write a text, or those in a list, as it is seen: in small letters, with single spaces, in Unicode's form NFKC."""
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [as_seen(one) for one in value]
     if not isinstance(value, str):
         return value
     folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", value)).casefold()  # which may compose anew: once more
@@ -255,6 +266,11 @@ def _label_set(value: Any, separator: str) -> Any:
         return value
     named = sorted({str(one).strip() for one in listed})
     return [one for one in named if one] if isinstance(value, str) else named
+
+
+def _is_indicators(value: Any) -> bool:
+    """Whether it is a list of zeros and ones, of which some stand there twice, as no label does."""
+    return isinstance(value, list) and len({*map(str, value)}) < len(value) and {*map(str, value)} <= _ZERO_OR_ONE
 
 
 def _number(value: Any) -> Any:

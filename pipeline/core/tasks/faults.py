@@ -30,6 +30,11 @@ def shorten(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def with_article(what: str) -> str:
+    """A label, an entity type."""
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+
+
 def empty_faults(row: Row, *names: str) -> Iterator[Fault]:
     """One fault for each of the named texts that is empty or blank."""
     for name in names:
@@ -70,7 +75,13 @@ def answer_faults(row: Row) -> Iterator[Fault]:
 
 
 def unseen_faults(
-    config: TaskConfig, dataset: Dataset, seen: Collection[str], labels_of: LabelsOf, *, what: str
+    config: TaskConfig,
+    dataset: Dataset,
+    seen: Collection[str],
+    labels_of: LabelsOf,
+    *,
+    what: str,
+    first_rows: Callable[[Split], Mapping[str, Row]] | None = None,
 ) -> Iterator[Fault]:
     """What is wrong with labels or entity types (`what`) of validation and test that cannot be predicted.
 
@@ -81,14 +92,19 @@ def unseen_faults(
         dataset: Its rows.
         seen: What the training rows have, or a champion has learnt.
         labels_of: The labels of a row, one for each place where it has one.
+        first_rows: Label -> the first row of a split with it, at the place of the label in it. None: that of the row.
     """
     for split in (dataset.validation, dataset.test):
         strange, share = unseen(split, seen, labels_of)
+        if strange and first_rows:
+            placed = first_rows(split)
+            strange = {label: placed[label] for label in strange}
         if config.labels is not None:
             listed = {label: row for label, row in strange.items() if label in config.labels}
             yield from unlisted_faults(config, strange, what=what)
             for label, row in listed.items():
-                rule = f"is a {what} that task.{config.name} lists and no training row has: it cannot be learned"
+                listing = f"that task.{config.name} lists and no training row has"
+                rule = f"is {with_article(what)} {listing}: it cannot be learned"
                 remedy = f"Add training rows with it, or take it out of labels and {split.name}"
                 yield row_fault(row, label, rule, remedy)
         elif share > dataset.max_unseen:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.data.rows import WARNING, Dataset, Row, Split
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import row_fault, text_faults, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Figure, Labels
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _MOST_SHARE = 1 - 1e-4
 """A share that stands for any higher one, such as that of a label that all training rows have."""
+_MARKS = (",", ";", "|", "/")
+"""What often stands between labels that are written as one text."""
 _LEAST_ROWS = 10
 """Validation rows with a label that a threshold of its own needs: of fewer it would be chance."""
 
@@ -82,6 +84,18 @@ class MultiLabel(Task):
 
     def labels_of(self, row: Row) -> tuple[str, ...]:
         return tuple(row.fields["labels"])
+
+    def notes(self, dataset: Dataset) -> Iterator[str]:
+        """As of any labels, and where one looks as if it were several with another mark between."""
+        yield from super().notes(dataset)
+        for mark in _MARKS:
+            for label in self.labels if mark != self.config.separator else ():
+                parts = [part.strip() for part in label.split(mark)]
+                if len(parts) > 1 and (known := next((part for part in parts if part in self.number), None)):
+                    said = f"{label!r} is one label here, and {known!r} is one too"
+                    remedy = f"If `{mark}` separates labels, set `separator: '{mark}'` in {self.config.name}.yaml"
+                    yield f"{WARNING}{said}. {remedy}."
+                    break
 
     def encode(self, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
         encoded = encode_texts(rows, tokenizer, self.limit(tokenizer))

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from pipeline.core.data.rows import Dataset, Row
-from pipeline.core.tasks.faults import LabelsOf, shorten, unseen
+from pipeline.core.data.rows import Dataset, Row, as_seen
+from pipeline.core.tasks.faults import LabelsOf, shorten, unseen, with_article
 
 _FOR_NONE = frozenset({"-", "--", "_", "?", "null", "nan", "n/a", "#n/a", "na", "<na>"})
 """What is often written where there is no label, in small letters."""
@@ -23,14 +23,18 @@ def label_notes(dataset: Dataset, known: Collection[str], labels_of: LabelsOf, w
     yield from _written(dataset, what)
     alike: dict[str, list[str]] = {}
     for label in counts:
-        alike.setdefault(label.casefold(), []).append(label)
+        alike.setdefault(as_seen(label), []).append(label)
     for group in alike.values():
         if len(group) > 1:
             shown = ", ".join(f"{label!r} ({counts[label]})" for label in sorted(group))
-            yield f"{shown} differ by case alone, and are {what}s of their own."
+            is_case = len({label.casefold() for label in group}) == 1
+            by = "case" if is_case else "case, by blanks, or by characters that are not seen,"
+            yield f"{shown} differ by {by} alone, and are {what}s of their own."
     for label in counts:
-        if label.casefold() in _FOR_NONE or (label == "-1" and all(one.isdigit() for one in counts if one != label)):
-            rule = f"stands {counts[label]} times, and is a {what} like any other"
+        is_none = label == "None" or label.casefold() in _FOR_NONE  # none in small letters may well be a label
+        if is_none or (label == "-1" and all(one.isdigit() for one in counts if one != label)):
+            times = "once" if counts[label] == 1 else f"{counts[label]} times"
+            rule = f"stands {times}, and is {with_article(what)} like any other"
             yield f"{label!r} {rule}. If it means that there is none, set data.no_label=[{label}]."
 
 
@@ -49,7 +53,7 @@ def _written(dataset: Dataset, what: str) -> Iterator[str]:
         rows = "1 row has" if len(changed) == 1 else f"{len(changed)} rows have"
         how = "without blanks around it, in Unicode's NFC, or without the .0 of a whole number"
         example = f"{raw!r} is learnt as {learnt!r} (first: {changed[0].origin})"
-        yield f"{rows} a {what} that is written otherwise than it is learnt, {how}: {example}."
+        yield f"{rows} {with_article(what)} that is written otherwise than it is learnt, {how}: {example}."
 
 
 def _difference(row: Row) -> tuple[str, str]:

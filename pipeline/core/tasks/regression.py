@@ -23,6 +23,9 @@ from pipeline.errors import Fault
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_LARGEST = 1e18
+"""The largest score: its square is a number of 32 bits, in which losses are computed."""
+
 
 @final
 class Regression(Task):
@@ -62,6 +65,10 @@ class Regression(Task):
     @classmethod
     def split_faults(cls, config: TaskConfig, dataset: Dataset, known: Collection[str] = ()) -> Iterator[Fault]:
         first = dataset.train.rows[0]
+        largest = max(dataset.train.rows, key=lambda row: abs(row.fields["score"]))
+        if abs(largest.fields["score"]) > _LARGEST:
+            rule = "is too large to be learnt: the square of a score has to be a number of 32 bits"
+            yield row_fault(largest, largest.fields["score"], rule, "Write the scores in a larger unit")
         if len({row.fields["score"] for row in dataset.train.rows}) == 1:
             rule = "is the score of every row of train: there is nothing to learn"
             yield row_fault(first, first.fields["score"], rule, "Add training rows with other scores")

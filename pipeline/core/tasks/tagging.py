@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.data.rows import WARNING, Dataset, Row, Split
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import row_fault, shorten, unlisted_faults, unseen_faults
 from pipeline.core.tasks.figures import Entities, Figure
@@ -106,7 +106,16 @@ class Tagging(Task):
         if not found and not known:
             rule = "has no entity in any row: every tag is O"
             yield row_fault(dataset.train.rows[0], "", rule, "Add training rows with entities")
-        yield from unseen_faults(config, dataset, {*found, *known}, _types_of, what="entity type")
+        seen = {*found, *known}
+        yield from unseen_faults(config, dataset, seen, _types_of, what="entity type", first_rows=_first_rows)
+
+    def notes(self, dataset: Dataset) -> Iterator[str]:
+        """As of any labels, and where each row of train is one token, as of files with a token a row."""
+        yield from super().notes(dataset)
+        rows = dataset.train.rows
+        if len(rows) > 1 and all(len(row.fields["tokens"]) == 1 for row in rows):
+            said = f"each of the {len(rows)} rows of train has one token"
+            yield f"{WARNING}{said}. A row is a whole sentence, with a list of its tokens."
 
     def text_of(self, row: Row) -> str:
         """The tokens with blanks between them, which is how they are read."""

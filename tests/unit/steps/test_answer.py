@@ -196,6 +196,12 @@ def test_a_line_of_a_text_file_is_a_text_whatever_it_begins_with(make: Make, tmp
     assert [row["text"] for row in of_file(make("classification"), tmp_path / "a.txt")] == [*lines[:-1], "an item"]
 
 
+def test_what_was_found_out_about_a_file_of_any_name_is_told_with_its_name(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "new.log").write_text("good\nbad\n", "utf-16")
+    asked = Asked(name="new.log", file=tmp_path / "new.log")
+    assert Questions(asked, make("classification"), DataConfig()).notes == [f"{tmp_path}/new.log: encoding utf-16."]
+
+
 @pytest.mark.parametrize("place", ["standard input", "questions.log"])
 def test_a_line_of_standard_input_may_be_json_and_else_is_a_text(make: Make, tmp_path: Path, place: str) -> None:
     lines = ['"Wow," she said.', '"quoted"', "[sic] bad", '["a"]', "{laughs} fine", '{"text": "an item"}', '{"text": 1']

@@ -169,6 +169,12 @@ def test_a_link_that_leaves_what_is_shipped_is_refused(link: str, tmp_path: Path
         rewrite(SubmitConfig(), ["tasks=[sentiment/*]", *given])
 
 
+def test_a_link_to_nothing_is_refused_before_anything_is_packed(data: Path) -> None:
+    (data / "sentiment" / "validation.jsonl").symlink_to("gone.jsonl")
+    with pytest.raises(ConfigError, match=r"validation\.jsonl: is a link to nothing\. Mend the link, or remove it"):
+        rewrite(SubmitConfig(), ["tasks=[sentiment/*]", f'data.source="{data}"', SERVER])
+
+
 def test_a_checkpoint_in_the_cache_of_the_hub_is_shipped_through_its_links(tmp_path: Path) -> None:
     snapshot = tmp_path / "models--a--b" / "snapshots" / "c0ffee"
     (tmp_path / "models--a--b" / "blobs").mkdir(parents=True)

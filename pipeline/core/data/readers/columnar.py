@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.data.columns import pick
-from pipeline.core.data.readers.reading import Reading, Record
-from pipeline.core.data.readers.text import COMPRESSIONS, open_bytes
-from pipeline.errors import DataError
+from pipeline.core.data.readers.reading import Reading, Record, of_one_name
+from pipeline.core.data.readers.text import COMPRESSIONS, misnamed, open_bytes
+from pipeline.errors import DataError, fault
 
 
 def read_columnar(reading: Reading) -> Iterator[Record]:
@@ -18,12 +18,16 @@ def read_columnar(reading: Reading) -> Iterator[Record]:
 
     path = reading.path
     try:
+        if wrong := misnamed(path):
+            raise DataError(wrong)
         compressed = path.suffix.lower()[1:] in COMPRESSIONS
         source = pyarrow.BufferReader(open_bytes(path).read()) if compressed else path
         with parquet.ParquetFile(source) as file:
             names = file.schema_arrow.names
             if faults := reading.columns.missing(names, str(path)):
                 raise DataError(faults)
+            if twice := [name for name in reading.columns.tops() if names.count(name) > 1]:
+                raise DataError([fault(path, name, *of_one_name(names.count(name))) for name in sorted(twice)])
             features = _features(file.schema_arrow.metadata or {})
             places = reading.columns.places.items()
             classes = {name: found for name, place in places if (found := class_names(pick(features, place)))}

@@ -7,10 +7,11 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.core.data.readers.objects import reason
-from pipeline.core.data.readers.reading import Reading, Record
+from pipeline.core.data.readers.reading import Reading, Record, of_one_name
 from pipeline.core.data.readers.text import format_of
 from pipeline.errors import DataError, Fault, fault
 
@@ -36,7 +37,10 @@ def read_delimited(reading: Reading) -> Iterator[Record]:
         reading.facts.append(f"cells separated by {_DELIMITERS.get(delimiter, repr(delimiter))}")
     plain = delimiter in ("\t", _NONE) and _has_bare_quotes([line for _, line in numbered], delimiter)
     lines = (line for _, line in numbered)
-    if plain:
+    if not plain and _has_blanks_before_quotes([line for _, line in numbered], delimiter):
+        reading.facts.append("blanks before quotation marks dropped")
+        rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    elif plain:
         reading.facts.append("quotation marks taken as they stand")
         rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     else:
@@ -54,15 +58,17 @@ def _rows(reading: Reading, rows: Any, delimiter: str) -> Iterator[Record]:
             return
         except csv.Error as error:
             remedy = "Put text with quotes or line breaks in double quotes, and double the quotes in it"
-            raise reading.stop(start, f"is not valid CSV: {error}", remedy) from error
+            why = str(error).partition(" - ")[0]  # what follows is advice to who writes programs
+            raise reading.stop(start, f"is not valid CSV: {why}", remedy) from error
         number, start = start, rows.line_num + 1
-        if not cells or (not header and not any(map(str.strip, cells))):
-            continue
+        if not any(map(str.strip, cells)) and (not header or len(cells) < min(len(header), 2)):
+            continue  # a blank line, also one of blanks
         if not header:
             header = [cell.strip() for cell in cells]
             _check_header(reading, header, number)
         elif len(cells) != len(header):
-            rule = f"has {len(cells)} cells where the header has {len(header)}"
+            noun = "cell" if len(cells) == 1 else "cells"
+            rule = f"has {len(cells)} {noun} where the header has {len(header)}"
             what = _DELIMITERS.get(delimiter, f"`{delimiter}`")
             yield number, [fault(reading.at(number), "", rule, f"Put text with {what} in double quotes")]
         elif sorted(map(str.strip, cells)) == sorted(header):
@@ -78,10 +84,15 @@ def _check_header(reading: Reading, header: Sequence[str], number: int) -> None:
     faults = reading.columns.missing(header, where)
     for name in dict.fromkeys(header):
         if header.count(name) > 1 and name in reading.columns.tops():
-            rule = f"has {header.count(name)} columns of this name, and one of them is meant"
-            faults.append(fault(where, name, rule, "Rename the others"))
-    if len(header) == 1 and faults:
+            faults.append(fault(where, name, *of_one_name(header.count(name))))
+    if faults and header[0].startswith('{"'):
+        name = f"{reading.path.name.split('.')[0]}.jsonl"
+        faults = [fault(where, "", f"is JSON, and its name ends in {reading.path.suffix}", f"Call it {name}")]
+    elif len(header) == 1 and faults:
         faults = _one_cell(reading, header[0], where) or faults
+    elif len(faults) == len(reading.columns.places) and all("<its name" in one.remedy for one in faults):
+        more = "; if this line is a row, put one with the names of the columns before it"
+        faults = [replace(one, remedy=one.remedy + more) for one in faults]
     if faults:
         raise DataError(faults)
 
@@ -133,6 +144,21 @@ def _has_bare_quotes(lines: Sequence[str], delimiter: str) -> bool:
     return widths != {rows[0].count(delimiter) + 1}
 
 
+def _has_blanks_before_quotes(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether cells are in quotation marks behind blanks: without the blanks each row has all cells, and some cell is
+    not as it stands."""
+    if not any(f'{delimiter} "' in line for line in lines):
+        return False
+    try:
+        kept, dropped = (
+            list(filter(None, csv.reader(lines, delimiter=delimiter, skipinitialspace=skip, strict=True)))
+            for skip in (False, True)
+        )
+    except csv.Error:
+        return False
+    return len({len(cells) for cells in dropped}) == 1 and any(cell.startswith(' "') for row in kept for cell in row)
+
+
 def _parsed(cells: dict[str, str], reading: Reading, number: int) -> tuple[dict[str, Any], list[Fault]]:
     """Parse what is no text: lists, objects and numbers; tokens and tags may be separated by blanks instead."""
     values: dict[str, Any] = dict(cells)
@@ -161,12 +187,18 @@ def _value(cell: str, name: str, wanted: type) -> Any:
             return json.loads(cell)
         except (ValueError, RecursionError):
             return cell  # the letter of an option, or what will be refused
-    if not cell.startswith(("[", "{")):
+    is_tuple = wanted is list and cell.startswith("(") and cell.endswith(")")
+    if not is_tuple and not cell.startswith(("[", "{")):
         return cell
     try:
         return json.loads(cell)
     except ValueError:
-        return _printed(cell)
+        try:
+            return _printed(cell)
+        except ValueError:
+            if is_tuple:  # a label may stand in brackets
+                return cell
+            raise
 
 
 def _printed(cell: str) -> Any:
@@ -180,7 +212,7 @@ def _printed(cell: str) -> Any:
         try:
             value = ast.literal_eval(cell)
             if repr(value) == cell:
-                return value
+                return list(value) if isinstance(value, tuple) else value
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass
     return json.loads(cell)

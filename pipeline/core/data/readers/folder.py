@@ -49,6 +49,17 @@ def listed(folder: Path, most: int = 8) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def formats() -> str:
+    """The formats that are read, for messages."""
+    return f"{', '.join(READERS)}, also with .{' or .'.join(COMPRESSIONS)}"
+
+
+def unread(folder: Path, split: str) -> Path | None:
+    """The file of a split that is in no format that is read, if there is one."""
+    there = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_read(path))
+    return next((path for path in there if _NAMES.get(path.name.lower().split(".")[0]) == split), None)
+
+
 def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) -> Source:
     """Read the splits of one domain; what is wrong with rows is told where the rows are iterated over.
 
@@ -66,6 +77,8 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     if "train" not in found:
         rule = f"has {listed(folder)} and no train file: there is nothing to train on"
         remedy = f"Add train.jsonl (or {', '.join(f'.{suffix}' for suffix in READERS if suffix != 'jsonl')})"
+        if other := unread(folder, "train"):
+            rule, remedy = f"has {other.name}, which is in no format that is read", f"Write it as one of {formats()}"
         faults.append(fault(folder, "", rule, remedy))
     if faults:
         raise DataError(faults)
@@ -78,7 +91,7 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
         for path in next(iter(found[split].values())):
             reading = reading_of(path, task, data)
             reading.like = layout
-            splits[split] += _read(reading)
+            splits[split] += _read(reading, split)
             layout = layout or reading.like
             readings.append(reading)
         notes += _told(readings)
@@ -93,14 +106,25 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     return Source(sources, tuple(notes))
 
 
-def _read(reading: Reading) -> Read:
+def _read(reading: Reading, split: str) -> Read:
     """The records of a file; what keeps it from being read further comes last."""
     read: Read = []
     try:
         read += [(reading.path, number, values) for number, values in records_of(reading)]
     except DataError as error:
         read.append((reading.path, 0, [dataclasses.replace(one, of_file=True) for one in error.faults]))
+    if split != "train":
+        rule = f"has no field `{reading.columns.places[reading.task.target]}`"
+        for _, _, values in read:
+            if isinstance(values, list):
+                values[:] = [_spare(one, split) if one.rule.startswith(rule) else one for one in values]
     return read
+
+
+def _spare(lacking: Fault, split: str) -> Fault:
+    """A fault of rows without a target, with the remedy of a split that is not needed."""
+    more = f"; or remove the file, if nobody knows the targets: {split} is then cut off train"
+    return dataclasses.replace(lacking, remedy=lacking.remedy + more)
 
 
 def _told(readings: Sequence[Reading]) -> Iterator[str]:
@@ -124,7 +148,7 @@ def _sets(folder: Path) -> Sets:
     for path in sorted(folder.iterdir()):
         if is_split_folder(path):
             split, name, files = _NAMES[path.name.lower()], f"{path.name}/", _files(path)
-        elif is_read(path) and path.is_file() and (known := _split_of(path)):
+        elif is_read(path) and (path.is_file() or not path.exists()) and (known := _split_of(path)):
             shard = _SHARD.fullmatch(_stem(path))
             split, name, files = known, path.name, [path]
             if shard:
@@ -176,12 +200,13 @@ def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
 
 def _unread(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
-        is_split = _split_of(path) is not None
-        if not path.is_file() or path.name.startswith(".") or (is_split and is_read(path)):
+        is_split = _split_of(path) is not None and is_read(path)
+        if is_split and path.exists() and not path.is_file():
+            yield f"{WARNING}{path} was not read: it is no file."
+        if not path.is_file() or path.name.startswith(".") or is_split:
             continue
         if _LIKE_A_SPLIT.fullmatch(path.name.lower()):
-            formats = f"formats are {', '.join(READERS)}, also with .{' or .'.join(COMPRESSIONS)}"
             names = f"splits are {', '.join(_NAMES)}"
-            yield f"{WARNING}{path} was not read: {names if is_read(path) else formats}."
+            yield f"{WARNING}{path} was not read: {names if is_read(path) else f'formats are {formats()}'}."
         elif is_read(path) and path.suffix != ".txt":
             yield f"{path} was not read: splits are {', '.join(_NAMES)}."

@@ -1,15 +1,35 @@
 """Rows from JSON: an object a line, an array of objects, `{"data": [...]}`, and SQuAD's articles."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, final
 
 from pipeline.core.data.readers.reading import Reading, Record, Values
 from pipeline.core.data.readers.text import format_of
 from pipeline.core.data.rows import SPLITS
-from pipeline.errors import fault
+from pipeline.errors import Fault, fault
 
 _ONE_A_LINE = "Write one JSON object a line"
+
+
+@final
+class _Several:
+    """Stands for the values of a key that an object has several times: which of them is meant, nobody knows."""
+
+    def __str__(self) -> str:
+        return "several values"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Values:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= {key: _Several() for key, count in Counter(key for key, _ in pairs).items() if count > 1}
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+"""Of rows, for which `sure` then has to be asked."""
 
 
 def read_objects(reading: Reading) -> Iterator[Record]:
@@ -22,7 +42,8 @@ def read_objects(reading: Reading) -> Iterator[Record]:
         begins = json.loads(first) if first else None
     except (ValueError, RecursionError):
         begins = None
-    if isinstance(begins, dict) and not (whole and len(full) == 1):
+    articles = isinstance(begins, dict) and len(full) == 1 and _holds_only_rows(begins, reading)
+    if isinstance(begins, dict) and not articles and not (whole and len(full) == 1):
         yield from _one_a_line(reading, numbered)
         return
     try:
@@ -32,8 +53,8 @@ def read_objects(reading: Reading) -> Iterator[Record]:
             rule = f"is not valid JSON: {reason(error, with_line=True)}"
             raise reading.stop(None, rule, "Write an array of objects, or one JSON object a line") from error
         values = []
-    rows = [row for value in values for row in _rows_of(value)]
-    alike = len({type(value) for value in values}) == 1 and (begins is None or isinstance(values[0], list))
+    rows = [row for value in values for row in _rows_of(value, reading)]
+    alike = len({type(value) for value in values}) == 1 and (begins is None or articles or isinstance(values[0], list))
     if not whole and not (alike and rows and all(isinstance(row, dict) for row in rows)):
         yield from _one_a_line(reading, numbered)
         return
@@ -43,9 +64,12 @@ def read_objects(reading: Reading) -> Iterator[Record]:
         reading.facts.append(f"{len(values)} JSON values one behind the other")
     if not rows and values:
         raise reading.stop(None, *_no_rows(values[0]))
+    bare = _bare(reading)
     for number, row in enumerate(rows, start=1):
         if isinstance(row, dict):
-            yield number, row
+            yield number, sure(row, reading, number)
+        elif bare and isinstance(row, str):
+            yield number, {bare: row}
         else:
             shown = json.dumps(row, ensure_ascii=False)[:60]
             yield number, [fault(reading.at(number), shown, "is no JSON object", "Write an array of objects")]
@@ -60,13 +84,12 @@ def reason(error: Exception, *, with_line: bool = False) -> str:
 
 
 def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[Record]:
-    places = list(reading.columns.places.values())
-    bare = places[0] if not reading.labelled and len(places) == 1 and isinstance(places[0], str) else None
+    bare = _bare(reading)
     for number, line in numbered:
         if not line.strip():
             continue
         try:
-            values = json.loads(line.rstrip())
+            values = DECODER.decode(line.strip())
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
             if bare and not line.lstrip().startswith("{"):
                 yield number, {bare: line.strip()}
@@ -75,7 +98,7 @@ def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[R
                 yield number, [fault(reading.at(number), "", rule, _ONE_A_LINE)]
             continue
         if isinstance(values, dict):
-            yield number, values
+            yield number, sure(values, reading, number)
         elif bare:
             yield number, {bare: values}  # what is asked may be the bare text
         else:
@@ -84,24 +107,42 @@ def _one_a_line(reading: Reading, numbered: list[tuple[int, str]]) -> Iterator[R
 
 def _in_a_row(text: str) -> Iterator[Any]:
     """The JSON values of a text, which may hold several, as files have that were pasted together."""
-    decoder, place = json.JSONDecoder(), 0
+    place = 0
     while place < len(text):
         if text[place].isspace():
             place += 1
             continue
-        value, place = decoder.raw_decode(text, place)
+        value, place = DECODER.raw_decode(text, place)
         yield value
+
+
+def _bare(reading: Reading) -> str | None:
+    """The column of the only thing that is asked, which may stand there alone, without an object around it."""
+    places = list(reading.columns.places.values())
+    return places[0] if not reading.labelled and len(places) == 1 and isinstance(places[0], str) else None
+
+
+def sure(values: Values, reading: Reading, number: int) -> Values | list[Fault]:
+    """The values of a row, or a fault for each key that is read and stands there several times."""
+    twice = [key for key, value in values.items() if isinstance(value, _Several) and key in reading.columns.tops()]
+    rule = "stands several times in this row, and one of them is meant"
+    return [fault(reading.at(number), key, rule, "Remove the others") for key in twice] or values
 
 
 def _holds_rows(value: Mapping[str, Any]) -> bool:
     return isinstance(value.get("data"), list)
 
 
-def _rows_of(value: Any) -> Iterator[Any]:
+def _holds_only_rows(value: Mapping[str, Any], reading: Reading) -> bool:
+    """Whether an object has rows, and is none itself."""
+    return _holds_rows(value) and bool(reading.columns.missing(value, ""))
+
+
+def _rows_of(value: Any, reading: Reading) -> Iterator[Any]:
     """The rows in one JSON value: its items, what stands under `data`, or itself; of SQuAD's articles the questions."""
     items = value
     if isinstance(value, dict):
-        items = value["data"] if _holds_rows(value) else [] if _is_table(value) else [value]
+        items = value["data"] if _holds_rows(value) else [] if _is_table(value, reading) else [value]
     for item in items if isinstance(items, list) else []:
         if isinstance(item, dict) and isinstance(item.get("paragraphs"), list):
             yield from _questions(item)
@@ -109,9 +150,19 @@ def _rows_of(value: Any) -> Iterator[Any]:
             yield item
 
 
-def _is_table(value: Mapping[str, Any]) -> bool:
-    """Whether it is no row but a table by columns, or splits by name, as pandas writes them without `records`."""
-    return bool(value) and (value.keys() <= {*SPLITS} or all(isinstance(one, dict) for one in value.values()))
+def _is_table(value: Mapping[str, Any], reading: Reading) -> bool:
+    """Whether it is no row but a table by columns, or splits by name, as pandas writes them without `records`.
+
+    Of lists it is one if all are equally long, and one of them stands for what is no list in a row.
+    """
+    if not value or value.keys() <= {*SPLITS} or all(isinstance(one, dict) for one in value.values()):
+        return bool(value)
+    lists = [one for one in value.values() if isinstance(one, list)]
+    single = [name for name, place in reading.columns.places.items() if reading.task.types[name] not in (list, dict)]
+    named = any(
+        reading.columns.places[name] in value for name in single if isinstance(reading.columns.places[name], str)
+    )
+    return named and len(lists) == len(value) and len({len(one) for one in lists}) == 1
 
 
 def _questions(article: Values) -> Iterator[Any]:

@@ -1,9 +1,9 @@
 """Rows from plain text: a text a line, for a task that is asked one; a line may be a JSON object instead."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.core.data.readers.objects import DECODER, sure
 from pipeline.core.data.readers.reading import Reading, Record
 from pipeline.errors import fault
 
@@ -24,7 +24,7 @@ def read_plain(reading: Reading) -> Iterator[Record]:
             continue
         item = _object(text)
         if item is not None:
-            yield number, item
+            yield number, sure(item, reading, number)
         elif len(fields) == 1:
             place = reading.columns.places[fields[0]]
             yield number, {place if isinstance(place, str) else fields[0]: text}
@@ -37,7 +37,7 @@ def _object(text: str) -> dict[str, Any] | None:
     if not text.startswith("{"):
         return None
     try:
-        value = json.loads(text)
+        value = DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -65,3 +65,8 @@ class Reading:
     def stop(self, number: int | None, rule: str, remedy: str) -> DataError:
         """What is raised where the file cannot be read further."""
         return DataError(fault(self.path if number is None else self.at(number), "", rule, remedy))
+
+
+def of_one_name(count: int) -> tuple[str, str]:
+    """Rule and remedy of a column that is read and stands there several times."""
+    return f"has {count} columns of this name, and one of them is meant", "Rename the others"

@@ -358,3 +358,16 @@ def test_what_a_warm_start_has_learnt_may_be_missing_in_train(make_dataset: Make
     task_for(CONFIG, make_dataset(CONFIG, rows[:1], validation=rows), known=["negative"])
     with pytest.raises(DataError, match=r"'negative' is no label of train: 50\.0% of the labels of validation"):
         task_for(CONFIG, make_dataset(CONFIG, [*rows[:1], {"text": "so", "label": "mixed"}], validation=rows))
+
+
+def test_labels_that_look_alike_are_noted(make_dataset: MakeDataset) -> None:
+    labels = ["new york", "new  york", "wet", "wet\u200b", "None"]
+    dataset = make_dataset(CONFIG, [{"text": str(one), "label": label} for one, label in enumerate(labels)])
+    assert list(task_for(CONFIG, dataset).notes(dataset)) == [
+        "'new  york' (3), 'new york' (3) differ by case, by blanks, or by characters that are not seen, alone, and are "
+        "labels of their own.",
+        "'wet' (3), 'wet\\u200b' (3) differ by case, by blanks, or by characters that are not seen, alone, and are "
+        "labels of their own.",
+        "'None' stands 3 times, and is a label like any other. If it means that there is none, set "
+        "data.no_label=[None].",
+    ]

@@ -245,3 +245,27 @@ def test_a_new_label_grows_behind_and_keeps_thresholds(make_rows: MakeRows) -> N
     task = restore(CONFIG, ["delivery", "damage"])
     assert task.grown(rows) == ["delivery", "damage", "a new one"]
     assert task.labels_of(rows[0]) == ("a new one", "damage")
+
+
+def test_labels_that_hold_another_mark_may_be_several(make_dataset: MakeDataset) -> None:
+    rows = [{"text": str(one), "labels": labels} for one, labels in enumerate(["late, torn", "torn", "on/off", "wet"])]
+    dataset = make_dataset(CONFIG, rows)
+    task = task_for(CONFIG, dataset)
+    assert list(task.notes(dataset)) == [
+        "Warning: 'late, torn' is one label here, and 'torn' is one too. If `,` separates labels, set "
+        "`separator: ','` in topics.yaml."
+    ]
+    config = replace(CONFIG, separator=",")
+    dataset = make_dataset(config, rows)
+    assert list(task_for(config, dataset).notes(dataset)) == []
+
+
+@pytest.mark.parametrize("given", [[1, 0, 1], "1|0|0", ["0", "1", "0"], [True, False, False], [0, 0], [1.0, 0.0, 1.0]])
+def test_a_zero_or_one_for_each_label_is_no_list_of_labels(given: Any) -> None:
+    (bad,) = make_row({"text": "x", "labels": given}, CONFIG, "a.csv:2")
+    assert isinstance(bad, Fault) and bad.rule == "holds a 0 or 1 for each label, and not which labels these are"
+
+
+def test_a_one_or_a_zero_may_be_a_label(make_rows: MakeRows) -> None:
+    rows = make_rows(CONFIG, [{"text": "x", "labels": labels} for labels in ([0, 1], ["1"], "0|1", [1, 1, 2])])
+    assert [row.fields["labels"] for row in rows] == [["0", "1"], ["1"], ["0", "1"], ["1", "2"]]

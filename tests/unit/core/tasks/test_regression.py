@@ -156,3 +156,8 @@ def test_answers_are_drawn_beside_the_true_scores() -> None:
 def test_the_target_is_a_number_and_no_label(make_rows: MakeRows) -> None:
     task, (row, *_) = restore(CONFIG), make_rows(CONFIG, TRAIN)
     assert (task.number_of(row), task.labels_of(row), task.grown([row])) == (101.0, (), None)
+
+
+def test_scores_too_large_to_be_learnt_are_refused(make_dataset: MakeDataset) -> None:
+    with pytest.raises(DataError, match=r"train\.jsonl:1: '1e\+300' is too large to be learnt"):
+        task_for(CONFIG, make_dataset(CONFIG, [{"text": "a", "score": 1e300}, {"text": "b", "score": 1}]))

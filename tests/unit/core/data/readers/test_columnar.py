@@ -105,3 +105,21 @@ def write(table: pyarrow.Table, path: Path, features: dict[str, object]) -> None
     """A file as `datasets` writes it."""
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     parquet.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def test_two_columns_of_one_name_are_a_fault_where_one_of_them_is_meant(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.parquet"
+    column = pyarrow.array(["a", "b"])
+    parquet.write_table(pyarrow.Table.from_arrays([column] * 3, names=["text", "label", "label"]), path)
+    (fault,) = faults(path, tasks["sentiment"])
+    assert str(fault) == f"{path}: 'label' has 2 columns of this name, and one of them is meant. Rename the others."
+    parquet.write_table(pyarrow.Table.from_arrays([column] * 4, names=["text", "label", "note", "note"]), path)
+    assert len(rows(path, tasks["sentiment"])) == 2
+
+
+def test_a_path_goes_into_lists_of_objects(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    words = [{"word": "in", "tag": "O"}, {"word": "Rome", "tag": "B-LOC"}]
+    parquet.write_table(pyarrow.table({"words": [words]}), path)
+    task = TaskConfig(name="n", kind="tagging", columns={"tokens": "words.word", "tags": "words.tag"})
+    assert fields(path, task) == [{"tokens": ["in", "Rome"], "tags": ["O", "B-LOC"]}]

@@ -239,3 +239,41 @@ def test_prediction_asks_for_no_target_and_reads_none(tmp_path: Path, tasks: Tas
     assert "new.csv:3: '[\"a\",' is not valid JSON in column `options`" in bad["faults"]
     path.write_text("text\nAnna left Rome.\n")
     assert asked(path, tasks["ner"]) == [{"tokens": "Anna left Rome."}]
+
+
+def test_a_line_of_blanks_is_blank(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text,label\na,x\n  \t\n,\nb,y\n")
+    assert [fault.where for fault in faults(path, tasks["sentiment"])] == []
+    assert [row["text"] for row in fields(path, tasks["sentiment"])] == ["a", "", "b"]
+
+
+def test_quotation_marks_behind_blanks_hold_cells_together(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text('text, label\n"a, b", "x"\nc, "y"\n')
+    assert fields(path, tasks["sentiment"]) == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
+    assert notes(path, tasks["sentiment"]) == ["blanks before quotation marks dropped."]
+    path.write_text('label,text\nx,"she said, ""no"""\ny, no\n')
+    assert [row["text"] for row in fields(path, tasks["sentiment"])] == ['she said, "no"', " no"]
+    assert notes(path, tasks["sentiment"]) == []
+
+
+def test_json_in_a_csv_file_is_named(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
+    (fault,) = faults(path, tasks["sentiment"])
+    assert str(fault) == f"{path}:1: is JSON, and its name ends in .csv. Call it train.jsonl."
+
+
+def test_a_first_line_that_has_none_of_the_columns_may_be_a_row(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("fine,x\nbad,y\n")
+    first, _ = faults(path, tasks["sentiment"])
+    assert first.remedy.endswith("; if this line is a row, put one with the names of the columns before it")
+
+
+def test_labels_may_be_a_tuple_as_python_prints_it(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text,labels\na,\"('x', 'y')\"\nb,\"('x',)\"\nc,()\nd,(x)\n")
+    read_as = [row["labels"] for row in fields(path, TaskConfig(name="t", kind="multi_label"))]
+    assert read_as == [["x", "y"], ["x"], [], ["(x)"]]

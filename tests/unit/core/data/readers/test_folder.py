@@ -183,3 +183,32 @@ def test_what_is_wrong_with_a_whole_file_is_never_skipped(tmp_path: Path, tasks:
     data = DataConfig(source=str(tmp_path), bad_rows="skip")
     with pytest.raises(DataError, match=r"part-1\.csv:2: is not valid CSV"):
         load(tasks["sentiment"], "films", data, kind=restore(tasks["sentiment"]))
+
+
+def test_a_split_that_is_no_file_is_told(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a", "label": "x"}')
+    (tmp_path / "validation.csv").mkdir()
+    (tmp_path / "dev").mkdir()
+    source = open_folder(tmp_path, tasks["sentiment"])
+    assert source.notes == (f"Warning: {tmp_path}/validation.csv was not read: it is no file.",)
+    (tmp_path / "test.jsonl").symlink_to("gone.jsonl")
+    (bad,) = open_folder(tmp_path, tasks["sentiment"]).splits["test"].rows
+    assert "test.jsonl: cannot be read: No such file or directory" in str(bad)
+
+
+def test_a_train_file_in_a_format_that_is_not_read_is_named(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "sentiment").mkdir()
+    (tmp_path / "sentiment" / "train.xlsx").write_text("")
+    rule = r"sentiment/train\.xlsx is in no format that is read\. Write it as one of jsonl, ndjson"
+    with pytest.raises(DataError, match=rule):
+        domains(tasks["sentiment"], DataConfig(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("name", "content"), [("test.csv", "text\na\n"), ("test.jsonl", '{"text": "a"}\n')])
+def test_a_test_file_without_targets_may_be_removed(tmp_path: Path, tasks: Tasks, name: str, content: str) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}')
+    (tmp_path / name).write_text(content)
+    source = open_folder(tmp_path, tasks["sentiment"])
+    (train,), (test,) = (source.splits[split].rows for split in ("train", "test"))
+    assert "remove the file" not in str(train)
+    assert str(test).endswith("; or remove the file, if nobody knows the targets: test is then cut off train.")

@@ -9,7 +9,7 @@ from pipeline.config import DataConfig, TaskConfig
 from pipeline.core.data.readers import read
 from pipeline.core.data.rows import Row
 from pipeline.errors import Fault
-from tests.reads import faults, fields, lines, notes, rows, stopped
+from tests.reads import asked, faults, fields, lines, notes, rows, stopped
 
 Tasks = Mapping[str, TaskConfig]
 
@@ -197,8 +197,8 @@ def test_a_command_may_set_other_columns_than_the_task(tmp_path: Path, tasks: Ta
 
 
 def test_a_list_of_texts_is_no_label(tmp_path: Path, tasks: Tasks) -> None:
-    (tmp_path / "train.json").write_text('{"text": ["a", "b"], "label": ["x", "y"]}', "utf-8")
-    (bad,) = faults(tmp_path / "train.json", tasks["sentiment"])
+    (tmp_path / "train.jsonl").write_text('{"text": ["a", "b"], "label": ["x", "y"]}', "utf-8")
+    (bad,) = faults(tmp_path / "train.jsonl", tasks["sentiment"])
     assert "field `label` must be a string" in bad.rule
 
 
@@ -207,3 +207,47 @@ def test_tags_of_another_scheme_become_bio_in_json_too(tmp_path: Path, tasks: Ta
     path.write_text('{"tokens": ["new", "york", "rome"], "tags": ["B-LOC", "L-LOC", "U-LOC"]}\n')
     assert fields(path, tasks["ner"])[0]["tags"] == ["B-LOC", "I-LOC", "B-LOC"]
     assert notes(path, tasks["ner"]) == ["BILOU tags, written as BIO."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.jsonl", '{"text": "a", "label": "x", "label": "y"}\n{"text": "b", "label": "y"}\n'),
+        ("train.json", '[{"text": "a", "label": "x", "label": "y"}]'),
+    ],
+)
+def test_a_key_that_stands_twice_is_a_fault_where_it_is_read(
+    tmp_path: Path, tasks: Tasks, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content, "utf-8")
+    (bad,) = faults(path, tasks["sentiment"])
+    assert (
+        str(bad) == f"{path}:1: 'label' stands several times in this row, and one of them is meant. Remove the others."
+    )
+    path.write_text(content.replace('"x", "label"', '"x", "more": 1, "more"'), "utf-8")
+    assert not faults(path, tasks["sentiment"])
+
+
+def test_columns_as_lists_are_no_row(tmp_path: Path, tasks: Tasks) -> None:
+    columns = {"text": ["a", "b"], "label": ["x", "y"]}
+    (tmp_path / "train.json").write_text(json.dumps(columns), "utf-8")
+    assert "holds no list of rows (its keys: text, label)" in stopped(tmp_path / "train.json", tasks["sentiment"])
+    row = {"tokens": ["a", "b"], "tags": ["O", "B-X"]}
+    (tmp_path / "train.json").write_text(json.dumps(row), "utf-8")
+    assert fields(tmp_path / "train.json", tasks["ner"]) == [row]
+
+
+def test_articles_on_one_line_are_known_by_whatever_suffix(tmp_path: Path, tasks: Tasks) -> None:
+    asked = {"id": "1", "question": "who", "answers": [{"text": "anna", "answer_start": 0}]}
+    content = json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "anna left", "qas": [asked]}]}]})
+    (tmp_path / "train.jsonl").write_text(content, "utf-8")
+    assert [row["question"] for row in fields(tmp_path / "train.jsonl", tasks["covidqa"])] == ["who"]
+    row = {"text": "a", "label": "x", "data": [1]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row), "utf-8")
+    assert fields(tmp_path / "train.jsonl", tasks["sentiment"]) == [{"text": "a", "label": "x"}]
+
+
+def test_an_array_of_texts_is_asked_about(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "new.json").write_text('["a", "b"]', "utf-8")
+    assert asked(tmp_path / "new.json", tasks["sentiment"]) == [{"text": "a"}, {"text": "b"}]

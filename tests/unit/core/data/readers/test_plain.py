@@ -48,3 +48,9 @@ def test_a_format_that_is_not_read_names_those_that_are(tmp_path: Path, tasks: T
     message = stopped(tmp_path / "train.xlsx", tasks["sentiment"])
     assert "is in no format that is read. Give a file of .jsonl, " in message
     assert "each also with .gz or .zst" in message
+
+
+def test_a_key_that_stands_twice_in_an_object_is_an_error_of_its_line(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "new.txt").write_text('{"text": "a", "text": "b"}\nc\n')
+    first, second = asked(tmp_path / "new.txt", tasks["sentiment"])
+    assert "new.txt:1: 'text' stands several times in this row" in first["faults"] and second == {"text": "c"}

@@ -12,6 +12,7 @@ Tasks = Mapping[str, TaskConfig]
 
 CSV = "text,label\nça « va »,x\n"
 ROW = [{"text": "ça « va »", "label": "x"}]
+GZIP = gzip.compress(CSV.encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,53 @@ def test_compressed_files_are_read_and_broken_ones_are_told(tmp_path: Path, task
     path = tmp_path / f"train.csv.{suffix}"
     path.write_bytes(packed)
     assert fields(path, tasks["sentiment"]) == ROW
-    for damaged in (raw, packed[:-6]):
-        path.write_bytes(damaged)
-        assert f"train.csv.{suffix}: cannot be read: " in stopped(path, tasks["sentiment"])
+    path.write_bytes(packed[:-6])
+    assert f"train.csv.{suffix}: cannot be read: " in stopped(path, tasks["sentiment"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("train.csv", GZIP, "compressed by gzip"),
+        ("train.jsonl", b"\x28\xb5\x2f\xfd\x04\x00", "compressed by zstd"),
+        ("train.csv", b"PK\x03\x04\x14\x00", "a ZIP archive, as .xlsx is too"),
+        ("train.txt.bz2.csv", b"BZh91AY", "compressed by bzip2"),
+        ("train.json", b"PAR1\x15\x04", "Parquet"),
+        ("train.csv.zst", GZIP, "compressed by gzip"),
+        ("train.parquet", GZIP, "compressed by gzip"),
+        ("train.csv.gz", CSV.encode(), "not compressed by gzip"),
+        ("train.parquet", CSV.encode(), "no Parquet"),
+        (
+            "train.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n",
+            "a pointer of Git LFS to the file",
+        ),
+        ("train.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS to the file"),
+        ("train.csv", b"\n<!DOCTYPE HTML>\n<title>Not found", "a page of HTML"),
+    ],
+)
+def test_what_a_file_is_though_its_name_says_otherwise_is_told(
+    tmp_path: Path, tasks: Tasks, name: str, content: bytes, what: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for encoding in (None, "cp1252"):
+        message = stopped(path, tasks["sentiment"], DataConfig(encoding=encoding))
+        assert message.startswith(f"{path}: is {what}, and its name ends in .{name.split('.')[-1]}. ")
+        assert "encoding=" not in message
+
+
+def test_a_link_to_nothing_is_told_once_with_its_reason(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.csv").symlink_to("gone.csv")
+    message = stopped(tmp_path / "train.csv", tasks["sentiment"])
+    assert message.endswith("train.csv: cannot be read: No such file or directory. Write the file again.")
+
+
+def test_an_encoding_that_is_named_and_none_of_the_files_is_told(tmp_path: Path, tasks: Tasks) -> None:
+    data = DataConfig(encoding="cp1252")
+    (tmp_path / "a.csv").write_text(CSV, "utf-8")
+    (tmp_path / "b.csv").write_text(CSV, "cp1252")
+    (tmp_path / "c.csv").write_text("text,label\na,x\n", "utf-8")
+    told = [notes(tmp_path / name, tasks["sentiment"], data) for name in ("a.csv", "b.csv", "c.csv")]
+    looks = "what is not ASCII is all valid UTF-8, which it probably is: leave data.encoding out"
+    assert told == [[f"encoding cp1252; {looks}."], ["encoding cp1252."], ["encoding cp1252."]]
