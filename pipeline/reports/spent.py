@@ -1,5 +1,6 @@
 """Where the time of a sweep went that was neither training nor evaluation: every second of its wall clock, once."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import final
@@ -10,6 +11,7 @@ from pipeline.reports.words import duration
 Span = tuple[float, float]
 """Begin and end, in seconds since some moment."""
 
+_AT_ONCE_S = 0.1
 TRAINING, TESTS = "training and validation", "tests"
 _FIRST, _LAST = "until the first step", "after the last test"
 """Parts of the search itself: what came before any training, which on Ray is its start and that of its processes; and
@@ -33,6 +35,8 @@ class Spent:
         self._tests: list[Span] = []
         self._since: dict[str, float] = {}
         """Trial -> when it was last known to begin an epoch."""
+        self._told: dict[str, tuple[float, float]] = {}
+        """Job -> when the last epoch of one of its trials was told, and when it began."""
         self._ended: dict[str, float] = {}
         """Job -> when the last of its trials ended."""
 
@@ -47,10 +51,13 @@ class Spent:
             case TrialStarted():
                 self._since[event.trial.key] = now
             case TrialReported(evaluated=evaluated):
+                # Each of a pack has its share of what all took, and all are told at once: one share is before another.
+                told, before = self._told.get(event.trial.job, (-math.inf, now))
+                end = before if now - told < _AT_ONCE_S else now
                 # An epoch of an earlier process is told anew and took no time now.
-                begun = max(now - evaluated.train_s - evaluated.eval_s, self._since.get(event.trial.key, now))
+                begun = max(end - evaluated.train_s - evaluated.eval_s, self._since.get(event.trial.key, now))
                 self._busy.append((begun, now))
-                self._since[event.trial.key] = now
+                self._since[event.trial.key], self._told[event.trial.job] = now, (now, begun)
             case TrialEnded():
                 self._ended[event.trial.job] = now
             case JobTested():

@@ -81,3 +81,15 @@ def test_a_sweep_without_any_training_is_told_too(spent: Spent, clock: Clock) ->
         "Took 11.0 s: 0.0 s of training and validation, 0.0 s of tests; else 11.0 s: start 4.0 s, preparing 6.0 s, "
         "search 1.0 s."
     )
+
+
+def test_the_shares_of_a_pack_that_are_told_at_once_add_up(spent: Spent, clock: Clock, teller: Any) -> None:
+    """Two trials that were trained together for 8 s, each of which says 4 s."""
+    clock.now = 11.0
+    for number in (0, 1):
+        spent(TrialStarted(trial=teller.trial(number)))
+    clock.now = 19.5
+    for number in (0, 1):
+        spent(teller.epoch(1, 0.7, number))
+        clock.now += 0.01
+    assert spent.seconds()[TRAINING] == pytest.approx(8.0, abs=0.05)
