@@ -27,10 +27,8 @@ def prefix_notes(config: SweepConfig, prepared: Prepared) -> Iterator[str]:
                 kept[entry.layer] = None
     if kept:
         numbers = " or ".join(map(str, sorted(kept)))
-        text = (
-            f"The lowest {numbers} of {len(layers_of(base))} layers have no adapter: they are computed once a row and "
-        )
-        yield text + f"kept, in at most {size(limit)} a node (cluster.prefix_bytes)"
+        what = f"The lowest {numbers} of {len(layers_of(base))} layers have no adapter"
+        yield f"{what}: they are computed once a row and kept, in at most {size(limit)} a node (cluster.prefix_bytes)"
     if shut:
         family = base.config.model_type
         yield f"The layers of {family} share weights: those below the adapters are computed at every step, too"

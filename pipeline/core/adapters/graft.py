@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import settled
-from pipeline.core.adapters.insert import chosen_layers, made
+from pipeline.core.adapters.insert import chosen_layers, load_into, made, state_of
 from pipeline.core.adapters.sites import Placed, Sites, placed_modules
 
 
@@ -35,8 +35,7 @@ class Graft(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Collect the weights by name, as the method's own `state` does."""
-        each = zip(self.names, self.parts, strict=True)
-        return {f"{name}.{key}": tensor for name, part in each for key, tensor in part.state_dict().items()}
+        return state_of(zip(self.names, self.parts, strict=True))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Set the weights from what `state` returned.
@@ -44,11 +43,7 @@ class Graft(nn.Module):
         Raises:
             RuntimeError: The names or shapes differ.
         """
-        own = self.state()
-        if own.keys() != tensors.keys():
-            raise RuntimeError(f"the adapter's tensors differ: {sorted(own.keys() ^ tensors.keys())[:3]} ...")
-        for name, part in zip(self.names, self.parts, strict=True):
-            part.load_state_dict({key: tensors[f"{name}.{key}"] for key in part.state_dict()})
+        load_into(zip(self.names, self.parts, strict=True), tensors)
 
 
 def grafted(sites: Sites, config: MethodConfig, seed: int) -> Graft:

@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -171,8 +171,7 @@ def adapter_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     """Collect the weights of the adapters: `layers.3.feed_forward.down.weight` -> (R, H)."""
-    modules = adapter_modules(model)
-    return {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
+    return state_of(adapter_modules(model))
 
 
 def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -181,8 +180,22 @@ def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError: The names or shapes differ from those attached.
     """
+    load_into(adapter_modules(model), tensors)
+
+
+def state_of(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, Tensor]:
+    """Collect the weights of named modules: `<name>.<key>` -> tensor."""
+    return {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
+
+
+def load_into(modules: Iterable[tuple[str, nn.Module]], tensors: Mapping[str, Tensor]) -> None:
+    """Set the weights of named modules from what `state_of` returned.
+
+    Raises:
+        RuntimeError: The names or shapes differ.
+    """
     used = 0
-    for name, module in adapter_modules(model):
+    for name, module in modules:
         keys = list(module.state_dict())
         module.load_state_dict({key: tensors[f"{name}.{key}"] for key in keys if f"{name}.{key}" in tensors})
         used += len(keys)

@@ -132,10 +132,11 @@ class Trunk:
         examples = [(one, number) for one in questions for number in range(len(one.encoded.examples))]
         lengths = [one.encoded.examples[number]["length"] for one, number in examples]
         size = min(one.adapter.engine.eval_batch_size for one in questions)
+        order = {id(one): (one.adapter.order, place) for place, one in enumerate(questions)}
         batches = []
         for batch in evaluation_batches(lengths, size):
             counts = Counter(id(examples[number][0]) for number in batch)
-            neighbours = {id(one): (one.adapter.order, counts[id(one)], place) for place, one in enumerate(questions)}
+            neighbours = {key: (order[key][0], count, order[key][1]) for key, count in counts.items()}
             chosen = sorted((examples[number] for number in batch), key=lambda example: neighbours[id(example[0])])
             grouped = groupby(chosen, lambda example: id(example[0]))
             some = [list(group) for _, group in grouped]

@@ -11,7 +11,7 @@ from pipeline.config import MethodConfig
 from pipeline.core.adapters.anatomy import anatomy_of, layers_of
 from pipeline.core.adapters.bottleneck import LowRank, Weights
 from pipeline.core.adapters.graft import Graft
-from pipeline.core.adapters.insert import Adapted, chosen_layers, put, refuse_second, undo
+from pipeline.core.adapters.insert import Adapted, chosen_layers, load_into, put, refuse_second, state_of, undo
 from pipeline.core.adapters.mixed import Part
 from pipeline.core.adapters.sites import Placed, Sites, none_left, taken
 from pipeline.errors import ConfigError, fault
@@ -57,21 +57,16 @@ def _made(base: "PreTrainedModel", config: MethodConfig, seed: int) -> dict[str,
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     """`encoder.layer.0.attention.self.query.lora_A.weight` -> tensor."""
-    return {f"{path}.{key}": tensor for path, one in _updates(model) for key, tensor in one.state_dict().items()}
+    return state_of(_updates(model))
 
 
-@torch.no_grad()
 def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Set the updates' weights.
 
     Raises:
         RuntimeError: The names or shapes differ from those attached.
     """
-    own = state(model)
-    if own.keys() != tensors.keys():
-        raise RuntimeError(f"the updates differ: {sorted(own.keys() ^ tensors.keys())[:3]} ...")
-    for path, update in _updates(model):
-        update.load_state_dict({key: tensors[f"{path}.{key}"] for key in update.state_dict()})
+    load_into(_updates(model), tensors)
 
 
 def _updates(model: nn.Module) -> Iterator[tuple[str, LowRank]]:
