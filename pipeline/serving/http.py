@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 import pipeline
+from pipeline.core.data.readers.objects import single
 from pipeline.errors import fault
 from pipeline.serving.bodies import bad, unreadable
 from pipeline.serving.front import Front, Question, Said, described
@@ -209,7 +210,7 @@ async def _body(request: Request, adapter: TypeAdapter[Any]) -> Any:
     """The body as it is typed, or what is wrong with it; its Content-Type is not looked at, for curl's own is none."""
     remedy = 'Send JSON such as {"inputs": "..."}' if adapter is _ONE else 'Send [{"task": "...", "inputs": "..."}]'
     try:
-        values = json.loads(await request.body())
+        values = json.loads(await request.body(), object_pairs_hook=single)
     except RecursionError:
         return bad("bad_body", fault("body", "", "is nested too deep", remedy))
     except ValueError as error:

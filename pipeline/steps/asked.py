@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.config import DataConfig
 from pipeline.config.champions import EvaluateConfig
 from pipeline.core.data.readers import READERS
+from pipeline.core.data.readers.objects import single
 from pipeline.errors import ConfigError, DataError, fault
 
 Line = tuple[int, str | DataError]
@@ -107,7 +108,7 @@ def check_out(out: str, file: Path | None) -> None:
 def parsed(text: str, where: str) -> Any:
     """What a piece of JSON says; a DataError where it is none."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=single)
     except (ValueError, RecursionError) as error:  # also brackets within brackets
         remedy = 'Write one JSON object, such as {"text": "..."}'
         raise DataError(fault(where, text[:60], f"is not valid JSON ({error})", remedy)) from error

@@ -10,13 +10,14 @@ pass; worse by 5 points is drawn 2.5 times as often. The table is markdown; prog
 * Micro F1 of several labels a row: one row in ten has none, five have one, four have two; discordance is of labels.
 * Spearman: true numbers and the errors of both sides are normal; the errors have a correlation of 1 - 5 discordance, at
   which the two differ as much by chance as by accuracy with that discordance.
+* Matthews' correlation: two labels, of which one has seven rows in ten, as of GLUE's CoLA.
 * Macro F1: five labels, of which one is rare; all of the difference is in its rows, which is the worst case.
 * `ladder`: five attempts, as of a pass that has a budget for all. Each is another challenger with the same difference,
   on rows of its own: attempts that have less in common err more often together.
 * `exchange`: labels are new. The champion answers none of them and the challenger nine in ten; the difference is that
   on the slices of the past. Alone, and with five attempts.
 
-The tables are accuracy, f1, macro_f1, micro_f1, spearman, ladder and exchange.
+The tables are accuracy, f1, macro_f1, matthews, micro_f1, spearman, ladder and exchange.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ from rich.progress import track
 
 from pipeline.config import GateConfig
 from pipeline.core.tasks.correlation import SPEARMAN
-from pipeline.core.tasks.metrics import Counts, Statistic, f1_of, macro_f1_of, mean_of
+from pipeline.core.tasks.metrics import Counts, Statistic, f1_of, macro_f1_of, matthews_of, mean_of
 from pipeline.rules.evidence import Evidence, SliceEvidence
 from pipeline.rules.gate import decide
 from pipeline.rules.ladder import confidences
@@ -47,6 +48,8 @@ RIGHT = 0.8
 """What the champion gets right, of the rows that carry the metric. Rows that both get right decide nothing."""
 LABELS = 5
 """Of macro F1."""
+TWO = (0.3, 0.7)
+"""Shares of the labels of Matthews' correlation."""
 LEARNT = 0.9
 """What the challenger gets right of new labels."""
 
@@ -66,7 +69,7 @@ class Setting:
     discordance: float = 0.06
     rows: int = 500
     """Of each slice."""
-    metric: Literal["accuracy", "f1", "macro_f1", "micro_f1", "spearman"] = "accuracy"
+    metric: Literal["accuracy", "f1", "macro_f1", "matthews", "micro_f1", "spearman"] = "accuracy"
     carrying: float = 1.0
     """Share of the rows that have an entity (F1), or the rarest label (macro F1)."""
     leave_out: bool = False
@@ -77,8 +80,13 @@ class Setting:
 
     @property
     def carried(self) -> float:
-        """Rows that carry the metric, in all slices of the past: an L-th of it, where there are L labels."""
-        return self.rows * self.slices * self.carrying * (LABELS if self.metric == "macro_f1" else 1)
+        """Rows that carry the metric, in all slices of the past: an L-th of it, where there are L labels.
+
+        Of Matthews' correlation an error takes more than its share (`metrics.error_weight`), so that as much is shown
+        by as many rows as accuracy needs times the square of that.
+        """
+        weight = {"macro_f1": LABELS, "matthews": (1 - sum(share**2 for share in TWO)) ** 2}.get(self.metric, 1)
+        return self.rows * self.slices * self.carrying * weight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +164,22 @@ def labels(setting: Setting, difference: float) -> Population:
     )
 
 
+def two_labels(setting: Setting, difference: float) -> Population:
+    """Rows of two labels, of which one is as likely to be missed as the other."""
+    drawn: list[float] = []
+    sides: tuple[list[Counts], list[Counts]] = ([], [])
+    for gold, share in enumerate(TWO):
+        drawn += [share * chance for chance in chances(setting.discordance, difference)]
+        for side, right in zip(sides, (CHAMPION, CHALLENGER), strict=True):
+            for is_right in right:
+                counts_LK = np.zeros((2, 3))
+                counts_LK[gold] += [is_right, 0, 1]
+                counts_LK[gold if is_right else 1 - gold, 1] += 1
+                side.append(counts_LK.ravel())
+    champion, challenger = (np.array(side) for side in sides)
+    return Population(chances_C=np.array(drawn), champion_CK=champion, challenger_CK=challenger, statistic=matthews_of)
+
+
 def label_sets(setting: Setting, difference: float) -> Population:
     """Rows with no label, one or two; where one is missed, another is said."""
     one = np.array(chances(setting.discordance, difference))
@@ -183,6 +207,7 @@ POPULATIONS: Mapping[str, Callable[[Setting, float], Population]] = {
     "accuracy": accuracy,
     "f1": entities,
     "macro_f1": labels,
+    "matthews": two_labels,
     "micro_f1": label_sets,
 }
 
@@ -264,6 +289,9 @@ def settings(table: str) -> Iterator[Setting]:
             for carrying, slices in itertools.product((0.001, 0.005, 0.02, 0.04), SLICES):
                 yield Setting(metric="macro_f1", carrying=carrying, slices=slices, difference=0)
             yield Setting(metric="macro_f1", carrying=0.001, leave_out=True, slices=5, difference=0)
+        case "matthews":
+            for slices, rows in itertools.product(SLICES, (500, 2000)):
+                yield Setting(metric="matthews", slices=slices, rows=rows, difference=0)
         case "micro_f1":
             for slices in SLICES:
                 yield Setting(metric="micro_f1", carrying=0.9, slices=slices, difference=0)
@@ -280,7 +308,7 @@ def settings(table: str) -> Iterator[Setting]:
                 yield Setting(discordance=discordance, slices=slices, attempts=attempts, grown=True, difference=0)
 
 
-TABLES = ("accuracy", "f1", "macro_f1", "micro_f1", "spearman", "ladder", "exchange")
+TABLES = ("accuracy", "f1", "macro_f1", "matthews", "micro_f1", "spearman", "ladder", "exchange")
 
 
 def main() -> None:

@@ -80,6 +80,7 @@ def test_where_nothing_of_a_list_has_an_answer_the_status_says_so() -> None:
         (PREDICT, b"\xff\xfe", 422, "bad_body", "is no JSON"),
         (PREDICT, b"[" * 100_000, 422, "bad_body", "body: is nested too deep"),
         (PREDICT, b"1" * 5000, 422, "bad_body", "is no JSON"),
+        (PREDICT, b'{"inputs": "a", "inputs": "b"}', 422, "bad_body", "the key 'inputs' stands several times in one"),
         (PREDICT, {}, 422, "bad_body", "inputs: field required"),
         (PREDICT, [], 422, "bad_body", "body: input should be a valid dictionary"),
         (PREDICT, {"inputs": "a", "parameters": 5}, 422, "bad_body", "parameters: input should be a valid dictionary"),

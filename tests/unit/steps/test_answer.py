@@ -21,7 +21,7 @@ from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.kinds import TASK_KINDS, restore
 from pipeline.errors import DataError, PipelineError
 from pipeline.steps.answer import Answers, Questions
-from pipeline.steps.asked import Asked
+from pipeline.steps.asked import Asked, parsed
 from tests import bundles, writers
 from tests.tiny import tiny_checkpoint
 
@@ -227,6 +227,14 @@ def test_a_line_of_standard_input_may_be_json_and_else_is_a_text(make: Make, tmp
 def test_a_single_item_that_cannot_be_answered_is_refused(make: Make) -> None:
     with pytest.raises(DataError, match="TEXT: has an empty text"):
         rows_of(make("classification"), Asked(name="TEXT", item=" "))
+
+
+def test_a_key_that_stands_twice_is_refused_in_a_line_and_in_an_item(make: Make) -> None:
+    twice = '{"text": "good", "text": "bad"}'
+    (found,) = rows_of(make("classification"), Asked(name="standard input", lines=iter([(1, twice)])))
+    assert "the key 'text' stands several times in one object" in found["error"]
+    with pytest.raises(DataError, match="ITEM: .* is not valid JSON .the key 'text' stands several times"):
+        parsed(twice, "ITEM")
 
 
 # Answers

@@ -28,6 +28,15 @@ def _object(pairs: list[tuple[str, Any]]) -> Values:
     return found
 
 
+def single(pairs: list[tuple[str, Any]]) -> Values:
+    """Of what is asked, an `object_pairs_hook` that takes each key once; a ValueError names one that is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice[:60]!r} stands several times in one object, and one of them is meant")
+    return found
+
+
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
 """Of rows, for which `sure` then has to be asked."""
 
