@@ -233,7 +233,7 @@ def test_a_key_that_stands_twice_is_refused_in_a_line_and_in_an_item(make: Make)
     twice = '{"text": "good", "text": "bad"}'
     (found,) = rows_of(make("classification"), Asked(name="standard input", lines=iter([(1, twice)])))
     assert "the key 'text' stands several times in one object" in found["error"]
-    with pytest.raises(DataError, match="ITEM: .* is not valid JSON .the key 'text' stands several times"):
+    with pytest.raises(DataError, match=r"ITEM: .* is not valid JSON .the key 'text' stands several times"):
         parsed(twice, "ITEM")
 
 
