@@ -21,10 +21,10 @@ from transformers import BertConfig, BertModel, PreTrainedModel
 from pipeline.config import CheckpointConfig, MethodConfig, SweepConfig, TaskConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
-from pipeline.core.adapters.sites import Placed, Sites, bottlenecks
+from pipeline.core.adapters.sites import Placed, Sites
 from pipeline.core.bank.bank import Ask, Bank
-from pipeline.core.methods import lora
 from tests import residents
+from tests.bench.routed import random_placed
 
 ROWS, DIFFERENT, LENGTHS, REGISTERED = 32, (1, 4, 16, 32), (16, 32, 128), (1, 10, 100, 1000)
 HOULSBY, LORA = MethodConfig(name="houlsby", width=48), MethodConfig(name="lora", width=8)
@@ -37,30 +37,6 @@ Groups = list[tuple[int, Placed]]
 def minilm() -> CheckpointConfig:
     """The embedded default."""
     return read_config("sweep", SweepConfig, []).checkpoint
-
-
-def random_placed(sites: Sites, method: MethodConfig, number: int) -> Placed:
-    """An adapter of random weights."""
-    generator = torch.Generator().manual_seed(number)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.empty(shape).normal_(std=0.02, generator=generator)
-
-    hidden, width = sites.hidden_size, method.width
-    if method.name == "lora":
-        shapes = {"lora_A.weight": (width, hidden), "lora_B.weight": (hidden, width)}
-        paths = [path for layer in sites.projections.values() for path in layer]
-        return lora.parts(sites, method, {f"{p}.{key}": draw(*shape) for p in paths for key, shape in shapes.items()})
-    shapes_of: dict[str, tuple[int, ...]] = {
-        "down.weight": (width, hidden),
-        "down.bias": (width,),
-        "up.weight": (hidden, width),
-        "up.bias": (hidden,),
-    }
-    names = [f"layers.{layer}.{place}" for layer in range(sites.num_layers) for place in ("attention", "feed_forward")]
-    return bottlenecks(
-        sites, method, {f"{name}.{key}": draw(*shape) for name in names for key, shape in shapes_of.items()}
-    )
 
 
 def in_turn(measured: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:

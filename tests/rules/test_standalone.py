@@ -113,6 +113,7 @@ for name, (values, item) in asked.items():
     (answer,) = Predictor(resident).predict(read_bundle(bundle), [item])
     print(name, evaluated.metrics, tested.scores, answer)
 
+importlib.import_module("tests.bench.gpu")
 there = sorted({name.split(".")[0] for name in sys.modules} & BLOCKED)
 assert not there, there
 """
