@@ -4,6 +4,7 @@ import copy
 import functools
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -64,6 +65,23 @@ def unsynced() -> Iterator[None]:
     event.listen(Engine, "connect", connected)
     with pytest.MonkeyPatch.context() as unwaited:
         unwaited.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """MLflow reads the files of its migrations, more than sixty, whenever a store is opened: hundreds of times here."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    with pytest.MonkeyPatch.context() as quick:
+
+        def connected(connection: Any, record: object) -> None:
+            utils: Any = sys.modules.get("mlflow.store.db.utils")
+            if utils is not None and not hasattr(utils._get_latest_schema_revision, "cache_info"):
+                quick.setattr(utils, "_get_latest_schema_revision", functools.cache(utils._get_latest_schema_revision))
+
+        event.listen(Engine, "connect", connected)
         yield
 
 
