@@ -61,7 +61,7 @@ def test_the_service_has_the_cluster_that_stands_and_names_what_the_package_serv
     cluster = named("RayCluster")
     assert faults({**cluster, "spec": service["spec"]["rayClusterConfig"]}) == []
     told = yaml.safe_load(service["spec"]["serveConfigV2"])
-    schema.ServeDeploySchema.model_validate(told)  # the operator hands it to Ray, which leaves out what it does not know
+    schema.ServeDeploySchema.model_validate(told)  # the operator hands it to Ray, which ignores other keys
     assert told.keys() <= schema.ServeDeploySchema.model_fields.keys()
     assert told["applications"][0].keys() <= schema.ServeApplicationSchema.model_fields.keys()
     assert told["http_options"] == {"host": "0.0.0.0", "port": 8000}
