@@ -62,7 +62,7 @@ setup: $(STAMP) ## Create .venv from pyproject.toml and constraints.txt
 $(COMMANDS): $(STAMP)
 	$(RUN) jobs $@ --make
 
-bench: $(STAMP) .venv-peer/.installed ## Training speed, side by side with the adapters library
+bench: $(STAMP) .venv-peer/.installed ## Speed, time to a score and a whole search, beside other libraries
 	$(RUN) tests.bench --make
 
 .venv-peer/.installed: tests/bench/peer-requirements.txt

@@ -1,20 +1,20 @@
-"""`make bench`: rows a second in training, ours beside AdapterHub's `adapters` and full fine-tuning, in turn."""
+"""`make bench`: speed, time to a score and a whole search, ours beside other libraries, in turn."""
 
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from jobs.__main__ import run
 from pipeline.config import SweepConfig
@@ -24,63 +24,172 @@ from pipeline.config.typed import typed
 from pipeline.errors import ConfigError, Fault, PipelineError
 from pipeline.reports.console import console
 from pipeline.steps.workspace import git_commit
+from tests.bench import report
+from tests.bench.report import FULL, LORA, OURS, OURS_LORA, SEQ_BN
 
 if TYPE_CHECKING:
     from pipeline.core.engine.trials import Job
 
 SCRIPTS = Path(__file__).resolve().parent
-PEER = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
-OURS, SEQ_BN, FULL = "this engine, pfeiffer", "adapters 1.3.0, seq_bn", "Hugging Face Trainer, full fine-tuning"
+ROOT = SCRIPTS.parents[1]
+PEER = ROOT / ".venv-peer" / "bin" / "python"
+FULL_RATE = 5e-5
+"""Of full fine-tuning: the Trainer's default. Adapters have the engine's own, in every library."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchConfig(SweepConfig):
-    """`make bench`: training speed on the first of `tasks`, beside other libraries."""
+    """`make bench`: what training on the first of `tasks` costs, beside other libraries."""
 
     rounds: int = 3
-    """Measurements of each; they take turns."""
+    """Measurements of each speed; they take turns."""
     seconds: float = 20.0
-    """Least length of one measurement, warm-up aside; ours ends with an epoch."""
+    """Least length of one measurement of speed, warm-up aside; ours ends with an epoch."""
     base_sized: bool | None = None
-    """Measure a BERT of the base size with random weights too. None: where there is a GPU."""
+    """Measure the speed of a BERT of the base size with random weights too. None: where there is a GPU."""
+    scored_epochs: int = 6
+    """Epochs in which each comes as far as it comes, for the time to a score; 0: not measured."""
+    candidates: int = 8
+    """Of the search, three epochs each: one after another there, a whole sweep here. 0: not measured."""
 
     def faults(self, where: str) -> Iterator[Fault]:
-        for name in ("rounds", "seconds"):
-            if getattr(self, name) <= 0:
-                remedy = f"Set {name} to a number above 0"
-                yield Fault(where=name, value=str(getattr(self, name)), rule="must be above 0", remedy=remedy)
+        for name, least in (("rounds", 1), ("seconds", 0.1), ("scored_epochs", 0), ("candidates", 0)):
+            if getattr(self, name) < least:
+                remedy = f"Set {name} to {least} or more"
+                yield Fault(where=name, value=str(getattr(self, name)), rule="is too small", remedy=remedy)
 
 
-def bench_config(arguments: list[str]) -> BenchConfig:
+def bench_config(arguments: Sequence[str]) -> BenchConfig:
     """Pfeiffer adapters of a 16th of the width in every layer, float32: AdapterHub's seq_bn, the same."""
-    preset = ["tasks=[sentiment]", "method=pfeiffer", "method.reduction_factor=16"]
-    preset += ["engine.batch_size=32", "engine.precision=float32"]
+    preset = ["tasks=[sentiment]", "method=pfeiffer", "engine.batch_size=32", "engine.precision=float32"]
+    if not any(word.startswith("method=") for word in arguments):
+        preset.append("method.reduction_factor=16")
     return read_config("sweep", BenchConfig, [*preset, *arguments])
 
 
-def main(config: BenchConfig, console: Console) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """What is measured, and with what."""
+
+    config: BenchConfig
+    words: Sequence[str]
+    """Overrides that were given."""
+    job: "Job"
+    folder: Path
+    """For rows, random weights and the sweep."""
+    console: Console
+
+    def ours(self, what: str, model: Path, *more: str) -> list[str]:
+        own = [*self.words, f'checkpoint="{model}"', *more]
+        return [sys.executable, str(SCRIPTS / "ours.py"), what, str(self.config.seconds), *own]
+
+    def peer(self, what: str, method: str, model: Path, precision: str, rates: Sequence[float]) -> list[str]:
+        epochs = self.config.scored_epochs if what == "score" else 3
+        given = {
+            "checkpoint": str(model),
+            "batch_size": self.config.engine.batch_size,
+            "max_length": self.job.task.config.max_length,
+            "precision": precision,
+            "learning_rates": list(rates),
+            "seconds": self.config.seconds,
+            "epochs": epochs,
+            **{name: str(self.folder / f"{name}.jsonl") for name in ("train", "validation")},
+        }
+        return [str(PEER), str(SCRIPTS / "peer.py"), what, method, json.dumps(given)]
+
+    def speeds(self, model: Path, precision: str, name: str) -> dict[str, Any]:
+        """Rows a second of each, measured in turn, several times; and what else each said at last."""
+        rate, exact = self.config.engine.learning_rate, f"engine.precision={precision}"
+        commands = {
+            OURS: self.ours("speed", model, exact),
+            SEQ_BN: self.peer("speed", "seq_bn", model, precision, [rate]),
+            OURS_LORA: self.ours("speed", model, exact, "method=lora"),
+            LORA: self.peer("speed", "lora", model, precision, [rate]),
+            FULL: self.peer("speed", "full", model, precision, [FULL_RATE]),
+        }
+        figures: dict[str, list[float]] = {what: [] for what in commands}
+        facts: dict[str, Any] = {}
+        for number in range(self.config.rounds):
+            for what, command in commands.items():
+                facts[what] = measure(command)
+                figures[what].append(facts[what].pop("rows_per_s"))
+                shown = f"round {number + 1}/{self.config.rounds}  {what}: {figures[what][-1]:.1f} rows/s"
+                self.console.print(f"{name}: {shown}")
+        return {"precision": precision, "rows_per_s": figures, "last": facts}
+
+    def scores(self, model: Path) -> dict[str, Any]:
+        """Seconds and score of each epoch of each."""
+        rate, epochs = self.config.engine.learning_rate, f"engine.epochs={self.config.scored_epochs}"
+        commands = {
+            OURS: (rate, self.ours("score", model, epochs)),
+            SEQ_BN: (rate, self.peer("score", "seq_bn", model, "float32", [rate])),
+            OURS_LORA: (rate, self.ours("score", model, epochs, "method=lora")),
+            LORA: (rate, self.peer("score", "lora", model, "float32", [rate])),
+            FULL: (FULL_RATE, self.peer("score", "full", model, "float32", [FULL_RATE])),
+        }
+        found = {}
+        for what, (learning_rate, command) in commands.items():
+            curve = measure(command)["curve"]
+            found[what] = {"learning_rate": learning_rate, "curve": curve}
+            self.console.print(f"{what}: {max(score for _, score in curve):.3f} after {curve[-1][0]:.0f} s")
+        return found
+
+    def search(self, model: Path) -> dict[str, Any]:
+        """The same number of candidates by learning rate: a sweep with all that belongs to it, and one by one."""
+        low, high = 0.0003, 0.003  # pfeiffer's own range
+        rates = [float(rate) for rate in np.geomspace(low, high, self.config.candidates)]
+        own = ["tasks=[sentiment]", "method=pfeiffer", "method.reduction_factor=16", "engine.batch_size=32"]
+        own += ["engine.precision=float32", "engine.epochs=3", *self.words, f"search.trials={self.config.candidates}"]
+        own += [f"runs={self.folder / 'runs'}", f"tracking.uri=sqlite:///{self.folder / 'mlflow.db'}"]
+        own += [f"tracking.artifacts={self.folder / 'artifacts'}"]
+        bench_keys = BenchConfig.__dataclass_fields__.keys() - SweepConfig.__dataclass_fields__.keys()
+        own = [word for word in own if word.partition("=")[0] not in bench_keys]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", "sweep", *own], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        ours_s = time.perf_counter() - start
+        if done.returncode:
+            raise PipelineError(f"The sweep ended with {done.returncode}: {done.stderr[-2000:]}")
+        (board,) = (self.folder / "artifacts").rglob("leaderboard.json")
+        table = json.loads(board.read_text("utf-8"))
+        ours = dict(zip(table["columns"], table["data"][0], strict=True))
+        self.console.print(f"{OURS}, sweep of {self.config.candidates}: {ours_s:.0f} s")
+        start = time.perf_counter()
+        theirs = measure(self.peer("search", "seq_bn", model, "float32", rates))
+        theirs_s = time.perf_counter() - start
+        self.console.print(f"{SEQ_BN}, {self.config.candidates} one after another: {theirs_s:.0f} s")
+        return {
+            OURS: {"seconds": ours_s, "validation": ours["validation"]},
+            SEQ_BN: {"seconds": theirs_s, "validation": theirs["validation"]},
+        }
+
+
+def main(config: BenchConfig, words: Sequence[str], console: Console) -> None:
     import torch
 
     from pipeline.steps.prepare import prepare
 
     prepared = prepare(config)
     checkpoint, job = prepared.checkpoint, prepared.jobs[0]
-    if not job.task.has_labels or set(job.task.config.field_names) != {"text", "label"}:
-        rule, remedy = "is no classification of single texts, which is what is measured", "Give sentiment, for instance"
-        raise ConfigError(Fault(where="TASKS", value=job.name, rule=rule, remedy=remedy))
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.jsonl"
-        rows.write_text("".join(json.dumps(dict(row.fields)) + "\n" for row in job.dataset.train.rows), "utf-8")
+    names = set(job.task.config.field_names)
+    if not job.task.has_labels or names != {"text", "label"} or job.task.config.primary != "accuracy":
+        rule = "is no classification of single texts by accuracy, which is what is measured"
+        raise ConfigError(Fault(where="TASKS", value=job.name, rule=rule, remedy="Give sentiment, for instance"))
+    has_gpu = torch.cuda.is_available()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, split in (("train", job.dataset.train), ("validation", job.dataset.validation)):
+            lines = "".join(json.dumps(dict(row.fields)) + "\n" for row in split.rows)
+            (folder / f"{name}.jsonl").write_text(lines, "utf-8")
+        bench = Bench(config=config, words=words, job=job, folder=folder, console=console)
         models: dict[str, tuple[Path, str]] = {checkpoint.config.name: (checkpoint.folder, config.engine.precision)}
-        has_gpu = torch.cuda.is_available()
         if has_gpu if config.base_sized is None else config.base_sized:
             precision = "bfloat16" if has_gpu else "float32"
-            models["BERT base, random weights"] = (_bert_base(Path(folder) / "base", checkpoint.folder), precision)
-        tables = {}
-        for name, (model, precision) in models.items():
-            figures, facts = _rounds(config, job, rows, model, precision, name, console)
-            console.print(_table(figures, f"Training speed: {name}, {precision}"))
-            tables[name] = {"precision": precision, "rows_per_s": figures, "last": facts}
+            models["BERT base, random weights"] = (_bert_base(folder / "base", checkpoint.folder), precision)
+        tables = {name: bench.speeds(model, precision, name) for name, (model, precision) in models.items()}
+        scores = bench.scores(checkpoint.folder) if config.scored_epochs else {}
+        search = bench.search(checkpoint.folder) if config.candidates else {}
     result = {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "commit": git_commit(),
@@ -90,41 +199,10 @@ def main(config: BenchConfig, console: Console) -> None:
         "device": torch.cuda.get_device_name() if has_gpu else "CPU",
         "machine": platform.platform(),
         "models": tables,
+        "scores": scores,
+        "search": search,
     }
-    file = Path(config.runs) / f"bench-{datetime.now():%Y%m%d-%H%M%S}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    for name in (OURS, SEQ_BN):
-        versions = ", ".join(f"{package} {version}" for package, version in facts[name]["versions"].items())
-        console.print(f"{name}: {versions}, {facts[name]['threads']} threads")
-    console.print(
-        f"{job.name}, {result['rows']} rows, {os.cpu_count()} cores, {result['device']}, {result['machine']}, "
-        f"{result['date']}",
-        soft_wrap=True,
-    )
-    console.print(f"commit {result['commit']}; in {file}")
-
-
-def _rounds(
-    config: BenchConfig, job: "Job", rows: Path, model: Path, precision: str, name: str, console: Console
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Measure each in turn, several times; rows a second, and what else each said at last."""
-    shared = [str(config.seconds), str(model), str(rows)]
-    sizes = [str(config.engine.batch_size), str(job.task.config.max_length), precision]
-    own = [*sys.argv[1:], f'checkpoint="{model}"', f"engine.precision={precision}"]
-    commands = {
-        OURS: [sys.executable, str(SCRIPTS / "ours.py"), str(config.seconds), *own],
-        SEQ_BN: [str(PEER), str(SCRIPTS / "peer.py"), "seq_bn", *shared, *sizes],
-        FULL: [str(PEER), str(SCRIPTS / "peer.py"), "full", *shared, *sizes],
-    }
-    figures: dict[str, list[float]] = {what: [] for what in commands}
-    facts: dict[str, Any] = {}
-    for number in range(config.rounds):
-        for what, command in commands.items():
-            facts[what] = _measure(command)
-            figures[what].append(facts[what].pop("rows_per_s"))
-            console.print(f"{name}: round {number + 1}/{config.rounds}  {what}: {figures[what][-1]:.1f} rows/s")
-    return figures, facts
+    report.tell(result, Path(config.runs), console)
 
 
 def _bert_base(folder: Path, tokenizer: Path) -> Path:
@@ -137,30 +215,21 @@ def _bert_base(folder: Path, tokenizer: Path) -> Path:
     return folder
 
 
-def _measure(command: list[str]) -> dict[str, Any]:
+def measure(command: Sequence[str]) -> dict[str, Any]:
     """Run one measurement in a process of its own, so that threads and allocators do not meet."""
-    root = str(SCRIPTS.parents[1])
     same = {"OMP_NUM_THREADS": str(os.cpu_count()), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment = os.environ | same | {"PYTHONPATH": root}
+    environment = os.environ | same | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise PipelineError(f"{' '.join(command[:3])} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise PipelineError(f"{' '.join(command[:4])} ended with {done.returncode}: {done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
 
-def _table(figures: dict[str, list[float]], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("what")
-    for title in ("rows/s, median", "min", "max", "ours is, each round"):
-        table.add_column(title, justify="right")
-    for name, values in figures.items():
-        ratios = [ours / value for ours, value in zip(figures[OURS], values, strict=True)]
-        times = "" if name == OURS else "  ".join(f"{ratio:.2f} x" for ratio in ratios)
-        table.add_row(name, *(f"{f(values):.1f}" for f in (statistics.median, min, max)), times)
-    return table
+def overridden() -> list[str]:
+    """What was given, behind `make` or behind this module, as overrides."""
+    return overrides_of("sweep", typed(os.environ) if sys.argv[1:] == ["--make"] else sys.argv[1:])
 
 
 if __name__ == "__main__":
-    words = typed(os.environ) if sys.argv[1:] == ["--make"] else sys.argv[1:]
-    sys.exit(run(lambda: main(bench_config(overrides_of("sweep", words)), console())))
+    sys.exit(run(lambda: main(bench_config(overridden()), overridden(), console())))

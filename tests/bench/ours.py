@@ -1,16 +1,21 @@
-"""Rows a second of our engine: `python tests/bench/ours.py <seconds> <overrides ...>`."""
+"""Trainings by our engine: `python tests/bench/ours.py <speed | score> <seconds> <overrides ...>`; last line is JSON.
+
+`speed` tells training rows a second, `score` the seconds and the score of each epoch.
+"""
 
 import json
+import resource
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
-from pipeline.core.engine.events import StepDone
+from pipeline.core.engine.events import Evaluated, StepDone
 from pipeline.core.engine.loop import fit
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import trial_of
@@ -22,31 +27,47 @@ from tests.bench.__main__ import bench_config
 WARM_UP_STEPS = 5
 
 
+def speed(session: Session, pad_token_id: int, seconds: float) -> dict[str, Any]:
+    """Train for so long, and to the end of the epoch."""
+    job, training = session.job, session.training
+    train = job.encoded["train"]
+    steps, start = 0, 0.0
+    for _, event in fit([training], job.task, train, pad_token_id, unscored):
+        if isinstance(event, StepDone):
+            steps += 1
+            if steps == WARM_UP_STEPS:
+                start = time.perf_counter()
+        elif time.perf_counter() - start > seconds:
+            break  # after a whole epoch: its batches differ in length, and a part of them would be no fair sample
+    elapsed = time.perf_counter() - start
+    epochs = steps // training.steps_per_epoch
+    rows = epochs * len(train.examples) - WARM_UP_STEPS * training.config.batch_size
+    return {"rows_per_s": rows / elapsed, "steps": steps - WARM_UP_STEPS}
+
+
+def score(session: Session) -> dict[str, Any]:
+    """Train to the end."""
+    start = time.perf_counter()
+    reports = (event for event in session.events() if isinstance(event, Evaluated))
+    return {"curve": [[time.perf_counter() - start, report.primary] for report in reports]}
+
+
 def main() -> None:
-    seconds, arguments = float(sys.argv[1]), sys.argv[2:]
-    config = bench_config(arguments)
-    prepared = prepare(config)
+    what, seconds, arguments = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
+    prepared = prepare(bench_config(arguments))
     checkpoint, tokenizer, job = prepared.checkpoint, prepared.tokenizer, prepared.jobs[0]
     base = prepared.base.to("cuda" if torch.cuda.is_available() else "cpu")
-    trial = trial_of(job, 0, {"engine.epochs": 1000})
-    train = job.encoded["train"]
+    trial = trial_of(job, 0, {"engine.epochs": 1000} if what == "speed" else {})
     assert tokenizer.pad_token_id is not None
     with tempfile.TemporaryDirectory() as folder:
         session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial, Path(folder))
-        steps, start = 0, 0.0
-        for _, event in fit([session.training], job.task, train, tokenizer.pad_token_id, unscored):
-            if isinstance(event, StepDone):
-                steps += 1
-                if steps == WARM_UP_STEPS:
-                    start = time.perf_counter()
-            elif time.perf_counter() - start > seconds:
-                break  # after a whole epoch: its batches differ in length, and a part of them would be no fair sample
-        elapsed = time.perf_counter() - start
-    epochs = steps // session.training.steps_per_epoch
-    rows = epochs * len(train.examples) - WARM_UP_STEPS * config.engine.batch_size
+        result = speed(session, tokenizer.pad_token_id, seconds) if what == "speed" else score(session)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    result = {"rows_per_s": rows / elapsed, "steps": steps - WARM_UP_STEPS, "threads": torch.get_num_threads()}
-    print(json.dumps(result | {"versions": versions}))
+    facts = {"peak_bytes": peak, "threads": torch.get_num_threads(), "versions": versions}
+    print(json.dumps(result | facts))
 
 
 def unscored(numbers: Sequence[int]) -> list[Scores]:
