@@ -49,7 +49,7 @@ def test_a_model_that_is_trained_as_a_whole_writes_rows_that_it_has_not_seen(fam
     tokenizer = writers.make_tokenizer(family, WORDS)
     base = writers.make_model(family, len(tokenizer), std=STDS[family])
     checkpoint = writers.make_checkpoint(family)
-    engine = EngineConfig(epochs=6, batch_size=8, learning_rate=3e-3)
+    engine = EngineConfig(epochs=3, batch_size=8, learning_rate=3e-3)
     job = writers.make_job(
         CONFIG, values(), tokenizer, method=MethodConfig(name="full"), engine=engine, num_held_out=60
     )
@@ -68,10 +68,10 @@ def test_an_adapter_learns_rows_by_heart_through_frozen_random_weights(family: s
     tokenizer = writers.make_tokenizer(family, WORDS)
     base = writers.make_model(family, len(tokenizer), std=0.2 if STDS[family] else None)
     before = fingerprint(base.state_dict())
-    engine = EngineConfig(epochs=14, batch_size=2, learning_rate=2e-2)
+    engine = EngineConfig(epochs=7, batch_size=2, learning_rate=2e-2)
     method = MethodConfig(name="houlsby", width=16)
-    some = [{**one, "label": f"{one['label']} {one['question'].split()[2]}"} for one in values()[:8]]
-    job = writers.make_job(CONFIG, some * 5, tokenizer, method=method, engine=engine, num_held_out=len(some))
+    some = [{**one, "label": f"{one['label']} {one['question'].split()[2]}"} for one in values()[:5]]
+    job = writers.make_job(CONFIG, some * 9, tokenizer, method=method, engine=engine, num_held_out=len(some))
     session = Session(base, writers.make_checkpoint(family), 0, job, trial_of(job, 0, {}), tmp_path)
     scores = [event.primary for event in session.events() if isinstance(event, Evaluated)]
     session.close()

@@ -8,7 +8,7 @@ import pytest
 from pipeline.config import GateConfig
 from tests.bench.gate import Setting, measure
 
-QUICK = GateConfig(resamples=500)
+QUICK, REPETITIONS = GateConfig(resamples=500), 120
 
 
 @pytest.mark.parametrize("discordance", [0.06, 0.12])
@@ -16,18 +16,18 @@ QUICK = GateConfig(resamples=500)
 def test_a_challenger_that_is_worse_by_the_margin_seldom_passes(discordance: float, slices: int) -> None:
     """`python -m tests.bench.gate` in small: the seed is fixed, the limits are three standard errors away."""
     setting = Setting(discordance=discordance, difference=-0.02, slices=slices, rows=500)
-    rates = measure(setting, QUICK, 200)
+    rates = measure(setting, QUICK, REPETITIONS)
     assert rates.promoted <= rates.past
-    assert 0.005 < rates.past < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+    assert 0.005 < rates.past < 0.05 + 3 * math.sqrt(0.05 * 0.95 / REPETITIONS)
     assert measure(dataclasses.replace(setting, difference=-0.05), QUICK, 50).promoted == 0
 
 
 @pytest.mark.parametrize("discordance", [0.06, 0.12])
 def test_an_equal_challenger_mostly_passes_five_slices(discordance: float) -> None:
     setting = Setting(discordance=discordance, difference=0.0, slices=5, rows=500)
-    rates = measure(setting, QUICK, 200)
-    assert rates.promoted > 0.8 - 3 * math.sqrt(0.8 * 0.2 / 200)
-    assert 0.95 - 3 * math.sqrt(0.05 * 0.95 / 200) < rates.new < 1
+    rates = measure(setting, QUICK, REPETITIONS)
+    assert rates.promoted > 0.8 - 3 * math.sqrt(0.8 * 0.2 / REPETITIONS)
+    assert 0.95 - 3 * math.sqrt(0.05 * 0.95 / REPETITIONS) < rates.new < 1
 
 
 def test_of_five_attempts_that_are_worse_by_the_margin_hardly_more_pass_than_of_one() -> None:
