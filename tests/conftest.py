@@ -86,6 +86,27 @@ def migrations_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """SQLAlchemy compiles each of MLflow's queries once an engine, and every store of a test has an engine: here all
+    that are SQLite's share what was compiled, and the dialect by which it is found again."""
+    import sqlalchemy
+
+    make: Any = sqlalchemy.create_engine
+    shared = make("sqlite://", query_cache_size=5000)
+    shared.connect().close()
+
+    def create_engine(*arguments: Any, **options: Any) -> Any:
+        engine = make(*arguments, **options)
+        if engine.dialect.name == "sqlite":
+            engine.dialect, engine._compiled_cache = shared.dialect, shared._compiled_cache
+        return engine
+
+    with pytest.MonkeyPatch.context() as quick:
+        quick.setattr(sqlalchemy, "create_engine", create_engine)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(shared: Path) -> Iterator[None]:
     """What lies below adapters is kept below the run's own folder; matplotlib's list of fonts stays where it is."""
     with pytest.MonkeyPatch.context() as own:
