@@ -20,6 +20,8 @@ class Lasting:
     epoch_s: float
     """Training and validation."""
     test_s: float
+    once_s: float = 0.0
+    """What the job's first trial takes on top: of frozen layers that is kept which all trials need."""
 
 
 def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Mapping[str, Lasting]) -> float:
@@ -36,12 +38,16 @@ def forecast(jobs: Sequence[Job], search: SearchConfig, slots: int, lasting: Map
     now, number = 0.0, itertools.count()
     race = Race(jobs, search, lambda: now)
     epochs = {job.name: job.settings.engine.epochs for job in jobs}
+    begun: set[str] = set()
     running: list[tuple[float, int, Candidate]] = []
     """When the present epoch or test ends, a number that breaks ties, and what ends then."""
 
     def run(candidate: Candidate) -> None:
         lasts = lasting[candidate["job"]]
         takes = lasts.test_s if "bundle" in candidate else lasts.epoch_s
+        if candidate["job"] not in begun:
+            begun.add(candidate["job"])
+            takes += lasts.once_s
         heapq.heappush(running, (now + takes, next(number), candidate))
 
     while True:

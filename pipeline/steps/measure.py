@@ -2,10 +2,12 @@
 
 import multiprocessing
 import signal
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import wait
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +20,11 @@ from pipeline.core.engine.batches import evaluation_batches, move, ready, traini
 from pipeline.core.engine.evaluate import precision
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
+from pipeline.core.engine.prefix import Prefix
+from pipeline.core.engine.shelf import Shelf
 from pipeline.core.engine.trials import Job, Trial
-from pipeline.core.tasks.task import Scores
+from pipeline.core.tasks.model import TaskModel
+from pipeline.core.tasks.task import Encoded, Scores
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ Work = tuple[Job, Trial]
 _LEAST, _ENOUGH_S = 4, 2.0
 """Steps, and batches of evaluation, of each job: so many at least, and then until so many seconds have passed."""
 _SPREAD = 8  # of the batches of evaluation so many are measured, of all lengths
+_KEPT = 12  # batches of which is kept what lies below the adapter, to measure with it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,15 +48,19 @@ class Pace:
     """What one process needs for one job while the others are at it too."""
 
     train_s: float
-    """Seconds of training a sub-token."""
+    """Seconds of training a sub-token; from where it is kept, if what lies below the adapter is."""
     eval_s: float
-    """Seconds of evaluating one."""
+    """Seconds of evaluating one, likewise."""
+    test_s: float
+    """Seconds of evaluating one through the whole model."""
+    fill_s: float = 0.0
+    """Seconds of computing what is kept of one, once."""
     memory_bytes: int
     """The most memory that the process had, the checkpoint included."""
 
 
 def measure_together(
-    resident: Resident, work: Sequence[Work], count: int, threads: int, device: Device
+    resident: Resident, work: Sequence[Work], count: int, threads: int, device: Device, prefix_bytes: int = 0
 ) -> tuple[list[Pace], float]:
     """Measure the jobs, one after another, in `count` processes at once.
 
@@ -60,6 +70,7 @@ def measure_together(
         count: Processes side by side.
         threads: Of each of them.
         device: Of all of them.
+        prefix_bytes: As `measure` has it.
 
     Returns:
         For each job the mean of all processes; and the seconds until the last of them was ready.
@@ -70,7 +81,7 @@ def measure_together(
     context = multiprocessing.get_context("spawn")  # what has computed with several threads cannot be forked
     begun, barrier = time.monotonic(), context.Barrier(count)
     weights = {name: tensor.numpy() for name, tensor in tensors_of(resident.base).items()}  # through no shared memory
-    given = resident.checkpoint, weights, resident.tokenizer.pad_token_id, device, list(work)
+    given = resident.checkpoint, weights, resident.tokenizer.pad_token_id, device, list(work), prefix_bytes
     processes, told = {}, []
     try:
         for _ in range(count):
@@ -95,9 +106,8 @@ def measure_together(
             process.join()
     paces = [
         Pace(
-            train_s=fmean(one.train_s for one in same),
-            eval_s=fmean(one.eval_s for one in same),
-            memory_bytes=max(one.memory_bytes for one in same),
+            **{one.name: fmean(getattr(pace, one.name) for pace in same) for one in fields(Pace)[:-1]},
+            memory_bytes=max(pace.memory_bytes for pace in same),
         )
         for same in zip(*(paces for paces, _ in told), strict=True)
     ]
@@ -108,35 +118,70 @@ def _work(threads: int, barrier: "Barrier", connection: "Connection") -> None:
     """What a process does: get ready, wait for the others, measure, and say when it was ready and what it found."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, and that ends this process
     torch.set_num_threads(threads)
-    checkpoint, weights, pad_token_id, device, work = connection.recv()
+    checkpoint, weights, pad_token_id, device, work, prefix_bytes = connection.recv()
     base = build_base(checkpoint, {name: torch.from_numpy(one) for name, one in weights.items()}).to(device)
     at = time.monotonic()
     barrier.wait()
-    connection.send(([measure(base, checkpoint, pad_token_id, job, trial) for job, trial in work], at))
+    connection.send(([measure(base, checkpoint, pad_token_id, job, trial, prefix_bytes) for job, trial in work], at))
 
 
-def measure(base: "PreTrainedModel", checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial) -> Pace:
-    """Take some steps of a trial, and evaluate some batches of its validation rows, in this process."""
-    settings, train, validation = trial.settings, job.encoded["train"], job.encoded["validation"]
+def measure(
+    base: "PreTrainedModel", checkpoint: Checkpoint, pad_token_id: int, job: Job, trial: Trial, prefix_bytes: int = 0
+) -> Pace:
+    """Take some steps of a trial, and evaluate some batches of its validation rows, in this process.
+
+    Args:
+        prefix_bytes: What may be kept of what lies below the adapter: steps and validation begin there if it is enough.
+            Nothing is left of what is kept to measure this.
+    """
+    settings = trial.settings
     model = fresh_candidate(Sites(base), checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
-        training = Training(model, len(train.examples), settings.engine, trial.seed)
-        lengths = [example["length"] for example in train.examples]
-        batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)
-        sizes = [sum(lengths[i] for i in batch) for batch in batches]
-        train_s = _pace(fit([training], job.task, train, pad_token_id, _never), sizes)
-        lengths = [example["length"] for example in validation.examples]
-        batches = evaluation_batches(lengths, settings.engine.eval_batch_size)  # the longest rows come first
-        batches = batches[:: max(len(batches) // _SPREAD, 1)]
-        sizes = [sum(lengths[i] for i in batch) for batch in batches]
-        model.eval()
-        with torch.inference_mode(), precision(model.device, settings.engine):
-            collated = (job.task.collate([validation.examples[i] for i in batch], pad_token_id) for batch in batches)
-            answered = (job.task.outputs(model, move(ready(one, model.device), model.device)) for one in collated)
-            eval_s = _pace(answered, sizes)
-        return Pace(train_s=train_s, eval_s=eval_s, memory_bytes=peak_bytes(model.device))
+        whole = _eval_s(model, job, job.encoded["validation"], trial, pad_token_id)
+        parts, fill_s, eval_s = [job.encoded["train"], job.encoded["validation"]], 0.0, whole
+        with tempfile.TemporaryDirectory(prefix="adapters-") as folder:
+            if prefix_bytes:
+                prefix = Prefix(Shelf(Path(folder), prefix_bytes), checkpoint, pad_token_id)
+                few = [_few(part, settings.engine.batch_size * _KEPT) for part in parts]
+                begun = time.perf_counter()
+                known = prefix.known(model, settings.method, settings.engine, few, pooled=job.task.pooled)
+                if known is not None:
+                    fill_s = (time.perf_counter() - begun) / sum(map(sum, map(_lengths, few)))
+                    parts = list(known)
+                    eval_s = _eval_s(model, job, parts[1], trial, pad_token_id)
+            train = parts[0]
+            training = Training(model, len(train.examples), settings.engine, trial.seed)
+            lengths = _lengths(train)
+            batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)
+            sizes = [sum(lengths[i] for i in batch) for batch in batches]
+            train_s = _pace(fit([training], job.task, train, pad_token_id, _never), sizes)
+        memory = peak_bytes(model.device)
+        return Pace(train_s=train_s, eval_s=eval_s, test_s=whole, fill_s=fill_s, memory_bytes=memory)
     finally:
         release(model, settings.method)
+
+
+def _eval_s(model: TaskModel, job: Job, rows: Encoded, trial: Trial, pad_token_id: int) -> float:
+    """Seconds of evaluation a sub-token."""
+    engine, lengths = trial.settings.engine, _lengths(rows)
+    batches = evaluation_batches(lengths, engine.eval_batch_size)  # the longest rows come first
+    batches = batches[:: max(len(batches) // _SPREAD, 1)]
+    sizes = [sum(lengths[i] for i in batch) for batch in batches]
+    model.eval()
+    with torch.inference_mode(), precision(model.device, engine):
+        collated = (job.task.collate([rows.examples[i] for i in batch], pad_token_id) for batch in batches)
+        answered = (job.task.outputs(model, move(ready(one, model.device), model.device)) for one in collated)
+        return _pace(answered, sizes)
+
+
+def _lengths(rows: Encoded) -> list[int]:
+    return [example["length"] for example in rows.examples]
+
+
+def _few(rows: Encoded, count: int) -> Encoded:
+    """So many of the rows, of all lengths."""
+    by_length = sorted(rows.examples, key=lambda example: example["length"])
+    return replace(rows, examples=by_length[:: max(len(by_length) // count, 1)][:count])
 
 
 def _pace(steps: Iterator[object], sizes: Sequence[int]) -> float:

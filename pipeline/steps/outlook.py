@@ -64,18 +64,20 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
         if device != "cpu":  # a copy, as the sweep has
             base = build_base(prepared.checkpoint, tensors_of(base)).to(device)
         pad_token_id = prepared.tokenizer.pad_token_id
-        paces = [measure(base, prepared.checkpoint, pad_token_id, job, trial) for job, trial in work]
+        kept = cluster.prefix_bytes
+        paces = [measure(base, prepared.checkpoint, pad_token_id, job, trial, kept) for job, trial in work]
         started_s = 0.0
     else:
         room = slots.num_slots(replace(cluster, slots=None, num_workers=1), [slots.local_node(cluster)])
         count = max(min(prepared.slots * cluster.num_workers, room), 1)
-        paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device)
+        paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device, cluster.prefix_bytes)
     lasting, costs = {}, {}
     for (job, _), pace in zip(work, paces, strict=True):
         lasting[job.name] = one = _lasting(job, pace, cluster.num_workers)
         plan = plan_of(search_of(config.search, job), config.engine.epochs)
         costs[job.name] = Cost(
-            seconds=one.epoch_s * plan.epochs / prepared.slots, memory_bytes=pace.memory_bytes * prepared.slots
+            seconds=one.once_s + one.epoch_s * plan.epochs / prepared.slots,
+            memory_bytes=pace.memory_bytes * prepared.slots,
         )
     search_s = forecast(prepared.jobs, config.search, prepared.slots, lasting)
     if isinstance(config, CompareConfig):  # the winners' settings on more seeds
@@ -95,7 +97,8 @@ def _lasting(job: Job, pace: Pace, num_workers: int) -> Lasting:
     twice = 2 if job.task.answers_untrained else 1  # the untrained checkpoint is tested too
     return Lasting(
         epoch_s=(pace.train_s * train + pace.eval_s * validation) / num_workers,
-        test_s=pace.eval_s * test * twice / num_workers,
+        test_s=pace.test_s * test * twice / num_workers,
+        once_s=pace.fill_s * (train + validation),
     )
 
 

@@ -256,7 +256,7 @@ def test_a_gpu_that_is_not_used_is_told(
     call: Call, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["tasks=[sentiment/films]", f"checkpoint={checkpoints['bert']}", "dryrun=true"]
-    pace = Pace(train_s=1e-4, eval_s=1e-4, memory_bytes=2**20)
+    pace = Pace(train_s=1e-4, eval_s=1e-4, test_s=1e-4, memory_bytes=2**20)
     monkeypatch.setattr("pipeline.steps.outlook.measure_together", lambda *_: ([pace], 1.0))
     told = "The GPU of this machine is not used: cluster.gpus_per_trial=0.25 trains four trials at once on each"
     for is_there in (False, True):

@@ -46,3 +46,12 @@ def test_the_cohorts_of_optuna_come_one_after_another() -> None:
 def test_a_time_budget_ends_it() -> None:
     search = SearchConfig(scheduler="none", trials=3, space=RATES, time_budget_s=15)
     assert forecast([played_job("a")], search, 1, LASTING) == pytest.approx(20 + 1)
+
+
+def test_what_all_trials_of_a_job_need_once_is_paid_by_the_first() -> None:
+    search, lasting = (
+        SearchConfig(scheduler="none", trials=2, space=RATES),
+        {"a": Lasting(epoch_s=10, test_s=1, once_s=7)},
+    )
+    assert forecast([played_job("a", epochs=1)], search, 1, lasting) == pytest.approx(7 + 2 * 10 + 1)
+    assert forecast([played_job("a", epochs=1)], search, 2, lasting) == pytest.approx(7 + 10 + 1)

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.config import CompareConfig, SweepConfig
+from pipeline.config import CompareConfig, MethodConfig, SweepConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.engine.trials import trial_of
@@ -27,6 +27,24 @@ def test_a_job_takes_time_though_all_its_rows_are_one_batch(resident: Resident, 
     parts = resident.base, resident.checkpoint, resident.tokenizer.pad_token_id
     pace = measure(*parts, job, trial_of(job, 0, {}))
     assert min(pace.train_s, pace.eval_s) > 1e-8 and pace.memory_bytes > 0
+
+
+def test_where_what_lies_below_the_head_is_kept_a_step_is_measured_without_it(resident: Resident) -> None:
+    job = tiny_job("mood", resident.checkpoint)
+    probe = dataclasses.replace(job.settings, method=MethodConfig(name="probe"))
+    job = dataclasses.replace(job, settings=probe)
+    passes: list[int] = []
+    layer = resident.base.get_submodule("encoder.layer.0")
+    counting = layer.register_forward_hook(lambda *_: passes.append(1))
+    parts = resident.base, resident.checkpoint, resident.tokenizer.pad_token_id, job, trial_of(job, 0, {})
+    found = {}
+    for kept in (0, 2**30):
+        passes.clear()
+        found[kept] = measure(*parts, kept), len(passes)
+    counting.remove()
+    (whole, many), (entered, few) = found.values()
+    assert whole.fill_s == 0 and whole.test_s == whole.eval_s and entered.fill_s > 1e-8
+    assert few < many  # rows to keep, and one evaluation of the whole model as for the test; no step
 
 
 def announced(resident: Resident, *words: str, command: str = "sweep") -> str:
