@@ -20,7 +20,7 @@ def compared(
 ) -> tuple[Workplace, Done, list[str]]:
     """All seven methods."""
     place = Workplace(tmp_path_factory.mktemp("compared") / "place").with_tables(empty_database)
-    words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=1", "EPOCHS=1"]
+    words = ["TASKS=ner", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}", "TRIALS=2", "EPOCHS=1"]
     return place, place.call("compare", *words, *SMALL), words
 
 
@@ -54,7 +54,7 @@ def test_it_is_recorded_with_a_picture_and_moves_no_alias(compared: tuple[Workpl
     assert len(jobs) == 7 * 2  # a search and another seed each
     assert {run.data.tags["seed"] for run in jobs} == {"0", "1"}
     assert all("test/primary" in run.data.metrics and run.info.status == "FINISHED" for run in jobs)
-    assert len(place.runs("trial")) == 7 * (1 + 1)
+    assert len(place.runs("trial")) == 7 * (2 + 1)
     assert not MlflowClient(f"sqlite:///{place.cwd}/mlflow.db").search_registered_models()
     assert "champions are as before" in done.out
 
