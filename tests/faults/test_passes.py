@@ -34,7 +34,7 @@ STEPS = {
     "the challenger is trained": ("before", "pipeline.tracking.recorder:SweepRecorder.__call__", 3),
     "it is judged": ("before", "pipeline.rules.judge:decide", 1),
     "the judgement is recorded": ("before", "pipeline.steps.verdict:record_judgement", 1),
-    "its files are kept": ("before", "pipeline.tracking.registry:write_ledger", 1),
+    "its files are kept": ("before", "pipeline.tracking.model:write_ledger", 1),
     "it is registered": ("before", f"{CLIENT}.create_model_version", 1),
     "it was registered": ("after", f"{CLIENT}.create_model_version", 1),
     "previous was set": ("after", f"{CLIENT}.set_registered_model_alias", 1),
