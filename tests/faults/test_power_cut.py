@@ -42,7 +42,8 @@ KINDS = {
 }
 """Of what is about to be synced, by its path in the working directory."""
 TASK = TaskConfig(kind="classification", name="intent")
-TIMED = ("train/seconds", "train/rows_per_s", "train/peak_bytes")
+TIMED = ("train/seconds", "train/rows_per_s", "train/peak_bytes", "outside_s", "spent_s.")
+"""How metrics begin that say what something took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +141,7 @@ class Place:
             found = {
                 "leaderboard": self.place.leaderboard(),
                 "runs": sorted((names[key], run.info.status) for key, run in runs.items()),
-                "points": sorted((names[run], key, *rest) for run, key, *rest in points if key not in TIMED),
+                "points": sorted((names[run], key, *rest) for run, key, *rest in points if not key.startswith(TIMED)),
                 "artifacts": sorted(self._artifacts(names)),
             }
         return Ending(
