@@ -147,6 +147,7 @@ def draw(result: Result, file: Path) -> None:
     values = [median(one["rows_per_s"][what]) for what in names]
     bars = left.barh(names, values, color=[colours[what] for what in names])
     left.bar_label(bars, fmt="%.0f", padding=3)
+    left.margins(x=0.12)  # room for the numbers
     left.invert_yaxis()
     left.set(xlabel="training rows a second", title=f"{name}, {one['precision']}, {result['job']}")
     for what, line in result["scores"].items():
