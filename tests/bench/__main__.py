@@ -59,12 +59,16 @@ class BenchConfig(SweepConfig):
                 yield Fault(where=name, value=str(getattr(self, name)), rule="is too small", remedy=remedy)
 
 
-def bench_config(arguments: Sequence[str]) -> BenchConfig:
+def with_preset(arguments: Sequence[str]) -> list[str]:
     """Pfeiffer adapters of a 16th of the width in every layer, float32: AdapterHub's seq_bn, the same."""
     preset = ["tasks=[sentiment]", "method=pfeiffer", "engine.batch_size=32", "engine.precision=float32"]
     if not any(word.startswith("method=") for word in arguments):
         preset.append("method.reduction_factor=16")
-    return read_config("sweep", BenchConfig, [*preset, *arguments])
+    return [*preset, *arguments]
+
+
+def bench_config(arguments: Sequence[str]) -> BenchConfig:
+    return read_config("sweep", BenchConfig, with_preset(arguments))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,8 +142,7 @@ class Bench:
         """The same number of candidates by learning rate: a sweep with all that belongs to it, and one by one."""
         low, high = 0.0003, 0.003  # pfeiffer's own range
         rates = [float(rate) for rate in np.geomspace(low, high, self.config.candidates)]
-        own = ["tasks=[sentiment]", "method=pfeiffer", "method.reduction_factor=16", "engine.batch_size=32"]
-        own += ["engine.precision=float32", "engine.epochs=3", *self.words, f"search.trials={self.config.candidates}"]
+        own = [*with_preset(["engine.epochs=3", *self.words]), f"search.trials={self.config.candidates}"]
         own += [f"runs={self.folder / 'runs'}", f"tracking.uri=sqlite:///{self.folder / 'mlflow.db'}"]
         own += [f"tracking.artifacts={self.folder / 'artifacts'}"]
         bench_keys = BenchConfig.__dataclass_fields__.keys() - SweepConfig.__dataclass_fields__.keys()

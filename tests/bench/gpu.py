@@ -47,6 +47,7 @@ from tests.families import default_checkpoint
 
 COLOURS = ("red", "blue", "green", "grey")
 WORDS = ("the", "of", "in", "book", "film", "song", "food", "fire", "water", "plot", "house", "paris", "rome", "oslo")
+_BATCH = 16  # rows of a step
 DEVICE: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -106,7 +107,9 @@ def job_of(
         splits[name] = Split(name=name, rows=tuple(rows), fingerprint=name, cut_from=None)
     dataset = Dataset(task="colour", domain="d", source="made", overlap={}, notes=(), **splits)
     task = task_for(TaskConfig(name="colour", kind="classification"), dataset)
-    engine = EngineConfig(epochs=epochs, batch_size=16, precision=precision, learning_rate=learning_rate, patience=0)
+    engine = EngineConfig(
+        epochs=epochs, batch_size=_BATCH, precision=precision, learning_rate=learning_rate, patience=0
+    )
     return Job(
         name="colour/d",
         registered_name="colour",
@@ -213,7 +216,7 @@ def training(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
             if DEVICE == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             took = steps_s(sessions[:count], job, pad_of(on), size.steps)
-            rates[count].append(16 * size.steps * count / took)
+            rates[count].append(_BATCH * size.steps * count / took)
             peaks[count] = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else 0.0
     for session in sessions:
         session.close()
@@ -272,7 +275,7 @@ def together(
             raise RuntimeError(f"a process ended with {process.returncode}: {err[-500:]}")
         spans.append([float(word) for word in out.split()[-2:]])
     seconds = max(end for _, end in spans) - min(start for start, _ in spans)
-    return 16 * size.steps * count / seconds
+    return _BATCH * size.steps * count / seconds
 
 
 def one(size: Size, location: str, go: Path) -> None:

@@ -4,7 +4,6 @@
 """
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ import transformers
 
 from pipeline.core.engine.events import Evaluated, StepDone
 from pipeline.core.engine.loop import fit
+from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import trial_of
 from pipeline.core.tasks.metrics import mean_of, value_counts
@@ -62,11 +62,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(base, checkpoint, tokenizer.pad_token_id, job, trial, Path(folder))
         result = speed(session, tokenizer.pad_token_id, seconds) if what == "speed" else score(session)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    facts = {"peak_bytes": peak, "threads": torch.get_num_threads(), "versions": versions}
+    facts = {"peak_bytes": peak_bytes(base.device), "threads": torch.get_num_threads(), "versions": versions}
     print(json.dumps(result | facts))
 
 

@@ -10,6 +10,9 @@ from mlflow.entities import Run
 from pipeline.config import TaskConfig
 from pipeline.core.data.ledger import Ledger, read_ledger
 
+TIMED = ("train/seconds", "train/rows_per_s", "train/peak_bytes", "outside_s", "spent_s.")
+"""How metrics begin that say what something took, which no two sweeps have alike."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Version:

@@ -23,7 +23,7 @@ from pipeline.config import TaskConfig
 from tests.commands.corpus import opinion, rows
 from tests.commands.workplace import Done, Workplace
 from tests.faults import registered
-from tests.faults.registered import Version
+from tests.faults.registered import TIMED, Version
 from tests.powercut import Disk, Left, PowerCut, write
 
 pytestmark = pytest.mark.faults
@@ -42,8 +42,6 @@ KINDS = {
 }
 """Of what is about to be synced, by its path in the working directory."""
 TASK = TaskConfig(kind="classification", name="intent")
-TIMED = ("train/seconds", "train/rows_per_s", "train/peak_bytes", "outside_s", "spent_s.")
-"""How metrics begin that say what something took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

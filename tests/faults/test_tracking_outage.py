@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.commands.workplace import Workplace
+from tests.faults.registered import TIMED
 from tests.unit.tracking.server import Row, Server, serving
 
 pytestmark = pytest.mark.faults
 
 AWAY_S = 60
-MEASURED = ("train/seconds", "train/rows_per_s", "train/peak_bytes", "outside_s", "spent_s.")
-"""How metrics begin that no two sweeps have alike."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def sweep_id(place: Workplace, deadline_s: float = 120) -> str:
 
 def ordered(points: list[Row]) -> list[Row]:
     """What does not depend on the clock, run by run and metric by metric, each in the order of the table."""
-    return sorted((point for point in points if not point[1].startswith(MEASURED)), key=lambda point: point[:2])
+    return sorted((point for point in points if not point[1].startswith(TIMED)), key=lambda point: point[:2])
 
 
 def keys(points: list[Row]) -> Counter[tuple[str, str, int]]:
