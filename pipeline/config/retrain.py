@@ -1,9 +1,9 @@
 """A pass of continual learning: what a champion is trained on again, and how a challenger is made."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.config.drift import DriftConfig
 from pipeline.config.faults import above, between, no_secret
@@ -15,8 +15,8 @@ from pipeline.errors import Fault, fault, up_to_host
 class Harder:
     """What is done otherwise where a challenger was stopped by the past alone; what it leaves out stays as it is."""
 
-    start: Literal["warm", "cold"] | None = None
-    """A cold start takes as many epochs as the last one did."""
+    start: Literal["warm", "cold", "still"] | None = None
+    """A cold start takes as many epochs as the last one did; `still` is left out where it can teach nothing."""
     replay: float | None = None
     rate: float | None = None
     """Not of labels that are new, which have a rate of their own."""
@@ -30,8 +30,9 @@ class Harder:
 
 
 def _ladder() -> list[Harder]:
-    """More of the past, then longer, then from the beginning."""
+    """New labels beside what is there; more of the past, then longer, then from the beginning."""
     return [
+        Harder(start="still", replay=1.0, times=2),
         Harder(replay=0.5),
         Harder(replay=1.0),
         Harder(replay=1.0, rate=0.3, times=2),
@@ -43,8 +44,13 @@ def _ladder() -> list[Harder]:
 class ChallengerConfig:
     """How a challenger is made."""
 
-    start: Literal["warm", "cold"] = "warm"
-    """`warm`: from the champion's weights; `cold`: from fresh ones, as a sweep."""
+    LATER: ClassVar[Sequence[str]] = ("still_rate",)
+    """Keys that came after the first passes were named."""
+
+    start: Literal["warm", "cold", "still"] = "warm"
+    """`warm`: from the champion's weights; `cold`: from fresh ones, as a sweep. `still`: the champion stays as it is,
+    and only the head's outputs of new labels are trained beside it; they are held back as far as a fortieth of their
+    own validation rows allows, so that little of the past is taken for them."""
     replay: float | None = None
     """Share of the rows that the champion was trained on which are trained on again, beside the new ones: the same of
     every label, and others in each pass. None: 0.1, and 0.5 where a label is new."""
@@ -55,6 +61,8 @@ class ChallengerConfig:
     rate: float = 0.1
     """Learning rate of a warm start, as a share of that of the last cold start: at the whole of it what was learnt is
     lost first."""
+    still_rate: float = 10.0
+    """The same of outputs that are trained alone."""
     new_label_rate: float = 1.0
     """The same where a label is new: its part of the head begins at random, and a small rate would leave it there."""
     new_label_epochs: int = 4
@@ -67,7 +75,8 @@ class ChallengerConfig:
     twice; never beyond what the first search tried."""
     ladder: list[Harder] = field(default_factory=_ladder)
     """What is tried next where a challenger is stopped by the past alone, the cheapest first: by default half of the
-    old rows, all of them, all for twice the epochs at 0.3 of the rate, and a cold start on all. `[{replay:1,times:3}]`:
+    old rows, all of them, all for twice the epochs at 0.3 of the rate, and a cold start on all; and before all others,
+    where most new rows have a new label, the outputs of those alone. `[{replay:1,times:3}]`:
     all of them for three times the epochs. `[]`: nothing. The attempts share the gate's chance of an error."""
     budget: float = 1.0
     """How long that may go on, in rows times epochs, as a share of one training from scratch on all rows: an attempt
@@ -75,7 +84,7 @@ class ChallengerConfig:
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from between(f"{where}.replay", self.replay, 0, 1)
-        for name in ("rate", "new_label_rate", "new_label_epochs", "trials"):
+        for name in ("rate", "still_rate", "new_label_rate", "new_label_epochs", "trials"):
             yield from above(f"{where}.{name}", getattr(self, name))
         yield from above(f"{where}.spread", self.spread, 1)
         yield from above(f"{where}.budget", self.budget)

@@ -42,10 +42,14 @@ class Work:
     """Of the last cold start."""
     grown: bool = False
     """Whether a label is new, so that the learning rate is that of new labels."""
+    still: bool = False
+    """Whether most new rows have a new label, so that outputs of those alone can learn them."""
 
 
 def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[Attempt]:
     """List the attempts of a pass: the first, then what costs as much or more, the cheapest first.
+
+    Before all of them comes what leaves the champion as it is, where that can teach what is new.
 
     One begins while anything of the budget is left. Where that is not enough for all of them, the last one that begins
     is the last that the ladder names: it ends with what is surest.
@@ -56,9 +60,11 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
         begin: Name of the attempt that passed last time: cheaper ones are left out. Any other name leaves out none.
     """
     first = _attempt(challenger, Harder(), work)
-    others = (_attempt(challenger, harder, work) for harder in challenger.ladder)
-    found = {one.name: one for one in others if one.cost >= first.cost} | {first.name: first}
-    ladder = sorted(found.values(), key=lambda one: (one.cost, one is not first))
+    before = [one for one in challenger.ladder if one.start == "still" and challenger.start != "still"]
+    others = (_attempt(challenger, harder, work) for harder in challenger.ladder if harder not in before)
+    dearer = {one.name: one for one in others if one.cost >= first.cost}
+    still = [_attempt(challenger, harder, work) for harder in before if work.still]
+    ladder = [*still, *sorted((dearer | {first.name: first}).values(), key=lambda one: (one.cost, one is not first))]
     names = [one.name for one in ladder]
     ladder = ladder[names.index(begin) :] if begin in names else ladder
     budget = challenger.budget * (work.old + work.new) * work.cold_epochs
@@ -93,7 +99,8 @@ def _attempt(challenger: ChallengerConfig, harder: Harder, work: Work) -> Attemp
     is_rate_said = own.start == "warm" and not work.grown and own.rate != challenger.rate
     parts = [own.start, f"replay {replay:g}", *([f"rate {own.rate:g}"] if is_rate_said else [])]
     name = ", ".join([*parts, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"])
-    cost = round((work.new + replay * work.old) * epochs)
+    passes = epochs / 3 if own.start == "still" else epochs  # nothing is led back through the layers
+    cost = round((work.new + replay * work.old) * passes)
     return Attempt(name=name, challenger=own, epochs=epochs, cost=cost)
 
 

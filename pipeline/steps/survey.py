@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.config import ChallengerConfig, EngineConfig, GateConfig, Pooling, Range, RetrainConfig, TaskConfig
+from pipeline.config import ChallengerConfig, GateConfig, RetrainConfig, TaskConfig
 from pipeline.config.strict import identity
 from pipeline.config.task import task_change
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
@@ -18,15 +18,15 @@ from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
 from pipeline.core.engine.embed import embeddings
-from pipeline.core.engine.trials import Job, Settings, Start
+from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
 from pipeline.errors import ConfigError, DataError, fault
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.ladder import Attempt, Work, attempts, told
 from pipeline.rules.news import News, news, replayed, shuffled
-from pipeline.rules.search import check
 from pipeline.rules.versions import Champion, Past
+from pipeline.steps.challenger import cold_epochs_of, engine_of, pooling_of, rates, searched_by, space_around, start_of
 from pipeline.tracking.registry import champion_of, past_of
 from pipeline.tracking.store import Store
 
@@ -98,6 +98,9 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     ledger, reserved, quarantine, used = _seen(champion, past, task)
     dataset = data_of(config, task, domain, bundle.record, ledger)
     found = news(ledger, dataset, reserved=reserved, quarantine=quarantine, used=used)
+    now = restore(task, bundle.record.labels)
+    fresh = set(now.grown(found.train) or ()) - set(now.names())
+    work = work_of(config, bundle.record, ledger, found, now, fresh)
     here = Survey(
         name=name,
         registered_name=registered,
@@ -108,7 +111,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         news=found,
         finding="nothing new",
         reason=found.line(),
-        pass_id=pass_of(config, task, found, bundle.record),
+        pass_id=pass_of(config, task, found, bundle.record, still=work.still),
         notes=dataset.notes,
     )
     if not found.count:
@@ -118,8 +121,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         return dataclasses.replace(here, finding="waits", reason="; ".join([decision.reason, *found.others()]))
     if mixed_up := leak_reason(found, config.gate):
         return dataclasses.replace(here, finding="leaks", reason=mixed_up)
-    now = restore(task, bundle.record.labels)
-    work = work_of(config, here, grown=set(now.grown(found.train) or ()) > set(now.names()))
+    check_start(config.challenger, bundle.record.method.name, fresh)
     tried = [one for one in past if one.news == here.pass_id and one.replaces == champion.version]
     here = dataclasses.replace(
         here,
@@ -148,7 +150,7 @@ def check_champion(
         was, is_ = changed
         remedy = "Give the task back what it was, or train a new champion with `make sweep` under another name"
         raise ConfigError(fault(name, is_, f"is no task of its champion's: {was}", remedy))
-    if challenger.start == "warm" and record.task.scoring != task.scoring:
+    if challenger.start != "cold" and record.task.scoring != task.scoring:
         rule = (
             f"needs another head than the champion's, which is {record.task.scoring} and which a challenger begins with"
         )
@@ -161,27 +163,35 @@ def check_champion(
         raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 
+def check_start(challenger: ChallengerConfig, method: str, fresh: Collection[str]) -> None:
+    """Raise a ConfigError where a champion shall stay as it is, and nothing could be trained beside it."""
+    if challenger.start == "still" and (not fresh or method == "full"):
+        rule = "trains the outputs of new labels alone, and " + (
+            "no label is new here" if not fresh else "the method full has nothing that stays"
+        )
+        raise ConfigError(fault("challenger.start", "still", rule, "Leave it out, or set warm or cold"))
+
+
 def changed_since(bundle: Bundle, task: TaskConfig) -> tuple[str, str] | None:
     """Say what the task of a bundle was and what it is now, where the two cannot be compared."""
     record = bundle.record
     return task_change(record.task, task, restore(record.task, record.labels).names())
 
 
-def work_of(config: RetrainConfig, here: Survey, *, grown: bool) -> Work:
-    """What there is to train a challenger on, and for how long."""
-    record, own = here.bundle.record, config.challenger.new_label_epochs
+def work_of(
+    config: RetrainConfig, champion: BundleRecord, ledger: Ledger, found: News, task: Task, fresh: Collection[str]
+) -> Work:
+    """What there is to train a challenger on, and for how long, where these labels are new."""
+    rows, own = found.train, config.challenger.new_label_epochs
+    num_fresh = sum(any(label in fresh for label in task.labels_of(row)) for row in rows)
     return Work(
-        old=len(here.ledger.trained),
-        new=here.news.count,
-        epochs=own if grown and "engine.epochs" not in config.said else config.engine.epochs,
-        cold_epochs=cold_epochs_of(record),
-        grown=grown,
+        old=len(ledger.trained),
+        new=found.count,
+        epochs=own if fresh and "engine.epochs" not in config.said else config.engine.epochs,
+        cold_epochs=cold_epochs_of(champion),
+        grown=bool(fresh),
+        still=2 * num_fresh > len(rows) and champion.method.name != "full",
     )
-
-
-def cold_epochs_of(champion: BundleRecord) -> int:
-    """Epochs of the last cold start; of a champion that does not know, its own."""
-    return champion.cold_epochs or champion.engine.epochs
 
 
 def judged_before(here: Survey) -> Past | None:
@@ -212,9 +222,16 @@ def on_attempt(config: RetrainConfig, attempt: Attempt) -> RetrainConfig:
     return dataclasses.replace(config, challenger=attempt.challenger, engine=engine)
 
 
-def pass_of(config: RetrainConfig, task: TaskConfig, found: News, champion: BundleRecord) -> str:
-    """16 hex digits that name new rows and all settings by which a challenger is trained on them and judged."""
-    parts = (config.challenger, engine_of(config, champion), config.gate, task)
+def pass_of(
+    config: RetrainConfig, task: TaskConfig, found: News, champion: BundleRecord, *, still: bool = False
+) -> str:
+    """16 hex digits that name new rows and all settings by which a challenger is trained on them and judged.
+
+    Args:
+        still: Whether the champion may stay as it is; else what the ladder says of that is no part of the pass.
+    """
+    ladder = [one for one in config.challenger.ladder if still or one.start != "still"]
+    parts = (dataclasses.replace(config.challenger, ladder=ladder), engine_of(config, champion), config.gate, task)
     settings: list[Any] = [*map(identity, parts), pooling_of(config, champion)]
     for entry in settings[-2]["hub"].values():
         del entry["bad_rows"]  # what is left out is seen in the rows; and a pass of before had no such setting
@@ -296,7 +313,7 @@ def challenger_job(
     combined = dataclasses.replace(
         dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(), *here.notes)
     )
-    warm, weighted = config.challenger.start == "warm", config.challenger.weighted
+    weighted = config.challenger.weighted
     known = {label for row in old for label in labels[row.digest]}
     built = task_for(
         task.config,
@@ -313,10 +330,9 @@ def challenger_job(
     encoded = built.encoded(combined, tokenizer)
     if weighted:
         encoded["train"] = encoded["train"].weighted([*[1.0] * len(found.train), *(weight for _, weight in replay)])
-    start = None
-    if warm:
-        tensors, cold_epochs = here.bundle.tensors(), cold_epochs_of(record)
-        start = Start(tensors=tensors, labels=tuple(record.labels), rate=rate, cold_epochs=cold_epochs)
+    start = start_of(here.bundle, config.challenger, rate)
+    if start is not None and start.still:
+        built.fresh = tuple(label for label in built.labels if label not in start.labels)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,
@@ -331,67 +347,3 @@ def challenger_job(
         pooling=pooling_of(config, record),
     )
     return job, len(replay)
-
-
-def engine_of(config: RetrainConfig, champion: BundleRecord) -> EngineConfig:
-    """How a challenger is trained: as the champion was, but for the epochs of a pass and what the user sets."""
-    said = {key.removeprefix("engine.") for key in config.said if key.startswith("engine.")} | {"epochs"}
-    return dataclasses.replace(champion.engine, **{name: getattr(config.engine, name) for name in said})
-
-
-def pooling_of(config: RetrainConfig, champion: BundleRecord) -> Pooling:
-    """How a challenger makes one vector of a text: as the champion, but where the user says it."""
-    return config.checkpoint.pooling if "checkpoint.pooling" in config.said else champion.checkpoint.pooling
-
-
-def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:
-    """The challenger's learning rate, as a share of that of the last cold start and as it is.
-
-    As a share of the champion's own it would be smaller in each pass. `labels`: what its head's outputs stand for.
-    """
-    rate = 1.0
-    if challenger.start == "warm":
-        rate = challenger.rate if set(labels) <= set(champion.labels) else challenger.new_label_rate
-    return rate, champion.engine.learning_rate / champion.rate * rate
-
-
-def searched_by(champion: BundleRecord, spread: float) -> Mapping[str, list[float]]:
-    """The lowest and the highest value of what the first search tried, of a cold start.
-
-    Of a champion that does not know, these are the ends of one search around it.
-    """
-    cold, width = champion.engine.learning_rate / champion.rate, champion.method.width
-    own: dict[str, list[float]] = {
-        "engine.learning_rate": [cold / spread, cold * spread],
-        "method.width": [max(width // 2, 1), 2 * width],
-    }
-    return {**own, **champion.searched}
-
-
-def space_around(
-    config: RetrainConfig, settings: Settings, searched: Mapping[str, list[float]], rate: float
-) -> Mapping[str, Range]:
-    """What is searched around the settings of the first trial; nothing where it is the only one.
-
-    No pass leaves what the first search tried: a learning rate or a width that each pass took further would end
-    anywhere.
-
-    Args:
-        config: The pass.
-        settings: Of the first trial.
-        searched: As `searched_by` says.
-        rate: The first trial's learning rate as a share of that of a cold start.
-    """
-    if config.challenger.trials == 1:
-        return {}
-    spread, width, space = config.challenger.spread, settings.method.width, {}
-    low, high = (end * rate for end in searched["engine.learning_rate"])
-    around = [max(settings.engine.learning_rate / spread, low), min(settings.engine.learning_rate * spread, high)]
-    if around[0] < around[1]:
-        space["engine.learning_rate"] = Range(log_uniform=around)
-    if config.challenger.start == "cold" and settings.method.reduction_factor is None:  # which is a width of its own
-        low, high = searched["method.width"]
-        others = {one for one in (max(width // 2, 1), 2 * width) if low <= one <= high}
-        space["method.width"] = Range(choice=sorted({width, *others}))
-    check(dataclasses.replace(config.search, space=space), settings)
-    return space

@@ -36,7 +36,7 @@ from pipeline.core.engine.trials import Job, Settings, Start, trial_of
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Example, Output, Task
 from pipeline.rules.news import replayed, shuffled
-from pipeline.steps.survey import rates
+from pipeline.steps.challenger import rates
 from tests.bench.growth import INTENT, labels_of, rows_of
 from tests.bench.variants import SHARES, VARIANTS, Softened, Variant, hold_still, mixed
 

@@ -55,7 +55,7 @@ def validate(
         loss = task.loss_of(encoded.examples, outputs)
         if loss is None:
             loss = _loss(model, task, encoded, config, pad_token_id, workers)
-        answers = task.answers(rows, encoded, task.tuned(model, rows, outputs))
+        answers = task.answers(rows, encoded, task.tuned(model, rows, encoded, outputs))
         scored.append(dataclasses.replace(task.score(rows, answers), loss=loss))
     return scored
 

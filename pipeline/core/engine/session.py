@@ -47,6 +47,7 @@ from pipeline.core.engine.events import (
 )
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.prefix import Prefix
+from pipeline.core.engine.still import as_answered, hold_still
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.task import Encoded, Scores
@@ -98,8 +99,12 @@ class Session:
         self.model = fresh_candidate(sites, checkpoint, job.task, settings.method, settings.engine, trial.seed)
         if job.start is not None:
             warm_start(self.model, settings.method, job.start, job.task.labels)
+        self._num_trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        after_step = hold_still(self.model, job.start, job.task.labels) if job.start and job.start.still else None
         num_examples = len(job.encoded["train"].examples)
         self.training = Training(self.model, num_examples, settings.engine, trial.seed, workers)
+        if after_step is not None:
+            self.training.optimizer.register_step_post_hook(after_step)
         self._reports: list[tuple[Evaluated, Losses]] = []
         self._losses: list[tuple[int, float, float]] = []
         self._best_epochs: dict[int, int] = {}
@@ -236,12 +241,12 @@ class Session:
             validation=evaluated.metrics,
             data=self.job.dataset.fingerprints,
             cut=self.job.dataset.cut,
-            num_trained=sum(p.numel() for p in self.training.parameters),
+            num_trained=self._num_trained,
             num_checkpoint=num_parameters(self.base),
         )
         folder = self.folder / f"bundle-{evaluated.epoch}"
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before its snapshot
-        write_bundle(folder, record, trained(self.model, settings.method))
+        write_bundle(folder, record, as_answered(self.model, trained(self.model, settings.method)))
 
     def _newest(self) -> tuple[int, dict[str, Any] | None]:
         """Read the last snapshot that is not damaged and has its bundle; remove those that are or have not."""

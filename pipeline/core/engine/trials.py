@@ -33,6 +33,8 @@ class Start:
     """Learning rate as a share of that of a cold start."""
     cold_epochs: int = 0
     """Epochs of the last cold start."""
+    still: bool = False
+    """Whether all of it stays as it is, and only the outputs of labels that it lacks are trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +27,7 @@ from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Ri
 from pipeline.core.tasks.tensors import (
     answered,
     encode_texts,
+    held_back,
     mean_of,
     of_examples,
     pad_inputs,
@@ -109,6 +111,15 @@ class Classification(Task):
         """Logits over the labels, (labels,) each."""
         logits_BL = model.logits(model.pooled(batch))
         return [row[0] for row in to_arrays(logits_BL, [1] * len(logits_BL))]
+
+    def tuned(
+        self, model: TaskModel, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]
+    ) -> Sequence[Output]:
+        if not self.fresh:
+            return outputs
+        targets = [row.fields["label"] for row in rows]
+        held_L = held_back(model, self.labels, self.fresh, targets, np.stack(outputs))
+        return [logits_L - held_L for logits_L in outputs]
 
     def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
         known, logits_BL = answered("label", examples, outputs)

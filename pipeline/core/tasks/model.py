@@ -199,6 +199,8 @@ class LinearHead(nn.Module):
         super().__init__()
         self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden_size, num_outputs)
+        self.held: Tensor | None = None
+        """What each output is held back by in answers, if validation rows say so; a bundle has it in the bias."""
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
         if shares:

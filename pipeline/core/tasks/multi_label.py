@@ -141,7 +141,9 @@ class MultiLabel(Task):
         both_CL = torch.stack([logits_BL, thresholds_BL], dim=1).flatten(0, 1)
         return to_arrays(both_CL, [2] * len(logits_BL))
 
-    def tuned(self, model: TaskModel, rows: Sequence[Row], outputs: Sequence[Output]) -> Sequence[Output]:
+    def tuned(
+        self, model: TaskModel, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]
+    ) -> Sequence[Output]:
         gold_NL = np.zeros((len(rows), len(self.labels)), np.bool_)
         for i, row in enumerate(rows):
             gold_NL[i, [self.number[label] for label in row.fields["labels"] if label in self.number]] = True

@@ -22,7 +22,16 @@ from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.sequences import likeliest, span_probabilities
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
-from pipeline.core.tasks.tensors import cross_entropy, mean_of, of_examples, pad_inputs, pieces, to_arrays, truncated
+from pipeline.core.tasks.tensors import (
+    cross_entropy,
+    held_back,
+    mean_of,
+    of_examples,
+    pad_inputs,
+    pieces,
+    to_arrays,
+    truncated,
+)
 from pipeline.core.tasks.windows import windows
 from pipeline.errors import ConfigError, DataError, Fault, fault
 
@@ -233,6 +242,16 @@ class Tagging(Task):
         """Logits over the tags of every word that the model sees, (words, tags) each."""
         logits_NL = _logits(model, batch)
         return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
+
+    def tuned(
+        self, model: TaskModel, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]
+    ) -> Sequence[Output]:
+        if not self.fresh:
+            return outputs
+        tags = [rows[example["row"]].fields["tags"] for example in encoded.examples]
+        targets = [of[word] for of, example in zip(tags, encoded.examples, strict=True) for word in example["words"]]
+        held_L = held_back(model, self.labels, self.fresh, targets, np.concatenate(outputs))
+        return [logits_WL - held_L for logits_WL in outputs]
 
     def loss_of(self, examples: Sequence[Example], outputs: Sequence[Output]) -> float:
         """As in training a target is a word; one that stands in two windows of a long row counts once in each."""

@@ -118,6 +118,8 @@ class Task(ABC):
     """The canonical field that is predicted."""
     reserved: int = 0
     """Positions of the model that the method takes from the text."""
+    fresh: tuple[str, ...] = ()
+    """Labels whose outputs are trained beside others that stay as they are, and held back in answers."""
 
     def __init__(
         self, config: TaskConfig, labels: Sequence[str] = (), shares: Mapping[str, float] | None = None
@@ -308,13 +310,13 @@ class Task(ABC):
         """
         return None
 
-    def tuned(self, model: TaskModel, rows: Sequence[Row], outputs: Sequence[Output]) -> Sequence[Output]:
+    def tuned(
+        self, model: TaskModel, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]
+    ) -> Sequence[Output]:
         """Set by the outputs of validation rows what answers depend on beside the trained weights, such as thresholds.
 
-        It is kept in the head (`LinearHead.kept`), and so goes wherever the weights do.
-
-        Returns:
-            The outputs of a model that has it.
+        It is kept in the head (`LinearHead.kept`, `held`), and so goes wherever the weights do. Returns the outputs of
+        a model that has it.
         """
         return outputs
 

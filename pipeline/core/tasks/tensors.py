@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.core.data.rows import Row
-from pipeline.core.tasks.model import KEPT
+from pipeline.core.tasks.model import KEPT, TaskModel
 from pipeline.core.tasks.task import Batch, Encoded, Example, Output
 
 if TYPE_CHECKING:
@@ -119,6 +119,43 @@ def to_arrays(logits: Tensor, sizes: Sequence[int]) -> list[Output]:
     """Cut logits, (sum(sizes), ...), into one float32 array on the CPU for each example."""
     parts = torch.split(logits.float().cpu(), list(sizes))
     return [part.numpy() for part in parts]
+
+
+_STEPS = np.arange(0, 4.25, 0.25)
+"""What outputs are held back by, in logits."""
+_GIVEN_UP = 40
+"""Of so many targets with a new label one may be lost, so that less of the past is taken for them."""
+
+
+def held_back(
+    model: TaskModel, labels: Sequence[str], fresh: Sequence[str], targets: Sequence[str], logits_NL: Output
+) -> Output:
+    """Set by how much outputs of new labels are held back in answers: as far as their own validation rows allow.
+
+    As the correction of the bias of new classes in Wu et al. 2019 (arXiv 1905.13260, section 3.2), but for what it
+    is chosen by: the past, of which a period has few rows and a task has many, is not asked.
+
+    Args:
+        model: Its head keeps it.
+        labels: What the outputs stand for.
+        fresh: Those that are held back.
+        targets: Of the N validation rows, or words.
+        logits_NL: The outputs for them, not held back.
+
+    Returns:
+        What each label is held back by, (L,).
+    """
+    is_fresh_L = np.array([label in fresh for label in labels])
+    gold_N = np.array([labels.index(target) if target in labels else -1 for target in targets], dtype=int)
+    mine_N = np.array([target in fresh for target in targets], dtype=bool)
+    found = [
+        int((np.argmax(logits_NL[mine_N] - step * is_fresh_L, axis=-1) == gold_N[mine_N]).sum()) for step in _STEPS
+    ]
+    allowed = found[0] - mine_N.sum() // _GIVEN_UP
+    most = max(step for step, right in zip(_STEPS, found, strict=True) if right >= allowed) if mine_N.any() else 0.0
+    held_L = (most * is_fresh_L).astype(np.float32)
+    model.head.held = torch.from_numpy(held_L)
+    return held_L
 
 
 def softmax(logits: Output) -> NDArray[np.float64]:

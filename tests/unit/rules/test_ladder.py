@@ -46,6 +46,18 @@ def test_the_last_attempt_that_begins_is_the_last_of_the_ladder() -> None:
     ]
 
 
+def test_before_all_others_comes_what_leaves_the_champion_as_it_is() -> None:
+    grown = dataclasses.replace(WORK, epochs=4, grown=True, still=True)
+    first, last = attempts(ChallengerConfig(), grown)
+    assert (first.name, last.name) == ("still, replay 1, 8 epochs", "cold, replay 1, 5 epochs")
+    assert first.cost == 3600 * 8 / 3, "no gradient is led back through the layers"
+    assert (first.challenger.start, first.challenger.replay) == ("still", 1)
+    assert names(ChallengerConfig(), grown, begin=last.name) == [last.name]
+    assert names(ChallengerConfig(ladder=[]), grown) == ["warm, replay 0.5, 4 epochs"]
+    assert names(ChallengerConfig(start="still", replay=1.0), grown)[0] == "still, replay 1, 4 epochs"
+    assert not [name for name in names(ChallengerConfig(budget=10)) if "still" in name]
+
+
 def test_an_attempt_is_trained_as_the_ladder_says_and_otherwise_as_the_first() -> None:
     challenger = ChallengerConfig(replay=0.2, rate=0.5, trials=3, budget=10)
     found = {one.name: one for one in attempts(challenger, WORK)}

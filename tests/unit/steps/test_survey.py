@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from pipeline.core.data.load import load
 from pipeline.core.data.rows import Dataset, Row, Split, make_row
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import BundleRecord
-from pipeline.core.engine.trials import Job, Settings
+from pipeline.core.engine.trials import Job
 from pipeline.core.tasks.kinds import restore
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.rules.ladder import Work, attempts
@@ -34,16 +35,11 @@ from pipeline.rules.versions import Past
 from pipeline.steps.survey import (
     challenger_job,
     check_champion,
-    cold_epochs_of,
+    check_start,
     data_of,
-    engine_of,
     judged_before,
     leak_reason,
-    on_attempt,
     pass_of,
-    rates,
-    searched_by,
-    space_around,
     work_of,
 )
 from tests.conftest import TinyBert
@@ -63,19 +59,6 @@ COLD = BundleRecord(
     num_trained=1,
     num_checkpoint=1,
 )
-
-
-def test_the_learning_rate_of_warm_starts_is_the_same_in_every_pass() -> None:
-    record = COLD
-    for _ in range(3):
-        rate, learning_rate = rates(record, ChallengerConfig(rate=0.3), ["bad"])
-        assert rate == 0.3
-        assert learning_rate == pytest.approx(0.0006)
-        engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
-        record = dataclasses.replace(record, engine=engine, rate=rate)
-    rate, learning_rate = rates(record, ChallengerConfig(start="cold"), ["bad", "new"])
-    assert rate == 1
-    assert learning_rate == pytest.approx(0.002)
 
 
 def test_a_champion_keeps_the_cut_that_it_was_made_with(tmp_path: Path) -> None:
@@ -111,22 +94,6 @@ def test_rows_that_a_champion_was_trained_on_stay_in_train_when_its_labels_get_m
     assert rows_of(lowest)[0].digest in {row.digest for row in later.train.rows}
     found = news(dataclasses.replace(ledger, slices=(Slice(name="one", rows=before.test.rows),)), later)
     assert (found.seen, len(found.train) + len(found.validation) + len(found.evaluation)) == (0, 40)
-
-
-def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
-    challenger = ChallengerConfig(rate=0.1, new_label_rate=0.5)
-    for labels, expected in ((["good", "bad", "mixed"], [0.5, 0.001]), (["good"], [0.1, 0.0002])):
-        assert rates(COLD, challenger, labels) == pytest.approx(expected)
-
-
-def test_a_challenger_has_its_champions_own_engine_but_for_what_the_user_sets() -> None:
-    own = EngineConfig(batch_size=32, weight_decay=0.1, head_dropout=0.3, schedule="cosine", epochs=7)
-    champion = dataclasses.replace(COLD, engine=own)
-    plain = read_config("retrain", RetrainConfig, ["tasks=[ner]"])
-    assert engine_of(plain, champion) == dataclasses.replace(own, epochs=plain.engine.epochs)
-    words = ["tasks=[ner]", "engine.batch_size=16", "engine.epochs=3", "engine.head_dropout=0.1"]  # two are defaults
-    said = read_config("retrain", RetrainConfig, words)
-    assert engine_of(said, champion) == dataclasses.replace(own, epochs=3, batch_size=16, head_dropout=0.1)
 
 
 OLD = [
@@ -261,41 +228,6 @@ def test_a_challenger_does_not_begin_with_the_head_of_another_scoring() -> None:
         check_champion("exam", dual, bundle, checkpoint, ChallengerConfig())
 
 
-def test_what_is_searched_around_a_champion_is_checked_before_the_pass_begins() -> None:
-    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.start=cold", "challenger.trials=3"])
-    searched = searched_by(COLD, 3)
-    space = space_around(config, Settings(method=COLD.method, engine=COLD.engine), searched, 1)
-    assert sorted(space) == ["engine.learning_rate", "method.width"]
-    reduced = dataclasses.replace(COLD.method, reduction_factor=16)  # which is a width of its own
-    space = space_around(config, Settings(method=reduced, engine=COLD.engine), searched, 1)
-    assert sorted(space) == ["engine.learning_rate"]
-
-
-@pytest.mark.parametrize("start", ["warm", "cold"])
-@pytest.mark.parametrize("searched", [{}, {"engine.learning_rate": [1e-3, 3e-3], "method.width": [24.0, 64.0]}])
-@pytest.mark.parametrize("end", [0, -1])
-def test_no_pass_leaves_what_the_first_search_tried(
-    start: str, searched: dict[str, list[float]], end: Literal[0, -1]
-) -> None:
-    words = ["tasks=[ner]", f"challenger.start={start}", "challenger.trials=3", "challenger.rate=0.3"]
-    config = read_config("retrain", RetrainConfig, words)
-    record = dataclasses.replace(COLD, searched=searched)
-    first = searched_by(record, config.challenger.spread)
-    for _ in range(6):  # each of whose winners is at the end of what was tried
-        within = searched_by(record, config.challenger.spread)
-        assert within == first
-        rate, learning_rate = rates(record, config.challenger, record.labels)
-        engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
-        space = space_around(config, Settings(method=record.method, engine=engine), within, rate)
-        around = space["engine.learning_rate"].named
-        widths = space["method.width"].named if start == "cold" else [record.method.width]
-        engine = dataclasses.replace(engine, learning_rate=around[end])
-        method = dataclasses.replace(record.method, width=widths[end])
-        record = dataclasses.replace(record, engine=engine, method=method, rate=rate, searched=within)
-    assert record.engine.learning_rate / record.rate == pytest.approx(first["engine.learning_rate"][end])
-    assert first["method.width"][0] <= record.method.width <= first["method.width"][1]
-
-
 def test_what_a_search_tries_is_kept_by_its_ends() -> None:
     assert Range(log_uniform=[1e-3, 1e-2]).ends == [1e-3, 1e-2]
     assert Range(choice=[96, 24, 48]).ends == [24.0, 96.0]
@@ -341,15 +273,40 @@ def test_a_pass_goes_on_with_its_ladder_where_it_was(tried: list[Past], final: i
     assert (last.version if last else None) == final
 
 
+def work(config: RetrainConfig, rows: Sequence[dict[str, str]], fresh: Sequence[str], champion: BundleRecord) -> Work:
+    found: Any = SimpleNamespace(train=rows_of(*rows), count=len(rows))
+    return work_of(config, champion, Ledger(trained=rows_of(*OLD)), found, restore(COLD.task, COLD.labels), fresh)
+
+
 def test_a_pass_is_longer_where_a_label_is_new_unless_its_epochs_are_set(plain: RetrainConfig) -> None:
-    found, _ = news_of({"text": "new", "label": "good"})
-    record: Any = SimpleNamespace(record=COLD)
-    here: Any = SimpleNamespace(bundle=record, ledger=Ledger(trained=rows_of(*OLD)), news=found)
-    assert [work_of(plain, here, grown=grown).epochs for grown in (False, True)] == [2, 4]
+    rows = [{"text": "new", "label": "mixed"}]
     set_ = read_config("retrain", RetrainConfig, ["tasks=[ner]", "engine.epochs=3"])
-    assert [work_of(set_, here, grown=grown).epochs for grown in (False, True)] == [3, 3]
     own = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.new_label_epochs=6"])
-    assert work_of(own, here, grown=True).epochs == 6
+    for config, expected in ((plain, [2, 4]), (set_, [3, 3]), (own, [2, 6])):
+        assert [work(config, rows, fresh, COLD).epochs for fresh in ([], ["mixed"])] == expected
+
+
+def test_a_champion_may_stay_as_it_is_where_most_new_rows_have_a_new_label(plain: RetrainConfig) -> None:
+    rows = [{"text": f"new {one}", "label": "mixed" if one < 3 else "good"} for one in range(5)]
+    full = dataclasses.replace(COLD, method=MethodConfig(name="full"))
+    assert work(plain, rows, ["mixed"], COLD).still
+    assert not work(plain, rows[1:], ["mixed"], COLD).still
+    assert not work(plain, rows, [], COLD).still
+    assert not work(plain, rows, ["mixed"], full).still
+
+
+@pytest.mark.parametrize(
+    ("method", "fresh", "message"),
+    [("houlsby", [], "no label is new here"), ("full", ["mixed"], "the method full has nothing that stays")],
+)
+def test_a_champion_that_shall_stay_needs_something_to_train_beside_it(
+    method: str, fresh: list[str], message: str
+) -> None:
+    still = ChallengerConfig(start="still")
+    with pytest.raises(ConfigError, match=rf"challenger\.start: 'still' trains .* {message}.*set warm or cold"):
+        check_start(still, method, fresh)
+    check_start(still, "houlsby", ["mixed"])
+    check_start(ChallengerConfig(), method, fresh)
 
 
 def test_training_rows_that_are_evaluation_rows_are_counted() -> None:
@@ -379,16 +336,3 @@ def test_a_slice_that_stands_whole_among_very_many_training_rows_is_told() -> No
     # Of a version that was not promoted: they stay evaluation rows, in whatever split they are now.
     again = news(Ledger(trained=rows_of(*OLD)), data, reserved=test)
     assert again.leaked_tests == 0
-
-
-def test_a_champion_that_does_not_know_its_cold_start_was_one() -> None:
-    engine = dataclasses.replace(COLD.engine, epochs=7)
-    assert cold_epochs_of(dataclasses.replace(COLD, engine=engine)) == 7
-    assert cold_epochs_of(dataclasses.replace(COLD, engine=engine, cold_epochs=5)) == 5
-
-
-def test_an_attempt_is_trained_for_its_own_epochs_and_keeps_those_of_the_cold_start() -> None:
-    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "engine.batch_size=8", "challenger.budget=9"])
-    planned = attempts(config.challenger, Work(old=3000, new=600, epochs=2, cold_epochs=5))
-    longer = on_attempt(config, planned[-2])
-    assert engine_of(longer, COLD).epochs == 4 and longer.challenger.replay == 1

@@ -20,3 +20,11 @@ def test_a_pass_is_named_as_it_was_before_its_settings_got_more() -> None:
     assert pass_of(plain, other, found, COLD) == "64e9395470f98bb5"
     later = dataclasses.replace(COLD.task, unanswerable=True), dataclasses.replace(COLD.task, separator=";")
     assert len({"cbffbac35fc3822c", *(pass_of(plain, one, found, COLD) for one in later)}) == 3
+
+
+def test_a_pass_in_which_a_champion_may_stay_as_it_is_is_another_one() -> None:
+    plain = read_config("retrain", RetrainConfig, ["tasks=[ner]"])
+    found: Any = SimpleNamespace(digest="0123456789abcdef")
+    assert pass_of(plain, COLD.task, found, COLD, still=True) != pass_of(plain, COLD.task, found, COLD)
+    none = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.ladder=[]"])
+    assert pass_of(none, COLD.task, found, COLD, still=True) == pass_of(none, COLD.task, found, COLD)

@@ -18,7 +18,7 @@ from pipeline.core.tasks.figures import Labels
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.model import LinearHead, TaskModel
 from pipeline.core.tasks.multi_label import MultiLabel, best_thresholds
-from pipeline.core.tasks.task import Task
+from pipeline.core.tasks.task import Encoded, Task
 from pipeline.errors import DataError, Fault
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_thresholds_are_chosen_on_rows_kept_in_the_head_and_put_into_the_bias_fo
     task: Task = restore(CONFIG, ["damage", "delivery"])
     model = TaskModel(base, task.head(base.config.hidden_size, 0.0), pooling="mean")
     rows = make_rows(CONFIG, [{"text": "x", "labels": ["damage"]}, {"text": "y", "labels": ["delivery"]}])
-    outputs = task.tuned(model, rows, outputs_of([[-1.0, -3.0], [-4.0, -2.0]]))
+    outputs = task.tuned(model, rows, Encoded(examples=[], num_rows=2), outputs_of([[-1.0, -3.0], [-4.0, -2.0]]))
     assert [output.tolist() for output in outputs] == [[[-1, -3], [-2.5, -2.5]], [[-4, -2], [-2.5, -2.5]]]
     answers = task.answers(rows, None, outputs)  # type: ignore[arg-type]
     assert [answer["labels"] for answer in answers] == [["damage"], ["delivery"]]
