@@ -57,16 +57,10 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
     Args:
         challenger: The first attempt, its ladder, and its budget as a share of one training from scratch on everything.
         work: What there is to train on.
-        begin: Name of the attempt that passed last time: cheaper ones are left out. Any other name leaves out none.
+        begin: Name of the attempt that passed last time: cheaper ones are left out, but for the one that leaves the
+            champion as it is. Any other name leaves out none.
     """
-    first = _attempt(challenger, Harder(), work)
-    before = [one for one in challenger.ladder if one.start == "still" and challenger.start != "still"]
-    others = (_attempt(challenger, harder, work) for harder in challenger.ladder if harder not in before)
-    dearer = {one.name: one for one in others if one.cost >= first.cost}
-    still = [_attempt(challenger, harder, work) for harder in before if work.still]
-    ladder = [*still, *sorted((dearer | {first.name: first}).values(), key=lambda one: (one.cost, one is not first))]
-    names = [one.name for one in ladder]
-    ladder = ladder[names.index(begin) :] if begin in names else ladder
+    ladder = _ordered(challenger, work, begin)
     budget = challenger.budget * (work.old + work.new) * work.cold_epochs
     planned, spent = ladder[:1], sum(one.cost for one in ladder[:1])
     for one in ladder[1:]:
@@ -79,6 +73,18 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
     if len(planned) > 1 and surest:
         planned[-1:] = surest
     return planned
+
+
+def _ordered(challenger: ChallengerConfig, work: Work, begin: str) -> list[Attempt]:
+    """All that may be tried, whatever it costs together."""
+    first = _attempt(challenger, Harder(), work)
+    before = [one for one in challenger.ladder if one.start == "still" and challenger.start != "still"]
+    others = (_attempt(challenger, harder, work) for harder in challenger.ladder if harder not in before)
+    dearer = {one.name: one for one in others if one.cost >= first.cost}
+    still = [_attempt(challenger, harder, work) for harder in before if work.still]
+    ladder = sorted((dearer | {first.name: first}).values(), key=lambda one: (one.cost, one is not first))
+    names = [one.name for one in ladder]
+    return [*still, *(ladder[names.index(begin) :] if begin in names else ladder)]
 
 
 def confidences(confidence: float, number: int) -> list[float]:

@@ -52,7 +52,8 @@ def test_before_all_others_comes_what_leaves_the_champion_as_it_is() -> None:
     assert (first.name, last.name) == ("still, replay 1, 8 epochs", "cold, replay 1, 5 epochs")
     assert first.cost == 3600 * 8 / 3, "no gradient is led back through the layers"
     assert (first.challenger.start, first.challenger.replay) == ("still", 1)
-    assert names(ChallengerConfig(), grown, begin=last.name) == [last.name]
+    assert names(ChallengerConfig(), grown, begin=last.name) == [first.name, last.name], "a third of its cost is a try"
+    assert names(ChallengerConfig(), grown, begin=first.name) == [first.name, last.name]
     assert names(ChallengerConfig(ladder=[]), grown) == ["warm, replay 0.5, 4 epochs"]
     assert names(ChallengerConfig(start="still", replay=1.0), grown)[0] == "still, replay 1, 4 epochs"
     assert not [name for name in names(ChallengerConfig(budget=10)) if "still" in name]
