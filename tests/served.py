@@ -48,6 +48,9 @@ class FileRegistry:
     def bundle(self, name: str, version: int) -> Path:
         return self._root / f"{name}-{version}"
 
+    def release(self, folder: Path) -> None:
+        assert folder.parent == self._root
+
     def promote(self, name: str, version: int) -> None:
         """Make a version champion, and the champion the one before."""
         now = {one: dict(its) for one, its in self.aliases().items()}

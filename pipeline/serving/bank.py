@@ -176,7 +176,8 @@ class Answering:
         return rows, encoded
 
     def close(self) -> None:
-        """End its threads."""
+        """End its threads, and leave no file behind."""
+        self._folder.cleanup()
         for pool in (self._computing, self._reading):
             pool.shutdown(wait=False, cancel_futures=True)
         self._folder.cleanup()

@@ -129,6 +129,10 @@ class KeeperProcess:
         """As `Keeper.drain`."""
         await self._keeper.drain()
 
+    def __del__(self) -> None:
+        """Ray calls this before it ends the process, which runs nothing else at its exit."""
+        self._keeper.close()
+
 
 @final
 class BankProcess:
@@ -166,6 +170,11 @@ class BankProcess:
         for task in self._tasks:
             if task.done():
                 task.result()
+
+    def __del__(self) -> None:
+        """As of the keeper."""
+        if self._answering is not None:
+            self._answering.close()
 
 
 @final

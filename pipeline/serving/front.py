@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from pipeline.config.serve import ServingConfig
@@ -77,13 +77,19 @@ class Front:
             send: Reaches the processes that answer.
             refresh: Fetches the table as it is now; raises ReplicaDied where nobody knows it.
         """
-        self.limits, self.figures, self.table = limits, Figures(), Table()
+        self.limits, self.figures, self.table = limits, Figures(), Table(is_unread=True)
         self.is_ready, self.num_open = False, 0
+        """Whether requests may come: as soon as something is served, or nothing is left that is being loaded."""
         self._send, self._refresh = send, refresh
 
     def take(self, table: Table) -> None:
-        """Go by another table from now on."""
-        self.table, self.is_ready = table, True
+        """Go by another table from now on; by one that knows no tasks yet only in what else it says."""
+        if table.is_unread:
+            self.table = replace(self.table, registry=table.registry, is_draining=table.is_draining)
+        else:
+            self.table = table
+        reasons = {one.reason for standing in self.table.tasks.values() for one in standing.versions}
+        self.is_ready |= not self.table.is_unread and ("" in reasons or LOADING not in reasons)
 
     async def answer(self, questions: Sequence[Question]) -> list[Said]:
         """Answer questions of any tasks, in their order; what is wrong with one is no other's."""
@@ -157,6 +163,8 @@ class Front:
     def _serving(self, question: Question) -> Serving | Problem:
         """The version that is to answer."""
         standing = self.table.tasks.get(question.task)
+        if standing is None and self.table.is_unread:
+            return _unserved(fault("task", question.task, "is not known yet", "Ask again: the service is starting"))
         if standing is None:
             known = sorted(self.table.tasks)
             name = question.task[:100].encode(errors="replace").decode()

@@ -174,10 +174,9 @@ def application(
         standings = front.table.tasks.values()
         unserved = sum(one.champion is None or bool(one.champion.reason) for one in standings)
         is_ready = front.is_ready and not front.table.is_draining
-        told = {"ready": is_ready, "tasks": len(standings), "unserved": unserved}
-        return JSONResponse(
-            {**told, "registry": front.table.registry or "answers"}, status_code=200 if is_ready else 503
-        )
+        registry = front.table.registry or ("is being read" if front.table.is_unread else "answers")
+        told = {"ready": is_ready, "tasks": len(standings), "unserved": unserved, "registry": registry}
+        return JSONResponse(told, status_code=200 if is_ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:

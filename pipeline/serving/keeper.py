@@ -75,9 +75,10 @@ class Keeper:
         """Versions that answer no more -> until when they are held for what is under way."""
         self._started: dict[str, float] = {}
         """Deployments that run -> until when they stay, if nothing is to be held there any more."""
-        self.table = Table()
+        self.table = Table(is_unread=True)
         self._is_draining = False
-        self._since = time.monotonic()
+        self._since: float | None = None
+        """When the registry was read first."""
         self._looking = asyncio.Lock()
 
     async def follow(self) -> None:
@@ -96,6 +97,7 @@ class Keeper:
             try:
                 aliases = await asyncio.to_thread(self._reader.aliases)
                 self._aliases = {name: its for name, its in sorted(aliases.items()) if matches(name, self._patterns)}
+                self._since = self._since or time.monotonic()
             except PipelineError as error:
                 registry = str(error)
             await self._learn()
@@ -105,9 +107,12 @@ class Keeper:
     async def settled(self) -> None:
         """Wait until it is known who holds what: until all that is registered is held or refused, or for a while.
 
-        A keeper that was started anew finds processes that hold everything, and must not say that nobody does.
+        A keeper that was started anew finds processes that hold everything, and must not say that nobody does. Where
+        the registry does not answer, that is said.
         """
-        while not (self._is_whole() or time.monotonic() > self._since + _SETTLING * self._limits.poll_s):
+        while not self._is_whole() and not (self._since is None and self.table.registry):
+            if self._since is not None and time.monotonic() > self._since + _SETTLING * self._limits.poll_s:
+                return
             await asyncio.sleep(self._limits.poll_s / 10)
 
     def _is_whole(self) -> bool:
@@ -141,6 +146,15 @@ class Keeper:
         await self.settled()
         self._take(report)
         return self.table
+
+    def close(self) -> None:
+        """Leave nothing of what was fetched behind."""
+        for facts in self._facts.values():
+            self._release(facts)
+
+    def _release(self, facts: Facts) -> None:
+        if facts.folder:
+            self._reader.release(Path(facts.folder))
 
     async def drain(self) -> None:
         """Let no ingress take further requests, and wait for those that are open."""
@@ -188,12 +202,11 @@ class Keeper:
             for key, reason in report.refused.items():
                 if key in facts:
                     facts[key] = dataclasses.replace(facts[key], reason=reason)
-        self.table = table_of(self._aliases, facts, self._resident(), before, registry)
-        if self._is_draining:
-            self.table = dataclasses.replace(self.table, is_draining=True)
-        now = time.monotonic()
+        now = table_of(self._aliases, facts, self._resident(), before, registry)
+        self.table = dataclasses.replace(now, is_unread=self._since is None, is_draining=self._is_draining)
+        at = time.monotonic()
         for key in _answering(before) - _answering(self.table):
-            self._lingering[key] = now + self._limits.timeout_s + 2 * self._limits.poll_s
+            self._lingering[key] = at + self._limits.timeout_s + 2 * self._limits.poll_s
 
     def _wanted(self) -> dict[str, set[Key]]:
         now = time.monotonic()
@@ -212,11 +225,14 @@ class Keeper:
             known = self._facts.get(key)
             if known is None or (known.reason and now - self._tried.get(f"{key}", 0.0) > _AGAIN_S):
                 self._tried[f"{key}"] = now
+                if known is not None:
+                    self._release(known)
                 self._facts[key] = await asyncio.to_thread(self._read, *key)
                 if home := self._facts[key].home:  # its processes begin to start while the others are read
                     await self._start(home)
         held = keys | _answering(self.table) | set(self._lingering)
-        self._facts = {key: one for key, one in self._facts.items() if key in held}
+        for key in [key for key in self._facts if key not in held]:
+            self._release(self._facts.pop(key))
         wanted_now = self._wanted()
         for home in wanted_now:
             await self._start(home)

@@ -36,6 +36,9 @@ class Reader(Protocol):
     def bundle(self, name: str, version: int) -> Path:
         """Folder of a version's bundle on this machine; a PipelineError where there is none."""
 
+    def release(self, folder: Path) -> None:
+        """Hear that this folder is needed no more."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
@@ -134,6 +137,8 @@ class Table:
     """Why the registry does not answer; empty where it does. What is resident is served on."""
     is_draining: bool = False
     """Whether the service is being stopped."""
+    is_unread: bool = False
+    """Whether the registry was not read yet, so that nothing is known of tasks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,7 @@ from pipeline.serving.limits import digest_of
 from pipeline.serving.state import Table
 from pipeline.serving.table import matches
 from pipeline.tracking.aliases import aliases, bundle_of
+from pipeline.tracking.lookup import release
 from pipeline.tracking.store import Store, open_store
 
 TOKEN = "SERVE_TOKEN"
@@ -51,12 +52,19 @@ class Registry:
         """Folder of a version's bundle on this machine."""
         return bundle_of(_store(self.tracking), name, version)
 
+    def release(self, folder: Path) -> None:
+        """Say that a bundle is needed no more."""
+        release(folder)
+
+
+_REGISTRY_S = "10"
+"""How long the registry may take to answer."""
+
 
 @functools.cache
 def _store(tracking: TrackingConfig) -> Store:
-    # A registry that is away is asked again soon: MLflow itself would try for minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # A registry that does not answer is asked again soon: a promotion is followed within seconds.
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _REGISTRY_S
     return open_store(tracking, create=False)
 
 

@@ -4,6 +4,7 @@ Whatever the store refuses is raised as a TrackingError; so is that files are no
 """
 
 import atexit
+import contextlib
 import functools
 import shutil
 import tempfile
@@ -88,6 +89,7 @@ def bundle_folder(store: Store, version: "ModelVersion") -> Path:
     if not store.is_local:
         from mlflow.artifacts import download_artifacts
 
+        Path(_downloads()).mkdir(exist_ok=True)
         own = tempfile.mkdtemp(prefix="version-", dir=_downloads())
         source = download_artifacts(artifact_uri=source, tracking_uri=store.uri, dst_path=own)
     model = Path(source)
@@ -123,6 +125,18 @@ def _downloads() -> str:
     folder = tempfile.mkdtemp(prefix="registered-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def release(folder: Path) -> None:
+    """Remove a bundle that is needed no more, if it was downloaded by this process; a store's own stays."""
+    if not _downloads.cache_info().currsize:
+        return
+    root = Path(_downloads())
+    for own in folder.parents:
+        if own.parent == root:
+            shutil.rmtree(own, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are there
+        root.rmdir()
 
 
 def _describe(version: "ModelVersion", alias: str) -> Version:

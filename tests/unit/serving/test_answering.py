@@ -198,6 +198,7 @@ class Registered:
 
     def __init__(self, root: Path, aliases: dict[str, dict[str, int]]) -> None:
         self.root, self.now, self.away = root, aliases, ""
+        self.released: list[str] = []
 
     def aliases(self) -> Mapping[str, Mapping[str, int]]:
         from pipeline.errors import TrackingError
@@ -208,6 +209,45 @@ class Registered:
 
     def bundle(self, name: str, version: int) -> Path:
         return self.root / f"{name}-{version}"
+
+    def release(self, folder: Path) -> None:
+        self.released.append(folder.name)
+
+
+def test_what_a_keeper_has_fetched_is_released_when_nobody_needs_it_any_more(place: Path) -> None:
+    registry, deployed = Registered(place, {"mood": {"champion": 1}}), Deployed()
+    keeper = Keeper(registry, ["*"], ServingConfig(timeout_s=0.01, poll_s=0.01), deployed)
+
+    async def whole() -> None:
+        await keeper.look()
+        registry.now = {"mood": {"champion": 2}}
+        await keeper.look()
+        assert registry.released == ["mood-1"]
+        keeper.close()
+        assert registry.released == ["mood-1", "mood-2"]
+
+    asyncio.run(whole())
+
+
+def test_an_ingress_is_told_of_no_task_before_the_registry_was_read(place: Path) -> None:
+    """A keeper that is started anew while the registry is away must not say that nothing is registered."""
+    registry, deployed = Registered(place, {"mood": {"champion": 1}}), Deployed()
+    keeper = Keeper(registry, ["*"], ServingConfig(poll_s=0.01), deployed)
+    registry.away = "The store refused"
+
+    async def whole() -> None:
+        asked = asyncio.create_task(keeper.of_ingress(Report(replica="in")))
+        await asyncio.sleep(0.1)  # ten times as long as a keeper that had read it would wait
+        assert not asked.done()
+        await keeper.look()
+        told = await asked
+        assert (told.is_unread, told.registry, dict(told.tasks)) == (True, "The store refused", {})
+        registry.away = ""
+        await keeper.look()
+        told = await keeper.of_ingress(Report(replica="in"))
+        assert (told.is_unread, told.registry, [*told.tasks]) == (False, "", ["mood"])
+
+    asyncio.run(whole())
 
 
 def test_the_keeper_follows_the_registry_and_goes_on_where_that_is_away(place: Path) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pipeline.serving.front import ReplicaDied
+from pipeline.config.serve import ServingConfig
+from pipeline.serving.front import Front, ReplicaDied
 from pipeline.serving.state import Entry, Problem, Reply, Table
 from tests.unit.serving.clients import ANSWER, TABLE, answers, app_of, ask, asked, front_of, standing
 
@@ -202,6 +204,37 @@ def test_health_readiness_and_refresh_say_whether_the_registry_answers() -> None
     )
     assert ask(app, "POST", "/v1/refresh", b"any").status == 503
     assert ask(app_of(front_of()), "POST", "/v1/refresh").json == {"registry": "answers"}
+
+
+def test_requests_are_sent_elsewhere_until_something_is_served() -> None:
+    async def send(home: str, entries: Sequence[Entry], timeout_s: float) -> Sequence[Reply]:
+        return [Reply(version=3, answers=[ANSWER])]
+
+    async def refresh() -> Table:
+        return TABLE
+
+    front = Front(ServingConfig(), send, refresh)
+    app = app_of(front)
+
+    def ready() -> tuple[int, str]:
+        said = ask(app, "GET", "/readyz")
+        return said.status, said.json["registry"]
+
+    assert ready() == (503, "is being read")
+    said = ask(app, "POST", PREDICT, {"inputs": "a"})
+    assert (said.status, said.json["error_type"]) == (503, "not_served")
+    assert said.json["error"] == "task: 'sentiment' is not known yet. Ask again: the service is starting."
+    front.take(Table(is_unread=True, registry="The store refused"))
+    assert ready() == (503, "The store refused")
+    now = TABLE.tasks["sentiment"]
+    loading = replace(now, versions=tuple(replace(one, reason="is being loaded") for one in now.versions))
+    front.take(Table(tasks={"sentiment": loading}))
+    assert ready() == (503, "answers")
+    front.take(Table(tasks={"sentiment": now, "other": loading}))
+    assert ready() == (200, "answers")
+    # What is known stays, and so does whoever was ready, where a keeper that was started anew has nothing to tell.
+    front.take(Table(is_unread=True, registry="The store refused"))
+    assert ready() == (200, "The store refused") and [*front.table.tasks] == ["sentiment", "other"]
 
 
 def test_while_it_is_stopped_nothing_further_is_taken() -> None:

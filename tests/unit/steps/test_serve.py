@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.reports.console import console
 from pipeline.serving.limits import digest_of
 from pipeline.serving.state import Table
-from pipeline.steps.serve import Registry, asked_to_end, asking, open_service
+from pipeline.steps.serve import Registry, _store, asked_to_end, asking, open_service
 from tests.ports import free_port
 from tests.unit.serving.clients import standing
 
@@ -50,6 +50,16 @@ def config(tracking: TrackingConfig, root: Path, *tasks: str, port: int = 0, **s
 
 def test_the_registry_tells_the_aliases_of_our_names_alone(tracking: TrackingConfig) -> None:
     assert Registry(tracking=tracking).aliases() == {"mood": {"champion": 1}}
+
+
+def test_a_registry_that_does_not_answer_is_not_waited_for_as_long_as_what_is_recorded(
+    tracking: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # as pipeline.tracking has it
+    _store.cache_clear()
+    Registry(tracking=tracking).aliases()
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
+    _store.cache_clear()
 
 
 def test_a_name_without_champion_is_refused_before_anything_is_started(

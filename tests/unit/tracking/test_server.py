@@ -66,6 +66,13 @@ def test_champion_travels_through_the_server(remote: Store, facts: SweepFacts, s
     assert read_bundle(folder).record == read_bundle(story.bundle()).record
     assert (folder.parent / "ledger" / "ledger.json").is_file()
     assert folder.is_relative_to(lookup._downloads()), "which goes with the process"
+    beside = fetch(remote, "sentiment")
+    lookup.release(folder)
+    assert not folder.exists() and beside.is_dir(), "another call's"
+    lookup.release(story.bundle())
+    assert story.bundle().is_dir(), "what was not downloaded stays"
+    lookup.release(beside)
+    assert not beside.exists() and fetch(remote, "sentiment").is_dir()
     assert [(version.name, version.version) for version in champions(remote)] == [("sentiment", 2)]
 
 
