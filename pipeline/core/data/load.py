@@ -198,16 +198,20 @@ def _folders(task: TaskConfig, data: DataConfig) -> dict[str, Path]:
     if name not in there:
         folder = root / name
         rule = f"has no task `{name}` ({root.name}/{name} holds no train, validation or test file)"
-        remedy = f"Use one of its tasks ({', '.join(there) or 'none'}), or give DATA=<dir> or DATA=hub"
+        remedy = f"Use one of its tasks ({', '.join(there)})" if there else f"Put a train file into {root.name}/{name}/"
+        remedy += ", or give DATA=<dir> or DATA=hub"
         if folder.is_dir() and any(folder.iterdir()):
             lacks = f"no file in {root.name}/{name} is called train (there: {files.listed(folder)})"
             rule = f"has no task `{name}`: {lacks}"
             remedy = f"Call the file to learn from train, such as {name}/train.csv; the others can be cut off it"
             if other := files.unread(folder, "train"):
-                rule = f"has no task `{name}`: {name}/{other.name} is in no format that is read"
+                rule = f"has no task `{name}`: {other.relative_to(root)} is in no format that is read"
+                if other.is_dir():
+                    rule = f"has no task `{name}`: {other.relative_to(root)}/ holds nothing that is read"
                 remedy = f"Write it as one of {files.formats()}"
         elif loose := [path.name for paths in files.split_files(root).values() for path in paths]:
-            remedy = f"Put {loose[0]} into {root.name}/{name}/, or use one of its tasks ({', '.join(there) or 'none'})"
+            others = f", or use one of its tasks ({', '.join(there)})" if there else ""
+            remedy = f"Put {loose[0]} into {root.name}/{name}/{others}"
         raise DataError(fault("DATA", data.source, rule, remedy))
     found = _domain_folders(root / name)
     own = found.pop("", None)

@@ -177,7 +177,7 @@ def make_row(
                 faults.append(fault(origin, _shown(value), *_INDICATORS))
             value = _label_set(value, task.separator)
         if wrong := _wrong(name, value, wanted):
-            faults.append(fault(origin, _shown(value), wrong, REMEDIES[wanted]))
+            faults.append(fault(origin, _shown(value), wrong, _remedy(name, value, wanted)))
         elif wanted is dict:
             value = {"text": value["text"], "answer_start": value["answer_start"]}
         elif name in LABELLED and name == task.target and (label := learnt(value, name, task)) != value:
@@ -239,6 +239,18 @@ def as_seen(value: Any) -> Any:
         return value
     folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", value)).casefold()  # which may compose anew: once more
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def _remedy(name: str, value: Any, wanted: type) -> str:
+    """What to give in place of a value of another type."""
+    inner = next(iter(value), None) if isinstance(value, Mapping) and wanted is str else None
+    path = f", or name what is meant of it by data.columns.{name}=<column>.{inner}" if inner else ""
+    listed = (
+        ", or of several labels set the task's kind to multi_label"
+        if name == "label" and isinstance(value, list)
+        else ""
+    )
+    return f"{REMEDIES[wanted]}{path}{listed}"
 
 
 def _wrong(name: str, value: Any, wanted: type) -> str:

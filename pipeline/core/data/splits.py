@@ -160,7 +160,8 @@ def _empty(name: str, where: str, train: Sequence[Row], version: int) -> Fault:
         rule = f"has no {name} split, and none can be cut off: its {len(train)} rows of train are {_one(train)}"
         remedy = f"Add other rows, or a {name} split"
     else:
-        rule = f"has no {name} split, and train has too few rows, or groups of rows, to cut one off"
+        what = "groups" if any(row.group for row in train) and version > 1 else "different rows"
+        rule = f"has no {name} split, and train has too few to cut one off: {num_rows(len(train))}, {len(units)} {what}"
         remedy = f"Add a {name} split, add rows to train, or raise data.{name}_share"
     return fault(where, "", rule, remedy)
 

@@ -101,7 +101,12 @@ class Tagging(Task):
             place = f"tag {i + 1}, of {tokens[i]!r}"
             if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
                 rule = f"({place}) is no BIO tag: a tag is O, B-<type> or I-<type>"
-                yield fault(row.at(i), shorten(tag), rule, "Write the tags in BIO")
+                yield fault(
+                    row.at(i),
+                    shorten(tag),
+                    rule,
+                    "Write the tags in BIO; tags of single words, such as parts of speech, are no kind of task",
+                )
                 return
             if tag.startswith("I-") and before[2:] != tag[2:]:
                 rule = f"({place}) stands after {before!r}, where no {tag[2:]!r} is open; nothing is repaired"

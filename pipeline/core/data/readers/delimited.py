@@ -50,6 +50,7 @@ def read_delimited(reading: Reading) -> Iterator[Record]:
 
 def _rows(reading: Reading, rows: Any, delimiter: str) -> Iterator[Record]:
     header: list[str] = []
+    blank: list[int] = []
     start = 1
     while True:
         try:
@@ -62,7 +63,13 @@ def _rows(reading: Reading, rows: Any, delimiter: str) -> Iterator[Record]:
             raise reading.stop(start, f"is not valid CSV: {why}", remedy) from error
         number, start = start, rows.line_num + 1
         if not any(map(str.strip, cells)) and (not header or len(cells) < min(len(header), 2)):
+            if len(header) == 1 and not reading.labelled:  # some programs write an empty cell so
+                blank.append(number)
             continue  # a blank line, also one of blanks
+        for one in blank:  # between others: those at the end nobody asks
+            rule = "is a blank line, which in a file of one column is a row without a text"
+            yield one, [fault(reading.at(one), "", rule, "Write one, or remove the line")]
+        blank.clear()
         if not header:
             header = [cell.strip() for cell in cells]
             _check_header(reading, header, number)
@@ -90,6 +97,10 @@ def _check_header(reading: Reading, header: Sequence[str], number: int) -> None:
         faults = [fault(where, "", f"is JSON, and its name ends in {reading.path.suffix}", f"Call it {name}")]
     elif len(header) == 1 and faults:
         faults = _one_cell(reading, header[0], where) or faults
+    elif faults and "tokens" in reading.columns.places and {"token", "word"} & {name.lower() for name in header}:
+        rule = f"looks like a table with a token a line (it has: {', '.join(header)})"
+        remedy = "Write it as .conll, the token and its tag on a line and a blank line behind each sentence"
+        faults = [fault(where, "", rule, f"{remedy}; or map a column of whole sentences by data.columns.tokens")]
     elif len(faults) == len(reading.columns.places) and all("<its name" in one.remedy for one in faults):
         more = "; if this line is a row, put one with the names of the columns before it"
         faults = [replace(one, remedy=one.remedy + more) for one in faults]

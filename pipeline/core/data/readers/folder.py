@@ -55,9 +55,23 @@ def formats() -> str:
 
 
 def unread(folder: Path, split: str) -> Path | None:
-    """The file of a split that is in no format that is read, if there is one."""
-    there = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_read(path))
-    return next((path for path in there if _NAMES.get(path.name.lower().split(".")[0]) == split), None)
+    """What a split is called by, and is in no format that is read, if there is such: a file, also one of its folder."""
+    for path in sorted(folder.iterdir()):
+        if _NAMES.get(path.name.lower().split(".")[0]) != split:
+            continue
+        if path.is_file() and not is_read(path):
+            return path
+        if path.is_dir() and not split_files(folder) and not split_files(path):
+            return next(_others(path), path)
+    return None
+
+
+def _others(folder: Path) -> Iterator[Path]:
+    """The files of a folder that are in no format that is read, but for hidden ones and those that are for people."""
+    for path in sorted(folder.iterdir()):
+        is_said = path.suffix.lower() == ".md" or path.stem.upper() in ("README", "LICENSE", "LICENCE")
+        if path.is_file() and not is_read(path) and path.name[0] not in "._" and not is_said:
+            yield path
 
 
 def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) -> Source:
@@ -78,7 +92,10 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
         rule = f"has {listed(folder)} and no train file: there is nothing to train on"
         remedy = f"Add train.jsonl (or {', '.join(f'.{suffix}' for suffix in READERS if suffix != 'jsonl')})"
         if other := unread(folder, "train"):
-            rule, remedy = f"has {other.name}, which is in no format that is read", f"Write it as one of {formats()}"
+            rule, remedy = (
+                f"has {other.relative_to(folder)}, which is in no format that is read",
+                f"Write it as one of {formats()}",
+            )
         faults.append(fault(folder, "", rule, remedy))
     if faults:
         raise DataError(faults)
@@ -98,6 +115,9 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     rows = [values for read in splits.values() for _, _, values in read if isinstance(values, dict)]
     if "tags" in task.types and (scheme := write_as_bio(rows)):
         notes.append(f"{folder}: {told(scheme)}.")
+    if len(rows) > 1 and all(isinstance(one := row.get("tokens"), list) and len(one) == 1 for row in rows):
+        what = "each of its rows has one token; if a row is a word of a sentence, write the sentences as .conll"
+        notes.append(f"{WARNING}{folder}: {what}, a token and its tag a line, with a blank line behind each.")
     sources = {}
     for split, read in sorted(splits.items()):
         ((name, paths),) = found[split].items()
@@ -200,6 +220,9 @@ def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
 
 def _unread(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
+        if is_split_folder(path) and (lost := [one.name for one in _others(path)]):
+            named = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+            yield f"{WARNING}{path} has files that were not read ({named}): formats are {formats()}."
         is_split = _split_of(path) is not None and is_read(path)
         if is_split and path.exists() and not path.is_file():
             yield f"{WARNING}{path} was not read: it is no file."

@@ -88,6 +88,10 @@ def reason(error: Exception, *, with_line: bool = False) -> str:
     """Say what is wrong with a piece of JSON; of one line the parser's own number would be taken for the file's."""
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
+    before = error.doc[: error.pos].rstrip()
+    if before.endswith(",") and error.doc[error.pos : error.pos + 1] in ("]", "}"):
+        line = f"line {before.count(chr(10)) + 1}" if with_line else f"character {len(before)}"
+        return f"there is a comma behind the last item ({line}), where JSON has none"
     place = f"character {error.colno} of line {error.lineno}" if with_line else f"character {error.pos + 1}"
     return f"{error.msg} ({place})"
 

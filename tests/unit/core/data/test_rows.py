@@ -206,3 +206,12 @@ def test_a_target_is_hidden_where_there_is_none_or_minus_one_in_all_of_it() -> N
     assert [is_hidden(value) for value in (None, -1, -1.0, "", "-1", ["-1"], [-1, -1])] == [True] * 7
     shown: list[object] = ["a", 0, [], ["-1", "O"], {"text": []}]
     assert [is_hidden(value) for value in shown] == [False] * 5
+
+
+def test_what_is_inside_an_object_is_named_as_a_path_and_several_labels_as_a_kind(tasks: Tasks) -> None:
+    (found,) = faults({"text": {"body": "a", "lang": "en"}, "label": "x"}, tasks["sentiment"])
+    assert found.remedy == "Give a string, or name what is meant of it by data.columns.text=<column>.body"
+    (found,) = faults({"text": "a", "label": ["x", "y"]}, tasks["sentiment"])
+    assert found.remedy == "Give a string, or of several labels set the task's kind to multi_label"
+    (found,) = faults({"text": 3, "label": "x"}, tasks["sentiment"])
+    assert found.remedy == "Give a string"

@@ -295,3 +295,9 @@ def test_fingerprint_depends_on_every_row_and_not_on_order() -> None:
     assert fingerprint(rows) == fingerprint(rows[::-1])
     assert len(fingerprint(rows)) == 16
     assert len({fingerprint(rows), fingerprint(rows[:2]), fingerprint([*rows, rows[0]])}) == 3
+
+
+def test_how_few_rows_differ_is_told_where_none_can_be_cut_off() -> None:
+    with pytest.raises(DataError) as caught:
+        arrange({"train": make("a", "b", "c") * 20}, CONFIG, "t/d")
+    assert any("too few to cut one off: 60 rows, 3 different rows" in fault.rule for fault in caught.value.faults)

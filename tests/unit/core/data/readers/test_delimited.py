@@ -8,7 +8,7 @@ from pipeline.config.task import Column
 from pipeline.core.data.readers import read
 from pipeline.core.data.rows import Row
 from pipeline.errors import DataError
-from tests.reads import asked, faults, fields, lines, notes, rows
+from tests.reads import asked, faults, fields, lines, notes, rows, stopped
 
 Tasks = Mapping[str, TaskConfig]
 
@@ -246,6 +246,25 @@ def test_a_line_of_blanks_is_blank(tmp_path: Path, tasks: Tasks) -> None:
     path.write_text("text,label\na,x\n  \t\n,\nb,y\n")
     assert [fault.where for fault in faults(path, tasks["sentiment"])] == []
     assert [row["text"] for row in fields(path, tasks["sentiment"])] == ["a", "", "b"]
+
+
+def test_a_blank_line_between_the_rows_of_one_column_is_an_empty_cell_of_what_is_asked(
+    tmp_path: Path, tasks: Tasks
+) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("\ntext\ngood one\n\nbad one\n\n\n")
+    good, empty, bad = asked(path, tasks["sentiment"])
+    assert (good, bad) == ({"text": "good one"}, {"text": "bad one"})
+    assert f"{path}:4: is a blank line, which in a file of one column is a row without a text" in empty["faults"]
+    path.write_text("text,id\ngood one,1\n\nbad one,2\n")
+    assert [row["text"] for row in asked(path, tasks["sentiment"])] == ["good one", "bad one"]
+
+
+def test_a_table_with_a_token_a_line_is_told_where_that_belongs(tmp_path: Path, tasks: Tasks) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("sentence,Word,tag\n1,Anna,B-PER\n1,left,O\n")
+    said = stopped(path, tasks["ner"])
+    assert f"{path}:1: looks like a table with a token a line (it has: sentence, Word, tag). Write it as .conll" in said
 
 
 def test_quotation_marks_behind_blanks_hold_cells_together(tmp_path: Path, tasks: Tasks) -> None:

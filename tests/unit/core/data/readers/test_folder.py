@@ -70,6 +70,39 @@ def test_file_that_looks_like_a_split_and_is_not_read_is_noted(tmp_path: Path, t
     ]
 
 
+def test_shards_that_are_not_read_are_told_and_what_is_for_people_is_not(tmp_path: Path, tasks: Tasks) -> None:
+    write(tmp_path / "train/1.csv", "a")
+    for name in ("2.xlsx", "3.csv.zip", "README.md", "LICENSE", ".crc", "_SUCCESS"):
+        write(tmp_path / "train" / name)
+    (note,) = open_folder(tmp_path, tasks["sentiment"]).notes
+    said = f"Warning: {tmp_path}/train has files that were not read (2.xlsx, 3.csv.zip): formats are jsonl, "
+    assert note.startswith(said)
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.xlsx", "train/a.xlsx is in no format"), (None, "train/ holds nothing")])
+def test_a_folder_of_a_split_in_which_nothing_is_read_is_named(
+    tmp_path: Path, tasks: Tasks, name: str | None, said: str
+) -> None:
+    (tmp_path / "sentiment/train").mkdir(parents=True)
+    if name is not None:
+        write(tmp_path / "sentiment/train" / name)
+    with pytest.raises(DataError, match=f"has no task `sentiment`: sentiment/{said}.* Write it as one of jsonl"):
+        domains(tasks["sentiment"], DataConfig(source=str(tmp_path)))
+
+
+def test_a_data_folder_without_any_task_is_no_choice_of_none(tmp_path: Path, tasks: Tasks) -> None:
+    with pytest.raises(DataError, match=r"Put a train file into \S+/sentiment/, or give DATA=<dir> or DATA=hub"):
+        domains(tasks["sentiment"], DataConfig(source=str(tmp_path)))
+
+
+def test_sentences_of_one_word_are_told(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.csv").write_text("tokens,tags\nAnna,B-PER\nleft,O\n")
+    (note,) = [one for one in open_folder(tmp_path, tasks["ner"]).notes if "token" in one]
+    assert "each of its rows has one token" in note and note.startswith("Warning: ")
+    (tmp_path / "train.csv").write_text("tokens,tags\nAnna left,B-PER O\nleft,O\n")
+    assert not [one for one in open_folder(tmp_path, tasks["ner"]).notes if "one token" in one]
+
+
 def test_importing_the_data_layer_loads_neither_pyarrow_nor_datasets() -> None:
     heavy = "pyarrow", "datasets", "torch"
     code = f"import sys, pipeline.core.data.load; print([m for m in {heavy} if m in sys.modules])"

@@ -251,3 +251,15 @@ def test_articles_on_one_line_are_known_by_whatever_suffix(tmp_path: Path, tasks
 def test_an_array_of_texts_is_asked_about(tmp_path: Path, tasks: Tasks) -> None:
     (tmp_path / "new.json").write_text('["a", "b"]', "utf-8")
     assert asked(tmp_path / "new.json", tasks["sentiment"]) == [{"text": "a"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize("text", ['[\n{"text": "a", "label": "x"},\n]\n', '[\n{"text": "a", "label": "x",\n}]\n'])
+def test_a_comma_behind_the_last_item_is_named_with_its_line(tmp_path: Path, tasks: Tasks, text: str) -> None:
+    path = tmp_path / "train.json"
+    path.write_text(text)
+    said = "is not valid JSON: there is a comma behind the last item (line 2), where JSON has none"
+    assert said in stopped(path, tasks["sentiment"])
+    lines = tmp_path / "train.jsonl"
+    lines.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y",}\n')
+    (found,) = faults(lines, tasks["sentiment"])
+    assert "comma behind the last item (character 27)" in str(found)
