@@ -1,8 +1,8 @@
 """Rows from files of every format, for training, evaluation and prediction alike.
 
 A reader yields `(number, values)` by the file's own column names, or `(number, faults)` where one row is bad and the
-rest can still be read; it raises where the file cannot be read further. Only blank lines are skipped, but for one between
-the rows of a table of one column, which is an empty cell.
+rest can still be read; it raises where the file cannot be read further. Only blank lines are skipped, but for one
+between the rows of a table of one column, which is an empty cell.
 """
 
 from collections.abc import Callable, Iterator, Mapping
