@@ -81,7 +81,7 @@ def _ordered(challenger: ChallengerConfig, work: Work, begin: str) -> list[Attem
     before = [one for one in challenger.ladder if one.start == "still" and challenger.start != "still"]
     others = (_attempt(challenger, harder, work) for harder in challenger.ladder if harder not in before)
     dearer = {one.name: one for one in others if one.cost >= first.cost}
-    still = [_attempt(challenger, harder, work) for harder in before if work.still]
+    still = [_attempt(challenger, harder, work) for harder in before if work.still and challenger.start == "warm"]
     ladder = sorted((dearer | {first.name: first}).values(), key=lambda one: (one.cost, one is not first))
     names = [one.name for one in ladder]
     return [*still, *(ladder[names.index(begin) :] if begin in names else ladder)]

@@ -57,6 +57,7 @@ def test_before_all_others_comes_what_leaves_the_champion_as_it_is() -> None:
     assert names(ChallengerConfig(ladder=[]), grown) == ["warm, replay 0.5, 4 epochs"]
     assert names(ChallengerConfig(start="still", replay=1.0), grown)[0] == "still, replay 1, 4 epochs"
     assert not [name for name in names(ChallengerConfig(budget=10)) if "still" in name]
+    assert names(ChallengerConfig(start="cold"), grown)[0].startswith("cold"), "as the user says"
 
 
 def test_an_attempt_is_trained_as_the_ladder_says_and_otherwise_as_the_first() -> None:
