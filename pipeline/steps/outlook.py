@@ -21,6 +21,8 @@ from pipeline.steps.prepare import Prepared
 _STORE_S, _JOB_S = 5.0, 2.0
 """On top of what was measured: opening the tracking store and ending the runs; and registering the winner of a job,
 drawing its figures and recording them. Of two cores, and a SQLite store."""
+_RAY_S = 19.0
+"""On top of them where a Ray is started: until its processes may be started, and until it has ended. Of two cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,7 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
         room = slots.num_slots(replace(cluster, slots=None, num_workers=1), [slots.local_node(cluster)])
         count = max(min(prepared.slots * cluster.num_workers, room), 1)
         paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device, cluster.prefix_bytes)
+        started_s += _RAY_S if cluster.name == "local" else 0.0
     lasting, costs = {}, {}
     for (job, _), pace in zip(work, paces, strict=True):
         lasting[job.name] = one = _lasting(job, pace, cluster.num_workers)
