@@ -30,7 +30,7 @@ def words(checkpoints: dict[str, str], formats: Path, server: Server) -> list[st
     # Long enough, with luck, to begin before the minute and to end after it.
     settings = "search.space.method.width={choice:[2,4]} search.scheduler=none engine.batch_size=2"
     words = ["TASKS=intent,ner,medqa", f"DATA={formats}", f"CHECKPOINT={checkpoints['bert']}"]
-    return [*words, "TRIALS=4", "EPOCHS=144", "SEED=7", f"ARGS={settings} tracking.uri={server.uri}"]
+    return [*words, "TRIALS=4", "EPOCHS=60", "SEED=7", f"ARGS={settings} tracking.uri={server.uri}"]
 
 
 def sweep_id(place: Workplace, deadline_s: float = 120) -> str:
