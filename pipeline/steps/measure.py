@@ -22,7 +22,7 @@ from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.shelf import Shelf
-from pipeline.core.engine.trials import Job, Trial
+from pipeline.core.engine.trials import Job, Settings, Trial
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Encoded, Scores
 from pipeline.errors import PipelineError
@@ -137,28 +137,36 @@ def measure(
     settings = trial.settings
     model = fresh_candidate(Sites(base), checkpoint, job.task, settings.method, settings.engine, trial.seed)
     try:
-        whole = _eval_s(model, job, job.encoded["validation"], trial, pad_token_id)
-        parts, fill_s, eval_s = [job.encoded["train"], job.encoded["validation"]], 0.0, whole
+        train, validation = job.encoded["train"], job.encoded["validation"]
+        eval_s = test_s = _eval_s(model, job, validation, trial, pad_token_id)
         with tempfile.TemporaryDirectory(prefix="adapters-") as folder:
-            if prefix_bytes:
-                prefix = Prefix(Shelf(Path(folder), prefix_bytes), checkpoint, pad_token_id)
-                few = [_few(part, settings.engine.batch_size * _KEPT) for part in parts]
-                begun = time.perf_counter()
-                known = prefix.known(model, settings.method, settings.engine, few, pooled=job.task.pooled)
-                if known is not None:
-                    fill_s = (time.perf_counter() - begun) / sum(map(sum, map(_lengths, few)))
-                    parts = list(known)
-                    eval_s = _eval_s(model, job, parts[1], trial, pad_token_id)
-            train = parts[0]
+            prefix = Prefix(Shelf(Path(folder), prefix_bytes), checkpoint, pad_token_id) if prefix_bytes else None
+            kept, fill_s = _kept(prefix, model, job, settings) if prefix else (None, 0.0)
+            if kept is not None:
+                train, validation = kept
+                eval_s = _eval_s(model, job, validation, trial, pad_token_id)
             training = Training(model, len(train.examples), settings.engine, trial.seed)
             lengths = _lengths(train)
             batches = training_batches(lengths, settings.engine.batch_size, trial.seed, 1)
             sizes = [sum(lengths[i] for i in batch) for batch in batches]
             train_s = _pace(fit([training], job.task, train, pad_token_id, _never), sizes)
         memory = peak_bytes(model.device)
-        return Pace(train_s=train_s, eval_s=eval_s, test_s=whole, fill_s=fill_s, memory_bytes=memory)
+        return Pace(train_s=train_s, eval_s=eval_s, test_s=test_s, fill_s=fill_s, memory_bytes=memory)
     finally:
         release(model, settings.method)
+
+
+def _kept(
+    prefix: Prefix, model: TaskModel, job: Job, settings: Settings
+) -> tuple[tuple[Encoded, Encoded] | None, float]:
+    """Some rows with what lies below the adapter, if it can be kept; and the seconds a sub-token of computing it."""
+    few = [_few(job.encoded[name], settings.engine.batch_size * _KEPT) for name in ("train", "validation")]
+    begun = time.perf_counter()
+    known = prefix.known(model, settings.method, settings.engine, few, pooled=job.task.pooled)
+    if known is None:
+        return None, 0.0
+    train, validation = known
+    return (train, validation), (time.perf_counter() - begun) / sum(map(sum, map(_lengths, few)))
 
 
 def _eval_s(model: TaskModel, job: Job, rows: Encoded, trial: Trial, pad_token_id: int) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.config import ChallengerConfig, GateConfig, RetrainConfig, TaskConfig
 from pipeline.config.strict import identity
 from pipeline.config.task import task_change
+from pipeline.config.training import METHOD_TRAITS, MethodName
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers, without
@@ -163,11 +164,11 @@ def check_champion(
         raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 
-def check_start(challenger: ChallengerConfig, method: str, fresh: Collection[str]) -> None:
+def check_start(challenger: ChallengerConfig, method: MethodName, fresh: Collection[str]) -> None:
     """Raise a ConfigError where a champion shall stay as it is, and nothing could be trained beside it."""
-    if challenger.start == "still" and (not fresh or method == "full"):
+    if challenger.start == "still" and not (fresh and METHOD_TRAITS[method].shares_base):
         rule = "trains the outputs of new labels alone, and " + (
-            "no label is new here" if not fresh else "the method full has nothing that stays"
+            f"the method {method} trains the checkpoint itself" if fresh else "no label is new here"
         )
         raise ConfigError(fault("challenger.start", "still", rule, "Leave it out, or set warm or cold"))
 
@@ -190,7 +191,7 @@ def work_of(
         epochs=own if fresh and "engine.epochs" not in config.said else config.engine.epochs,
         cold_epochs=cold_epochs_of(champion),
         grown=bool(fresh),
-        still=2 * num_fresh > len(rows) and champion.method.name != "full",
+        still=2 * num_fresh > len(rows) and METHOD_TRAITS[champion.method.name].shares_base,
     )
 
 

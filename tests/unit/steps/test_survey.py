@@ -21,6 +21,7 @@ from pipeline.config import (
     TaskConfig,
 )
 from pipeline.config.overrides import read_config
+from pipeline.config.training import MethodName
 from pipeline.core.data.ledger import Ledger, Slice
 from pipeline.core.data.load import load
 from pipeline.core.data.rows import Dataset, Row, Split, make_row
@@ -297,10 +298,10 @@ def test_a_champion_may_stay_as_it_is_where_most_new_rows_have_a_new_label(plain
 
 @pytest.mark.parametrize(
     ("method", "fresh", "message"),
-    [("houlsby", [], "no label is new here"), ("full", ["mixed"], "the method full has nothing that stays")],
+    [("houlsby", [], "no label is new here"), ("full", ["mixed"], "the method full trains the checkpoint itself")],
 )
 def test_a_champion_that_shall_stay_needs_something_to_train_beside_it(
-    method: str, fresh: list[str], message: str
+    method: MethodName, fresh: list[str], message: str
 ) -> None:
     still = ChallengerConfig(start="still")
     with pytest.raises(ConfigError, match=rf"challenger\.start: 'still' trains .* {message}.*set warm or cold"):

@@ -44,8 +44,12 @@ def is_split_folder(folder: Path) -> bool:
 
 def listed(folder: Path, most: int = 8) -> str:
     """What lies in a folder, for messages."""
-    names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir())]
-    shown = ", ".join(names[:most]) or "nothing"
+    return _some([f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir())], most)
+
+
+def _some(names: Sequence[object], most: int) -> str:
+    """The first of them, and how many there are besides."""
+    shown = ", ".join(map(str, names[:most])) or "nothing"
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
@@ -212,17 +216,15 @@ def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
         first = 1 if numbers[0] == 1 and numbers[-1] == total else 0
         missing = [number for number in range(first, total + first) if number not in numbers]
         if missing:
-            shown = ", ".join(map(str, missing[:5])) + (" ..." if len(missing) > 5 else "")
-            verb = "is" if len(missing) == 1 else "are"
-            rule = f"has {len(numbers)} of the {total} shards that {paths[0].name} is one of: {shown} {verb} missing"
+            lost = f"{_some(missing, 5)} {'is' if len(missing) == 1 else 'are'} missing"
+            rule = f"has {len(numbers)} of the {total} shards that {paths[0].name} is one of: {lost}"
             yield fault(folder, "", rule, "Add it, or write the split again as one file")
 
 
 def _unread(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         if is_split_folder(path) and (lost := [one.name for one in _others(path)]):
-            named = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-            yield f"{WARNING}{path} has files that were not read ({named}): formats are {formats()}."
+            yield f"{WARNING}{path} has files that were not read ({_some(lost, 5)}): formats are {formats()}."
         is_split = _split_of(path) is not None and is_read(path)
         if is_split and path.exists() and not path.is_file():
             yield f"{WARNING}{path} was not read: it is no file."
