@@ -11,9 +11,9 @@ RUN := .venv/bin/python -m
 STAMP := .venv/.installed
 # What is compiled is kept, a quarter of what is installed: a command starts many processes.
 unexport PYTHONDONTWRITEBYTECODE
-# A thread each: processes that compute with all cores wait for one another most of the time. Three, one more than the
-# cores of CI: many a test waits for a server or a Ray.
-PYTEST := env OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# A thread each: two processes that compute with all cores wait for one another most of the time. A third one gains
+# nothing on two cores: what it fills of their time goes into its own imports.
+PYTEST := env OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
 # number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment
