@@ -127,12 +127,18 @@ class Chain:
             encoded["train"] = encoded["train"].weighted([*[1.0] * len(now.train), *(weight for _, weight in replay)])
         engine, start = self.sweep.engine, None
         if champion is not None and not variant.cold:
-            rate, learning_rate = rates(champion.record, self.retrain.challenger, task.labels)
-            engine = dataclasses.replace(self.retrain.engine, learning_rate=learning_rate)
-            epochs = champion.record.cold_epochs
+            challenger = dataclasses.replace(self.retrain.challenger, start="still" if variant.untouched else "warm")
+            rate, learning_rate = rates(champion.record, challenger, task.labels)
+            epochs = self.retrain.engine.epochs * (2 if variant.untouched else 1)
+            engine = dataclasses.replace(self.retrain.engine, learning_rate=learning_rate, epochs=epochs)
             start = Start(
-                tensors=champion.tensors(), labels=tuple(champion.record.labels), rate=rate, cold_epochs=epochs
+                tensors=champion.tensors(),
+                labels=tuple(champion.record.labels),
+                rate=rate,
+                cold_epochs=champion.record.cold_epochs,
+                still=variant.untouched,
             )
+            task.fresh = tuple(label for label in task.labels if label not in start.labels) if start.still else ()
         job = Job(
             name=f"{self.config.name}/{number}",
             registered_name=self.config.name,

@@ -25,6 +25,9 @@ class Variant:
     hardest, by label."""
     still: bool = False
     """Whether the head's rows of old labels stay as they are for the first epoch."""
+    untouched: bool = False
+    """Whether the champion stays as it is and the outputs of new labels alone are trained, for twice the epochs: the
+    first attempt of a pass in which a task grows (`start: still`)."""
     soft: str = ""
     """`replayed` or `all`: the rows on which the champion's own answers are targets too."""
     weighted: bool = False
@@ -48,6 +51,7 @@ VARIANTS = {
     "replay 0.5, weighted": Variant(replay=0.5, weighted=True),
     "replay 0.5, weighted, average": Variant(replay=0.5, weighted=True, average=True),
     "replay 1": Variant(replay=1.0),
+    "untouched, replay 1": Variant(replay=1.0, untouched=True),
     "from scratch": Variant(replay=1.0, cold=True),
 }
 SHARES = (0.3, 0.5, 0.7, 0.85, 1.0)
