@@ -87,7 +87,7 @@ class Judgement:
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """Slice's name -> champion and challenger -> score."""
+        """Slice's name -> champion and challenger -> score, as the gate compares them."""
         found = {name: {"challenger": ours.primary} for name, ours, _ in self.compared}
         for name, _, theirs in self.compared:
             if theirs is not None:
@@ -181,10 +181,10 @@ def _past(case: Case, champion: Opponent, ledger: Ledger, gaps: list[str]) -> li
 
 
 def _side_by_side(case: Case, name: str, rows: Sequence[Row], champion: Opponent | None, gaps: list[str]) -> Compared:
-    ours, theirs = case.score(case.bundle, rows, case.answers), None
+    ours, theirs = case.score(case.bundle, rows, case.answers).on_own_labels(), None
     if champion is not None and not isinstance(champion.read, PipelineError):
         try:
-            theirs = case.score(champion.read[0], rows, {})
+            theirs = case.score(champion.read[0], rows, {}).on_own_labels()
         except PipelineError as error:  # its checkpoint is gone, say
             gap = champion.gap(error)
             gaps += [gap] if gap not in gaps else []

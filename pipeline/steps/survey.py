@@ -276,7 +276,7 @@ def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) 
     last = here.ledger.history[-1].scores if here.ledger.history else {}
     own = next((last[one.name] for one in reversed(here.ledger.slices) if one.name in last), None)
     sides = []
-    now = scorer(here.bundle, choose(new, config.drift.max_rows))
+    now = scorer(here.bundle, choose(new, config.drift.max_rows)).on_own_labels()  # as the ledger has it of slices
     for rows, score, high in ((list(here.ledger.trained), own, None), (new, now.primary, now.high)):
         chosen = choose(rows, config.drift.max_rows)
         sides.append(

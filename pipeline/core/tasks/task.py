@@ -93,6 +93,20 @@ class Scores:
     found: Mapping[str, Found] = field(default_factory=dict)
     """By label or entity type, where the kind has such: how many of those that the rows have were found."""
 
+    def on_own_labels(self) -> "Scores":
+        """The primary metric with its interval, a macro F1 over the labels alone that a row has.
+
+        So rows that lack a label are compared with others. By scikit-learn's rule, by which scores are shown, a label
+        that no row has and one is said to have counts as any other, with an F1 of 0: a model that knows one label more
+        would seem to have forgotten a share of all of them.
+        """
+        if self.statistic is not metrics.macro_f1_of:
+            return self
+        counts = self.counts[:, np.repeat(self.counts[:, 2::3].any(0), 3)]
+        low, high = metrics.interval(counts, self.statistic)
+        primary = metrics.value_of(self.statistic, counts)
+        return dataclasses.replace(self, primary=primary, low=low, high=high)
+
 
 class Task(ABC):
     """One kind of task, as configured: whatever depends on the kind. Holds config and labels only, so it pickles small.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import CheckpointConfig, EngineConfig, GateConfig, MethodConfig, TaskConfig
@@ -128,6 +129,18 @@ def test_both_are_scored_by_the_metric_of_the_task_as_it_is_now(
         for side, bundle in (("challenger", "new"), ("champion", "old")):
             answers = predictor.predict(court.bundle(bundle), [one.fields["text"] for one in some])
             assert judged.scores[name][side] == function(gold, [answer["label"] for answer in answers])
+
+
+def test_a_macro_f1_on_a_slice_is_that_of_labels_which_its_rows_have(court: Court) -> None:
+    good = [one for one in NEW if one.fields["label"] == "good"]
+    said = ["bad", *["good"] * (len(good) - 1)]
+    answers = {one.digest: {"label": label} for one, label in zip(good, said, strict=True)}
+    scorer = court.scorer(dataclasses.replace(TASK, metric="macro_f1"))
+    judged = court.judge("new", court.champion("good"), score=scorer, evaluation=good, answers=answers)
+    alone = f1_score(["good"] * len(good), said, labels=["good"], average="macro")
+    assert judged.scores["june"] == {"challenger": pytest.approx(alone), "champion": 1.0}
+    ledger = judged.verdict.ledger
+    assert ledger is not None and ledger.history[-1].scores["june"] == pytest.approx(alone)
 
 
 def test_the_first_version_is_champion(court: Court) -> None:

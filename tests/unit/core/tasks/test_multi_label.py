@@ -213,6 +213,8 @@ def test_scores_are_sklearns(make_rows: MakeRows, metric: str) -> None:
     assert scores.primary == pytest.approx(metrics.value_of(scores.statistic, scores.counts)) == scores.metrics[metric]
     assert scores.labels == (("damage", "delivery") if metric == "macro_f1" else ())
     assert scores.found == {"damage": (1, 2), "delivery": (2, 2)}
+    own = f1_score(gold[:, :2], said[:, :2], average="macro") if metric == "macro_f1" else scores.primary
+    assert scores.on_own_labels().primary == pytest.approx(own)  # no row has the price
     counts, statistic, labels = task.right_counts(rows)
     assert (statistic, labels) == (scores.statistic, scores.labels)
     assert metrics.carriers(counts, statistic).any(1).tolist() == [True, True, False, True]
