@@ -52,7 +52,8 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
     Before all of them comes what leaves the champion as it is, where that can teach what is new.
 
     One begins while anything of the budget is left. Where that is not enough for all of them, the last one that begins
-    is the last that the ladder names: it ends with what is surest.
+    is the last that the ladder names: it ends with what is surest. What leaves the champion as it is takes no other
+    one's place: behind it at least one begins.
 
     Args:
         challenger: The first attempt, its ladder, and its budget as a share of one training from scratch on everything.
@@ -62,8 +63,9 @@ def attempts(challenger: ChallengerConfig, work: Work, begin: str = "") -> list[
     """
     ladder = _ordered(challenger, work, begin)
     budget = challenger.budget * (work.old + work.new) * work.cold_epochs
-    planned, spent = ladder[:1], sum(one.cost for one in ladder[:1])
-    for one in ladder[1:]:
+    begun = 2 if ladder[0].challenger.start == "still" != challenger.start else 1
+    planned, spent = ladder[:begun], sum(one.cost for one in ladder[:begun])
+    for one in ladder[begun:]:
         if spent >= budget:
             break
         planned.append(one)

@@ -13,7 +13,7 @@ from pipeline.config.task import task_change
 from pipeline.config.training import METHOD_TRAITS, MethodName
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
-from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers, without
+from pipeline.core.data.ledger import Ledger, read_ledger, without
 from pipeline.core.data.load import job_name, load, registered_name
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.data.splits import fingerprint
@@ -22,12 +22,13 @@ from pipeline.core.engine.embed import embeddings
 from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.core.tasks.task import Task
-from pipeline.errors import ConfigError, DataError, fault
+from pipeline.errors import ConfigError, DataError, PipelineError, fault
 from pipeline.rules.drift import Drift, Sample, choose, measure, retrain_reason
 from pipeline.rules.ladder import Attempt, Work, attempts, told
 from pipeline.rules.news import News, news, replayed, shuffled
 from pipeline.rules.versions import Champion, Past
 from pipeline.steps.challenger import cold_epochs_of, engine_of, pooling_of, rates, searched_by, space_around, start_of
+from pipeline.steps.prepare import most_virtual_tokens
 from pipeline.tracking.registry import champion_of, past_of
 from pipeline.tracking.store import Store
 
@@ -96,7 +97,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     bundle = read_bundle(champion.files.bundle)
     check_champion(name, task, bundle, resident.checkpoint, config.challenger)
     past = past_of(store, registered, champion.version)
-    ledger, reserved, quarantine, used = _seen(champion, past, task)
+    ledger, reserved, quarantine, used = _seen(name, champion, past, task)
     dataset = data_of(config, task, domain, bundle.record, ledger)
     found = news(ledger, dataset, reserved=reserved, quarantine=quarantine, used=used)
     now = restore(task, bundle.record.labels)
@@ -248,7 +249,7 @@ def data_of(config: RetrainConfig, task: TaskConfig, domain: str, champion: Bund
 
 
 def _seen(
-    champion: Champion, past: Sequence[Past], task: TaskConfig
+    name: str, champion: Champion, past: Sequence[Past], task: TaskConfig
 ) -> tuple[Ledger, list[Row], set[str], frozenset[str]]:
     """What the champion has seen; evaluation rows of others, which stay evaluation rows; digests that are left out; and
     keys of what others were trained on or chosen by."""
@@ -257,8 +258,8 @@ def _seen(
     reserved: list[Row] = []
     quarantine: set[str] = set()
     used: set[str] = set()
-    for one, its in zip(past, read_ledgers((one.ledger for one in past), task), strict=True):
-        if its is None:
+    for one in past:
+        if (its := kept_by(one, name, task)) is None:
             continue
         used |= its.seen_keys
         if one.quarantined:
@@ -266,6 +267,18 @@ def _seen(
         else:
             reserved += [row for part in its.slices if part.digest not in known for row in part.rows]
     return ledger, reserved, quarantine, frozenset(used)
+
+
+def kept_by(one: Past, name: str, task: TaskConfig) -> Ledger | None:
+    """The ledger of a version that is not champion; None of one that was made by hand, or before there were ledgers."""
+    try:
+        return read_ledger(one.ledger, task) if one.ledger.is_dir() else None
+    except PipelineError as error:
+        became = "rolled back" if one.alias == "rolled back" else "rejected"
+        why = str(error).strip().partition("\n")[0]
+        rule = f"was {became}, and it is not known which rows it keeps out of training: {why}"
+        remedy = "Bring its files back, or delete this version in the MLflow UI: then its rows are trained on"
+        raise DataError(fault(f"{name} v{one.version}", "", rule, remedy)) from error
 
 
 def _drift(config: RetrainConfig, task: Task, here: Survey, resident: Resident) -> Drift:
@@ -323,11 +336,12 @@ def challenger_job(
         labels=task.grown(found.train),
         shares=[*found.train, *old] if weighted and replay else None,
     )
-    built.reserved = record.method.virtual_tokens
     rate, learning_rate = rates(record, config.challenger, built.labels)
     engine = dataclasses.replace(engine_of(config, record), learning_rate=learning_rate)
     settings = Settings(method=record.method, engine=engine)
     searched = searched_by(record, config.challenger.spread)
+    space = space_around(config, settings, searched, rate)
+    built.reserved = most_virtual_tokens(dataclasses.replace(config.search, space=space), record.method)
     encoded = built.encoded(combined, tokenizer)
     if weighted:
         encoded["train"] = encoded["train"].weighted([*[1.0] * len(found.train), *(weight for _, weight in replay)])
@@ -342,7 +356,7 @@ def challenger_job(
         encoded=encoded,
         settings=settings,
         seed=config.seed,
-        space=space_around(config, settings, searched, rate),
+        space=space,
         searched=searched,
         start=start,
         pooling=pooling_of(config, record),

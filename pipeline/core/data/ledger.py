@@ -141,7 +141,8 @@ def read_ledger(folder: Path, task: TaskConfig) -> Ledger:
 
 
 def read_ledgers(folders: Iterable[Path], task: TaskConfig) -> Iterator[Ledger | None]:
-    """Read several, in order; None is what a version has that was made by hand, or before there were ledgers."""
+    """Read several, in order; None is what a version has that was made by hand, or before there were ledgers, and one
+    that cannot be read."""
     for folder in folders:
         try:
             yield read_ledger(folder, task)

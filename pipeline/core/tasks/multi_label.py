@@ -148,7 +148,10 @@ class MultiLabel(Task):
         for i, row in enumerate(rows):
             gold_NL[i, [self.number[label] for label in row.fields["labels"] if label in self.number]] = True
         logits_NL = np.stack([output[0] for output in outputs])
-        thresholds_L = best_thresholds(logits_NL, gold_NL, each=self.config.primary == "macro_f1")
+        thresholds_L = _thresholds(model).cpu().numpy().copy()
+        tuned_L = np.array([not self.fresh or label in self.fresh for label in self.labels])  # others stay as they are
+        each = self.config.primary == "macro_f1"
+        thresholds_L[tuned_L] = best_thresholds(logits_NL[:, tuned_L], gold_NL[:, tuned_L], each=each)
         _thresholds(model).copy_(torch.from_numpy(thresholds_L))
         return [np.stack([logits_L, thresholds_L]) for logits_L in logits_NL]
 

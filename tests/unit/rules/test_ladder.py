@@ -126,3 +126,11 @@ def test_a_ladder_that_is_written_wrongly_is_a_fault() -> None:
     with pytest.raises(ConfigError, match=r"challenger\.ladder\[0\]\.replay: "):
         read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.ladder=[{replay: 2}]"])
     assert read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.ladder=[]"]).challenger.ladder == []
+
+
+@pytest.mark.parametrize(("epochs", "cold_epochs"), [(4, 2), (5, 3), (8, 5)])
+def test_what_leaves_the_champion_as_it_is_takes_no_other_attempts_place(epochs: int, cold_epochs: int) -> None:
+    work = dataclasses.replace(WORK, epochs=epochs, cold_epochs=cold_epochs, grown=True)
+    first = names(ChallengerConfig(), work)
+    still = names(ChallengerConfig(), dataclasses.replace(work, still=True))
+    assert still[0].startswith("still") and len(still) > 1, (still, first)

@@ -363,3 +363,13 @@ def test_replayed_rows_stand_for_all_old_ones_of_their_label() -> None:
     mixed = [row(f"{number}") for number in range(len(many))]
     by_digest = {one.digest: some for one, some in zip(mixed, many, strict=True)}
     assert sum(weight for _, weight in replayed(mixed, 0.1, by_digest, "seed")) == len(mixed)
+
+
+def test_what_a_rejected_version_was_judged_by_stays_the_same_where_a_row_of_train_has_its_inputs() -> None:
+    """Such as a text that stands in train with another label, or in capitals."""
+    data = dataset([row("again", "bad"), row("AGAIN"), row("new")], test=[row("again"), row("other")])
+    first = found(data)
+    second = found(data, reserved=first.evaluation, used=[one.key for one in first.train])
+    assert texts(second.evaluation) == texts(first.evaluation) == ["again", "other"]
+    assert second.digest == first.digest
+    assert [second.leaked, second.leaked_now] == [first.leaked, first.leaked_now] == [2, 2]

@@ -22,23 +22,24 @@ from pipeline.config import (
 )
 from pipeline.config.overrides import read_config
 from pipeline.config.training import MethodName
-from pipeline.core.data.ledger import Ledger, Slice
+from pipeline.core.data.ledger import Ledger, Slice, write_ledger
 from pipeline.core.data.load import load
 from pipeline.core.data.rows import Dataset, Row, Split, make_row
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import BundleRecord
 from pipeline.core.engine.trials import Job
 from pipeline.core.tasks.kinds import restore
-from pipeline.errors import ConfigError, TrackingError
+from pipeline.errors import ConfigError, DataError, TrackingError
 from pipeline.rules.ladder import Work, attempts
 from pipeline.rules.news import News, news
-from pipeline.rules.versions import Past
+from pipeline.rules.versions import Files, Past
 from pipeline.steps.survey import (
     challenger_job,
     check_champion,
     check_start,
     data_of,
     judged_before,
+    kept_by,
     leak_reason,
     pass_of,
     work_of,
@@ -255,6 +256,21 @@ def past(version: int, *, harder: bool, alias: str = "challenger") -> Past:
     )
 
 
+def test_a_version_of_which_nobody_knows_what_it_keeps_out_stops_a_pass_by_name(tmp_path: Path) -> None:
+    task, folder = TaskConfig(name="mood", kind="classification"), tmp_path / "version" / "ledger"
+    kept = dataclasses.replace(past(2, harder=True, alias="rolled back"), found=Files(bundle=tmp_path, ledger=folder))
+    assert kept_by(kept, "mood", task) is None  # made by hand, or before there were ledgers
+    write_ledger(folder, Ledger(trained=(), added=("a digest",)))
+    its = kept_by(kept, "mood", task)
+    assert its is not None and its.added == ("a digest",)
+    next(folder.glob("trained*")).write_text('{"text": "another", "label": "good"}\n', "utf-8")
+    told = r"^mood v2: was rolled back, and it is not known which rows .*: .*trained\.jsonl.* delete this version"
+    with pytest.raises(DataError, match=told):
+        kept_by(kept, "mood", task)
+    with pytest.raises(DataError, match=r"^mood v3: was rejected, .* out of training: gone\. Bring its files back"):
+        kept_by(past(3, harder=True), "mood", task)
+
+
 @pytest.mark.parametrize(
     ("tried", "final"),
     [
@@ -337,3 +353,13 @@ def test_a_slice_that_stands_whole_among_very_many_training_rows_is_told() -> No
     # Of a version that was not promoted: they stay evaluation rows, in whatever split they are now.
     again = news(Ledger(trained=rows_of(*OLD)), data, reserved=test)
     assert again.leaked_tests == 0
+
+
+def test_the_widest_prompt_that_a_pass_tries_takes_its_positions_from_the_text(tiny_bert: TinyBert) -> None:
+    champion = dataclasses.replace(
+        COLD, method=MethodConfig(name="prompt", width=8), searched={"method.width": [4, 16]}
+    )
+    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", "challenger.trials=4"])
+    job, _ = challenger(tiny_bert, config, champion, "may")
+    assert job.space is not None and job.space["method.width"].ends[1] == 16
+    assert job.task.reserved == 16

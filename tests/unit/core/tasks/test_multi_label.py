@@ -271,3 +271,18 @@ def test_a_zero_or_one_for_each_label_is_no_list_of_labels(given: Any) -> None:
 def test_a_one_or_a_zero_may_be_a_label(make_rows: MakeRows) -> None:
     rows = make_rows(CONFIG, [{"text": "x", "labels": labels} for labels in ([0, 1], ["1"], "0|1", [1, 1, 2])])
     assert [row.fields["labels"] for row in rows] == [["0", "1"], ["1"], ["0", "1"], ["1", "2"]]
+
+
+def test_beside_labels_that_stay_as_they_are_only_new_ones_get_another_threshold(
+    make_rows: MakeRows, tiny_bert: TinyBert
+) -> None:
+    base, _ = tiny_bert()
+    task: Task = restore(CONFIG, ["damage", "delivery"])
+    task.fresh = ("delivery",)
+    head = task.head(base.config.hidden_size, 0.0)
+    head.get_buffer("thresholds").copy_(torch.tensor([0.5, 0.0]))
+    model = TaskModel(base, head, pooling="mean")
+    rows = make_rows(CONFIG, [{"text": "x", "labels": ["damage"]}, {"text": "y", "labels": ["delivery"]}])
+    outputs = task.tuned(model, rows, Encoded(examples=[], num_rows=2), outputs_of([[-1.0, -3.0], [-4.0, -2.0]]))
+    assert [output.tolist() for output in outputs] == [[[-1, -3], [0.5, -2.5]], [[-4, -2], [0.5, -2.5]]]
+    assert head.get_buffer("thresholds").tolist() == [0.5, -2.5]
