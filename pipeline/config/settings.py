@@ -32,7 +32,7 @@ def searched(
         The space; the keys that the user's one value has taken out of it; a fault for each that is set both ways.
     """
     default = dict(default)
-    if method.get("reduction_factor") is not None:
+    if method.get("reduction_factor") is not None or given.get("method.reduction_factor") is not None:
         default.pop("method.width", None)  # which would have no effect
     faults = []
     for key in said.keys() & {key for key, value in given.items() if value is not None}:

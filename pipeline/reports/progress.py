@@ -151,7 +151,7 @@ class Progress:
         """Estimate, from the epochs measured so far, how long a job takes with as many trials as it runs."""
         work = self._work_left(job)
         running = sum(result.status == "running" for result in self._results.of(job))
-        return None if work is None else work / max(running, 1)
+        return None if work is None else work / max(min(running, self._slots), 1)  # those of a pack share a slot
 
     def total_seconds_left(self) -> float | None:
         """Estimate how long the sweep takes; None as long as a job has no epoch to go by."""

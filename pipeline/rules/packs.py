@@ -1,5 +1,6 @@
 """Which candidates are trained together: a pack, which the base reads each batch once for. Pure."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Hashable, Sequence
@@ -24,6 +25,12 @@ def most_together(cluster: ClusterConfig, nodes: Nodes, waiting: int) -> int:
     if not cluster.gpus_per_trial:
         return 1
     return math.ceil(waiting / max(num_slots(cluster, nodes), 1))
+
+
+def are_packed(cluster: ClusterConfig, num_slots: int, waiting: int) -> bool:
+    """Whether some of the candidates of a job that wait are trained together, on so many slots."""
+    given = dataclasses.replace(cluster, slots=num_slots)
+    return min(most_together(given, (), waiting), waiting) > 1
 
 
 def packs_of(waiting: Sequence[Trial], keys: Sequence[Hashable], most: int) -> list[list[Trial]]:

@@ -186,7 +186,8 @@ def check(search: SearchConfig, settings: Settings) -> None:
     """
     faults: list[Fault] = []
     groups = [group.name for group in dataclasses.fields(settings)]
-    if "method.width" in search.space and settings.method.reduction_factor is not None:
+    is_reduced = settings.method.reduction_factor is not None or "method.reduction_factor" in search.space
+    if "method.width" in search.space and is_reduced:
         rule, remedy = "has no effect beside method.reduction_factor", "Leave out one of the two"
         faults.append(fault("search.space.method.width", "", rule, remedy))
     for key, range_ in search.space.items():
@@ -260,7 +261,10 @@ def plan_of(search: SearchConfig, epochs: int) -> Plan:
     trials = num_trials(search)
     cohort = search.cohort if search.algorithm == "optuna" else trials
     sizes = [min(cohort, trials - start) for start in range(0, trials, cohort)]
-    return Plan(trials=trials, epochs=sum(_cohort_epochs(search, size, epochs) for size in sizes))
+    range_ = search.space.get("engine.epochs")
+    lengths = [round(one) for one in range_.named] if range_ else [epochs]
+    total = sum(_cohort_epochs(search, size, length) for size in sizes for length in lengths)
+    return Plan(trials=trials, epochs=round(total / len(lengths)))
 
 
 def _cohort_epochs(search: SearchConfig, size: int, epochs: int) -> int:

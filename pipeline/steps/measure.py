@@ -140,8 +140,10 @@ def measure(
         train, validation = job.encoded["train"], job.encoded["validation"]
         eval_s = test_s = _eval_s(model, job, validation, trial, pad_token_id)
         with tempfile.TemporaryDirectory(prefix="adapters-") as folder:
-            prefix = Prefix(Shelf(Path(folder), prefix_bytes), checkpoint, pad_token_id) if prefix_bytes else None
-            kept, fill_s = _kept(prefix, model, job, settings) if prefix else (None, 0.0)
+            few = [_few(part, settings.engine.batch_size * _KEPT) for part in (train, validation)]
+            room = prefix_bytes * _size(few) // _size([train, validation])  # what these may take, if all are to fit
+            prefix = Prefix(Shelf(Path(folder), room), checkpoint, pad_token_id) if room else None
+            kept, fill_s = _kept(prefix, model, job, settings, few) if prefix else (None, 0.0)
             if kept is not None:
                 train, validation = kept
                 eval_s = _eval_s(model, job, validation, trial, pad_token_id)
@@ -157,16 +159,15 @@ def measure(
 
 
 def _kept(
-    prefix: Prefix, model: TaskModel, job: Job, settings: Settings
+    prefix: Prefix, model: TaskModel, job: Job, settings: Settings, few: Sequence[Encoded]
 ) -> tuple[tuple[Encoded, Encoded] | None, float]:
-    """Some rows with what lies below the adapter, if it can be kept; and the seconds a sub-token of computing it."""
-    few = [_few(job.encoded[name], settings.engine.batch_size * _KEPT) for name in ("train", "validation")]
+    """These rows with what lies below the adapter, if it can be kept; and the seconds a sub-token of computing it."""
     begun = time.perf_counter()
     known = prefix.known(model, settings.method, settings.engine, few, pooled=job.task.pooled)
     if known is None:
         return None, 0.0
     train, validation = known
-    return (train, validation), (time.perf_counter() - begun) / sum(map(sum, map(_lengths, few)))
+    return (train, validation), (time.perf_counter() - begun) / _size(few)
 
 
 def _eval_s(model: TaskModel, job: Job, rows: Encoded, trial: Trial, pad_token_id: int) -> float:
@@ -184,6 +185,11 @@ def _eval_s(model: TaskModel, job: Job, rows: Encoded, trial: Trial, pad_token_i
 
 def _lengths(rows: Encoded) -> list[int]:
     return [example["length"] for example in rows.examples]
+
+
+def _size(parts: Sequence[Encoded]) -> int:
+    """Sub-tokens of all of them."""
+    return sum(map(sum, map(_lengths, parts)))
 
 
 def _few(rows: Encoded, count: int) -> Encoded:

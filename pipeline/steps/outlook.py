@@ -14,7 +14,8 @@ from pipeline.reports.tables import Cost
 from pipeline.reports.words import duration
 from pipeline.rules import slots
 from pipeline.rules.forecast import Lasting, forecast
-from pipeline.rules.search import plan_of, search_of
+from pipeline.rules.packs import are_packed
+from pipeline.rules.search import num_trials, plan_of, search_of
 from pipeline.steps.measure import Device, Pace, measure, measure_together
 from pipeline.steps.prepare import Prepared
 
@@ -59,6 +60,8 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
     """
     ready_s = age_s()  # as the sweep itself will need for the same
     cluster = config.cluster
+    packed = any(are_packed(cluster, prepared.slots, num_trials(search_of(config.search, job))) for job, _ in work)
+    kept = 0 if packed else cluster.prefix_bytes
     device: Device = "cuda" if cluster.gpus_per_trial and torch.cuda.is_available() else "cpu"
     if cluster.name == "here":
         torch.set_num_threads(cluster.cpus_per_trial)
@@ -66,13 +69,12 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
         if device != "cpu":  # a copy, as the sweep has
             base = build_base(prepared.checkpoint, tensors_of(base)).to(device)
         pad_token_id = prepared.tokenizer.pad_token_id
-        kept = cluster.prefix_bytes
         paces = [measure(base, prepared.checkpoint, pad_token_id, job, trial, kept) for job, trial in work]
         started_s = 0.0
     else:
         room = slots.num_slots(replace(cluster, slots=None, num_workers=1), [slots.local_node(cluster)])
         count = max(min(prepared.slots * cluster.num_workers, room), 1)
-        paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device, cluster.prefix_bytes)
+        paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device, kept)
         started_s += _RAY_S if cluster.name == "local" else 0.0
     lasting, costs = {}, {}
     for (job, _), pace in zip(work, paces, strict=True):

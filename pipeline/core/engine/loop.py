@@ -76,13 +76,16 @@ class Training:
         """Go back to where `state_dict` was called."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        for name in _POSITION:
+            setattr(self, name, state["position"].get(name, getattr(self, name)))  # older ones have no best loss
+        if (state["cuda_rng"] is not None) != (self.model.device.type == "cuda"):
+            self.reseed("moved", self.epoch, self.step_in_epoch)  # generators of a GPU and of a CPU have other states
+            return
         if "dropout" in state:  # older ones drew from the process's own
             self.generator.set_state(state["dropout"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.model.device)
-        for name in _POSITION:
-            setattr(self, name, state["position"].get(name, getattr(self, name)))  # older ones have no best loss
 
 
 _POSITION = ("epoch", "step_in_epoch", "loss_sum", "num_targets", "train_s", "best_primary", "best_loss", "best_epoch")
@@ -170,6 +173,8 @@ def _steps(
     start = time.perf_counter()
     for place, batch in enumerate(made_ahead(batches[begin:], collate), start=begin):
         numbers = [number for number, training in left.items() if training.step_in_epoch == place]
+        if not numbers:  # all that were behind have diverged
+            continue
         some = [left[number] for number in numbers]
         step = (first.epoch - 1) * first.steps_per_epoch + place + 1
         rates = [training.schedule.get_last_lr()[0] for training in some]

@@ -159,12 +159,13 @@ class Section:
         header = json.dumps(described, sort_keys=True).encode()
         header += b" " * (-(len(header) + _HASH + _SIZE) % _ALIGN)  # the body begins at a multiple, too
         start = len(header).to_bytes(_SIZE, "little") + header
-        self._shelf.make_room(len(start) + _HASH + len(body), self._mapped)
         digest = hashlib.sha256(start).digest()
         file = self.folder / f"{hashlib.sha256(digest + body).hexdigest()[:32]}{_ENDING}"
-        with new_file(file) as draft, draft.open("wb") as stream:
-            for part in (digest, start, body):
-                stream.write(part)
+        with FileLock(self._shelf.folder / "room.lock"):  # or two would find the same room
+            self._shelf.make_room(len(start) + _HASH + len(body), self._mapped)
+            with new_file(file) as draft, draft.open("wb") as stream:
+                for part in (digest, start, body):
+                    stream.write(part)
         if self.look(list(rows)):  # others needed the room at once
             raise ShelfFullError
 

@@ -30,6 +30,7 @@ def test_a_method_brings_its_own_search() -> None:
         ("search.space.method.width=null", {RATE}),
         ("search.space.method.dropout={choice:[0.0,0.1]}", {RATE, WIDTH, "method.dropout"}),
         ("method.reduction_factor=16", {RATE}),
+        ("search.space.method.reduction_factor={choice:[8,16]}", {RATE, "method.reduction_factor"}),
     ],
 )
 def test_the_command_line_changes_it(argument: str, expected: set[str]) -> None:

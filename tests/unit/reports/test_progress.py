@@ -146,6 +146,15 @@ def test_time_left_is_the_remaining_epochs_over_what_runs(teller: Any) -> None:
     assert progress.total_seconds_left() is None
 
 
+def test_trials_that_are_trained_together_share_a_slot(teller: Any) -> None:
+    plans = {"sentiment/films": JobPlan(trials=3, epochs=12, metric="accuracy")}
+    progress, _ = progress_of(teller, plans=plans, slots=1)
+    for index in range(3):
+        progress(teller.tell(TrialStarted(trial=teller.trial(index))))
+        progress(teller.epoch(1, 0.8, index))
+    assert progress.seconds_left("sentiment/films") == progress.total_seconds_left() == 9 * 4.0
+
+
 def test_total_is_shared_by_the_slots(teller: Any) -> None:
     progress, _ = progress_of(teller, plans={"sentiment/films": PLANS["sentiment/films"]}, slots=2)
     teller.epoch(1, 0.9)

@@ -2,6 +2,7 @@ import pytest
 
 from pipeline.config import Range, SearchConfig
 from pipeline.rules.forecast import Lasting, forecast
+from pipeline.rules.search import plan_of
 from tests.played import played_job
 
 RATES = {"engine.learning_rate": Range(log_uniform=[1e-4, 1e-3])}
@@ -55,3 +56,17 @@ def test_what_all_trials_of_a_job_need_once_is_paid_by_the_first() -> None:
     )
     assert forecast([played_job("a", epochs=1)], search, 1, lasting) == pytest.approx(7 + 2 * 10 + 1)
     assert forecast([played_job("a", epochs=1)], search, 2, lasting) == pytest.approx(7 + 10 + 1)
+
+
+def test_asha_is_not_counted_as_if_it_pruned_none() -> None:
+    jobs, found = [played_job("a", epochs=5)], []
+    for scheduler in ("asha", "halving", "none"):
+        search = SearchConfig(scheduler=scheduler, trials=8, space=RATES)
+        found.append(forecast(jobs, search, 1, LASTING))
+    assert found[0] == found[1] < found[2] == 8 * 5 * 10 + 1
+
+
+def test_trials_of_other_lengths_take_other_times() -> None:
+    search = SearchConfig(scheduler="none", trials=2, space={"engine.epochs": Range(choice=[2, 20])})
+    assert forecast([played_job("a", epochs=5)], search, 1, LASTING) == pytest.approx(22 * 10 + 1)
+    assert plan_of(search, 5).epochs == 22

@@ -170,5 +170,8 @@ def test_a_width_has_no_effect_beside_a_reduction_factor_and_is_no_setting_of_a_
     settings = Settings(method=MethodConfig(name="houlsby", reduction_factor=16.0), engine=EngineConfig())
     with pytest.raises(ConfigError, match=r"search\.space\.method\.width: has no effect beside"):
         check(config(), settings)
+    both = config(space={"method.width": Range(choice=[8]), "method.reduction_factor": Range(choice=[8, 16])})
+    with pytest.raises(ConfigError, match=r"search\.space\.method\.width: has no effect beside"):
+        check(both, Settings(method=MethodConfig(name="houlsby"), engine=EngineConfig()))
     with pytest.raises(ConfigError, match=r"search\.space\.method\.width: '16' is no setting of probe"):
         check(config(), Settings(method=MethodConfig(name="probe"), engine=EngineConfig()))

@@ -83,3 +83,15 @@ def test_a_process_that_dies_is_told_while_the_other_waits_for_it(
     monkeypatch.setattr("pipeline.steps.measure._work", one_dies)
     with pytest.raises(PipelineError, match=r"2 trials side by side could not be measured.*cluster.slots=1"):
         measure_together(resident, [], 2, 1, "cpu")
+
+
+def test_what_there_is_no_room_for_is_not_measured_as_kept(resident: Resident) -> None:
+    job = tiny_job("mood", resident.checkpoint)
+    engine = dataclasses.replace(job.settings.engine, batch_size=1)  # so that few of the rows are measured
+    settings = dataclasses.replace(job.settings, method=MethodConfig(name="pfeiffer", layers="top-1"), engine=engine)
+    job = dataclasses.replace(job, settings=settings)
+    parts = resident.base, resident.checkpoint, resident.tokenizer.pad_token_id, job, trial_of(job, 0, {})
+    tokens = sum(one["length"] for name in ("train", "validation") for one in job.encoded[name].examples)
+    enough = 2 * tokens * resident.base.config.hidden_size * 4 * 2
+    assert measure(*parts, enough).fill_s > 0
+    assert measure(*parts, enough * 3 // 8).fill_s == 0

@@ -29,9 +29,13 @@ def test_it_says_what_is_kept_and_what_cannot_be(
     )
     config: Any = SimpleNamespace(search=SearchConfig(space=space), cluster=ClusterConfig())
     base = make(family, num_hidden_groups=3) if family == "albert" else make(family)
-    prepared: Any = SimpleNamespace(base=base, jobs=[job])
+    prepared: Any = SimpleNamespace(base=base, jobs=[job], slots=1)
     notes = list(prefix_notes(config, prepared))
     assert len(notes) == len(said)
     assert all(note.startswith(one) for note, one in zip(notes, said, strict=True))
+    config.search = SearchConfig(space={**space, "engine.learning_rate": Range(uniform=[1e-4, 1e-3])})
+    for together in (ClusterConfig(pack=4), ClusterConfig(gpus_per_trial=1)):  # trials that compute it once a batch
+        config.cluster = together
+        assert not any("and kept" in note for note in prefix_notes(config, prepared))
     config.cluster = ClusterConfig(prefix_bytes=0)
     assert not list(prefix_notes(config, prepared))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -309,3 +310,17 @@ def test_on_every_family_what_lies_below_the_first_adapter_is_computed_once_and_
         times = 1 if sites.repeats_within else 3
         assert seen[-1] == len(batch["input_ids"]) * times
     assert sites.repeats_within == (family not in ("albert", "t5", "mt5", "bart", "mbart"))
+
+
+def test_where_those_that_are_behind_have_diverged_the_others_go_on_from_their_own_step(
+    lab: Lab, tmp_path: Path
+) -> None:
+    behind, ahead = opened(lab, tmp_path, [{"method.width": 4}, {"method.width": 5}])
+    events = ahead.events()
+    for _ in range(3):
+        next(events)
+    assert [behind.training.step_in_epoch, ahead.training.step_in_epoch] == [0, 3]
+    with torch.no_grad():
+        next(behind.model.head.parameters()).fill_(math.nan)
+    told = [(number, type(event)) for number, event in train_together([behind, ahead], [0, 0])]
+    assert told.count((0, Diverged)) == 1 and told[-1] == (1, Finished)

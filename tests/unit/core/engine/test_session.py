@@ -342,3 +342,21 @@ def test_a_task_that_is_answered_untrained_has_the_checkpoints_own_score_as_its_
     assert scored[0] != scored[1]
     tested = test(lab.base, lab.checkpoint, pad, lab.job, session.trial, bundle)
     assert (tested.primary, tested.baseline, tested.chance) == (1.0, 0.5, None)
+
+
+def test_a_snapshot_of_the_other_kind_of_device_is_gone_on_from(lab: "Lab", tmp_path: Path) -> None:
+    first = lab.session(tmp_path)
+    next(event for event in first.events() if isinstance(event, EpochSaved))
+    first.close()
+    (file,) = tmp_path.glob("snapshot-*.pt")
+    state = read_snapshot(file)
+    assert state is not None
+    state["training"]["dropout"] = state["training"]["cuda_rng"] = torch.zeros(16, dtype=torch.uint8)  # as of a GPU
+    write_snapshot(file, state)
+    losses: list[list[float]] = []
+    for _ in range(2):
+        shutil.copytree(tmp_path, tmp_path.with_name(f"again{len(losses)}"))
+        again = lab.session(tmp_path.with_name(f"again{len(losses)}"))
+        losses.append([event.evaluated.loss for event in again.events() if isinstance(event, EpochSaved)])
+        again.close()
+    assert len(losses[0]) > 1 and losses[0] == losses[1]

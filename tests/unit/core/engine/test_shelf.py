@@ -2,12 +2,15 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.core.engine.shelf import Section, Shelf, ShelfFullError, own_shelf
+from pipeline.files import new_file
 
 
 def rows(*numbers: int, size: int = 3) -> dict[str, tuple[torch.Tensor, ...]]:
@@ -138,3 +141,32 @@ def test_two_who_want_the_same_share_the_work(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(computed) == list(range(1, 9))
+
+
+def test_two_who_write_at_once_do_not_find_the_same_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = [Shelf(tmp_path, 2_500).section({"weights": name}) for name in "ab"]
+    together, whole = threading.Barrier(2), new_file
+    told: list[str] = []
+
+    @contextmanager
+    def slow(file: Path) -> Iterator[Path]:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(1)
+        with whole(file) as draft:
+            yield draft
+
+    def put(number: int) -> None:
+        try:
+            sections[number].put(rows(1, size=200))
+        except ShelfFullError:
+            told.append("full")
+
+    for section in sections:
+        section.folder.mkdir(parents=True)
+    monkeypatch.setattr("pipeline.core.engine.shelf.new_file", slow)
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0 < sum(file.stat().st_size for file in tmp_path.glob("*/*.kept")) <= 2_500
