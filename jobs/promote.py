@@ -4,14 +4,16 @@ import os
 
 from rich.console import Console
 
-from pipeline.config.champions import PromoteConfig, explained, named
+from pipeline.config.champions import PromoteConfig, explained, named, one_version
 from pipeline.errors import ConfigError, fault
 
 
 def main(config: PromoteConfig, console: Console) -> None:
     example, reason = "make promote TASK=sentiment VERSION=3 REASON='...'", os.environ.get("REASON", "").strip()
     faults = list(named(config.job, example))
-    faults += [] if config.version > 0 else [fault("VERSION", "", "is missing", f"Name a challenger: {example}")]
+    if not config.version:
+        faults.append(fault("VERSION", "", "is missing", f"Name a challenger: {example}"))
+    faults += one_version("champion", config.version or None)
     faults += explained(reason)
     if faults:
         raise ConfigError(faults)

@@ -41,6 +41,8 @@ class Fault:
     """Whether a file cannot be read further for it, so that it is none of a single row."""
     of_hidden: bool = False
     """Whether it is no more than that a row's target is hidden, as publishers do with a whole split."""
+    target: str | None = None
+    """What a row's target says as a label, where nothing but that is wrong; empty where it says nothing."""
 
     def __str__(self) -> str:
         shown = f" {self.value!r}" if self.value else ""

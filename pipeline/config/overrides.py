@@ -307,7 +307,10 @@ def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
                 faults.append(fault(file, "", rule, "Keep one of the two"))
             there[file.stem] = file
             labels = {} if written.labels is None else {"labels": written.labels}
-            tasks[file.stem] = {"name": file.stem, **values, **labels}
+            if values.get("name", file.stem) != file.stem:
+                rule = f"is not the file's name, which is the task's: {file.stem}"
+                faults.append(fault(f"{file}: name", values["name"], rule, "Leave `name` out, or rename the file"))
+            tasks[file.stem] = {**values, **labels, "name": file.stem}
     return tasks
 
 

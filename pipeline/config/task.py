@@ -58,7 +58,7 @@ LOWER = frozenset({"rmse"})
 
 def signed(metric: str, value: float) -> float:
     """A metric as scores are compared, of what is shown; and back."""
-    return -value if metric in LOWER else value
+    return 0.0 - value if metric in LOWER else value  # `-value` of none is one below it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +258,15 @@ def column_faults(where: str, columns: Mapping[str, Column], task: TaskConfig) -
         elif isinstance(column, list) and (task.types[name] not in (list, str) or not column):
             rule = "is a list of columns, and only a list, or a text in parts, can be in several"
             yield fault(f"{where}.{name}", column, rule, "Give the name of one column")
+
+
+def mapped_faults(columns: Mapping[str, Column], task: TaskConfig) -> Iterator[Fault]:
+    """What is wrong with `data.columns` for the files of a task."""
+    yield from column_faults("data.columns", columns, task)
+    for name in columns:
+        if name in task.types and name not in task.field_names:
+            rule, remedy = f"is no field that {task.name} reads", f"Map only: {', '.join(task.field_names)}"
+            yield fault(f"data.columns.{name}", columns[name], rule, remedy)
 
 
 def task_change(before: TaskConfig, now: TaskConfig, labels: Sequence[str] = ()) -> tuple[str, str] | None:

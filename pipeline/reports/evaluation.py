@@ -75,7 +75,9 @@ def figure_table(shown: Figure) -> FittingTable | None:
         return None
     return FittingTable(
         [
-            Column(title=name, cells=[_cell(record[name]) for record in records], right=not isinstance(first, str))
+            Column(
+                title=name, cells=[_cell(name, record[name]) for record in records], right=not isinstance(first, str)
+            )
             for name, first in records[0].items()
         ]
     )
@@ -128,7 +130,7 @@ def _confused(shown: Confusion) -> list[Column]:
     ]
 
 
-def _cell(value: object) -> str:
+def _cell(name: str, value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and value > 1 else words.score(value)
+        return f"{value:.0f}" if name == "support" else words.score(value)
     return str(value)

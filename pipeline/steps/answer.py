@@ -7,10 +7,11 @@ that cannot be answered, are refused as a whole.
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, final
 
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, TaskConfig
+from pipeline.config.task import mapped_faults
 from pipeline.core.adapters.checkpoint import load_checkpoint, open_checkpoint
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.data.readers import is_read, read_values
@@ -19,7 +20,7 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.task import Answer
-from pipeline.errors import DataError, PipelineError, fault
+from pipeline.errors import ConfigError, DataError, Fault, PipelineError, fault
 from pipeline.steps.asked import Asked, parsed
 
 _TOGETHER = 512
@@ -36,6 +37,7 @@ class Questions:
         """Read a file to its end, so that what is wrong with it as a whole is told before anything is answered.
 
         Raises:
+            ConfigError: Columns are named that the task does not read, or of what is no file.
             DataError: A file has no rows or cannot be read, or a TEXT or ITEM cannot be answered.
         """
         record = bundle.record
@@ -49,14 +51,18 @@ class Questions:
         self.total: int | None = None
         """Rows; None where that is not known before the last one."""
         self._rows: Iterable[Row | Answer]
-        if asked.item is not None:
+        if faults := list(_column_faults(asked, data, record.task)):
+            raise ConfigError(faults)
+        if asked.file is None and asked.lines is None:
             self.total, self._rows = 1, [self._task.parse_item(asked.item, where=asked.name)]
             return
-        self._rows = self._parsed(self._records([]))
+        rows = self._parsed(self._records([]))
         if asked.file is not None and asked.file.is_file():
             self.total = sum(1 for _ in self._records(self.notes))
-            if not self.total:
-                raise DataError(fault(asked.name, "", "has no rows", "Give a file with at least one text or row"))
+        first = list(islice(rows, 1))  # of a pipe, which can be read once alone
+        if not first:
+            raise DataError(fault(asked.name, "", "has no rows", "Give a file with at least one text or row"))
+        self._rows = chain(first, rows)
 
     def __iter__(self) -> Iterator[Row | Answer]:
         """Yield each row; in place of one that cannot be answered its answer, which is its number and the error."""
@@ -103,6 +109,15 @@ class Questions:
             except DataError:  # a text begins so
                 pass
         return self._task.parse_item(text, where=where)
+
+
+def _column_faults(asked: Asked, data: DataConfig, task: TaskConfig) -> Iterator[Fault]:
+    if asked.file is not None:
+        yield from mapped_faults(data.columns, task)
+        return
+    for name, column in data.columns.items():
+        rule = f"is for the columns of a FILE, and {asked.name} has none"
+        yield fault(f"data.columns.{name}", column, rule, "Leave it out, or give FILE")
 
 
 @final

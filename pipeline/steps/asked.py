@@ -5,6 +5,7 @@ config override or by the shell.
 """
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -67,7 +68,10 @@ def checked_file(name: str) -> Path:
     """The file that FILE names; a ConfigError where it cannot be opened."""
     file = Path(name).expanduser()
     try:
-        file.open("rb").close()
+        if not file.is_fifo():  # who writes there would take it for the reader, and end
+            file.open("rb").close()
+        elif not os.access(file, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         rule, remedy = f"cannot be read ({error.strerror})", f"Give a file in one of the formats {', '.join(READERS)}"
         raise ConfigError(fault("FILE", name, rule, remedy)) from error

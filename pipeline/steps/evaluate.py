@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import TaskConfig
 from pipeline.config.champions import EvaluateConfig
-from pipeline.config.task import task_change
+from pipeline.config.task import mapped_faults, task_change
 from pipeline.core.data.ledger import Ledger, read_ledger
 from pipeline.core.data.load import job_name, load, resolve
 from pipeline.core.data.readers import read
@@ -69,7 +69,7 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
     notes = [*labelled.notes, *_seen(rows, ledger, counts, task.target), *_unknown(rows, restored)]
     called = f", {chosen.alias}" if chosen.alias else ""
     return Evaluation(
-        title=f"{chosen.name} version {chosen.version}{called}: {len(rows):,} rows of {labelled.where}",
+        title=f"{chosen.name} version {chosen.version}{called}: {num_rows(len(rows))} of {labelled.where}",
         rows=rows,
         answers=given,
         scores=scores,
@@ -140,6 +140,8 @@ def _labelled(config: EvaluateConfig, bundle: Bundle, ledger: Ledger | None) -> 
 
 def _of_file(config: EvaluateConfig, task: TaskConfig) -> Labelled:
     """All rows of FILE that are good, or the error that training on them would be."""
+    if faults := list(mapped_faults(config.data.columns, task)):
+        raise ConfigError(faults)
     path, notes = Path(config.file).expanduser(), list[str]()
     split = SplitSource(config.file, read(path, task, config.data, notes=notes))
     sifted = sift("the file", split, task, restore(task), config.data, config.data.bad_rows or "error")

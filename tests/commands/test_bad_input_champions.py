@@ -88,6 +88,8 @@ def test_a_promotion_wants_a_task_a_version_and_a_reason(workplace: Workplace, c
     assert version.startswith("VERSION: is missing. Name a challenger: make promote TASK=")
     last = call("promote", "TASK=ner", "VERSION=last", "REASON=x")
     assert last.code == 2 and "version: 'last' must be a whole number." in last.err
+    (below,) = call("promote", "TASK=ner", "VERSION=-1", "REASON=x").err.splitlines()[1:]
+    assert below.strip().startswith("VERSION: '-1' is no number of a version: they begin at 1")
     assert workplace.left() == []
 
 

@@ -75,4 +75,6 @@ def _as_listed(raw: str, listed: Iterable[str]) -> str:
     if raw in listed:
         return raw
     label = as_label(raw)
+    if {one.lower() for one in listed} == {"true", "false"}:  # pandas writes `True` into a csv, and JSON has `true`
+        label = next((one for one in listed if one.lower() == label.lower()), label)
     return next((one for one in listed if as_label(one) == label), label)

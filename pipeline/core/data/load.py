@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import DataConfig, TaskConfig
 from pipeline.config.strict import nearest
-from pipeline.config.task import column_faults
+from pipeline.config.task import mapped_faults
 from pipeline.core.data import hub
 from pipeline.core.data.readers import folder as files
 from pipeline.core.data.rows import CUT, Dataset, Row, Source
@@ -248,12 +248,7 @@ def _root(data: DataConfig) -> Path:
 
 def _open(task: TaskConfig, domain: str, data: DataConfig) -> Source:
     _require(task, domain, domains(task, data), data)
-    faults = list(column_faults("data.columns", data.columns, task))
-    for name in data.columns:
-        if name in task.types and name not in task.field_names:
-            rule, remedy = f"is no field that {task.name} reads", f"Map only: {', '.join(task.field_names)}"
-            faults.append(fault(f"data.columns.{name}", data.columns[name], rule, remedy))
-    if faults:
+    if faults := list(mapped_faults(data.columns, task)):
         raise ConfigError(faults)
     if data.source == "hub":
         return hub.open_dataset(task, domain, data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config import DataConfig, TaskConfig
-from pipeline.core.data.labels import FRACTION, LABELLED, as_text, is_fraction, learnt
+from pipeline.core.data.labels import FRACTION, LABELLED, as_label, as_text, is_fraction, learnt
 from pipeline.errors import Fault, fault
 
 SPLITS = ("train", "validation", "test")
@@ -159,12 +159,13 @@ def make_row(
     csv has; and as a list of labels one text with `separator` between them. Labels of one row are sorted, each once.
     """
     fields = {}
-    faults = []
+    faults: list[Fault] = []
+    last = ""  # field with a fault
     said: dict[str, Any] = {}
     for name in task.field_names:
         if name == without:
             continue
-        value = values[name]
+        value, known = values[name], len(faults)
         if name == "label":
             value = as_text(value)
         elif name == "labels" and isinstance(value, list):  # none of it is no label, and a fraction is none
@@ -185,9 +186,13 @@ def make_row(
         if name == task.target == "label" and is_fraction(values[name]) and value not in (task.labels or ()):
             faults.append(fault(origin, value, *FRACTION))
         fields[name] = value
+        last = name if len(faults) > known else last
     if faults:
-        alone = len(faults) == 1 and without != task.target and is_hidden(values[task.target])
-        yield from (replace(one, of_hidden=alone) for one in faults)
+        alone = len(faults) == 1 and without != task.target
+        hidden, says = alone and is_hidden(values[task.target]), None
+        if alone and last == task.target and not isinstance(values[task.target], list | dict):
+            says = as_label(str(as_text(values[task.target])))
+        yield from (replace(one, of_hidden=hidden, target=says) for one in faults)
         return
     own = {"id": values["id"]} if isinstance(values.get("id"), str | int) else {}
     # A column of the files, which is no field; or a field.

@@ -66,7 +66,10 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
     unlabelled = Counter[str]()
     for record in records:
         if isinstance(record, Fault):
-            faults.append(record)
+            if record.target is not None and record.target in absent:
+                unlabelled[record.target] += 1
+            else:
+                faults.append(record)
         elif absent and (marks := [one for one in _targets(record, task) if as_label(one) in absent]):
             unlabelled[marks[0]] += 1
         elif own := list(kind.row_faults(record)):

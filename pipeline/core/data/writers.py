@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pipeline.files import new_file
 
 if TYPE_CHECKING:
-    from pyarrow import Table
+    from pyarrow import DataType, Table
 
 Record = Mapping[str, Any]
 
@@ -70,9 +70,24 @@ def _write_parquet(draft: Path, records: Iterable[Record]) -> None:
         # What a column holds is known when all of it has been seen: an error may stand in the last row alone.
         schemas = [_table(some, columns).schema for some in _batches(kept)]
         schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
+        types = _types_of_lists()
+        for place, column in enumerate(schema):
+            if column.name in types and column.type in (pyarrow.null(), pyarrow.list_(pyarrow.null())):
+                schema = schema.set(place, column.with_type(types[column.name]))
         with parquet.ParquetWriter(draft, schema) as writer:
             for some in _batches(kept):
                 writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+
+
+def _types_of_lists() -> "dict[str, DataType]":
+    """The columns of answers that may be empty in every row: files of two days shall have the same types."""
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.int64()
+    words = [("type", text), ("text", text), ("start", number), ("end", number)]
+    places = [("start_char", number), ("end_char", number), ("score", pyarrow.float64())]
+    entity = pyarrow.struct([*words, *places])
+    return {"labels": pyarrow.list_(text), "tags": pyarrow.list_(text), "entities": pyarrow.list_(entity)}
 
 
 def _table(records: list[Record], columns: list[str]) -> "Table":

@@ -82,6 +82,7 @@ def test_yaml_that_is_no_task_is_left_alone_with_a_note(tmp_path: Path, caplog: 
         ("mood.yaml", "kind: [classification\n", r"mood\.yaml: cannot be read .*Mend the YAML"),
         ("mood.yml", "kind: clasification\n", r"'clasification' must be one of"),
         ("task/mood.yml", "labels: [a]\n", r"mood\.yml: is no task: it has no `kind`"),
+        ("mood.yaml", "kind: classification\nname: ner\n", r"mood\.yaml: name: 'ner' is not the file's name"),
     ],
 )
 def test_what_seems_to_be_a_task_is_told_when_it_is_none(tmp_path: Path, name: str, text: str, message: str) -> None:

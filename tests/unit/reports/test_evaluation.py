@@ -62,4 +62,6 @@ def test_of_many_labels_those_are_shown_that_were_confused_most() -> None:
 def test_the_numbers_of_other_figures_are_shown_as_they_are() -> None:
     scores = {"PER": {"precision": 0.5, "recall": 1.0, "f1": 0.6667, "support": 12.0}}
     assert shown(figure_table(Entities(scores=scores)))[1:] == [["PER", "0.500", "1.000", "0.667", "12"]]
+    scores["PER"]["support"] = 1.0
+    assert shown(figure_table(Entities(scores=scores)))[1:] == [["PER", "0.500", "1.000", "0.667", "1"]]
     assert figure_table(Figure()) is None

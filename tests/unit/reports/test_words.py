@@ -49,6 +49,7 @@ def test_missing_score_is_a_dash() -> None:
 
 
 def test_interval_leaves_out_the_zero_but_not_the_one() -> None:
+    assert words.interval(-2.758, 0.0, "rmse") == ".000-2.758"
     assert words.interval(0.853, 1.0) == ".853-1.000"
     assert words.interval(-0.041, 0.127) == "-.041 to .127"
     assert words.interval(-1.0, -0.5) == "-1.000 to -.500"

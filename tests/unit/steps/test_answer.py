@@ -19,7 +19,7 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import fresh_model
 from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.kinds import TASK_KINDS, restore
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.steps.answer import Answers, Questions
 from pipeline.steps.asked import Asked, parsed
 from tests import bundles, writers
@@ -176,15 +176,34 @@ def test_a_row_that_cannot_be_answered_is_an_error_in_its_place(
         ("a.csv", b"text\ngood\ncaf\xe9\n", r"a\.csv:3: .*data\.encoding=cp1252"),
         ("a.csv", b"text\n", r"a\.csv: has no rows\. Give a file with at least one text or row"),
         ("a.txt", b"\n", r"a\.txt: has no rows"),
+        ("/dev/null", None, r"/dev/null: has no rows"),
         ("a.parquet", b"PAR1", r"a\.parquet: .*Parquet"),
     ],
 )
 def test_what_is_wrong_with_a_file_as_a_whole_is_told_before_anything_is_answered(
-    make: Make, tmp_path: Path, name: str, content: bytes, message: str
+    make: Make, tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
-    (tmp_path / name).write_bytes(content)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         Questions(Asked(name=name, file=tmp_path / name), make("classification"), DataConfig())
+
+
+def test_columns_are_those_of_a_file_and_of_the_task(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,body\ngood,bad\n", "utf-8")
+    bundle, said = make("classification"), r"data\.columns\.txt: 'txt' is no field of classification\. Map only: text"
+    with pytest.raises(ConfigError, match=said):
+        of_file(bundle, tmp_path / "a.csv", DataConfig(columns={"txt": "body"}))
+    assert of_file(bundle, tmp_path / "a.csv", DataConfig(columns={"text": "body"})) == [{"text": "bad"}]
+    with pytest.raises(
+        ConfigError, match=r"data\.columns\.text: 'body' is for the columns of a FILE, and TEXT has none"
+    ):
+        rows_of(bundle, Asked(name="TEXT", item="good"), DataConfig(columns={"text": "body"}))
+
+
+def test_an_item_that_says_nothing_is_refused(make: Make) -> None:
+    with pytest.raises(DataError, match=r"^ITEM: "):
+        rows_of(make("classification"), Asked(name="ITEM", item=None))
 
 
 # Lines

@@ -1,6 +1,7 @@
 """Where that stands what is asked: by the environment or standard input; nothing is loaded to find that out."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def test_a_file_is_opened_and_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("FILE", str(tmp_path))
     with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\). Give a file in one of the formats"):
         asked()
+
+
+def test_a_pipe_is_opened_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    monkeypatch.setenv("FILE", str(tmp_path / "rows.jsonl"))
+    assert asked().file == tmp_path / "rows.jsonl"  # without a writer, opening it would wait
 
 
 def test_answers_go_to_no_folder_and_not_over_what_is_read(tmp_path: Path) -> None:

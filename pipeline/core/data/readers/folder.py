@@ -120,8 +120,11 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     if "tags" in task.types and (scheme := write_as_bio(rows)):
         notes.append(f"{folder}: {told(scheme)}.")
     if len(rows) > 1 and all(isinstance(one := row.get("tokens"), list) and len(one) == 1 for row in rows):
-        what = "each of its rows has one token; if a row is a word of a sentence, write the sentences as .conll"
-        notes.append(f"{WARNING}{folder}: {what}, a token and its tag a line, with a blank line behind each.")
+        how = "write the sentences as .conll, a token and its tag a line, with a blank line behind each"
+        if any(tag.startswith("I-") for row in rows for tag in row.get("tags") or () if isinstance(tag, str)):
+            rule = "has one token in each row, and tags that go on from the row before (I-...)"
+            raise DataError(fault(folder, "", rule, f"A row is a word of a sentence here: {how}"))
+        notes.append(f"{WARNING}{folder}: each of its rows has one token; if a row is a word of a sentence, {how}.")
     sources = {}
     for split, read in sorted(splits.items()):
         ((name, paths),) = found[split].items()

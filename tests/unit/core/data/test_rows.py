@@ -110,6 +110,15 @@ def test_digest_and_key_are_those_of_the_label_as_it_stands(tasks: Tasks) -> Non
     assert whole.digest == number.digest
 
 
+@pytest.mark.parametrize("listed", [["false", "true"], ["False", "True"]])
+def test_truth_values_are_learnt_as_they_are_listed(tasks: Tasks, listed: list[str]) -> None:
+    """JSON has `true`, and pandas writes `True` into a csv."""
+    task = dataclasses.replace(tasks["sentiment"], labels=listed)
+    for said in (True, "True", "TRUE", "true"):
+        assert row({"text": "a", "label": said}, task).fields["label"] == listed[1]
+    assert row({"text": "a", "label": "yes"}, task).fields["label"] == "yes"
+
+
 def test_a_number_with_a_fraction_is_no_label(tasks: Tasks) -> None:
     (fault,) = faults({"text": "a", "label": 3.8}, tasks["sentiment"])
     assert (fault.where, fault.value) == ("f:7", "3.8")

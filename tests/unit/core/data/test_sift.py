@@ -122,12 +122,36 @@ def test_no_label_takes_missing_and_empty_ones_too(said: str, left: int) -> None
 
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
-    [("tagging", "tags", ["-"]), ("multiple_choice", "answer", -1), ("generation", "target", "-")],
+    [
+        ("tagging", "tags", ["-"]),
+        ("tagging", "tags", None),
+        ("multiple_choice", "answer", -1),
+        ("multiple_choice", "answer", None),
+        ("generation", "target", "-"),
+        ("generation", "target", None),
+        ("extractive_qa", "answers", None),
+    ],
 )
 def test_no_label_is_for_every_kind(kind: str, field: str, value: Any) -> None:
     task, good, _, _ = KINDS[kind]
-    found = sifted([good, good | {field: value}], task=task, no_label=["-", "-1"])
+    found = sifted([good, good | {field: value}], task=task, no_label=["-", "-1", "null"])
     assert (len(found.rows), len(found.notes), found.faults) == (1, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "good", "value"),
+    [
+        *[
+            ("multi_label", "labels", ["x"], value) for value in (None, float("nan"), "n/a")
+        ],  # an empty text is no label
+        *[("regression", "score", 1.5, value) for value in (None, float("nan"), "n/a", "")],
+    ],
+)
+def test_no_label_leaves_out_what_is_no_list_and_no_number(kind: Any, field: str, good: Any, value: Any) -> None:
+    rows = [{"text": "a", field: good}, {"text": "b", field: value}]
+    found = sifted(rows, task=TaskConfig(name="one", kind=kind), no_label=["null", "n/a"])
+    assert (len(found.rows), len(found.notes), found.faults) == (1, 1, [])
+    assert sifted([rows[0], rows[1] | {"text": None}], task=TaskConfig(name="one", kind=kind), no_label=["null"]).faults
 
 
 @pytest.mark.parametrize(

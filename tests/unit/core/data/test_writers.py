@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pyarrow import parquet
+from pyarrow.dataset import dataset
 
 import pipeline.core.data.writers as writers
 from pipeline.config.champions import ANSWER_SUFFIXES
@@ -63,6 +64,17 @@ def test_parquet_keeps_what_is_nested_whatever_comes_first(tmp_path: Path, monke
         ([], [], None, 1.0, None, None),
         (None, None, None, 0.5, None, None),
     ]
+
+
+def test_parquet_of_two_days_is_read_together_whatever_was_found(tmp_path: Path) -> None:
+    entity = {"type": "a", "text": "x", "start": 0, "end": 1, "start_char": 0, "end_char": 1, "score": 0.5}
+    days: list[dict[str, Any]] = [
+        {"tags": [], "entities": [], "labels": []},
+        {"tags": ["B-a"], "entities": [entity], "labels": ["a"]},
+    ]
+    for number, day in enumerate(days):
+        write_records(tmp_path / f"{number}.parquet", [day])
+    assert dataset([tmp_path / f"{number}.parquet" for number in range(2)]).to_table().to_pylist() == days
 
 
 @pytest.mark.parametrize("suffix", ANSWER_SUFFIXES)

@@ -103,6 +103,12 @@ def test_sentences_of_one_word_are_told(tmp_path: Path, tasks: Tasks) -> None:
     assert not [one for one in open_folder(tmp_path, tasks["ner"]).notes if "one token" in one]
 
 
+def test_words_of_a_sentence_are_no_rows(tmp_path: Path, tasks: Tasks) -> None:
+    (tmp_path / "train.csv").write_text("tokens,tags\nAnna,B-PER\nLee,I-PER\nleft,O\n")
+    with pytest.raises(DataError, match=r"has one token in each row, and tags that go on .* sentences as \.conll"):
+        open_folder(tmp_path, tasks["ner"])
+
+
 def test_importing_the_data_layer_loads_neither_pyarrow_nor_datasets() -> None:
     heavy = "pyarrow", "datasets", "torch"
     code = f"import sys, pipeline.core.data.load; print([m for m in {heavy} if m in sys.modules])"
