@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from pipeline.core.data.rows import Row
 from pipeline.core.tasks.figures import Confusion, Figure
-from pipeline.core.tasks.task import Answer, Scores
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer
 from pipeline.reports import words
 from pipeline.reports.tables import Column, FittingTable, markdown
 

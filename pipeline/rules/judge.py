@@ -13,7 +13,7 @@ from pipeline.core.data.ledger import Ledger, Slice, extended
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.tasks.kinds import restore
-from pipeline.core.tasks.task import Scores
+from pipeline.core.tasks.scores import Scores
 from pipeline.errors import PipelineError
 from pipeline.rules.evidence import Evidence, SliceEvidence
 from pipeline.rules.gate import Decision, decide

@@ -24,7 +24,8 @@ from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.shelf import Shelf
 from pipeline.core.engine.trials import Job, Settings, Trial
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Encoded, Scores
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Encoded
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:

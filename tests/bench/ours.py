@@ -20,7 +20,7 @@ from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import trial_of
 from pipeline.core.tasks.metrics import mean_of, value_counts
-from pipeline.core.tasks.task import Scores
+from pipeline.core.tasks.scores import Scores
 from pipeline.steps.prepare import prepare
 from tests.bench.__main__ import bench_config
 

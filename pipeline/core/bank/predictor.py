@@ -15,7 +15,8 @@ from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Answer, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Task
 
 
 class Predictor:

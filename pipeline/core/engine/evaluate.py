@@ -12,7 +12,8 @@ from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, r
 from pipeline.core.engine.view import together
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Answer, Encoded, Output, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Encoded, Output, Task
 
 
 def answer(

@@ -18,7 +18,8 @@ from pipeline.core.engine.step import take_step
 from pipeline.core.engine.trials import seed_of
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Encoded, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Encoded, Task
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 

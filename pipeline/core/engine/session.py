@@ -50,7 +50,8 @@ from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.still import as_answered, hold_still
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.core.engine.workers import ALONE, Workers
-from pipeline.core.tasks.task import Encoded, Scores
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Encoded
 from pipeline.errors import BundleError, TrainingDiverged
 from pipeline.files import make_folder, new_file
 

@@ -23,7 +23,8 @@ from pipeline.core.tasks.faults import (
 )
 from pipeline.core.tasks.figures import Confusion, Figure
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Task, shares_of
 from pipeline.core.tasks.tensors import (
     answered,
     encode_texts,

@@ -16,7 +16,8 @@ from pipeline.core.data.rows import Dataset, Row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import empty_faults, row_fault, shorten
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Task
 from pipeline.core.tasks.tensors import (
     cross_entropy,
     is_truncated,

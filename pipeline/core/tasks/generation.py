@@ -18,7 +18,8 @@ from pipeline.core.data.rows import Row
 from pipeline.core.tasks import metrics
 from pipeline.core.tasks.faults import answer_faults, empty_faults, option_faults
 from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Task
 from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad, to_arrays
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError, fault
 

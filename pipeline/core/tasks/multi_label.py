@@ -18,7 +18,8 @@ from pipeline.core.tasks.faults import row_fault, text_faults, unlisted_faults, 
 from pipeline.core.tasks.figures import Figure, Labels
 from pipeline.core.tasks.metrics import Counts
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Task
 from pipeline.core.tasks.tensors import (
     answered,
     encode_texts,

@@ -16,7 +16,8 @@ from pipeline.core.tasks.correlation import PEARSON, SPEARMAN
 from pipeline.core.tasks.faults import row_fault, text_faults
 from pipeline.core.tasks.figures import Figure, Scatter
 from pipeline.core.tasks.model import LinearHead, TaskModel
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Scores, Task
+from pipeline.core.tasks.scores import Scores
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Task
 from pipeline.core.tasks.tensors import answered, encode_texts, mean_of, of_examples, pad_inputs, to_arrays, weighed
 from pipeline.errors import Fault
 

@@ -20,8 +20,9 @@ from pipeline.core.tasks.faults import row_fault, shorten, unlisted_faults, unse
 from pipeline.core.tasks.figures import Entities, Figure
 from pipeline.core.tasks.metrics import spans
 from pipeline.core.tasks.model import LinearHead, TaskModel
+from pipeline.core.tasks.scores import Scores
 from pipeline.core.tasks.sequences import likeliest, span_probabilities
-from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Scores, Task, shares_of
+from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, RightCounts, Task, shares_of
 from pipeline.core.tasks.tensors import (
     cross_entropy,
     held_back,

@@ -11,7 +11,7 @@ from pipeline.config import GateConfig, TaskConfig
 from pipeline.core.data.ledger import Ledger
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle, read_bundle
-from pipeline.core.tasks.task import Scores
+from pipeline.core.tasks.scores import Scores
 from pipeline.errors import PipelineError, TrackingError
 from pipeline.rules.judge import Case
 from pipeline.rules.versions import Champion, Files

@@ -25,7 +25,7 @@ from pipeline.core.engine.view import View, together
 from pipeline.core.methods import lora
 from pipeline.core.tasks.kinds import task_for
 from pipeline.core.tasks.model import TaskModel
-from pipeline.core.tasks.task import Scores
+from pipeline.core.tasks.scores import Scores
 from tests.families import CONFIGS, inputs, make
 
 if TYPE_CHECKING:
