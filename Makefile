@@ -73,7 +73,7 @@ bench: $(STAMP) .venv-peer/.installed ## Speed, time to a score and a whole sear
 	touch $@
 
 test: $(STAMP) ## Tests of the parts: what you run while you write
-	$(PYTEST) -m 'not faults and not commands and not ray and not server'
+	$(PYTEST) -m 'not faults and not commands and not ray and not server and not long'
 
 test-faults: $(STAMP) ## Tests that kill, fill and cut off what a sweep needs (minutes; some need root)
 	.venv/bin/python -m pytest -m faults

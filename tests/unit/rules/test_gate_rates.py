@@ -8,6 +8,8 @@ import pytest
 from pipeline.config import GateConfig
 from tests.bench.gate import Setting, measure
 
+pytestmark = pytest.mark.long
+
 QUICK, REPETITIONS = GateConfig(resamples=500), 120
 
 

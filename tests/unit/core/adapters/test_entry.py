@@ -20,6 +20,8 @@ from pipeline.core.tasks.task import Encoded
 from pipeline.core.tasks.tensors import pad_inputs
 from tests.families import CONFIGS, make
 
+pytestmark = pytest.mark.long
+
 METHODS_TRIED: dict[str, dict[str, Any]] = {
     "houlsby": {"name": "houlsby", "width": 4},
     "pfeiffer": {"name": "pfeiffer", "width": 3, "dropout": 0.5},

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pipeline.core.tasks.task import Answer
     from tests.conftest import TinyBert
 
+pytestmark = pytest.mark.long
+
 SHORT, LONG = "a good film", "the dull book was not good at all and the song was poor"
 ASKED: dict[str, list[Any]] = {
     "classification": [SHORT, LONG],

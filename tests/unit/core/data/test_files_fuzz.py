@@ -22,6 +22,8 @@ from pipeline.core.tasks.kinds import restore
 from pipeline.errors import DataError, Fault
 from tests.fuzz import DEEP, bounded, one_of, spoiled, texts, values, written
 
+pytestmark = pytest.mark.long
+
 GOOD: Mapping[str, dict[str, Any]] = {
     "classification": {"text": "a film", "label": "good"},
     "tagging": {"tokens": ["anna", "left"], "tags": ["B-PER", "O"]},

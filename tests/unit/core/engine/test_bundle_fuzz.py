@@ -14,6 +14,8 @@ from pipeline.core.engine.bundle import BundleRecord, read_bundle, write_bundle
 from pipeline.errors import BundleError
 from tests.fuzz import DEEP, bounded, one_of, spoiled, values, written
 
+pytestmark = pytest.mark.long
+
 RECORD = BundleRecord(
     job="t/d",
     task=TaskConfig(name="t", kind="classification"),

@@ -29,6 +29,8 @@ from tests.processes import forked
 if TYPE_CHECKING:
     from conftest import Lab  # type: ignore[import-not-found]
 
+pytestmark = pytest.mark.long
+
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.conftest import TinyBert
     from tests.unit.core.tasks.conftest import MakeDataset, Values
 
+pytestmark = pytest.mark.long
+
 Pooling = Literal["mean", "first", "last"]
 ROWS: dict[str, list[Values]] = {
     "classification": [
