@@ -4,16 +4,15 @@ import os
 
 from rich.console import Console
 
-from pipeline.config.champions import PromoteConfig, explained, named, one_version
+from pipeline.config.champions import PromoteConfig, explained, named, no_number
 from pipeline.errors import ConfigError, fault
 
 
 def main(config: PromoteConfig, console: Console) -> None:
     example, reason = "make promote TASK=sentiment VERSION=3 REASON='...'", os.environ.get("REASON", "").strip()
     faults = list(named(config.job, example))
-    if not config.version:
-        faults.append(fault("VERSION", "", "is missing", f"Name a challenger: {example}"))
-    faults += one_version("champion", config.version or None)
+    missing = fault("VERSION", "", "is missing", f"Name a challenger: {example}")
+    faults += no_number(config.version) if config.version else [missing]
     faults += explained(reason)
     if faults:
         raise ConfigError(faults)

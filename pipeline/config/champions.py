@@ -41,7 +41,7 @@ class PredictConfig:
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from named(self.job, "make predict TASK=sentiment TEXT='...'")
-        yield from one_version(self.alias, self.version)
+        yield from _one_version(self.alias, self.version)
         if self.out and Path(self.out).suffix not in ANSWER_SUFFIXES:
             remedy = f"Give a name that ends in {', '.join(ANSWER_SUFFIXES[:-1])} or {ANSWER_SUFFIXES[-1]}"
             yield fault("OUT", self.out, "is no file that answers are written to", remedy)
@@ -67,7 +67,7 @@ class EvaluateConfig:
 
     def faults(self, where: str) -> Iterator[Fault]:
         yield from named(self.job, "make evaluate TASK=sentiment FILE=<file>")
-        yield from one_version(self.alias, self.version)
+        yield from _one_version(self.alias, self.version)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,14 +107,20 @@ def explained(reason: str) -> Iterator[Fault]:
         yield fault("REASON", "", "is missing", "Say why, for those who come after")
 
 
-def one_version(alias: str, version: int | None) -> Iterator[Fault]:
+def _one_version(alias: str, version: int | None) -> Iterator[Fault]:
     """A fault where a version is named twice, or none can have that number."""
     if version is not None and alias != "champion":
         yield fault("VERSION and ALIAS", "", "exclude each other", "Give only one of them")
-    if version is not None and version < 1:
-        yield fault("VERSION", version, "is no number of a version: they begin at 1", "`make status` shows them")
+    if version is not None:
+        yield from no_number(version)
     if not alias:
         yield fault("ALIAS", "", "is empty", "Give ALIAS=champion or ALIAS=challenger")
+
+
+def no_number(version: int) -> Iterator[Fault]:
+    """A fault where no version can have that number."""
+    if version < 1:
+        yield fault("VERSION", version, "is no number of a version: they begin at 1", "`make status` shows them")
 
 
 def named(job: str, example: str) -> Iterator[Fault]:

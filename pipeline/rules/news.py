@@ -119,8 +119,9 @@ def news(
     known |= {row.digest for row in ledger.former if row.digest not in edits}
     held, used = {row.key for row in ledger.evaluation}, ledger.seen_keys.union(used)
     kept_out = {row.key for row in reserved}
-    there = {row.key for row in dataset.test.rows}  # of such rows another has not moved: it leaks, as it did before
-    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in kept_out - there]
+    # Where one is among the test rows, another with its inputs has not moved: it leaks, as it did before.
+    gone = kept_out - {row.key for row in dataset.test.rows}
+    moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in gone]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
     evaluation = [row for row in candidates if row.key not in used | held]
     current = {row.key for row in evaluation}

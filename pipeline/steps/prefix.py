@@ -19,15 +19,15 @@ def prefix_notes(config: SweepConfig, prepared: Prepared) -> Iterator[str]:
     packed: dict[int, None] = {}
     shut = False
     for job in prepared.jobs:
-        method, range_ = job.settings.method, search_of(config.search, job).space.get("method.layers")
+        method, search = job.settings.method, search_of(config.search, job)
+        range_ = search.space.get("method.layers")
         if limit == 0 or job.task.decoding is not None:
             continue
         for layers in range_.named if range_ else [method.layers]:
             tried = dataclasses.replace(method, layers=layers)
             entry, shut = entry_of(tried, base), shut or is_shut(tried, base)
             if entry is not None:
-                waiting = num_trials(search_of(config.search, job))
-                (packed if are_packed(config.cluster, prepared.slots, waiting) else kept)[entry.layer] = None
+                (packed if are_packed(config.cluster, prepared.slots, num_trials(search)) else kept)[entry.layer] = None
     becomes = (
         (kept, f"they are computed once a row and kept, in at most {size(limit)} a node (cluster.prefix_bytes)"),
         (packed, "trials that are trained together compute them once a batch; cluster.pack=1 keeps them"),

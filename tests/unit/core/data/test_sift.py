@@ -141,9 +141,8 @@ def test_no_label_is_for_every_kind(kind: str, field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "field", "good", "value"),
     [
-        *[
-            ("multi_label", "labels", ["x"], value) for value in (None, float("nan"), "n/a")
-        ],  # an empty text is no label
+        # Of several labels an empty text is a target: none of them.
+        *[("multi_label", "labels", ["x"], value) for value in (None, float("nan"), "n/a")],
         *[("regression", "score", 1.5, value) for value in (None, float("nan"), "n/a", "")],
     ],
 )

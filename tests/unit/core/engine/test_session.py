@@ -244,15 +244,21 @@ def scored(primary: float, loss: float) -> dict[str, Any]:
     return {"primary": primary, "loss": loss, "metrics": {"accuracy": primary}}
 
 
+def after_an_epoch(lab: "Lab", folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The snapshot of a training that was left behind its first epoch: where it is, and what it says."""
+    first = lab.session(folder)
+    next(event for event in first.events() if isinstance(event, EpochSaved))
+    first.close()
+    (file,) = folder.glob("snapshot-*.pt")
+    state = read_snapshot(file)
+    assert state is not None
+    return file, state
+
+
 def test_a_snapshot_of_before_there_was_a_validation_loss_and_a_generator_is_gone_on_from(
     lab: "Lab", tmp_path: Path
 ) -> None:
-    first = lab.session(tmp_path)
-    next(event for event in first.events() if isinstance(event, EpochSaved))
-    first.close()
-    (file,) = tmp_path.glob("snapshot-*.pt")
-    state = read_snapshot(file)
-    assert state is not None
+    file, state = after_an_epoch(lab, tmp_path)
     del state["training"]["position"]["best_loss"], state["reports"][0][0]["loss"], state["training"]["dropout"]
     write_snapshot(file, state)
     again = lab.session(tmp_path)
@@ -345,12 +351,7 @@ def test_a_task_that_is_answered_untrained_has_the_checkpoints_own_score_as_its_
 
 
 def test_a_snapshot_of_the_other_kind_of_device_is_gone_on_from(lab: "Lab", tmp_path: Path) -> None:
-    first = lab.session(tmp_path)
-    next(event for event in first.events() if isinstance(event, EpochSaved))
-    first.close()
-    (file,) = tmp_path.glob("snapshot-*.pt")
-    state = read_snapshot(file)
-    assert state is not None
+    file, state = after_an_epoch(lab, tmp_path)
     state["training"]["dropout"] = state["training"]["cuda_rng"] = torch.zeros(16, dtype=torch.uint8)  # as of a GPU
     write_snapshot(file, state)
     losses: list[list[float]] = []
