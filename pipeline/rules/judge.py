@@ -140,7 +140,7 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
             gaps = [champion.gap(champion.read)]
         else:
             theirs, ledger = champion.read
-            grown = _grown(case.bundle, theirs)
+            grown = _grown(case, theirs)
             past = _past(case, champion, ledger, gaps)
     # A sweep may have other splits than versions before it, and one of them was trained on rows that are test rows now.
     used = case.used | (ledger.seen_keys if ledger is not None else set())
@@ -203,10 +203,14 @@ def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
     )
 
 
-def _grown(challenger: Bundle, champion: Bundle) -> tuple[str, ...]:
-    """The labels that the one has and the other lacks, as a config lists them."""
-    now, before = (restore(one.record.task, one.record.labels).names() for one in (challenger, champion))
-    return tuple(label for label in now if label not in before)
+def _grown(case: Case, champion: Bundle) -> tuple[str, ...]:
+    """The labels that the winner has and the champion lacks; one that is listed and of which there is no row does not
+    make a task harder."""
+    now, before = (restore(one.record.task, one.record.labels) for one in (case.bundle, champion))
+    new = [label for label in now.names() if label not in before.names()]
+    rows = [*case.trained, *case.chosen, *case.evaluation] if new else []
+    carried = {label for row in rows for label in now.labels_of(row)}
+    return tuple(label for label in new if label in carried)
 
 
 def _ledger(case: Case, ledger: Ledger | None, compared: Sequence[Compared]) -> Ledger:

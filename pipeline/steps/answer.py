@@ -147,7 +147,8 @@ class Answers:
         """How many of the answers that were given so far are to a part of their text; empty where none is."""
         if not self._num_partial:
             return ""
-        of = f"{self._num_partial:,} of {self._num - self._num_unanswered:,} answers read only part of their text"
+        read = "reads" if self._num_partial == 1 else "read"
+        of = f"{self._num_partial:,} of {self._num - self._num_unanswered:,} answers {read} only part of their text"
         return f'{of}, which is longer than the model reads; each says "truncated": true.'
 
     def raise_unanswered(self) -> None:

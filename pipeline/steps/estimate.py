@@ -1,6 +1,7 @@
 """What a sweep is going to do, before it does it: counted, in a dry run timed by a few real steps, and shown."""
 
 import os
+from itertools import product
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,16 @@ LARGE_SHARE = 0.05
 FEW_ROWS = 20
 """With fewer validation rows a winner is a matter of luck, and the user is warned."""
 
+_SIZES = ("method.reduction_factor", "method.layers")
+"""Settings that say how much is trained, beside the width."""
+
 
 def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     """Show the matrix, what was noticed in the data, what later passes could show on it, and in a dry run the time."""
     checkpoint, jobs = prepared.checkpoint, prepared.jobs
-    estimate = outlook(config, prepared, [(job, _widest(config, job)) for job in jobs]) if config.dryrun else None
-    rows = [_row(config, prepared, job, estimate) for job in jobs]
+    trials = [(job, _widest(config, prepared, job)) for job in jobs]
+    estimate = outlook(config, prepared, trials) if config.dryrun else None
+    rows = [_row(config, prepared, job, trial, estimate) for job, trial in trials]
     methods = ", ".join(dict.fromkeys(job.settings.method.name for job in jobs))
     console.print(
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
@@ -74,10 +79,9 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
         console.print(estimate.line(prepared.slots), soft_wrap=True)
 
 
-def _row(config: SweepConfig, prepared: Prepared, job: Job, estimate: Outlook | None) -> MatrixRow:
+def _row(config: SweepConfig, prepared: Prepared, job: Job, trial: Trial, estimate: Outlook | None) -> MatrixRow:
     searched = search_of(config.search, job)
     plan = plan_of(searched, config.engine.epochs)
-    trial = _widest(config, job)
     num_train, num_validation, num_test = (len(split.rows) for split in job.dataset.splits)
     return MatrixRow(
         job=job.name,
@@ -93,9 +97,13 @@ def _row(config: SweepConfig, prepared: Prepared, job: Job, estimate: Outlook | 
     )
 
 
-def _widest(config: SweepConfig, job: Job) -> Trial:
+def _widest(config: SweepConfig, resident: Resident, job: Job) -> Trial:
     """The trial of a job that trains the most parameters."""
-    return trial_of(job, 0, {"method.width": widest(search_of(config.search, job), job.settings.method)})
+    search = search_of(config.search, job)
+    searched = {key: search.space[key].named for key in _SIZES if key in search.space}
+    searched["method.width"] = [widest(search, job.settings.method)]
+    trials = [trial_of(job, 0, dict(zip(searched, values, strict=True))) for values in product(*searched.values())]
+    return max(trials, key=lambda one: trained_share(resident, job, one)) if len(trials) > 1 else trials[0]
 
 
 def truncation_notes(job: Job, tokenizer: "PreTrainedTokenizerBase") -> list[str]:

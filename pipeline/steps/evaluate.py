@@ -69,7 +69,7 @@ def evaluate(config: EvaluateConfig, chosen: Chosen) -> Evaluation:
     notes = [*labelled.notes, *_seen(rows, ledger, counts, task.target), *_unknown(rows, restored)]
     called = f", {chosen.alias}" if chosen.alias else ""
     return Evaluation(
-        title=f"{chosen.name} version {chosen.version}{called}: {len(rows):,} rows of {labelled.where}",
+        title=f"{chosen.name} version {chosen.version}{called}: {num_rows(len(rows))} of {labelled.where}",
         rows=rows,
         answers=given,
         scores=scores,

@@ -28,8 +28,9 @@ def prefix_notes(config: SweepConfig, prepared: Prepared) -> Iterator[str]:
             entry, shut = entry_of(tried, base), shut or is_shut(tried, base)
             if entry is not None:
                 (packed if are_packed(config.cluster, prepared.slots, num_trials(search)) else kept)[entry.layer] = None
+    room = f"{size(limit)} a node (cluster.prefix_bytes)"
     becomes = (
-        (kept, f"they are computed once a row and kept, in at most {size(limit)} a node (cluster.prefix_bytes)"),
+        (kept, f"they are computed once a row and kept, where a job's rows fit into {room}"),
         (packed, "trials that are trained together compute them once a batch; cluster.pack=1 keeps them"),
     )
     for layers, how in becomes:

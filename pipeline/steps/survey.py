@@ -15,7 +15,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, Resident
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, without
 from pipeline.core.data.load import job_name, load, registered_name
-from pipeline.core.data.rows import Dataset, Row, Split
+from pipeline.core.data.rows import Dataset, Row, Split, num_rows
 from pipeline.core.data.splits import fingerprint
 from pipeline.core.engine.bundle import Bundle, BundleRecord, read_bundle
 from pipeline.core.engine.embed import embeddings
@@ -101,7 +101,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     dataset = data_of(config, task, domain, bundle.record, ledger)
     found = news(ledger, dataset, reserved=reserved, quarantine=quarantine, used=used)
     now = restore(task, bundle.record.labels)
-    fresh = set(now.grown(found.train) or ()) - set(now.names())
+    fresh = fresh_labels(now, found.train)
     work = work_of(config, bundle.record, ledger, found, now, fresh)
     here = Survey(
         name=name,
@@ -165,6 +165,13 @@ def check_champion(
         raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 
+def fresh_labels(task: Task, rows: Sequence[Row]) -> set[str]:
+    """The labels that come in with these rows. One that is listed and has no row yet is not new: nothing is learnt of
+    it."""
+    carried = {label for row in rows for label in task.labels_of(row)}
+    return carried & set(task.grown(rows) or ()) - set(task.names())
+
+
 def check_start(challenger: ChallengerConfig, method: MethodName, fresh: Collection[str]) -> None:
     """Raise a ConfigError where a champion shall stay as it is, and nothing could be trained beside it."""
     if challenger.start == "still" and not (fresh and METHOD_TRAITS[method].shares_base):
@@ -207,7 +214,7 @@ def judged_before(here: Survey) -> Past | None:
 def leak_reason(found: News, gate: GateConfig) -> str:
     """Say that training rows are evaluation rows, where there are so many that the splits must have been mixed up."""
     if found.leaked_share > gate.max_leaked:
-        rows = "1 row" if found.leaked == 1 else f"{found.leaked} rows"
+        rows = num_rows(found.leaked)
         rule = f"{rows} to train on or choose by, {found.leaked_share:.2%}, stand among the evaluation rows too, more "
         rule += f"than {gate.max_leaked:.2%}"
     elif found.leaked_tests_share > max(gate.max_leaked, _MOST_TESTS):

@@ -137,7 +137,7 @@ class SplitSource:
 
 def num_rows(count: int) -> str:
     """Say how many rows: 1 row, 2 rows."""
-    return "1 row" if count == 1 else f"{count} rows"
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def is_hidden(value: Any) -> bool:

@@ -66,7 +66,7 @@ class Court:
     def champion(self, bundle: str, ledger: Ledger = LEDGER) -> Opponent:
         return Opponent(version=3, read=(self.bundle(bundle), ledger))
 
-    def judge(self, bundle: str, champion: Opponent | None, **changes: Any) -> Judgement:
+    def judge(self, bundle: str, champion: Opponent | None, /, **changes: Any) -> Judgement:
         values: dict[str, Any] = {
             "score": self.scorer(),
             "gate": GATE,
@@ -141,6 +141,26 @@ def test_a_macro_f1_on_a_slice_is_that_of_labels_which_its_rows_have(court: Cour
     assert judged.scores["june"] == {"challenger": pytest.approx(alone), "champion": 1.0}
     ledger = judged.verdict.ledger
     assert ledger is not None and ledger.history[-1].scores["june"] == pytest.approx(alone)
+
+
+def test_a_label_that_is_listed_and_has_no_row_is_no_growth(court: Court) -> None:
+    """Else a task file with one label more than its rows would let the past lose what growth may cost."""
+    scorer, good, labels = court.scorer(), court.bundle("good"), ["bad", "good", "fair"]
+    record = dataclasses.replace(good.record, task=dataclasses.replace(TASK, labels=labels), labels=labels)
+    wider = dataclasses.replace(good, record=record)
+
+    def grown(**changes: Any) -> Sequence[str]:
+        judged = court.judge(
+            "good",
+            court.champion("old"),
+            bundle=wider,
+            score=lambda bundle, some, answers: scorer(good, some, {}),
+            **changes,
+        )
+        return judged.evidence.grown
+
+    assert grown() == ()
+    assert grown(trained=[row("fresh film", "fair")]) == ("fair",)
 
 
 def test_the_first_version_is_champion(court: Court) -> None:

@@ -302,7 +302,7 @@ def test_answers_to_a_part_of_their_text_are_counted(make: Make, kind: Kind, ask
     lines = iter([(1, json.dumps(asked)), (2, '{"a": 1}'), (3, json.dumps({**asked, **SHORT[kind]}))])
     answers = Answers(bundle, Questions(Asked(name="x", lines=lines), bundle, DataConfig()))
     assert [one.get("truncated", False) for one in answers] == [bool(num), False, False]
-    said = "1 of 2 answers read only part of their text, which is longer than the model reads; "
+    said = "1 of 2 answers reads only part of their text, which is longer than the model reads; "
     assert answers.partial == (f'{said}each says "truncated": true.' if num else "")
 
 

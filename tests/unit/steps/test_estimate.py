@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -55,6 +56,19 @@ def announced(resident: Resident, *words: str, command: str = "sweep") -> str:
     out = io.StringIO()
     announce(config, Prepared(**parts, wanted=(), slots=1, jobs=jobs), Console(file=out, width=300))
     return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("key", "few", "many"), [("method.reduction_factor", "16", "2"), ("method.layers", "top-1", "all")]
+)
+def test_the_share_is_that_of_the_trial_which_trains_the_most(
+    resident: Resident, key: str, few: str, many: str
+) -> None:
+    def share(*values: str) -> float:
+        said = announced(resident, f"search.space={{{key}: {{choice: [{', '.join(values)}]}}}}")
+        return float(re.findall(r"([\d.]+) %", said)[0])
+
+    assert share(few) < share(many) == share(few, many)
 
 
 FEW = "mood/d: 18 test rows can show a loss of 25.6 points, not of 2, and are too few for gate.min_rows (100): "

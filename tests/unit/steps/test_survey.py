@@ -38,6 +38,7 @@ from pipeline.steps.survey import (
     check_champion,
     check_start,
     data_of,
+    fresh_labels,
     judged_before,
     kept_by,
     leak_reason,
@@ -293,6 +294,14 @@ def test_a_pass_goes_on_with_its_ladder_where_it_was(tried: list[Past], final: i
 def work(config: RetrainConfig, rows: Sequence[dict[str, str]], fresh: Sequence[str], champion: BundleRecord) -> Work:
     found: Any = SimpleNamespace(train=rows_of(*rows), count=len(rows))
     return work_of(config, champion, Ledger(trained=rows_of(*OLD)), found, restore(COLD.task, COLD.labels), fresh)
+
+
+@pytest.mark.parametrize("listed", [None, ["good", "bad", "fair"]])
+def test_a_label_is_new_with_its_first_row(listed: list[str] | None) -> None:
+    task = restore(dataclasses.replace(COLD.task, labels=listed), COLD.labels)
+    known, new = rows_of({"text": "fine", "label": "good"}), rows_of({"text": "so so", "label": "fair"})
+    assert fresh_labels(task, known) == set()
+    assert fresh_labels(task, [*known, *new]) == {"fair"}
 
 
 def test_a_pass_is_longer_where_a_label_is_new_unless_its_epochs_are_set(plain: RetrainConfig) -> None:
