@@ -56,7 +56,7 @@ class SearchConfig:
     """How trials are pruned: in step within a job, by order of arrival, or not at all."""
     trials: int = 6
     """Candidates a job; a grid runs whole and ignores it."""
-    reduction: int = 2
+    reduction: int = 3
     """At each rung the best 1/reduction of the trials go on, and the next rung is reduction times as far."""
     first_rung: float = 0.2
     """Share of its steps that every trial gets, between 0 and 1; who reaches it is seen after each epoch."""

@@ -13,8 +13,10 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from pipeline.config import ClusterConfig, SearchConfig
 from pipeline.core.engine.events import EpochSaved, Evaluated, Finished, JobTested, SessionEvent, SweepEvent, TrialEnded
@@ -99,18 +101,45 @@ def play(job: Job, search: SearchConfig, curves: Sequence[Curve]) -> tuple[float
     return score, sum(event.epochs for event in ended.values())
 
 
-def rules_of(search: SearchConfig, epochs: int) -> dict[str, tuple[SearchConfig, bool]]:
-    """Name of a rule -> the search, and whether it knows the losses."""
-    found = {"none": (dataclasses.replace(search, scheduler="none"), True)}
-    found["halving of before: epochs 1, 2, 4, ties by number"] = (
-        dataclasses.replace(search, first_rung=1 / epochs if epochs > 1 else 0.5),
-        False,
-    )
-    for share in (0.2, 0.3, 0.4, 0.5, 0.6):
-        found[f"halving, first_rung={share}"] = (dataclasses.replace(search, first_rung=share), True)
-    found["halving, first_rung=0.3, reduction=3"] = (dataclasses.replace(search, first_rung=0.3, reduction=3), True)
-    for share in (0.2, 0.4):
-        found[f"asha, first_rung={share}"] = (dataclasses.replace(search, first_rung=share, scheduler="asha"), True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """How a search ends trials before their last epoch."""
+
+    search: SearchConfig
+    knows_losses: bool = True
+    """Whether ties are decided by them."""
+    patience: int = 0
+    """As `engine.patience`; 0: none."""
+
+    def seen(self, curve: Curve) -> Curve:
+        """As much of a curve as there is by this rule."""
+        known = curve if self.knows_losses else [{**epoch, "loss": math.inf} for epoch in curve]
+        best, since = (-math.inf, -math.inf), 0
+        for number, epoch in enumerate(known, start=1):
+            now = (epoch["primary"], -epoch["loss"])
+            best, since = (now, 0) if now > best else (best, since + 1)
+            if self.patience and since > self.patience:
+                return known[:number]
+        return known
+
+
+def rules_of(search: SearchConfig, epochs: int) -> dict[str, Rule]:
+    """Name of a rule -> the rule."""
+
+    def rule(scheduler: str, share: float = 0.2, reduction: int = 2, **others: Any) -> Rule:
+        of: Any = {"scheduler": scheduler, "first_rung": share, "reduction": reduction}
+        return Rule(search=dataclasses.replace(search, **of), **others)
+
+    before = rule("halving", 1 / epochs if epochs > 1 else 0.5, knows_losses=False)
+    found = {"none": rule("none"), "halving of before: epochs 1, 2, 4, ties by number": before}
+    for reduction, shares in ((2, (0.2, 0.3, 0.4, 0.5, 0.6)), (3, (0.2, 0.3)), (6, (0.2,))):
+        for share in shares:
+            found[f"halving, first_rung={share}, reduction={reduction}"] = rule("halving", share, reduction)
+    for share, reduction in ((0.2, 2), (0.2, 3), (0.4, 2)):
+        found[f"asha, first_rung={share}, reduction={reduction}"] = rule("asha", share, reduction)
+    for patience in (1, 2):
+        found[f"none, patience={patience}"] = rule("none", patience=patience)
+    found["halving, first_rung=0.2, reduction=3, patience=1"] = rule("halving", reduction=3, patience=1)
     return found
 
 
@@ -132,9 +161,8 @@ def main(words: Sequence[str]) -> None:
                 continue
             best, whole = max(map(best_of, found)), sum(map(len, found))
             shown.append(f"{job.name} seed {seed}")
-            for name, (search, knows_losses) in rules_of(config.search, config.engine.epochs).items():
-                blind = [[{**epoch, "loss": math.inf} for epoch in curve] for curve in found]
-                score, epochs = play(job, search, found if knows_losses else blind)
+            for name, rule in rules_of(config.search, config.engine.epochs).items():
+                score, epochs = play(job, rule.search, [rule.seen(curve) for curve in found])
                 rows.setdefault(name, {})[shown[-1]] = (100 * (best - score), epochs / whole)
     print(line(["rule", *shown, "mean regret", "worst", "epochs trained"]))
     print(line(["---", *["---:"] * (len(shown) + 3)]))

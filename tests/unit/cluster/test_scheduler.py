@@ -22,7 +22,7 @@ from pipeline.rules.race import TIME_IS_UP, Place, Race
 from tests.played import evaluated, played_job
 
 EPOCHS = 4
-SEARCH = SearchConfig(trials=6, space={"method.dropout": Range(uniform=[0.0, 0.9])})
+SEARCH = SearchConfig(trials=6, reduction=2, space={"method.dropout": Range(uniform=[0.0, 0.9])})
 
 
 class Cache:

@@ -15,7 +15,7 @@ from pipeline.rules.search import Params
 from tests.played import evaluated, played_job
 
 EPOCHS = 4
-SEARCH = SearchConfig(trials=6, space={"method.dropout": Range(uniform=[0.0, 0.9])})
+SEARCH = SearchConfig(trials=6, reduction=2, space={"method.dropout": Range(uniform=[0.0, 0.9])})
 
 Step = Callable[[Mapping[str, Any], int], dict[str, Any]]
 """A candidate and an epoch -> what the actor would report."""

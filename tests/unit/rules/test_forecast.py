@@ -23,7 +23,7 @@ LASTING = {"a": Lasting(epoch_s=10.0, test_s=1.0), "b": Lasting(epoch_s=4.0, tes
 def test_slots_that_stand_empty_and_pruned_trials_are_counted(
     scheduler: str, trials: int, slots: int, seconds: float
 ) -> None:
-    search = SearchConfig(scheduler=scheduler, trials=trials, space=RATES)  # type: ignore[arg-type]
+    search = SearchConfig(scheduler=scheduler, trials=trials, reduction=2, space=RATES)  # type: ignore[arg-type]
     assert forecast([played_job("a")], search, slots, LASTING) == pytest.approx(seconds)
 
 

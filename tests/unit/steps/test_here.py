@@ -179,7 +179,7 @@ def test_a_trial_that_fails_fails_alone_and_a_job_that_fails_altogether_is_told(
     assert ends(told) == {
         "a-00": ("pruned", "pruned at epoch 1: 3rd of 4", 1),
         "a-01": ("done", "all epochs done", 4),
-        "a-02": ("pruned", "pruned at epoch 2: 2nd of 2", 2),
+        "a-02": ("pruned", "pruned at epoch 3: 2nd of 2", 3),
         "a-03": ("failed", "the loss is not a number at step 17", 0),
         **{f"b-0{index}": ("failed", "the loss is not a number at step 17", 0) for index in range(4)},
     }
