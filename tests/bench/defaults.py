@@ -20,10 +20,9 @@ from tests.bench.curves import Asked, Curves, asked, best_of, config_of, jobs_of
 STARTER = ("sentiment/films", "ner/news")
 BROUGHT = ("sentiment/movies", "ner/disease", "ner/social", "question_type", "intent/banking", "emotion")
 PRESET = ("data.max_train_rows=500",)
-RANGE = "search.space.engine.learning_rate={{log_uniform:[{},{}]}}"
 FACTORS = {
-    "search.space": [RANGE.format(0.0005, 0.005)],
-    "method": ["METHOD=parallel", "METHOD=pfeiffer", "METHOD=lora"],
+    "method": ["METHOD=houlsby", "METHOD=pfeiffer", "METHOD=lora"],
+    "search.space": ["search.space.engine.learning_rate={log_uniform:[0.0005,0.005]}"],
     "engine.batch_size": ["engine.batch_size=8", "engine.batch_size=32"],
     "engine.epochs": ["EPOCHS=8", "EPOCHS=3"],
     "method.norms": ["method.norms=true"],
