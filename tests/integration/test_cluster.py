@@ -193,11 +193,11 @@ def test_halving_ends_as_its_scores_say_and_a_failed_trial_is_told_and_survived(
     assert undisturbed.outcome == {
         "a-00": ("pruned", "pruned at epoch 1: 3rd of 4", 1, 1, 0.25),
         "a-01": ("done", "all epochs done", 4, 4, full),
-        "a-02": ("pruned", "pruned at epoch 2: 2nd of 2", 2, 2, 0.7 * 0.75),
+        "a-02": ("pruned", "pruned at epoch 3: 2nd of 2", 3, 3, 0.7 * 0.875),
         "a-03": ("pruned", "pruned at epoch 1: 4th of 4", 1, 1, 0.15),
         "b-00": ("pruned", "pruned at epoch 1: 3rd of 4", 1, 1, 0.25),
         "b-01": ("done", "all epochs done", 4, 4, full),
-        "b-02": ("pruned", "pruned at epoch 2: 2nd of 2", 2, 2, 0.7 * 0.75),
+        "b-02": ("pruned", "pruned at epoch 3: 2nd of 2", 3, 3, 0.7 * 0.875),
         "b-03": ("failed", "the loss is not a number at step 17", 0, 0, None),
     }
 
