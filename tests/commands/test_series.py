@@ -22,12 +22,14 @@ Rows = dict[str, list[dict[str, str]]]
 
 
 def sentences(label: str, train: int = 150) -> Rows:
-    """The texts of a folder of the corpus under a label; of those to train on no more than said."""
+    """The texts of a folder of the corpus under a label. Of those to train on no more than said; the others are test
+    rows besides, since of 230 rows a loss of 3 points cannot be told from one of 5."""
     found: Rows = {}
     for split in SPLITS:
         lines = (STARTER / FOLDERS[label] / f"{split}.jsonl").read_text("utf-8").splitlines()
-        rows = [json.loads(line) for line in lines][: train if split == "train" else None]
-        found[split] = [{"text": text_of(row), "label": label} for row in rows]
+        found[split] = [{"text": text_of(json.loads(line)), "label": label} for line in lines]
+    found["train"], more = found["train"][:train], found["train"][train:]
+    found["test"] += more
     return found
 
 
