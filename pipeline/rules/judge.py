@@ -208,8 +208,7 @@ def _grown(case: Case, champion: Bundle) -> tuple[str, ...]:
     make a task harder."""
     now, before = (restore(one.record.task, one.record.labels) for one in (case.bundle, champion))
     new = [label for label in now.names() if label not in before.names()]
-    rows = [*case.trained, *case.chosen, *case.evaluation] if new else []
-    carried = {label for row in rows for label in now.labels_of(row)}
+    carried = now.labels_in([*case.trained, *case.chosen, *case.evaluation]) if new else set()
     return tuple(label for label in new if label in carried)
 
 

@@ -168,8 +168,7 @@ def check_champion(
 def fresh_labels(task: Task, rows: Sequence[Row]) -> set[str]:
     """The labels that come in with these rows. One that is listed and has no row yet is not new: nothing is learnt of
     it."""
-    carried = {label for row in rows for label in task.labels_of(row)}
-    return carried & set(task.grown(rows) or ()) - set(task.names())
+    return task.labels_in(rows) & set(task.grown(rows) or ()) - set(task.names())
 
 
 def check_start(challenger: ChallengerConfig, method: MethodName, fresh: Collection[str]) -> None:

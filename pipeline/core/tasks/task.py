@@ -192,6 +192,10 @@ class Task(ABC):
         """The labels of a row's target, whichever field that is: its label, the position of its answer, or none."""
         return (str(row.fields[self.target]),) if self.target in ("label", "answer") else ()
 
+    def labels_in(self, rows: Iterable[Row]) -> set[str]:
+        """The labels that any of these rows has."""
+        return {label for row in rows for label in self.labels_of(row)}
+
     def number_of(self, row: Row) -> float | None:
         """The number that a row's target is; None where it is none."""
         return None
@@ -206,7 +210,7 @@ class Task(ABC):
         if self.config.labels is not None or not self.has_labels:
             return self.config.labels
         known = self.names()
-        return [*known, *sorted({label for row in rows for label in self.labels_of(row)} - set(known))]
+        return [*known, *sorted(self.labels_in(rows) - set(known))]
 
     def example(self, row: Row) -> str | dict[str, Any]:
         """The row as an item that `parse_item` takes: its text where it has nothing else, or its fields by column."""
