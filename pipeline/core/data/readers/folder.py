@@ -82,7 +82,7 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
     """Read the splits of one domain; what is wrong with rows is told where the rows are iterated over.
 
     Raises:
-        DataError: Two files for one split, a shard that is missing, or no file to train on.
+        DataError: Two files for one split or of the same rows, a shard that is missing, or no file to train on.
     """
     found = _sets(folder)
     faults = []
@@ -91,7 +91,7 @@ def open_folder(folder: Path, task: TaskConfig, data: DataConfig | None = None) 
             rule = f"has two files for one split: {' and '.join(sets)}"
             faults.append(fault(folder, "", rule, f"Keep one {split} file"))
         for paths in sets.values():
-            faults += _shard_faults(folder, paths)
+            faults += [*_shard_faults(folder, paths), *_twice(paths)]
     if "train" not in found:
         rule = f"has {listed(folder)} and no train file: there is nothing to train on"
         remedy = f"Add train.jsonl (or {', '.join(f'.{suffix}' for suffix in READERS if suffix != 'jsonl')})"
@@ -222,6 +222,16 @@ def _shard_faults(folder: Path, paths: Sequence[Path]) -> Iterator[Fault]:
             lost = f"{_some(missing, 5)} {'is' if len(missing) == 1 else 'are'} missing"
             rule = f"has {len(numbers)} of the {total} shards that {paths[0].name} is one of: {lost}"
             yield fault(folder, "", rule, "Add it, or write the split again as one file")
+
+
+def _twice(paths: Sequence[Path]) -> Iterator[Fault]:
+    """A fault where two files of a folder differ in nothing but the format: they hold the same rows."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        other = named.setdefault(path.name[: len(_stem(path))], path)
+        if other is not path:
+            rule = f"has one file in two formats, whose rows would be read twice: {other.name} and {path.name}"
+            yield fault(path.parent, "", rule, "Keep one of the two; if their rows differ, give one another name")
 
 
 def _unread(folder: Path) -> Iterator[str]:

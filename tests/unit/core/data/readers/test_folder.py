@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -165,6 +166,18 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path, tasks: Tasks) -> None:
         write(tmp_path / f"train-0000{number}-of-00005.csv", "a")
     rule = r"has 3 of the 5 shards that train-00000-of-00005\.csv is one of: 1, 4 are missing"
     with pytest.raises(DataError, match=rule):
+        open_folder(tmp_path, tasks["sentiment"])
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("rows.csv", "rows.jsonl"), ("a-00000-of-00001.csv", "a-00000-of-00001.csv.gz")]
+)
+def test_a_shard_in_two_formats_is_not_read_twice(tmp_path: Path, tasks: Tasks, one: str, two: str) -> None:
+    (tmp_path / "train").mkdir()
+    for name in (one, two, "other.csv"):
+        (tmp_path / "train" / name).write_text("text,label\nA good film.,positive\n", encoding="utf-8")
+    rule = rf"train: has one file in two formats, whose rows would be read twice: {re.escape(one)} and {re.escape(two)}"
+    with pytest.raises(DataError, match=rule + r"\. Keep one of the two"):
         open_folder(tmp_path, tasks["sentiment"])
 
 
