@@ -89,8 +89,8 @@ class Progress:
             self._live.start()
         else:
             trials = sum(plan.trials for plan in self._plans.values())
-            jobs = len(self._plans)
-            self._print(f"{jobs} {'job' if jobs == 1 else 'jobs'}, {trials} trials, {self._slots} at once")
+            jobs = words.many(len(self._plans), "job")
+            self._print(f"{jobs}, {words.many(trials, 'trial')}, {self._slots} at once")
         return self
 
     def __exit__(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import GateConfig
+from pipeline.core.data.rows import num_rows
 from pipeline.core.tasks.metrics import Counts, Found, Metric, carriers, macro_f1_of
 
 _NUM_LISTED = 5
@@ -115,7 +116,7 @@ def _carrier_gaps(evidence: Evidence, config: GateConfig) -> Iterator[str]:
         yield "no label of the past has rows enough to compare the two on"
     elif config.rare_labels == "stop":
         for one in rare[:_NUM_LISTED]:
-            there = "1 row" if one.rows == 1 else f"{one.rows} rows"
+            there = num_rows(one.rows)
             missing = f"{one.needed - one.rows} fewer than the {one.needed} that are needed"
             yield f"label {one.name!r}: the slices have {there} of it, {missing}"
         if len(rare) > _NUM_LISTED:
