@@ -1,0 +1,150 @@
+"""What a sweep costs by its size: `python -m tests.bench.size [picture.png] [key=value ...]`.
+
+Rows, candidates, layers and length grow one at a time, each from the smallest; every size is a sweep of one epoch in a
+process of its own, without Ray. Texts are drawn from the starter corpus' words, validation and test have a tenth of the
+training rows each. Standard output is markdown; where the cost a unit grows, it shows.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+from pipeline.config import SweepConfig
+from pipeline.config.commands import overrides_of
+from pipeline.config.overrides import read_config
+from pipeline.core.engine.machine import peak_bytes
+from pipeline.reports.spent import TESTS, TRAINING, Spent
+from pipeline.steps.here import run
+from pipeline.steps.prepare import prepare
+from tests.bench.curves import line
+
+AXES: Mapping[str, Sequence[int]] = {
+    "training rows": (1000, 4000, 16000),
+    "candidates": (2, 8, 32),
+    "layers": (6, 12),
+    "length": (32, 128, 512),
+}
+"""What grows -> its sizes; the first of each is what the others are measured at."""
+LABELS = ("positive", "negative")
+progress = Console(stderr=True)
+
+
+def write(folder: Path, size: Mapping[str, int], words: Sequence[str]) -> None:
+    """A task and its data; every text fills the length."""
+    draw = random.Random(0)
+    task = {"kind": "classification", "columns": {"text": "text", "label": "label"}, "max_length": size["length"]}
+    (folder / "conf").mkdir()
+    (folder / "conf/sized.yaml").write_text(yaml.safe_dump(task), "utf-8")
+    (folder / "data/sized").mkdir(parents=True)
+    tenth = size["training rows"] // 10
+    for name, count in (("train", size["training rows"]), ("validation", tenth), ("test", tenth)):
+        rows = (
+            {"text": " ".join(draw.choices(words, k=size["length"])), "label": draw.choice(LABELS)}
+            for _ in range(count)
+        )
+        (folder / f"data/sized/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def deeper(folder: Path, source: Path, num_layers: int) -> Path:
+    """A checkpoint like that one with as many layers, whose weights are random: they serve for speed."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source)
+    config.num_hidden_layers = num_layers
+    AutoModel.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
+def measure(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
+    """Prepare and search a sweep of that size; the seconds of its parts, and the most memory that it took."""
+    starter = prepare(config_of(["TASKS=sentiment", *given]))
+    words = sorted({word for row in starter.jobs[0].dataset.train.rows for word in str(row.fields["text"]).split()})
+    with tempfile.TemporaryDirectory(prefix="size-") as temporary:
+        folder = Path(temporary)
+        write(folder, size, words)
+        own = [f"CONF={folder / 'conf'}", f"DATA={folder / 'data'}", "TASKS=sized", "EPOCHS=1", "search.scheduler=none"]
+        own.append(f"TRIALS={size['candidates']}")
+        if size["layers"] != AXES["layers"][0]:
+            own.append(f"checkpoint={deeper(folder / 'checkpoint', starter.checkpoint.folder, size['layers'])}")
+        spent = Spent(time.monotonic())
+        spent.begin("preparing")
+        config = config_of([*own, *given])
+        prepared = prepare(config)
+        spent.begin("search")
+        run(prepared.jobs, prepared, search=config.search, cluster=config.cluster, folder=folder / "run", sink=spent)
+        return {**spent.seconds(), "peak_bytes": float(peak_bytes(torch.device("cpu")))}
+
+
+def config_of(words: Sequence[str]) -> SweepConfig:
+    return read_config("sweep", SweepConfig, overrides_of("sweep", ["CLUSTER=here", *words]))
+
+
+def elsewhere(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
+    """Measure in a process of its own, whose memory nothing before has taken."""
+    command = [sys.executable, "-m", "tests.bench.size", json.dumps(size), *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(given: Sequence[str], picture: Path | None) -> None:
+    usual = {name: sizes[0] for name, sizes in AXES.items()}
+    known: dict[str, dict[str, float]] = {}
+    curves: dict[str, list[float]] = {}
+    print(line(["what grows", "size", "preparing", "training and validation", "of that a unit", "test", "peak"]))
+    print(line(["---", *["---:"] * 6]))
+    for name, sizes in AXES.items():
+        for number in sizes:
+            size = json.dumps({**usual, name: number})
+            if size not in known:
+                known[size] = elsewhere(json.loads(size), given)
+                progress.print(f"{name} {number}: {known[size][TRAINING]:.0f} s")
+            curves.setdefault(name, []).append(known[size][TRAINING])
+            unit = curves[name][-1] / curves[name][0] * sizes[0] / number
+            seconds = [f"{known[size][part]:.1f} s" for part in ("preparing", TRAINING, TESTS)]
+            cells = [name, f"{number:,}", *seconds[:2], f"{unit:.2f} x", seconds[2]]
+            print(line([*cells, f"{known[size]['peak_bytes'] / 2**20:,.0f} MiB"]), flush=True)
+    if picture:
+        draw(curves, picture)
+
+
+def draw(curves: Mapping[str, Sequence[float]], picture: Path) -> None:
+    """Seconds by size, beside what would be linear."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for axes, (name, seconds) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
+        sizes = AXES[name]
+        axes.plot(sizes, seconds, marker="o", color="#0072B2", label="measured")
+        axes.plot(sizes, [seconds[0] * one / sizes[0] for one in sizes], color="#777777", linestyle=":", label="linear")
+        axes.set(xlabel=name, xscale="log", yscale="log")
+        axes.set_xticks(sizes, [f"{one:,}" for one in sizes])
+        axes.minorticks_off()
+    figure.axes[0].set_ylabel("seconds of training and validation")
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(picture, dpi=120)
+
+
+def entry(words: Sequence[str]) -> Any:
+    """One size where a size is given, as `elsewhere` does; else all."""
+    if words and words[0].startswith("{"):
+        return print(json.dumps(measure(json.loads(words[0]), words[1:])))
+    pictures = [Path(word) for word in words if word.endswith(".png")]
+    return main([word for word in words if "=" in word], pictures[0] if pictures else None)
+
+
+if __name__ == "__main__":
+    entry(sys.argv[1:])
