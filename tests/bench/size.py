@@ -1,11 +1,12 @@
-"""What a sweep costs by its size: `python -m tests.bench.size [picture.png] [key=value ...]`.
+"""What a sweep costs by its size: `python -m tests.bench.size [what ...] [picture.png] [key=value ...]`.
 
-Rows, candidates, layers and length grow one at a time, each from the smallest; every size is a sweep of one epoch in a
-process of its own, without Ray. Texts are drawn from the starter corpus' words, validation and test have a tenth of the
-training rows each. Standard output is markdown; where the cost a unit grows, it shows.
+Rows, candidates, layers and length grow one at a time: all four, or those that are named. Every size is a sweep of one
+epoch in a process of its own with all cores, without Ray. Texts are drawn from the starter corpus' words, validation
+and test have a tenth of the training rows each. Standard output is markdown; where the cost a unit grows, it shows.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -29,12 +29,14 @@ from pipeline.steps.prepare import prepare
 from tests.bench.curves import line
 
 AXES: Mapping[str, Sequence[int]] = {
-    "training rows": (1000, 4000, 16000),
+    "rows": (1000, 4000, 16000),
     "candidates": (2, 8, 32),
     "layers": (6, 12),
     "length": (32, 128, 512),
 }
-"""What grows -> its sizes; the first of each is what the others are measured at."""
+"""What grows -> its sizes."""
+USUAL = {"rows": 250, "candidates": 2, "layers": 6, "length": 32}
+"""What the others are measured at."""
 LABELS = ("positive", "negative")
 progress = Console(stderr=True)
 
@@ -46,8 +48,8 @@ def write(folder: Path, size: Mapping[str, int], words: Sequence[str]) -> None:
     (folder / "conf").mkdir()
     (folder / "conf/sized.yaml").write_text(yaml.safe_dump(task), "utf-8")
     (folder / "data/sized").mkdir(parents=True)
-    tenth = size["training rows"] // 10
-    for name, count in (("train", size["training rows"]), ("validation", tenth), ("test", tenth)):
+    tenth = size["rows"] // 10
+    for name, count in (("train", size["rows"]), ("validation", tenth), ("test", tenth)):
         rows = (
             {"text": " ".join(draw.choices(words, k=size["length"])), "label": draw.choice(LABELS)}
             for _ in range(count)
@@ -75,7 +77,7 @@ def measure(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
         write(folder, size, words)
         own = [f"CONF={folder / 'conf'}", f"DATA={folder / 'data'}", "TASKS=sized", "EPOCHS=1", "search.scheduler=none"]
         own.append(f"TRIALS={size['candidates']}")
-        if size["layers"] != AXES["layers"][0]:
+        if size["layers"] != USUAL["layers"]:
             own.append(f"checkpoint={deeper(folder / 'checkpoint', starter.checkpoint.folder, size['layers'])}")
         spent = Spent(time.monotonic())
         spent.begin("preparing")
@@ -87,7 +89,11 @@ def measure(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
 
 
 def config_of(words: Sequence[str]) -> SweepConfig:
-    return read_config("sweep", SweepConfig, overrides_of("sweep", ["CLUSTER=here", *words]))
+    return read_config(
+        "sweep",
+        SweepConfig,
+        overrides_of("sweep", ["CLUSTER=here", f"cluster.cpus_per_trial={os.cpu_count()}", *words]),
+    )
 
 
 def elsewhere(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
@@ -100,23 +106,19 @@ def elsewhere(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]
     return found
 
 
-def main(given: Sequence[str], picture: Path | None) -> None:
-    usual = {name: sizes[0] for name, sizes in AXES.items()}
-    known: dict[str, dict[str, float]] = {}
+def main(names: Sequence[str], given: Sequence[str], picture: Path | None) -> None:
     curves: dict[str, list[float]] = {}
     print(line(["what grows", "size", "preparing", "training and validation", "of that a unit", "test", "peak"]))
     print(line(["---", *["---:"] * 6]))
-    for name, sizes in AXES.items():
-        for number in sizes:
-            size = json.dumps({**usual, name: number})
-            if size not in known:
-                known[size] = elsewhere(json.loads(size), given)
-                progress.print(f"{name} {number}: {known[size][TRAINING]:.0f} s")
-            curves.setdefault(name, []).append(known[size][TRAINING])
-            unit = curves[name][-1] / curves[name][0] * sizes[0] / number
-            seconds = [f"{known[size][part]:.1f} s" for part in ("preparing", TRAINING, TESTS)]
-            cells = [name, f"{number:,}", *seconds[:2], f"{unit:.2f} x", seconds[2]]
-            print(line([*cells, f"{known[size]['peak_bytes'] / 2**20:,.0f} MiB"]), flush=True)
+    for name in names:
+        for number in AXES[name]:
+            found = elsewhere({**USUAL, name: number}, given)
+            curves.setdefault(name, []).append(found[TRAINING])
+            progress.print(f"{name} {number}: {found[TRAINING]:.0f} s")
+            unit = found[TRAINING] / curves[name][0] * AXES[name][0] / number
+            preparing, training, tests = (f"{found[part]:.1f} s" for part in ("preparing", TRAINING, TESTS))
+            cells = [name, f"{number:,}", preparing, training, f"{unit:.2f} x", tests]
+            print(line([*cells, f"{found['peak_bytes'] / 2**20:,.0f} MiB"]), flush=True)
     if picture:
         draw(curves, picture)
 
@@ -126,7 +128,7 @@ def draw(curves: Mapping[str, Sequence[float]], picture: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.2), layout="constrained")
-    for axes, (name, seconds) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
+    for axes, (name, seconds) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
         sizes = AXES[name]
         axes.plot(sizes, seconds, marker="o", color="#0072B2", label="measured")
         axes.plot(sizes, [seconds[0] * one / sizes[0] for one in sizes], color="#777777", linestyle=":", label="linear")
@@ -138,12 +140,14 @@ def draw(curves: Mapping[str, Sequence[float]], picture: Path) -> None:
     figure.savefig(picture, dpi=120)
 
 
-def entry(words: Sequence[str]) -> Any:
+def entry(words: Sequence[str]) -> None:
     """One size where a size is given, as `elsewhere` does; else all."""
     if words and words[0].startswith("{"):
-        return print(json.dumps(measure(json.loads(words[0]), words[1:])))
+        print(json.dumps(measure(json.loads(words[0]), words[1:])))
+        return
     pictures = [Path(word) for word in words if word.endswith(".png")]
-    return main([word for word in words if "=" in word], pictures[0] if pictures else None)
+    names = [name for name in AXES if name in words] or list(AXES)
+    main(names, [word for word in words if "=" in word], pictures[0] if pictures else None)
 
 
 if __name__ == "__main__":
