@@ -15,6 +15,7 @@ from typing import Self, final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 
+from pipeline.core.data.rows import many
 from pipeline.core.engine.events import SweepEvent, TrialEnded, TrialReported
 from pipeline.reports import words
 from pipeline.reports.results import SweepResults
@@ -89,8 +90,8 @@ class Progress:
             self._live.start()
         else:
             trials = sum(plan.trials for plan in self._plans.values())
-            jobs = words.many(len(self._plans), "job")
-            self._print(f"{jobs}, {words.many(trials, 'trial')}, {self._slots} at once")
+            jobs = many(len(self._plans), "job")
+            self._print(f"{jobs}, {many(trials, 'trial')}, {self._slots} at once")
         return self
 
     def __exit__(

@@ -16,11 +16,6 @@ def whole(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def many(count: int, noun: str) -> str:
-    """How many of what: 1 trial, 2 trials."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def interval(low: float, high: float, metric: str = "") -> str:
     """Both ends of a score's interval, short: .853-.963; where one is below 0 with a word between: -.032 to .963."""
     ends = sorted(signed(metric, end) for end in (low, high))

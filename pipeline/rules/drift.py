@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import DriftConfig
-from pipeline.core.data.rows import Row
+from pipeline.core.data.rows import Row, many
 from pipeline.rules.shifts import (
     EmbeddingShift,
     LabelShift,
@@ -148,18 +148,18 @@ def retrain_reason(drift: Drift | None, num_new: int, config: DriftConfig) -> Re
     what keeps a worse one out.
     """
     if num_new < config.min_new_rows:
-        few = f"{_counted(num_new, 'new row')}, fewer than the {config.min_new_rows} that are worth a retraining"
+        few = f"{many(num_new, 'new row')}, fewer than the {config.min_new_rows} that are worth a retraining"
         return RetrainDecision(retrain=False, reason=few)
     found = findings(drift, config) if drift else ()
     if config.policy == "always":
-        reason = f"{_counted(num_new, 'new row')}, and the policy is to retrain always"
+        reason = f"{many(num_new, 'new row')}, and the policy is to retrain always"
         return RetrainDecision(retrain=True, reason="; ".join([reason, *found]))
     if found:
         return RetrainDecision(retrain=True, reason="; ".join(found))
     if drift is None or not any((drift.labels, drift.numbers, drift.lengths, drift.embeddings, drift.score)):
-        reason = f"{_counted(num_new, 'new row')}, and no drift could be measured"
+        reason = f"{many(num_new, 'new row')}, and no drift could be measured"
         return RetrainDecision(retrain=True, reason=reason)
-    reason = f"no drift in {_counted(num_new, 'new row')}: {'; '.join(drift.lines())}"
+    reason = f"no drift in {many(num_new, 'new row')}: {'; '.join(drift.lines())}"
     return RetrainDecision(retrain=False, reason=reason)
 
 
@@ -236,7 +236,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _beside(size: float, least: float, p_value: float) -> str:
     return f"{size:.3f} (least {least:g}, p {p_value:.2g})"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

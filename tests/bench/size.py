@@ -8,7 +8,6 @@ and test have a tenth of the training rows each. Standard output is markdown; wh
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,14 +18,12 @@ import torch
 import yaml
 from rich.console import Console
 
-from pipeline.config import SweepConfig
-from pipeline.config.commands import overrides_of
-from pipeline.config.overrides import read_config
 from pipeline.core.engine.machine import peak_bytes
 from pipeline.reports.spent import TESTS, TRAINING, Spent
 from pipeline.steps.here import run
 from pipeline.steps.prepare import prepare
-from tests.bench.curves import line
+from tests.bench.__main__ import measure
+from tests.bench.curves import config_of, line
 
 AXES: Mapping[str, Sequence[int]] = {
     "rows": (1000, 4000, 16000),
@@ -68,42 +65,24 @@ def deeper(folder: Path, source: Path, num_layers: int) -> Path:
     return folder
 
 
-def measure(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
+def cost(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
     """Prepare and search a sweep of that size; the seconds of its parts, and the most memory that it took."""
-    starter = prepare(config_of(["TASKS=sentiment", *given]))
+    given = [f"cluster.cpus_per_trial={os.cpu_count()}", *given]
+    starter = prepare(config_of(["sentiment"], None, given))  # this loads what `preparing` is then measured without
     words = sorted({word for row in starter.jobs[0].dataset.train.rows for word in str(row.fields["text"]).split()})
     with tempfile.TemporaryDirectory(prefix="size-") as temporary:
         folder = Path(temporary)
         write(folder, size, words)
-        own = [f"CONF={folder / 'conf'}", f"DATA={folder / 'data'}", "TASKS=sized", "EPOCHS=1", "search.scheduler=none"]
-        own.append(f"TRIALS={size['candidates']}")
+        own = [f"CONF={folder / 'conf'}", "EPOCHS=1", f"TRIALS={size['candidates']}", "search.scheduler=none"]
         if size["layers"] != USUAL["layers"]:
             own.append(f"checkpoint={deeper(folder / 'checkpoint', starter.checkpoint.folder, size['layers'])}")
         spent = Spent(time.monotonic())
         spent.begin("preparing")
-        config = config_of([*own, *given])
+        config = config_of(["sized"], str(folder / "data"), [*own, *given])
         prepared = prepare(config)
         spent.begin("search")
         run(prepared.jobs, prepared, search=config.search, cluster=config.cluster, folder=folder / "run", sink=spent)
         return {**spent.seconds(), "peak_bytes": float(peak_bytes(torch.device("cpu")))}
-
-
-def config_of(words: Sequence[str]) -> SweepConfig:
-    return read_config(
-        "sweep",
-        SweepConfig,
-        overrides_of("sweep", ["CLUSTER=here", f"cluster.cpus_per_trial={os.cpu_count()}", *words]),
-    )
-
-
-def elsewhere(size: Mapping[str, int], given: Sequence[str]) -> dict[str, float]:
-    """Measure in a process of its own, whose memory nothing before has taken."""
-    command = [sys.executable, "-m", "tests.bench.size", json.dumps(size), *given]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def main(names: Sequence[str], given: Sequence[str], picture: Path | None) -> None:
@@ -112,7 +91,8 @@ def main(names: Sequence[str], given: Sequence[str], picture: Path | None) -> No
     print(line(["---", *["---:"] * 6]))
     for name in names:
         for number in AXES[name]:
-            found = elsewhere({**USUAL, name: number}, given)
+            size = json.dumps({**USUAL, name: number})
+            found = measure([sys.executable, "-m", "tests.bench.size", size, *given])  # whose memory is its own
             curves.setdefault(name, []).append(found[TRAINING])
             progress.print(f"{name} {number}: {found[TRAINING]:.0f} s")
             unit = found[TRAINING] / curves[name][0] * AXES[name][0] / number
@@ -141,9 +121,9 @@ def draw(curves: Mapping[str, Sequence[float]], picture: Path) -> None:
 
 
 def entry(words: Sequence[str]) -> None:
-    """One size where a size is given, as `elsewhere` does; else all."""
+    """One size where a size is given, in a process that `main` starts; else all."""
     if words and words[0].startswith("{"):
-        print(json.dumps(measure(json.loads(words[0]), words[1:])))
+        print(json.dumps(cost(json.loads(words[0]), words[1:])))
         return
     pictures = [Path(word) for word in words if word.endswith(".png")]
     names = [name for name in AXES if name in words] or list(AXES)

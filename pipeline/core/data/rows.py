@@ -135,6 +135,11 @@ class SplitSource:
     rows: Iterable[Row | Fault]
 
 
+def many(count: int, noun: str) -> str:
+    """Say how many of what: 1 trial, 2 trials."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def num_rows(count: int) -> str:
     """Say how many rows: 1 row, 2 rows."""
     return "1 row" if count == 1 else f"{count:,} rows"

@@ -40,11 +40,6 @@ def test_age_takes_the_unit_that_fits(ago: timedelta, text: str) -> None:
     assert words.age(NOW - ago, NOW) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 trials"), (1, "1 trial"), (2, "2 trials")])
-def test_one_of_a_thing_is_no_plural(count: int, text: str) -> None:
-    assert words.many(count, "trial") == text
-
-
 def test_missing_score_is_a_dash() -> None:
     assert (words.score(None), words.score(0.9134)) == ("-", "0.913")
     assert (words.score(-0.62, "spearman"), words.score(-0.62, "rmse")) == ("-0.620", "0.620")

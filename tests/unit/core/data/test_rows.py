@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import TaskConfig
-from pipeline.core.data.rows import Dataset, Row, Split, is_hidden, make_row
+from pipeline.core.data.rows import Dataset, Row, Split, is_hidden, make_row, many
 from pipeline.errors import Fault, fault
 
 Tasks = Mapping[str, TaskConfig]
@@ -20,6 +20,11 @@ def row(values: Mapping[str, Any], task: TaskConfig) -> Row:
 def faults(values: Mapping[str, Any], task: TaskConfig) -> list[Fault]:
     made = list(make_row(values, task, "f:7"))
     return [one for one in made if isinstance(one, Fault)]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 trials"), (1, "1 trial"), (2, "2 trials")])
+def test_one_of_a_thing_is_no_plural(count: int, text: str) -> None:
+    assert many(count, "trial") == text
 
 
 def test_digest_depends_on_the_fields_and_neither_on_their_order_nor_on_id_nor_on_origin(
