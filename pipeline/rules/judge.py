@@ -140,7 +140,7 @@ def judge(case: Case, champion: Opponent | None) -> Judgement:
             gaps = [champion.gap(champion.read)]
         else:
             theirs, ledger = champion.read
-            grown = _grown(case, theirs)
+            grown = _grown(case, theirs, ledger)
             past = _past(case, champion, ledger, gaps)
     # A sweep may have other splits than versions before it, and one of them was trained on rows that are test rows now.
     used = case.used | (ledger.seen_keys if ledger is not None else set())
@@ -203,11 +203,12 @@ def _evidence(name: str, ours: Scores, theirs: Scores | None) -> SliceEvidence:
     )
 
 
-def _grown(case: Case, champion: Bundle) -> tuple[str, ...]:
-    """The labels that the winner has and the champion lacks; one that is listed and of which there is no row does not
-    make a task harder."""
+def _grown(case: Case, champion: Bundle, ledger: Ledger) -> tuple[str, ...]:
+    """The labels that the winner has and the champion lacks, or has an output for and was never taught; one that is
+    listed and of which there is no row does not make a task harder."""
     now, before = (restore(one.record.task, one.record.labels) for one in (case.bundle, champion))
-    new = [label for label in now.names() if label not in before.names()]
+    taught = now.labels_in(ledger.taught) if ledger.taught else set(before.names())
+    new = [label for label in now.names() if label not in before.names() or label not in taught]
     carried = now.labels_in([*case.trained, *case.chosen, *case.evaluation]) if new else set()
     return tuple(label for label in new if label in carried)
 

@@ -1,7 +1,7 @@
 """How a challenger is trained, by what its champion was trained like and what a pass says."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pipeline.config import ChallengerConfig, EngineConfig, Pooling, Range, RetrainConfig
 from pipeline.core.engine.bundle import Bundle, BundleRecord
@@ -20,14 +20,14 @@ def pooling_of(config: RetrainConfig, champion: BundleRecord) -> Pooling:
     return config.checkpoint.pooling if "checkpoint.pooling" in config.said else champion.checkpoint.pooling
 
 
-def rates(champion: BundleRecord, challenger: ChallengerConfig, labels: Sequence[str]) -> tuple[float, float]:
+def rates(champion: BundleRecord, challenger: ChallengerConfig, *, grown: bool) -> tuple[float, float]:
     """The challenger's learning rate, as a share of that of the last cold start and as it is.
 
-    As a share of the champion's own it would be smaller in each pass. `labels`: what its head's outputs stand for.
+    As a share of the champion's own it would be smaller in each pass. `grown`: whether a label is new.
     """
     of = {"cold": 1.0, "still": challenger.still_rate, "warm": challenger.rate}
     rate = of[challenger.start]
-    if challenger.start == "warm" and not set(labels) <= set(champion.labels):
+    if challenger.start == "warm" and grown:
         rate = challenger.new_label_rate
     return rate, champion.engine.learning_rate / champion.rate * rate
 

@@ -53,6 +53,8 @@ class Survey:
     used: frozenset[str]
     """Keys of rows that other versions, which are not champion, were trained on or chosen by."""
     news: News
+    fresh: frozenset[str] = frozenset()
+    """The labels that come in with them."""
     finding: Finding
     reason: str
     pass_id: str
@@ -101,7 +103,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
     dataset = data_of(config, task, domain, bundle.record, ledger)
     found = news(ledger, dataset, reserved=reserved, quarantine=quarantine, used=used)
     now = restore(task, bundle.record.labels)
-    fresh = fresh_labels(now, found.train)
+    fresh = fresh_labels(now, found.train, ledger)
     work = work_of(config, bundle.record, ledger, found, now, fresh)
     here = Survey(
         name=name,
@@ -111,6 +113,7 @@ def survey(config: RetrainConfig, task: TaskConfig, domain: str, store: Store, r
         ledger=ledger,
         used=used,
         news=found,
+        fresh=frozenset(fresh),
         finding="nothing new",
         reason=found.line(),
         pass_id=pass_of(config, task, found, bundle.record, still=work.still),
@@ -165,10 +168,13 @@ def check_champion(
         raise ConfigError(fault("checkpoint", checkpoint.config.name, rule, remedy))
 
 
-def fresh_labels(task: Task, rows: Sequence[Row]) -> set[str]:
-    """The labels that come in with these rows. One that is listed and has no row yet is not new: nothing is learnt of
-    it."""
-    return task.labels_in(rows) & set(task.grown(rows) or ()) - set(task.names())
+def fresh_labels(task: Task, rows: Sequence[Row], ledger: Ledger) -> set[str]:
+    """The labels that come in with these rows.
+
+    One that is listed and has no row yet is not new: nothing is learnt of it. With its first row it is, also where the
+    champion has had an output for it all the time.
+    """
+    return task.labels_in(rows) & set(task.grown(rows) or ()) - task.labels_in(ledger.taught)
 
 
 def check_start(challenger: ChallengerConfig, method: MethodName, fresh: Collection[str]) -> None:
@@ -334,7 +340,7 @@ def challenger_job(
         dataset, train=train, validation=chosen, test=tested, overlap={}, notes=(found.line(), *here.notes)
     )
     weighted = config.challenger.weighted
-    known = {label for row in old for label in labels[row.digest]}
+    known = {*task.names(), *task.labels_in(old)}
     built = task_for(
         task.config,
         combined,
@@ -342,7 +348,7 @@ def challenger_job(
         labels=task.grown(found.train),
         shares=[*found.train, *old] if weighted and replay else None,
     )
-    rate, learning_rate = rates(record, config.challenger, built.labels)
+    rate, learning_rate = rates(record, config.challenger, grown=bool(here.fresh))
     engine = dataclasses.replace(engine_of(config, record), learning_rate=learning_rate)
     settings = Settings(method=record.method, engine=engine)
     searched = searched_by(record, config.challenger.spread)
@@ -353,7 +359,8 @@ def challenger_job(
         encoded["train"] = encoded["train"].weighted([*[1.0] * len(found.train), *(weight for _, weight in replay)])
     start = start_of(here.bundle, config.challenger, rate)
     if start is not None and start.still:
-        built.fresh = tuple(label for label in built.labels if label not in start.labels)
+        untaught = {one for one in built.labels if here.fresh.intersection(restore(task.config, [one]).names())}
+        built.fresh = tuple(one for one in built.labels if one not in start.labels or one in untaught)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,

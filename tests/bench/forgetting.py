@@ -128,7 +128,9 @@ class Chain:
         engine, start = self.sweep.engine, None
         if champion is not None and not variant.cold:
             challenger = dataclasses.replace(self.retrain.challenger, start="still" if variant.untouched else "warm")
-            rate, learning_rate = rates(champion.record, challenger, task.labels)
+            rate, learning_rate = rates(
+                champion.record, challenger, grown=not set(task.labels) <= set(champion.record.labels)
+            )
             epochs = self.retrain.engine.epochs * (2 if variant.untouched else 1)
             engine = dataclasses.replace(self.retrain.engine, learning_rate=learning_rate, epochs=epochs)
             start = Start(

@@ -1,9 +1,9 @@
 """Which periods get in and which stay out: `python -m tests.bench.growth <data folder> [series ...] [trouble ...]`.
 
 The first period trains a champion by `jobs.sweep` (one trial, default settings); each later one is added to the data
-folder, and `jobs.retrain` runs with nothing set. Then the same with trouble in each period; what is not promoted is
-taken out of the data again, as a team would, while clean rows pile up. All series and all troubles unless said;
-standard output is markdown.
+folder, and `jobs.retrain` runs with nothing set. Then the same from that champion with trouble in each period; what is
+not promoted is taken out of the data again, as a team would, while clean rows pile up. All series and all troubles
+unless said; standard output is markdown.
 
 * `clean`: the rows as they are.
 * `wrong`: three in ten rows of all splits have a wrong label, or entities of wrong types.
@@ -13,7 +13,9 @@ standard output is markdown.
 
 import hashlib
 import json
+import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -51,6 +53,10 @@ def by_label(folder: Path, groups: Sequence[Sequence[str]]) -> list[Period]:
     return [{name: [row for row in rows if row["label"] in one] for name, rows in everything.items()} for one in groups]
 
 
+def together(periods: Sequence[Period]) -> Period:
+    return {split: [row for one in periods for row in one[split]] for split in SPLITS}
+
+
 SERIES: Mapping[str, tuple[str, Callable[[Path], list[Period]]]] = {
     "intent": ("intent", lambda data: by_domain(data / "intent", INTENT, FEW)),
     "tweets": ("ner", lambda data: by_domain(data / "ner", [f"tweets_{one}" for one in "abfgh"], {"train": 500})),
@@ -59,6 +65,14 @@ SERIES: Mapping[str, tuple[str, Callable[[Path], list[Period]]]] = {
         lambda data: by_label(data / "question_type", [["DESC", "HUM"], ["NUM"], ["LOC"], ["ENTY"]]),
     ),
     "emotion": ("emotion", lambda data: by_label(data / "emotion", [["anger", "joy"], ["sadness"], ["optimism"]])),
+    "assistant": (
+        "intent",
+        lambda data: [
+            together(by_domain(data / "intent", INTENT[:3], {**FEW, "test": 125})),
+            *by_domain(data / "intent", INTENT[3:6], {**FEW, "test": 75}),
+        ],
+    ),
+    "entities": ("ner", lambda data: by_domain(data / "ner", ["social", "disease"], {"train": 1000, "test": 600})),
 }
 """Name -> its task, and its periods in a data folder."""
 
@@ -98,47 +112,61 @@ def wrong(row: Row, names: Sequence[str], draw: random.Random) -> Row:
     return {**row, "tags": tags}
 
 
-def run(name: str, trouble: str, data: Path, folder: Path) -> tuple[int, int]:
-    """Run a series with a trouble and print what becomes of each period: how many were promoted, of how many."""
-    task, make = SERIES[name]
-    first, *periods = make(data)
-    place, there, promoted = Workplace(folder), first, 0
+class Passes:
+    """A series in a working directory: its first champion, and what becomes of each later period."""
 
-    def command(command: str, rows: Period, *words: str) -> float:
-        place.write({f"{task}/{split}.jsonl": part for split, part in rows.items()})
+    def __init__(self, name: str, data: Path, folder: Path) -> None:
+        self.name, self.folder, self.kept = name, folder / "series", folder / "first"
+        self.task, make = SERIES[name]
+        self.first, *self.periods = make(data)
+        self.place = Workplace(self.folder)
+        self.command("sweep", self.first, "TRIALS=1")
+        shutil.copytree(self.folder, self.kept)
+
+    def command(self, command: str, rows: Period, *words: str) -> float:
+        """Run a command on the rows; return its seconds."""
+        self.place.write({f"{self.task}/{split}.jsonl": part for split, part in rows.items()})
         begun = time.perf_counter()
-        done = place.call(command, f"TASKS={task}", f"DATA={place.data}", "CLUSTER=here", *words)
+        done = self.place.call(command, f"TASKS={self.task}", f"DATA={self.place.data}", "CLUSTER=here", *words)
         if done.code:
-            raise SystemExit(f"{command} of {name}, {trouble}:\n{done.out}{done.err}")
-        progress.print(f"{name}, {trouble}: {command} in {time.perf_counter() - begun:.0f} s")
+            raise SystemExit(f"{command} of {self.name}:\n{done.out}{done.err}")
+        progress.print(f"{self.name}: {command} in {time.perf_counter() - begun:.0f} s")
         return time.perf_counter() - begun
 
-    command("sweep", first, "TRIALS=1")
-    for number, period in enumerate(periods, start=1):
-        given, before = troubled(period, trouble, there), len(place.runs("job"))
-        now = {split: [*there[split], *given[split]] for split in SPLITS}
-        seconds = command("retrain", now)
-        attempts = len(place.runs("job")) - before
-        row = place.newest("passes")[0] if attempts else {"decision": "not trained", "reason": "", "on_new": None}
-        promoted += row["decision"] == "promoted"
-        if row["decision"] == "promoted" or trouble == "clean":
-            there = now
-        scores = [row.get("before"), row.get("after"), *(row["on_new"] or (None, None))]
-        shown = " | ".join("-" if one is None else f"{100 * one:.1f}" for one in scores)
-        cells = f"{name} | {trouble} | {number} | {attempts} | {shown} | {seconds:.0f} s"
-        print(f"| {cells} | {row['decision']}: {row['reason']} |", flush=True)
-    return promoted, len(periods)
+    def run(self, trouble: str) -> tuple[int, int]:
+        """Go through the periods from the first champion on; print each: how many were promoted, of how many."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.kept, self.folder)  # at the same place: a store's paths are absolute
+        there, promoted = self.first, 0
+        for number, period in enumerate(self.periods, start=1):
+            given, before = troubled(period, trouble, there), len(self.place.runs("job"))
+            now = {split: [*there[split], *given[split]] for split in SPLITS}
+            seconds = self.command("retrain", now)
+            attempts = len(self.place.runs("job")) - before
+            untrained = {"decision": "not trained", "reason": "", "on_new": None}
+            row = self.place.newest("passes")[0] if attempts else untrained
+            promoted += row["decision"] == "promoted"
+            if row["decision"] == "promoted" or trouble == "clean":
+                there = now
+            scores = [row.get("before"), row.get("after"), *(row["on_new"] or (None, None))]
+            shown = " | ".join("-" if one is None else f"{100 * one:.1f}" for one in scores)
+            cells = f"{self.name} | {trouble} | {number} | {attempts} | {shown} | {seconds:.0f} s"
+            print(f"| {cells} | {row['decision']}: {row['reason']} |", flush=True)
+        return promoted, len(self.periods)
 
 
 def main() -> None:
     data, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    # No connection stays open to a store that is put back as it was.
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     print("| series | rows | period | attempts | past before | after | new before | after | time | verdict |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
     found: dict[str, list[tuple[int, int]]] = {}
     for name in [word for word in words if word in SERIES] or SERIES:
-        for trouble in [word for word in words if word in TROUBLES] or TROUBLES:
-            with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-                found.setdefault(trouble, []).append(run(name, trouble, data, Path(folder)))
+        with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+            passes = Passes(name, data, Path(folder))
+            for trouble in [word for word in words if word in TROUBLES] or TROUBLES:
+                found.setdefault(trouble, []).append(passes.run(trouble))
     for trouble, counts in found.items():
         print(f"\n{trouble}: {sum(one for one, _ in counts)} of {sum(number for _, number in counts)} promoted")
 

@@ -67,6 +67,11 @@ class Ledger:
     """Digests of the rows that were new to this version, and of its own slice."""
 
     @property
+    def taught(self) -> tuple[Row, ...]:
+        """All rows whose labels it has been trained on, or may have been."""
+        return (*self.trained, *self.former)
+
+    @property
     def seen(self) -> tuple[Row, ...]:
         """All rows that it was ever trained on or chosen by."""
         return (*self.trained, *self.chosen, *self.former)

@@ -101,7 +101,7 @@ class Session:
         if job.start is not None:
             warm_start(self.model, settings.method, job.start, job.task.labels)
         self._num_trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        after_step = hold_still(self.model, job.start, job.task.labels) if job.start and job.start.still else None
+        after_step = hold_still(self.model, job.task.fresh, job.task.labels) if job.start and job.start.still else None
         num_examples = len(job.encoded["train"].examples)
         self.training = Training(self.model, num_examples, settings.engine, trial.seed, workers)
         if after_step is not None:

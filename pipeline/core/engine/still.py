@@ -1,25 +1,24 @@
-"""A model that stays as it is while outputs of its head which it had not before are trained.
+"""A model that stays as it is while outputs of its head which were not trained before are trained.
 
 What is told apart by the old outputs is told apart as before, bit by bit; a row can only be taken by a new one. So the
 past loses least where a task grows, and one forward pass a batch is nearly all that it costs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.core.engine.trials import Start
 from pipeline.core.tasks.model import TaskModel
 
 
-def hold_still(model: TaskModel, start: Start, labels: Sequence[str]) -> Callable[..., None]:
-    """Let nothing of a model be trained but the outputs of labels that its start lacks.
+def hold_still(model: TaskModel, fresh: Collection[str], labels: Sequence[str]) -> Callable[..., None]:
+    """Let nothing of a model be trained but the outputs of some labels.
 
     Args:
-        model: With the weights of the start.
-        start: What the model begins with.
+        model: With the weights that it begins with.
+        fresh: These labels.
         labels: What its outputs stand for.
 
     Returns:
@@ -28,7 +27,7 @@ def hold_still(model: TaskModel, start: Start, labels: Sequence[str]) -> Callabl
     """
     model.requires_grad_(False)
     outputs = [parameter for parameter in model.head.parameters() if len(parameter) == len(labels)]
-    known = torch.tensor([place for place, label in enumerate(labels) if label in start.labels])
+    known = torch.tensor([place for place, label in enumerate(labels) if label not in fresh])
     kept = [(parameter.requires_grad_(True), parameter.detach()[known].clone()) for parameter in outputs]
 
     @torch.no_grad()

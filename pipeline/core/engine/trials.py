@@ -34,7 +34,7 @@ class Start:
     cold_epochs: int = 0
     """Epochs of the last cold start."""
     still: bool = False
-    """Whether all of it stays as it is, and only the outputs of labels that it lacks are trained."""
+    """Whether all of it stays as it is, and only the outputs of the task's `fresh` labels are trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

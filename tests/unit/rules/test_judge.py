@@ -149,10 +149,10 @@ def test_a_label_that_is_listed_and_has_no_row_is_no_growth(court: Court) -> Non
     record = dataclasses.replace(good.record, task=dataclasses.replace(TASK, labels=labels), labels=labels)
     wider = dataclasses.replace(good, record=record)
 
-    def grown(**changes: Any) -> Sequence[str]:
+    def grown(champion: Opponent | None = None, **changes: Any) -> Sequence[str]:
         judged = court.judge(
             "good",
-            court.champion("old"),
+            champion or court.champion("old"),
             bundle=wider,
             score=lambda bundle, some, answers: scorer(good, some, {}),
             **changes,
@@ -161,6 +161,11 @@ def test_a_label_that_is_listed_and_has_no_row_is_no_growth(court: Court) -> Non
 
     assert grown() == ()
     assert grown(trained=[row("fresh film", "fair")]) == ("fair",)
+    # So it is where the champion has an output for it, and was taught none of its rows.
+    for ledger, expected in ((LEDGER, ("fair",)), (dataclasses.replace(LEDGER, former=(row("so", "fair"),)), ())):
+        champion = Opponent(version=3, read=(wider, ledger))
+        assert grown(champion) == ()
+        assert grown(champion, trained=[row("fresh film", "fair")]) == expected
 
 
 def test_the_first_version_is_champion(court: Court) -> None:

@@ -23,22 +23,22 @@ from tests.unit.steps.test_survey import COLD
 def test_the_learning_rate_of_warm_starts_is_the_same_in_every_pass() -> None:
     record = COLD
     for _ in range(3):
-        rate, learning_rate = rates(record, ChallengerConfig(rate=0.3), ["bad"])
+        rate, learning_rate = rates(record, ChallengerConfig(rate=0.3), grown=False)
         assert rate == 0.3
         assert learning_rate == pytest.approx(0.0006)
         engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
         record = dataclasses.replace(record, engine=engine, rate=rate)
-    rate, learning_rate = rates(record, ChallengerConfig(start="cold"), ["bad", "new"])
+    rate, learning_rate = rates(record, ChallengerConfig(start="cold"), grown=True)
     assert rate == 1
     assert learning_rate == pytest.approx(0.002)
 
 
 def test_a_new_label_has_a_learning_rate_of_its_own() -> None:
     challenger = ChallengerConfig(rate=0.1, new_label_rate=0.5)
-    for labels, expected in ((["good", "bad", "mixed"], [0.5, 0.001]), (["good"], [0.1, 0.0002])):
-        assert rates(COLD, challenger, labels) == pytest.approx(expected)
+    for grown, expected in ((True, [0.5, 0.001]), (False, [0.1, 0.0002])):
+        assert rates(COLD, challenger, grown=grown) == pytest.approx(expected)
     still = dataclasses.replace(challenger, start="still", still_rate=5.0)
-    assert rates(COLD, still, ["good", "bad", "mixed"]) == pytest.approx([5.0, 0.01])
+    assert rates(COLD, still, grown=True) == pytest.approx([5.0, 0.01])
 
 
 def test_a_challenger_has_its_champions_own_engine_but_for_what_the_user_sets() -> None:
@@ -74,7 +74,7 @@ def test_no_pass_leaves_what_the_first_search_tried(
     for _ in range(6):  # each of whose winners is at the end of what was tried
         within = searched_by(record, config.challenger.spread)
         assert within == first
-        rate, learning_rate = rates(record, config.challenger, record.labels)
+        rate, learning_rate = rates(record, config.challenger, grown=False)
         engine = dataclasses.replace(record.engine, learning_rate=learning_rate)
         space = space_around(config, Settings(method=record.method, engine=engine), within, rate)
         around = space["engine.learning_rate"].named

@@ -109,6 +109,24 @@ def test_it_learns_new_types_of_entities_beside_old_ones(lab: "Lab", tmp_path: P
         assert torch.equal(tensors["head.linear.weight"][labels.index(label)], before)
 
 
+def test_an_output_that_was_never_taught_is_trained_like_a_new_one(lab: "Lab", tmp_path: Path) -> None:
+    listed = ["red", "blue", "film"]
+    grown(lab, [], colours(["red", "blue"]), "classification", labels=listed)
+    start = champion_of(lab, tmp_path / "champion", lab.job.settings.method)
+    assert list(start.labels) == listed
+    settings = replace(lab.job.settings, engine=replace(lab.job.settings.engine, learning_rate=0.05))
+    rows = colours(["red", "film", "blue"])
+    grown(lab, ["red", "blue"], rows, "classification", labels=listed, start=start, settings=settings)
+    assert lab.job.task.fresh == ("film",)
+    session = lab.session(tmp_path / "trial")
+    told = [event.evaluated for event in session.events() if isinstance(event, EpochSaved)]
+    session.close()
+    assert max(one.primary for one in told) > 0.5
+    assert session.bundle is not None
+    now, before = read_bundle(session.bundle).tensors()["head.linear.weight"], start.tensors["head.linear.weight"]
+    assert torch.equal(now[:2], before[:2]) and not torch.equal(now[2], before[2])
+
+
 def test_new_outputs_are_held_back_as_far_as_a_fortieth_of_their_rows_allows() -> None:
     model: Any = nn.Module()
     model.head = nn.Module()
