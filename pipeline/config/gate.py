@@ -56,7 +56,7 @@ class GateConfig:
     exchange, whatever is gained: of new labels anything is. None: any."""
     floor: float | None = None
     """Least score of a champion, whatever it is compared with: on the new slice, and as the mean over the slices of
-    the past. None: none."""
+    the past. None: none. A metric of which less is better (`rmse`) has none."""
     resamples: int = 2000
     """Of the bootstrap; more where one of several attempts needs them."""
 

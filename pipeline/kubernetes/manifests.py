@@ -197,7 +197,7 @@ def submit_line(config: KubernetesConfig) -> str:
     variables, own = _given(config)
     to = [f"COMMAND={config.command[0]}", f"ADDRESS=http://127.0.0.1:{DASHBOARD}"]
     args = ["submit.environment=image", *overrides(config), *own]
-    return shlex.join(["make", "submit", *to, *variables, f"ARGS={shlex.join(args)}"])
+    return f"{shlex.join(['make', 'submit', *to, *variables])} ARGS={shlex.quote(shlex.join(args))}"
 
 
 def _given(config: KubernetesConfig) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.data.ledger import Ledger
-from pipeline.core.data.rows import Dataset, Row
+from pipeline.core.data.rows import Dataset, Row, many
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +43,8 @@ class News:
     """Rows that came with a version that was rolled back: left out."""
     repeated: int = 0
     """New rows that are equal to others of their split: they count once."""
+    relabelled: int = 0
+    """Rows of the test split that stand in a slice of before with another target, which the slice keeps."""
 
     @property
     def count(self) -> int:
@@ -71,13 +73,13 @@ class News:
     def counts(self) -> dict[str, int | str]:
         """All of it in numbers, as plain JSON."""
         splits = {"train": len(self.train), "validation": len(self.validation), "evaluation": len(self.evaluation)}
-        names = ("ambiguous", "gone", "leaked", "seen", "quarantined", "repeated")
+        names = ("ambiguous", "gone", "leaked", "seen", "quarantined", "repeated", "relabelled")
         others = {"edited": len(self.replaced), **{name: getattr(self, name) for name in names}}
         return {"digest": self.digest, **splits, **others}
 
     def line(self) -> str:
         """Say it in words."""
-        found = f"{len(self.train)} new rows to train on, {len(self.validation)} to choose by, "
+        found = f"{many(self.count, 'new row')} to train on, {len(self.validation)} to choose by, "
         return "; ".join([f"{found}{len(self.evaluation)} to judge by", *self.others()])
 
     def others(self) -> list[str]:
@@ -90,6 +92,7 @@ class News:
             "left out of the evaluation since they were trained on": self.seen,
             "in quarantine": self.quarantined,
             "merged with equal ones": self.repeated,
+            "to judge by with another target now, of which their slice keeps the one it had": self.relabelled,
         }
         return [f"{count} {what}" for what, count in others.items() if count]
 
@@ -123,6 +126,7 @@ def news(
     gone = kept_out - {row.key for row in dataset.test.rows}
     moved = [row for row in (*dataset.train.rows, *dataset.validation.rows) if row.key in gone]
     candidates = _new((*dataset.test.rows, *moved), known, quarantine)
+    relabelled = sum(row.key in held for row in candidates)
     evaluation = [row for row in candidates if row.key not in used | held]
     current = {row.key for row in evaluation}
     held |= current
@@ -148,8 +152,9 @@ def news(
         leaked_tests=len(current & {row.key for rows in before for row in rows} - kept_out),
         offered=len({row.digest for split in (dataset.train, dataset.validation) for row in split.rows}),
         seen=sum(row.key in used for row in tested),
-        quarantined=len(now & set(quarantine)),
+        quarantined=len(now & set(quarantine) - known),  # of a sweep that was rolled back all rows are
         repeated=sum(_num_repeated(split.rows, known.union(quarantine)) for split in dataset.splits),
+        relabelled=relabelled,
     )
 
 

@@ -1,7 +1,7 @@
 """A config becomes jobs: what it names is found, what can be wrong is checked, the rows are read and tokenised."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,13 @@ from pipeline.config import (
     METHOD_TRAITS,
     ClusterConfig,
     CompareConfig,
+    GateConfig,
     MethodConfig,
     SearchConfig,
     SweepConfig,
     TaskConfig,
 )
+from pipeline.config.task import LOWER
 from pipeline.core.adapters.anatomy import layers_of
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpoint, open_checkpoint
 from pipeline.core.adapters.insert import chosen_layers
@@ -87,12 +89,22 @@ def open_resident(config: SweepConfig) -> Prepared:
             search.check(searched, Settings(method=method, engine=config.engine))
     with faults.gathered():
         wanted = resolve(config.tasks, config.task, config.data)
+        check_floor({task.name: task for task, _ in wanted}.values(), config.gate)
     with faults.gathered():
         checkpoint = open_checkpoint(config.checkpoint)
     faults.raise_any()
     loaded = load_checkpoint(checkpoint)
     tokenizer, base = loaded.tokenizer, loaded.base
     return Prepared(checkpoint=loaded.checkpoint, tokenizer=tokenizer, base=base, wanted=wanted, slots=num_slots)
+
+
+def check_floor(tasks: Iterable[TaskConfig], gate: GateConfig) -> None:
+    """Raise a ConfigError where a least score is asked of a metric of which less is better."""
+    for task in tasks:
+        if gate.floor is not None and task.primary in LOWER:
+            rule = f"cannot be a least score of {task.name}: of its metric, {task.primary}, less is better"
+            remedy = f"Leave it out, or set task.{task.name}.metric=spearman"
+            raise ConfigError(fault("gate.floor", gate.floor, rule, remedy))
 
 
 def _nodes(cluster: ClusterConfig) -> slots.Nodes:

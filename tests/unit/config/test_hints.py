@@ -43,6 +43,11 @@ MAKE, MODULE = ["/project/jobs/__main__.py", "sweep", "--make"], ["/project/jobs
             "Go on with: python -m jobs sweep RESUME=x runs=elsewhere",
         ),
         (
+            """make submit TASKS=ner ARGS='a.b=1 '"'"'data.x=[y z]'"'"' c=2'""",
+            """make submit TASKS=ner ARGS='a.b=1 '"'"'data.x=[y z]'"'"' c=2'""",
+            "python -m jobs submit TASKS=ner a.b=1 'data.x=[y z]' c=2",
+        ),
+        (
             "Train the first one with `make sweep TASKS=ner`, or set CHECKPOINT=minilm",
             "Train the first one with `make sweep TASKS=ner`, or set CHECKPOINT=minilm",
             "Train the first one with `python -m jobs sweep TASKS=ner`, or set CHECKPOINT=minilm",

@@ -48,7 +48,7 @@ def found(data: Dataset, **others: Any) -> News:
 
 def left_out(one: News) -> dict[str, int]:
     """The counts that are not 0."""
-    names = ("edited", "ambiguous", "gone", "leaked", "seen", "quarantined")
+    names = ("edited", "ambiguous", "gone", "leaked", "seen", "quarantined", "relabelled")
     return {name: int(n) for name in names if (n := one.counts()[name])}
 
 
@@ -78,13 +78,14 @@ def test_new_rows_of_each_split_are_found_and_counted() -> None:
         "digest": one.digest,
         **{"train": 2, "validation": 1, "evaluation": 3},
         **{"edited": 0, "ambiguous": 0, "gone": 0, "leaked": 0, "seen": 0, "quarantined": 0, "repeated": 0},
+        "relabelled": 0,
     }
 
 
 def test_new_rows_that_repeat_within_their_split_count_once_and_are_told() -> None:
     known = TRAINED[0]
     one = found(dataset([row("a"), row("a"), known, known], [row("c")], [row("d"), row("d"), row("d"), row("e")]))
-    assert one.line().startswith("1 new rows to train on, 1 to choose by, 2 to judge by; ")
+    assert one.line().startswith("1 new row to train on, 1 to choose by, 2 to judge by; ")
     assert one.repeated == 3 and "; 3 merged with equal ones" in one.line()
 
 
@@ -245,6 +246,20 @@ def test_quarantined_rows_are_used_for_nothing() -> None:
 
 def test_quarantine_counts_only_what_the_data_has() -> None:
     assert left_out(found(dataset(), quarantine={row("elsewhere").digest})) == {}
+
+
+def test_quarantine_counts_no_row_that_the_champion_has_seen() -> None:
+    """All rows of a sweep came with its winner, and after a rollback to the champion before most are that one's."""
+    withdrawn = row("came with the sweep")
+    everything = {one.digest for one in (*TRAINED, *CHOSEN, *MAY, *JUNE, withdrawn)}
+    assert left_out(found(dataset([withdrawn]), quarantine=everything)) == {"quarantined": 1}
+
+
+def test_rows_of_a_slice_that_have_another_target_now_are_told_and_the_slice_keeps_theirs() -> None:
+    other = [row(one.fields["text"], "bad" if one.fields["label"] == "good" else "good") for one in MAY]
+    one = found(dataset(TRAINED, CHOSEN, [*other, *JUNE, row("new")], alone=True))
+    assert [texts(one.evaluation), left_out(one)] == [["new"], {"relabelled": len(MAY)}]
+    assert f"; {len(MAY)} to judge by with another target now, of which their slice keeps" in one.line()
 
 
 def test_reserved_rows_that_are_still_there_join_the_new_slice_and_are_never_trained_on() -> None:

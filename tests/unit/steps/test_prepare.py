@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.config import CompareConfig, EngineConfig, MethodConfig, MethodName, SweepConfig, TaskConfig
+from pipeline.config import CompareConfig, EngineConfig, GateConfig, MethodConfig, MethodName, SweepConfig, TaskConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters import checkpoint as checkpoints
 from pipeline.core.adapters.checkpoint import tensors_of
@@ -19,7 +19,7 @@ from pipeline.core.tasks import metrics
 from pipeline.errors import ConfigError
 from pipeline.steps import prepare as prepare_module
 from pipeline.steps.estimate import announce
-from pipeline.steps.prepare import check_fit, prepare
+from pipeline.steps.prepare import check_fit, check_floor, prepare
 from tests import writers
 
 ROW = {"text": "a b", "target": "b"}
@@ -57,6 +57,14 @@ def test_a_metric_that_is_not_installed_is_refused_before_the_training(monkeypat
     monkeypatch.setattr(metrics, "has_chrf", lambda: False)
     with pytest.raises(ConfigError, match=r"task.say.metric: 'chrf' needs sacrebleu. Install it, or set"):
         check_fit([chosen], writers.make_checkpoint("t5"), HOULSBY)
+
+
+def test_no_least_score_is_asked_of_a_metric_of_which_less_is_better() -> None:
+    tasks = [TaskConfig(name=name, kind="regression", metric=name) for name in ("spearman", "rmse")]
+    check_floor(tasks, GateConfig())
+    check_floor(tasks[:1], GateConfig(floor=0.5))
+    with pytest.raises(ConfigError, match=r"gate.floor: '0.5' cannot be a least score of rmse: .* less is better. Leave"):
+        check_floor(tasks, GateConfig(floor=0.5))
 
 
 TinyBert = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
