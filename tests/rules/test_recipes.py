@@ -18,8 +18,9 @@ from pipeline.core.engine.events import TrialPaused
 from pipeline.core.engine.trials import Settings, Trial
 from pipeline.rules import halving, search
 from tests.families import make
+from tests.rules.test_floors import ROOT, start_faults
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+PAGE = ROOT / "docs" / "extending.md"
 FENCED = re.findall(r"^ *```(\w*)\n(.*?)^ *```", PAGE.read_text("utf-8"), re.S | re.M)
 BLOCKS = [textwrap.dedent(text) for language, text in FENCED if not language]
 
@@ -72,7 +73,7 @@ def test_the_searcher_covers_the_space_by_its_seed() -> None:
 
 
 def test_the_pruning_rule_stops_what_is_below_the_median() -> None:
-    rule = run("class Median", **vars(halving), statistics=statistics)["Median"](first_rung=0.2)
+    rule = run("class Median", **{**vars(halving), "statistics": statistics})["Median"](first_rung=0.2)
     reached = [halving.Standing(epoch=1, share=0.25, score=score) for score in (0.5, 0.7, 0.9, 0.4, 0.8)]
     actions = [rule.report(trial, standing).action for trial, standing in enumerate(reached)]
     assert actions == ["continue", "continue", "continue", "stop", "continue"]
@@ -86,3 +87,19 @@ def test_the_sink_writes_a_line_for_each_event(tmp_path: Path) -> None:
     (line,) = (tmp_path / "events.jsonl").read_text("utf-8").splitlines()
     record = json.loads(line)
     assert (record["event"], record["trial"]["index"]) == ("TrialPaused", 3)
+
+
+def test_the_sink_is_added_to_those_that_listen_today() -> None:
+    """A recipe that shows the line without one of them would take it out."""
+    (line,) = (one.strip() for one in BLOCKS if ", EventLines(folder)]" in one)
+    assert line.replace(", EventLines(folder)]", "]") in (ROOT / "pipeline" / "steps" / "train.py").read_text("utf-8")
+
+
+def test_whole_files_of_the_recipes_load_nothing_slow_before_a_function_needs_it(tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline" / "core"
+    folder.mkdir(parents=True)
+    files = [one for one in BLOCKS if one.startswith('"""')]
+    assert len(files) >= 3
+    for number, text in enumerate(files):
+        (folder / f"recipe{number}.py").write_text(text, "utf-8")
+    assert list(start_faults(tmp_path)) == []
