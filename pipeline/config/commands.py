@@ -159,7 +159,7 @@ VARIABLES: Mapping[str, Variable] = {
     ),
     "CONF": Variable("conf", "text", "a folder with task files of your own"),
     "CHECKPOINT": Variable("checkpoint", "text", "a name in conf/checkpoint, a folder, or a hub id"),
-    "METHOD": Variable("method", "plain", "houlsby, pfeiffer, parallel; lora, prompt, full, probe"),
+    "METHOD": Variable("method", "plain", "parallel (default), houlsby, pfeiffer; lora, prompt, full, probe"),
     "METHODS": Variable("methods", "list", "those that are compared"),
     "TRIALS": Variable("search.trials", "plain", "candidates a task"),
     "EPOCHS": Variable("engine.epochs", "plain", "passes over the training rows, at most, of a candidate"),

@@ -53,8 +53,8 @@ class GateConfig:
     gap: float | None = 0.1
     """How far the new slice may lie below those of the past, by the challenger's scores, where the challenger has not
     gained at least as much on it as is left: what cannot be learnt from a period's rows may have wrong labels. In an
-    exchange, whatever is gained: of new labels anything is. None: any. A slice of fewer than `min_rows` rows is not held
-    to it outside an exchange, in which it needs twenty."""
+    exchange, whatever is gained: of new labels anything is. None: any. A slice of fewer than `min_rows` rows is not
+    held to it; in an exchange one of twenty is."""
     floor: float | None = None
     """Least score of a champion, whatever it is compared with: on the new slice, and as the mean over the slices of
     the past. None: none. A metric of which less is better (`rmse`) has none."""

@@ -297,7 +297,7 @@ def _task_files(own: Path | None, faults: list[Fault]) -> dict[str, Any]:
                 continue
             if written is None:
                 if folder == own:  # the folder may be the user's for other things too
-                    _log.warning("%s is left alone: it is no task, which has a `kind`", file)
+                    _log.warning("%s is left alone: it is no task, which has a `kind` of task", file)
                 else:
                     remedy = "Begin it with `kind: classification`"
                     faults.append(fault(file, "", "is no task: it has no `kind`", remedy))

@@ -1,4 +1,4 @@
-"""One setting at a time from the present default: `python -m tests.bench.defaults FOLDER [hours=4] [seeds=0,1] ...`.
+"""One setting at a time from the present default: `python -m tests.bench.defaults FOLDER [hours=1] [seeds=0,1] ...`.
 
 Further words are those of `tests.bench.search`; `factors=method,engine.epochs` chooses what is varied. A cell is a
 task, a seed and one setting; it is trained at two learning rates of its method's own range, and the better best

@@ -152,7 +152,7 @@ def test_help_lists_every_setting_with_what_it_is_for(command: str, capsys: pyte
     if command == "sweep":
         assert "engine.learning_rate a number 0.001 Peak learning rate of AdamW." in shown
         assert re.search(r"method.width a whole number 48 Bottleneck size R", shown), (
-            "as conf/method/houlsby.yaml has it"
+            "as conf/method/parallel.yaml has it"
         )
 
 

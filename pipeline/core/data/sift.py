@@ -91,7 +91,11 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
 
 
 def _hides(record: Row | Fault, task: TaskConfig) -> bool:
-    return record.of_hidden if isinstance(record, Fault) else is_hidden(record.fields.get(task.target))
+    if isinstance(record, Fault):
+        return record.of_hidden
+    given = record.fields.get(task.target)
+    # A row may have no label; where none of a split has one, none is told.
+    return is_hidden(given) or (task.kind == "multi_label" and given == [])
 
 
 def _targets(row: Row, task: TaskConfig) -> list[str]:

@@ -71,7 +71,7 @@ def test_yaml_that_is_no_task_is_left_alone_with_a_note(tmp_path: Path, caplog: 
         tasks = config(f"conf={tmp_path}").task
     assert "mood" in tasks and not {"docker-compose", "triage", "service"} & set(tasks)
     assert sorted(caplog.messages) == [
-        f"{tmp_path}/{name} is left alone: it is no task, which has a `kind`" for name in sorted(OTHERS)
+        f"{tmp_path}/{name} is left alone: it is no task, which has a `kind` of task" for name in sorted(OTHERS)
     ]
     assert [file.name for file in conf_files(tmp_path)] == ["mood.yml", "wide.yaml"]
 

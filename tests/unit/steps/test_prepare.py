@@ -63,7 +63,9 @@ def test_no_least_score_is_asked_of_a_metric_of_which_less_is_better() -> None:
     tasks = [TaskConfig(name=name, kind="regression", metric=name) for name in ("spearman", "rmse")]
     check_floor(tasks, GateConfig())
     check_floor(tasks[:1], GateConfig(floor=0.5))
-    with pytest.raises(ConfigError, match=r"gate.floor: '0.5' cannot be a least score of rmse: .* less is better. Leave"):
+    with pytest.raises(
+        ConfigError, match=r"gate.floor: '0.5' cannot be a least score of rmse: .* less is better. Leave"
+    ):
         check_floor(tasks, GateConfig(floor=0.5))
 
 

@@ -96,16 +96,23 @@ def _check_header(reading: Reading, header: Sequence[str], number: int) -> None:
         name = f"{reading.path.name.split('.')[0]}.jsonl"
         faults = [fault(where, "", f"is JSON, and its name ends in {reading.path.suffix}", f"Call it {name}")]
     elif len(header) == 1 and faults:
-        faults = _one_cell(reading, header[0], where) or faults
+        faults = _one_cell(reading, header[0], where) or _headless(reading, faults)
     elif faults and "tokens" in reading.columns.places and {"token", "word"} & {name.lower() for name in header}:
         rule = f"looks like a table with a token a line (it has: {', '.join(header)})"
         remedy = "Write it as .conll, the token and its tag on a line and a blank line behind each sentence"
         faults = [fault(where, "", rule, f"{remedy}; or map a column of whole sentences by data.columns.tokens")]
-    elif len(faults) == len(reading.columns.places) and all("<its name" in one.remedy for one in faults):
-        more = "; if this line is a row, put one with the names of the columns before it"
-        faults = [replace(one, remedy=one.remedy + more) for one in faults]
+    else:
+        faults = _headless(reading, faults)
     if faults:
         raise DataError(faults)
+
+
+def _headless(reading: Reading, faults: list[Fault]) -> list[Fault]:
+    """The same faults; where no column is there, perhaps since the line is none of names, they say that."""
+    if len(faults) < len(reading.columns.places) or not all("<its name" in one.remedy for one in faults):
+        return faults
+    more = "; if this line is a row, put one with the names of the columns before it"
+    return [replace(one, remedy=one.remedy + more) for one in faults]
 
 
 def _one_cell(reading: Reading, cell: str, where: str) -> list[Fault]:

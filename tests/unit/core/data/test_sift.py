@@ -170,6 +170,15 @@ def test_targets_of_every_kind_are_hidden_alike(kind: str, field: str, values: t
     assert not sifted([*rows, good], "error", task=task, name="test").hidden
 
 
+@pytest.mark.parametrize("values", [([], None), ("", []), ([], [])])
+def test_a_split_of_which_no_row_has_a_label_tells_none(values: tuple[Any, ...]) -> None:
+    """As a csv for a competition has it, where an empty cell is no label."""
+    task, rows = TaskConfig(name="t", kind="multi_label"), [{"text": "a", "labels": one} for one in values]
+    assert sifted(rows, "error", task=task, name="test").hidden
+    assert not sifted(rows, "error", task=task, name="train").hidden
+    assert not sifted([*rows, {"text": "b", "labels": ["x"]}], "error", task=task, name="test").hidden
+
+
 @pytest.mark.parametrize("labels", [(None, ""), ("-1", -1), ("", "")])
 def test_a_split_whose_labels_are_all_hidden_is_as_good_as_not_there(labels: tuple[Any, ...]) -> None:
     found = sifted(texts(*labels), name="test")

@@ -106,7 +106,9 @@ def test_bars_separate_cells_as_they_are(tmp_path: Path, tasks: Tasks) -> None:
 def test_to_be_answered_a_file_of_one_column_of_another_name_lacks_it(tmp_path: Path, tasks: Tasks) -> None:
     path = tmp_path / "new.csv"
     path.write_text("my-text\na\n")
-    with pytest.raises(DataError, match=r"has no field `text` \(it has: my-text\)"):
+    with pytest.raises(
+        DataError, match=r"has no field `text` \(it has: my-text\).*; if this line is a row, put one with"
+    ):
         asked(path, tasks["sentiment"])
     path.write_text("text~label\na~x\n")
     with pytest.raises(DataError, match=r"'text~label' is one cell, where text is read: .* Put `sep=~`"):
