@@ -21,6 +21,7 @@ class Kind(Protocol):
     """What a kind of task knows of its rows, as far as reading them needs it."""
 
     has_labels: ClassVar[bool]
+    may_lack_labels: ClassVar[bool]
 
     def row_faults(self, row: Row) -> Iterator[Fault]:
         """What is wrong with what a row says."""
@@ -56,7 +57,7 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
     records = list(split.rows)
     if any(isinstance(one, Fault) and one.of_file for one in records):
         return Sifted(rows=[], notes=[], faults=[one for one in records if isinstance(one, Fault)])
-    if name != "train" and records and all(_hides(one, task) for one in records):
+    if name != "train" and records and all(_hides(one, task, kind) for one in records):
         note = hidden_note(split.where, task.target, len(records))
         return Sifted(rows=[], notes=[note], faults=[], hidden=True)
     rows: list[Row] = []
@@ -90,12 +91,11 @@ def sift(name: str, split: SplitSource, task: TaskConfig, kind: Kind, data: Data
     return Sifted(rows=rows, notes=notes, faults=faults)
 
 
-def _hides(record: Row | Fault, task: TaskConfig) -> bool:
+def _hides(record: Row | Fault, task: TaskConfig, kind: Kind) -> bool:
     if isinstance(record, Fault):
         return record.of_hidden
     given = record.fields.get(task.target)
-    # A row may have no label; where none of a split has one, none is told.
-    return is_hidden(given) or (task.kind == "multi_label" and given == [])
+    return is_hidden(given) or (kind.may_lack_labels and not given)
 
 
 def _targets(row: Row, task: TaskConfig) -> list[str]:

@@ -53,6 +53,7 @@ class MultiLabel(Task):
 
     pooled = True
     has_labels = True
+    may_lack_labels = True
     ranks = True
 
     @classmethod

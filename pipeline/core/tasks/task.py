@@ -83,6 +83,8 @@ class Task(ABC):
     """Whether an answer ranks labels or options, of which who asks may want the first ones alone."""
     has_labels: ClassVar[bool] = False
     """Whether the head's outputs stand for labels, which the config lists or the training rows have."""
+    may_lack_labels: ClassVar[bool] = False
+    """Whether a row may have no label; where no row of a split has one, the labels are hidden."""
     label_name: ClassVar[str] = "label"
     """What one of `names` is called in messages."""
     pipeline_tag: ClassVar[str] = "text-classification"
