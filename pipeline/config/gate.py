@@ -22,10 +22,12 @@ class GateConfig:
     margin: float = 0.02
     """How much worse than the champion is still as good (the margin of a non-inferiority test). On the slices of the
     past, taken together, it has to be shown that the challenger is not worse by this much; a single slice on which it
-    is shown to be worse by more has a veto."""
+    is shown to be worse by more has a veto. Where the rows of the past are so few that an equal challenger would
+    show it less than four times in five, `exchange_loss` is what has to be shown, that no more than the margin is lost
+    as far as is seen, and that all slices together are better, rows weighing alike; but for `growth=keep`."""
     confidence: float = 0.95
     """Of each bound, taken one-sided: 0.95 lets a challenger that is worse by exactly the margin pass the slices of
-    the past once in 20 times."""
+    the past once in 20 times, where it is no better elsewhere."""
     growth: Literal["auto", "keep", "exchange"] = "auto"
     """What is wanted of a challenger for which the task has grown. `keep`: that nothing is lost, as otherwise.
     `exchange`: that the whole is better, all slices and labels together, weighted by rows, and no slice of the past

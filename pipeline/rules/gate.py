@@ -7,7 +7,8 @@ A pure function from evidence to a decision that says in words what decided. A c
 * no slice of the past vetoes, which it does when even the upper bound of the difference is below minus the margin;
 * over the slices of the past the lower bound of the mean difference is above minus the margin (a non-inferiority
   test). Each slice has the same weight, whatever its rows: a period counts, not its size. Where all of them have fewer
-  rows than a claim of equality needs, the new slice has to outweigh them;
+  rows than a claim of equality needs, or so few that an equal challenger would often fail, the new slice has to
+  outweigh them;
 * on the new slice the lower bound is above the gain that is asked; where none is asked, the upper bound is not
   below 0. A test that an equal challenger passes has to put the burden of proof on "it is worse": of equal ones this
   one stops one in 20, whatever the rows. Asked to show non-inferiority on one new slice instead, with 500 rows, a
@@ -55,6 +56,9 @@ _LEAST_LEARNT = 20
 """Rows on which a gap between the new slice and the past is looked at in an exchange."""
 _NUM_LISTED = 5
 """Labels that a sentence lists."""
+_POWER = 1.5
+"""How many times as wide as it lies below the difference the margin has to be, that four of five equal challengers
+keep it: (1.645 + 0.842) / 1.645 at 95 %."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +133,8 @@ def decide(evidence: Evidence, config: GateConfig, confidence: float | None = No
     drawn = {one.name: _drawn(one, config) for one in together}
     each, past = _measure(slices, drawn, config)
     new = _measure([evidence.new], drawn, config)[1] if evidence.new else None
-    whole = _whole(together, drawn) if terms.exchange else None
+    is_blind = evidence.new is not None and _is_blind(past, terms, config)
+    whole = _whole(together, drawn) if terms.exchange or is_blind else None
     measured = {**each, **({evidence.new.name: new} if evidence.new and new else {})}
     if found := [f"slice {name}: its metric has no value" for name, one in measured.items() if not one.finite]:
         return _stopped(found)
@@ -138,9 +143,9 @@ def decide(evidence: Evidence, config: GateConfig, confidence: float | None = No
     checks = [
         *_floors(past.challenger, new.challenger if new else None, config),
         *sorted(vetoes, key=lambda check: check.difference or 0.0),  # the worst decides
-        _not_worse(past, new, evidence.past, left_out, terms, config),
-        *(_labels(slices, config) if whole else []),
-        *([_better(whole, past, len(evidence.slices), terms, config)] if whole else []),
+        _not_worse(past, new, whole if is_blind else None, evidence.past, left_out, terms, config),
+        *(_labels(slices, config) if terms.exchange else []),
+        *([_better(whole, past, len(evidence.slices), terms, config)] if terms.exchange and whole else []),
         *([_on_new(evidence.new.name, new, lacks[evidence.new.name], terms, config)] if evidence.new and new else []),
         *(_learnt(evidence.new.name, new, past, terms, config) if evidence.new and new else []),
     ]
@@ -243,6 +248,7 @@ def _veto(name: str, found: Measured, lacks: str, terms: Terms, config: GateConf
 def _not_worse(
     past: Measured,
     new: Measured | None,
+    whole: Measured | None,
     slices: Sequence[SliceEvidence],
     left_out: Sequence[str],
     terms: Terms,
@@ -264,10 +270,28 @@ def _not_worse(
             # Of so few rows no more can be asked: not shown to be worse, and no more lost than may be.
             passed = high >= -_ROUNDING and past.difference >= -terms.loss - _ROUNDING
             verdict += f", and {'' if passed else 'not '}outweighed by the new slice"
+    elif whole is not None and whole.bounds(terms.confidence)[0] > _ROUNDING:
+        passed = True
+        verdict = (
+            f"its rows are too few for {terms.said}: within the {_points(config.exchange_loss)} of an exchange, and "
+        )
+        verdict += f"all {len(slices) + 1} slices together are shown to be better"
     else:
         verdict = f"it is not shown to be within {terms.said}{_short(past, slices, terms)}"
     where = "slice of the past" if len(slices) == 1 else f"{len(slices)} slices of the past"
     return _check("past", where + _without("without", left_out), passed, verdict, past, terms.confidence)
+
+
+def _is_blind(past: Measured, terms: Terms, config: GateConfig) -> bool:
+    """Whether the rows of the past leave open what they are asked, so that the terms may be those of an exchange.
+
+    That is where the bound lies so far below the difference that an equal challenger would show that it is one less
+    than four times in five. No more than the margin is lost as far as is seen, and no more than `exchange_loss` beyond
+    doubt.
+    """
+    low, _ = past.bounds(terms.confidence)
+    is_open = (past.difference - low) * _POWER > terms.loss and past.difference >= -terms.loss - _ROUNDING
+    return is_open and low > -config.exchange_loss + _ROUNDING and not terms.exchange and config.growth != "keep"
 
 
 def _better(whole: Measured, past: Measured, num_slices: int, terms: Terms, config: GateConfig) -> Check:

@@ -14,10 +14,11 @@ pass; worse by 5 points is drawn 2.5 times as often. The table is markdown; prog
 * Macro F1: five labels, of which one is rare; all of the difference is in its rows, which is the worst case.
 * `ladder`: five attempts, as of a pass that has a budget for all. Each is another challenger with the same difference,
   on rows of its own: attempts that have less in common err more often together.
+* `gained`: the new slice is better by 15 points, whatever becomes of the past.
 * `exchange`: labels are new. The champion answers none of them and the challenger nine in ten; the difference is that
   on the slices of the past. Alone, and with five attempts.
 
-The tables are accuracy, f1, macro_f1, matthews, micro_f1, spearman, ladder and exchange.
+The tables are accuracy, f1, macro_f1, matthews, micro_f1, spearman, ladder, gained and exchange.
 """
 
 import dataclasses
@@ -75,6 +76,8 @@ class Setting:
     leave_out: bool = False
     """Macro F1: rare labels are left out."""
     attempts: int = 1
+    gained: float | None = None
+    """By how much the new slice differs, where not by as much as the past."""
     grown: bool = False
     """Whether the new slice has nothing but new labels, of which the champion answers none."""
 
@@ -235,6 +238,7 @@ def slice_of(name: str, drawn_C: NDArray[np.int64], of: Population) -> SliceEvid
 def measure(setting: Setting, config: GateConfig, repetitions: int) -> Rates:
     """Draw evidence and let the gate decide, as often as said; of several attempts the last one counts."""
     rng, of = np.random.default_rng(0), None if setting.metric == "spearman" else population(setting)
+    other = population(dataclasses.replace(setting, difference=setting.gained)) if setting.gained is not None else None
     config = dataclasses.replace(config, rare_labels="leave_out" if setting.leave_out else "stop")
     counts = np.zeros(3)
     for number in range(repetitions):
@@ -246,6 +250,9 @@ def measure(setting: Setting, config: GateConfig, repetitions: int) -> Rates:
             else:
                 drawn_SC = rng.multinomial(setting.rows, of.chances_C, size=setting.slices + 1)
                 slices = [slice_of(name, drawn_C, of) for name, drawn_C in zip(names, drawn_SC, strict=True)]
+            if other is not None:
+                drawn_C = rng.multinomial(setting.rows, other.chances_C)
+                slices[0] = slice_of(f"{number}.{attempt}.0", drawn_C, other)
             if setting.grown and of is not None:
                 answered = rng.multinomial(setting.rows, [0, LEARNT, 0, 1 - LEARNT])
                 slices[0] = slice_of(f"{number}.{attempt}.0", np.resize(answered, len(of.chances_C)), of)
@@ -263,6 +270,8 @@ def limit(setting: Setting) -> tuple[str, float] | None:
     """What the share of promotions may be at most, or has to be at least; None where nothing is set."""
     if setting.grown:
         return {0.0: ("at least", 0.8), -0.05: ("at most", 0.05), -0.1: ("at most", 0.005)}.get(setting.difference)
+    if setting.gained is not None:
+        return ("at most", 0.05) if setting.difference == -0.05 else None
     if setting.difference == 0:
         enough = setting.carried >= 500 and (setting.slices == 5 and setting.rows >= 500)
         return ("at least", 0.8) if enough else None
@@ -303,12 +312,15 @@ def settings(table: str) -> Iterator[Setting]:
                 yield Setting(discordance=discordance, slices=slices, attempts=5, difference=0)
             yield Setting(metric="f1", carrying=0.2, slices=5, attempts=5, difference=0)
             yield Setting(metric="macro_f1", carrying=0.04, slices=5, attempts=5, difference=0)
+        case "gained":
+            for discordance, slices, rows in itertools.product((0.06, 0.12), SLICES, (200, 500, 2000)):
+                yield Setting(discordance=discordance, slices=slices, rows=rows, gained=0.15, difference=0)
         case "exchange":
             for attempts, discordance, slices in itertools.product((1, 5), (0.06, 0.12), SLICES):
                 yield Setting(discordance=discordance, slices=slices, attempts=attempts, grown=True, difference=0)
 
 
-TABLES = ("accuracy", "f1", "macro_f1", "matthews", "micro_f1", "spearman", "ladder", "exchange")
+TABLES = ("accuracy", "f1", "macro_f1", "matthews", "micro_f1", "spearman", "ladder", "gained", "exchange")
 
 
 def main() -> None:
