@@ -359,8 +359,8 @@ def challenger_job(
         encoded["train"] = encoded["train"].weighted([*[1.0] * len(found.train), *(weight for _, weight in replay)])
     start = start_of(here.bundle, config.challenger, rate)
     if start is not None and start.still:
-        untaught = {one for one in built.labels if here.fresh.intersection(restore(task.config, [one]).names())}
-        built.fresh = tuple(one for one in built.labels if one not in start.labels or one in untaught)
+        outputs = built.outputs_of(here.fresh)
+        built.fresh = tuple(one for one in built.labels if one not in start.labels or one in outputs)
     job = Job(
         name=here.name,
         registered_name=here.registered_name,

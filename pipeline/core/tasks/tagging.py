@@ -144,6 +144,10 @@ class Tagging(Task):
         """The types that its tags are of."""
         return list(dict.fromkeys(tag[2:] for tag in self.labels if tag != "O"))
 
+    def outputs_of(self, names: Collection[str]) -> set[str]:
+        """Both tags of each type."""
+        return {tag for tag in self.labels if tag != "O" and tag[2:] in names}
+
     def example(self, row: Row) -> str:
         return self.text_of(row)
 

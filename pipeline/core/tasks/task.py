@@ -206,6 +206,10 @@ class Task(ABC):
         """The labels as a config lists them."""
         return list(self.labels)
 
+    def outputs_of(self, names: Collection[str]) -> set[str]:
+        """Those of `labels` that stand for some of `names`."""
+        return {label for label in self.labels if label in names}
+
     def grown(self, rows: Sequence[Row]) -> list[str] | None:
         """What the config's `labels` are when rows come in: as they were, or where they are read from rows, those of
         this task in their order and behind them those that appear for the first time."""

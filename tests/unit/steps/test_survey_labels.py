@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ChallengerConfig, RetrainConfig
+from pipeline.config import ChallengerConfig, RetrainConfig, TaskConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.data.ledger import Ledger, Slice
 from pipeline.core.engine.trials import Job
@@ -82,3 +82,15 @@ def test_a_pass_goes_on_where_edits_have_taken_the_last_rows_of_a_label(tiny_ber
     job, _ = challenger_job(config, restore(COLD.task, COLD.labels), here, data, tiny_bert()[1])
     assert list(job.task.labels) == ["good", "bad"]
     assert [row.fields["label"] for row in job.dataset.test.rows] == ["bad"] * 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "outputs"),
+    [
+        ("classification", ["good", "bad"], {"bad"}),
+        ("multi_label", ["good", "bad"], {"bad"}),
+        ("tagging", ["O", "B-good", "I-good", "B-bad", "I-bad"], {"B-bad", "I-bad"}),
+    ],
+)
+def test_the_outputs_of_a_label_are_those_that_its_kind_has(kind: Any, labels: list[str], outputs: set[str]) -> None:
+    assert restore(TaskConfig(name="mood", kind=kind), labels).outputs_of({"bad", "other"}) == outputs
