@@ -272,10 +272,8 @@ def _not_worse(
             verdict += f", and {'' if passed else 'not '}outweighed by the new slice"
     elif whole is not None and whole.bounds(terms.confidence)[0] > _ROUNDING:
         passed = True
-        verdict = (
-            f"its rows are too few for {terms.said}: within the {_points(config.exchange_loss)} of an exchange, and "
-        )
-        verdict += f"all {len(slices) + 1} slices together are shown to be better"
+        verdict = f"its rows are too few for {terms.said}: within the {_points(config.exchange_loss)} of an exchange, "
+        verdict += f"and all {len(slices) + 1} slices together are shown to be better"
     else:
         verdict = f"it is not shown to be within {terms.said}{_short(past, slices, terms)}"
     where = "slice of the past" if len(slices) == 1 else f"{len(slices)} slices of the past"

@@ -140,7 +140,7 @@ class Passes:
         there, promoted = self.first, 0
         for number, period in enumerate(self.periods, start=1):
             given, before = troubled(period, trouble, there), len(self.place.runs("job"))
-            now = {split: [*there[split], *given[split]] for split in SPLITS}
+            now = together([there, given])
             seconds = self.command("retrain", now)
             attempts = len(self.place.runs("job")) - before
             untrained = {"decision": "not trained", "reason": "", "on_new": None}
