@@ -123,15 +123,15 @@ class Passes:
         self.command("sweep", self.first, "TRIALS=1")
         shutil.copytree(self.folder, self.kept)
 
-    def command(self, command: str, rows: Period, *words: str) -> float:
-        """Run a command on the rows; return its seconds."""
+    def command(self, command: str, rows: Period, *words: str) -> tuple[float, str]:
+        """Run a command on the rows; return its seconds and what it printed, on one line."""
         self.place.write({f"{self.task}/{split}.jsonl": part for split, part in rows.items()})
         begun = time.perf_counter()
         done = self.place.call(command, f"TASKS={self.task}", f"DATA={self.place.data}", "CLUSTER=here", *words)
         if done.code:
             raise SystemExit(f"{command} of {self.name}:\n{done.out}{done.err}")
         progress.print(f"{self.name}: {command} in {time.perf_counter() - begun:.0f} s")
-        return time.perf_counter() - begun
+        return time.perf_counter() - begun, " ".join(done.out.split())
 
     def run(self, trouble: str) -> tuple[int, int]:
         """Go through the periods from the first champion on; print each: how many were promoted, of how many."""
@@ -141,9 +141,9 @@ class Passes:
         for number, period in enumerate(self.periods, start=1):
             given, before = troubled(period, trouble, there), len(self.place.runs("job"))
             now = together([there, given])
-            seconds = self.command("retrain", now)
+            seconds, said = self.command("retrain", now)
             attempts = len(self.place.runs("job")) - before
-            untrained = {"decision": "not trained", "reason": "", "on_new": None}
+            untrained = {"decision": "not trained", "reason": said, "on_new": None}
             row = self.place.newest("passes")[0] if attempts else untrained
             promoted += row["decision"] == "promoted"
             if row["decision"] == "promoted" or trouble == "clean":

@@ -97,6 +97,7 @@ def test_other_names_do_not_wait(store: Store) -> None:
         pass
 
 
+@pytest.mark.faults
 def test_file_lock_of_a_process_that_was_killed_is_free_at_once(store: Store) -> None:
     held_by_a_process_that_is_killed(store.uri)
     begun = time.monotonic()

@@ -191,6 +191,7 @@ def enter(uri: str, folder: Path, sweep: str, both: Barrier, ends: "Queue[tuple[
     ends.put((found.alias, found.version, found.reason))
 
 
+@pytest.mark.faults
 def test_of_two_processes_that_promote_at_once_one_wins(store: Store, story: Story, tmp_path: Path) -> None:
     enrol(store, "one", story.tested(), verdict("champion", "the first"))
     fork = forked()
