@@ -81,8 +81,12 @@ def test_a_pass_is_stopped_as_by_ctrl_c(tmp_path: Path) -> None:
             time.sleep(0.05)
         waiting.stop()
 
-    Timer(0, stop).start()
-    assert waiting.run() == STOPPED
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as callers do: what is ignored goes on
+    try:
+        Timer(0, stop).start()
+        assert waiting.run() == STOPPED
+    finally:
+        signal.signal(signal.SIGINT, before)
     stamp = Folder(path=tmp_path).stamp
     assert stamp is not None and "saved" in Path(stamp.log).read_text()
     assert waiting.run() == STOPPED  # nothing more is begun
