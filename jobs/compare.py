@@ -17,6 +17,7 @@ from pipeline.tracking.store import require_store
 def main(config: CompareConfig, console: Console) -> None:
     config = resumed(config)
     prepared = prepare(config)
+    config = prepared.settled(config)
     contests = contests_of(config, prepared)
     searches = dataclasses.replace(prepared, jobs=[contest.search for contest in contests])
     announce(config, searches, console)

@@ -21,6 +21,7 @@ from pipeline.tracking.store import open_store
 
 def main(config: RetrainConfig, console: Console) -> None:
     prepared = open_resident(config)
+    config = prepared.settled(config)
     store = open_store(config.tracking, create=False)
     check_owners(store, {registered_name(task, domain): task.name for task, domain in prepared.wanted})
     if not config.dryrun:

@@ -21,6 +21,7 @@ def main(config: SweepConfig, console: Console) -> None:
     spent.begin("preparing")
     config = resumed(config)
     prepared = prepare(config)
+    config = prepared.settled(config)
     announce(config, prepared, console)
     if config.dryrun:
         return

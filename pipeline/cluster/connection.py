@@ -7,11 +7,12 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
 from ray._private import services
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import pipeline
 from pipeline.config import ClusterConfig
@@ -118,6 +119,15 @@ def _leave(**how: bool) -> None:
 def nodes() -> Nodes:
     """Say what the nodes of the Ray that is connected have."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def everywhere(question: Callable[[str], bool], given: str) -> list[bool]:
+    """Ask every node of the Ray that is connected, on which it takes nothing that trials need."""
+    ask = ray.remote(num_cpus=0)(question)
+    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    on = [NodeAffinitySchedulingStrategy(node_id=id, soft=False) for id in ids]
+    answers: list[bool] = ray.get([ask.options(scheduling_strategy=one).remote(given) for one in on])
+    return answers
 
 
 def here() -> str:

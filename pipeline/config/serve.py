@@ -27,8 +27,8 @@ class ServingConfig:
     cpus: int = 1
     """Cores, and threads, of a process that answers. Of a Ray that is there they are reserved."""
     gpus: float = 0.0
-    """GPUs of a process that answers; the checkpoint is then on the GPU, in bfloat16 unless a task was trained
-    otherwise."""
+    """GPUs of a process that answers; the checkpoint is then on the GPU. Each adapter answers in the precision that it
+    was trained in."""
     bank_bytes: int | None = None
     """Bytes of adapters that a process holds; those that were used least recently are dropped, and read again when
     they are asked. None: all are held."""

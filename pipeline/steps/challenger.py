@@ -10,8 +10,11 @@ from pipeline.rules.search import check
 
 
 def engine_of(config: RetrainConfig, champion: BundleRecord) -> EngineConfig:
-    """How a challenger is trained: as the champion was, but for the epochs of a pass and what the user sets."""
+    """How a challenger is trained: as the champion was, but for the epochs of a pass and what the user sets; in
+    bfloat16 only where the nodes have it."""
     said = {key.removeprefix("engine.") for key in config.said if key.startswith("engine.")} | {"epochs"}
+    if champion.engine.precision != "float32":
+        said.add("precision")
     return dataclasses.replace(champion.engine, **{name: getattr(config.engine, name) for name in said})
 
 

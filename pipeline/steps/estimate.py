@@ -43,7 +43,8 @@ def announce(config: SweepConfig, prepared: Prepared, console: Console) -> None:
     methods = ", ".join(dict.fromkeys(job.settings.method.name for job in jobs))
     console.print(
         f"{checkpoint.config.name} ({checkpoint.model_type}, sha256 {checkpoint.sha256[:12]}), frozen; "
-        f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}"
+        f"method {methods}; {config.search.algorithm} search, {config.search.scheduler}; seed {config.seed}; "
+        f"{config.engine.precision}"
     )
     if config.tracking.uri == os.environ.get(TRACKING_VARIABLE):
         console.print(f"Recorded at {masked(config.tracking.uri)} ({TRACKING_VARIABLE})", soft_wrap=True)

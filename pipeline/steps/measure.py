@@ -17,9 +17,9 @@ from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, 
 from pipeline.core.adapters.sites import Sites
 from pipeline.core.engine.assemble import fresh_candidate, release
 from pipeline.core.engine.batches import evaluation_batches, move, ready, training_batches
-from pipeline.core.engine.evaluate import precision
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
+from pipeline.core.engine.precision import precision
 from pipeline.core.engine.prefix import Prefix
 from pipeline.core.engine.shelf import Shelf
 from pipeline.core.engine.trials import Job, Settings, Trial

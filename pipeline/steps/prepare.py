@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.config import (
     METHOD_TRAITS,
@@ -21,6 +21,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpo
 from pipeline.core.adapters.insert import chosen_layers
 from pipeline.core.data.load import job_name, load, registered_name, resolve
 from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.precision import has_bfloat16
 from pipeline.core.engine.trials import Job, Settings
 from pipeline.core.tasks.kinds import restore, task_for
 from pipeline.errors import ConfigError, Fault, Faults, fault
@@ -28,6 +29,8 @@ from pipeline.rules import search, slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+C = TypeVar("C", bound=SweepConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,16 @@ class Prepared(Resident):
     """Trials that run side by side."""
     jobs: Sequence[Job] = ()
     """What is trained; nothing yet in a pass, which first sees what is new."""
+    has_bfloat16: bool = False
+    """Whether every node that trains has it."""
+
+    def settled(self, config: C) -> C:
+        """The config with what `engine.precision=auto` stands for here: it is kept, and a sweep that is resumed on
+        another machine goes on in it."""
+        if config.engine.precision != "auto":
+            return config
+        engine = dataclasses.replace(config.engine, precision="bfloat16" if self.has_bfloat16 else "float32")
+        return dataclasses.replace(config, engine=engine)
 
     def job_of(self, winner: JobTested) -> Job:
         """The job that was won."""
@@ -53,6 +66,7 @@ def prepare(config: SweepConfig) -> Prepared:
     """
     contenders = _contenders(config)
     prepared = open_resident(config)
+    config = prepared.settled(config)
     jobs, faults = [], Faults()
     for task, domain in prepared.wanted:
         with faults.gathered():
@@ -76,7 +90,7 @@ def open_resident(config: SweepConfig) -> Prepared:
     transformers_logging.set_verbosity_error()
     contenders, faults = _contenders(config), Faults()
     with faults.gathered():
-        nodes = _nodes(config.cluster)
+        nodes, halves = _nodes(config.cluster)
         slots.check(config.cluster, nodes)
         num_slots = slots.num_slots(config.cluster, nodes)
         several = slots.several_nodes(config.cluster, nodes)
@@ -94,8 +108,8 @@ def open_resident(config: SweepConfig) -> Prepared:
         checkpoint = open_checkpoint(config.checkpoint)
     faults.raise_any()
     loaded = load_checkpoint(checkpoint)
-    tokenizer, base = loaded.tokenizer, loaded.base
-    return Prepared(checkpoint=loaded.checkpoint, tokenizer=tokenizer, base=base, wanted=wanted, slots=num_slots)
+    of = {"checkpoint": loaded.checkpoint, "tokenizer": loaded.tokenizer, "base": loaded.base}
+    return Prepared(**of, wanted=wanted, slots=num_slots, has_bfloat16=halves)
 
 
 def check_floor(tasks: Iterable[TaskConfig], gate: GateConfig) -> None:
@@ -107,14 +121,16 @@ def check_floor(tasks: Iterable[TaskConfig], gate: GateConfig) -> None:
             raise ConfigError(fault("gate.floor", gate.floor, rule, remedy))
 
 
-def _nodes(cluster: ClusterConfig) -> slots.Nodes:
-    """Say what the nodes have or will have; nothing is started."""
+def _nodes(cluster: ClusterConfig) -> tuple[slots.Nodes, bool]:
+    """Say what the nodes have or will have, and whether all multiply bfloat16, as is taken for granted of the GPUs of
+    a cluster; nothing is started."""
     if cluster.name == "existing":
         from pipeline.cluster import connection  # here alone: a search in this process does without Ray
 
         with connection.connected(cluster):
-            return connection.nodes()
-    return [slots.local_node(cluster)]
+            on_gpus = cluster.gpus_per_trial > 0
+            return connection.nodes(), on_gpus or all(connection.everywhere(has_bfloat16, "cpu"))
+    return [slots.local_node(cluster)], has_bfloat16("cuda" if cluster.gpus_per_trial else "cpu")
 
 
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: "PreTrainedTokenizerBase") -> Job:

@@ -16,8 +16,9 @@ from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.adapters.stated import stated
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers
-from pipeline.core.engine.bundle import read_bundle
+from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.engine.events import JobTested
+from pipeline.core.engine.precision import answering
 from pipeline.core.engine.trials import Job
 from pipeline.errors import PipelineError
 from pipeline.reports import plots
@@ -64,11 +65,32 @@ def settle_winner(
         there = [one for one in past if isinstance(one.found, Files)]  # of one that was lost nothing is known
         ledgers = read_ledgers((one.ledger for one in there), job.task.config)
         case = dataclasses.replace(case, used=case.used.union(*(its.seen_keys for its in ledgers if its is not None)))
-    judgement = judge(case, None if champion is None else opponent_of(champion, job.task.config))
+    opponent = None if champion is None else opponent_of(champion, job.task.config)
+    judgement = judge(*in_one_precision(case, opponent))
     record_judgement(recorder, job.name, judgement)  # first: of what is registered it is there
     run_id, replaces = recorder.run_id(job.name), None if champion is None else champion.version
     of: dict[str, Any] = {"replaces": replaces, "stated": stated(checkpoint.folder)}
     return register(store, case.period, job, winner, case.bundle, run_id, judgement.verdict, **of), judgement
+
+
+def in_one_precision(case: Case, opponent: Opponent | None) -> tuple[Case, Opponent | None]:
+    """Have both sides scored in one precision, since rounding is nothing that a challenger has learnt: in float32,
+    unless both were trained in bfloat16 and this machine, which scores them, has it."""
+    if opponent is None or isinstance(opponent.read, PipelineError):
+        return case, opponent
+    theirs, ledger = opponent.read
+    engines = [case.bundle.record.engine, *(answering(one.record.engine, "cpu") for one in (case.bundle, theirs))]
+    if len({one.precision for one in engines}) == 1:
+        return case, opponent
+    known = case.answers if engines[0].precision == "float32" else {}
+    ours = dataclasses.replace(case, bundle=_in_float32(case.bundle), answers=known)
+    return ours, dataclasses.replace(opponent, read=(_in_float32(theirs), ledger))
+
+
+def _in_float32(bundle: Bundle) -> Bundle:
+    record = bundle.record
+    engine = dataclasses.replace(record.engine, precision="float32")
+    return dataclasses.replace(bundle, record=dataclasses.replace(record, engine=engine))
 
 
 def record_judgement(recorder: SweepRecorder, job: str, judgement: Judgement) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,6 +83,12 @@ class Bench:
     """For rows, random weights and the sweep."""
     console: Console
 
+    @property
+    def auto(self) -> list[str]:
+        """Ours as it is by default, unless the precision was given."""
+        is_given = any(word.startswith("engine.precision=") for word in self.words)
+        return [] if is_given else ["engine.precision=auto"]
+
     def ours(self, what: str, model: Path, *more: str) -> list[str]:
         own = [*self.words, f'checkpoint="{model}"', *more]
         return [sys.executable, str(SCRIPTS / "ours.py"), what, str(self.config.seconds), *own]
@@ -101,33 +107,45 @@ class Bench:
         }
         return [str(PEER), str(SCRIPTS / "peer.py"), what, method, json.dumps(given)]
 
-    def speeds(self, model: Path, precision: str, name: str) -> dict[str, Any]:
-        """Rows a second of each, measured in turn, several times; and what else each said at last."""
-        rate, exact = self.config.engine.learning_rate, f"engine.precision={precision}"
-        commands = {
-            OURS: self.ours("speed", model, exact),
-            SEQ_BN: self.peer("speed", "seq_bn", model, precision, [rate]),
-            OURS_LORA: self.ours("speed", model, exact, "method=lora"),
-            LORA: self.peer("speed", "lora", model, precision, [rate]),
-            FULL: self.peer("speed", "full", model, precision, [FULL_RATE]),
+    def speeds(self, models: Mapping[str, tuple[Path, str]]) -> dict[str, Any]:
+        """Rows a second of each, measured in turn, several times; and what else each said at last.
+
+        Args:
+            models: Name -> checkpoint and precision.
+        """
+        rate, commands = self.config.engine.learning_rate, {}
+        for name, (model, precision) in models.items():
+            exact = f"engine.precision={precision}"
+            commands[name] = {
+                OURS: self.ours("speed", model, exact),
+                SEQ_BN: self.peer("speed", "seq_bn", model, precision, [rate]),
+                OURS_LORA: self.ours("speed", model, exact, "method=lora"),
+                LORA: self.peer("speed", "lora", model, precision, [rate]),
+                FULL: self.peer("speed", "full", model, precision, [FULL_RATE]),
+            }
+        figures: dict[str, dict[str, list[float]]] = {
+            name: {what: [] for what in some} for name, some in commands.items()
         }
-        figures: dict[str, list[float]] = {what: [] for what in commands}
-        facts: dict[str, Any] = {}
+        facts: dict[str, dict[str, Any]] = {name: {} for name in commands}
         for number in range(self.config.rounds):
-            for what, command in commands.items():
-                facts[what] = measure(command)
-                figures[what].append(facts[what].pop("rows_per_s"))
-                shown = f"round {number + 1}/{self.config.rounds}  {what}: {figures[what][-1]:.1f} rows/s"
-                self.console.print(f"{name}: {shown}")
-        return {"precision": precision, "rows_per_s": figures, "last": facts}
+            for name, some in commands.items():
+                for what, command in some.items():
+                    facts[name][what] = said = measure(command)
+                    figures[name][what].append(said.pop("rows_per_s"))
+                    shown = f"round {number + 1}/{self.config.rounds}  {what}: {figures[name][what][-1]:.1f} rows/s"
+                    self.console.print(f"{name}: {shown}")
+        return {
+            name: {"precision": precision, "rows_per_s": figures[name], "last": facts[name]}
+            for name, (_, precision) in models.items()
+        }
 
     def scores(self, model: Path) -> dict[str, Any]:
-        """Seconds and score of each epoch of each."""
+        """Seconds and score of each epoch of each; ours in the precision of `auto`, the others in float32."""
         rate, epochs = self.config.engine.learning_rate, f"engine.epochs={self.config.scored_epochs}"
         commands = {
-            OURS: (rate, self.ours("score", model, epochs)),
+            OURS: (rate, self.ours("score", model, epochs, *self.auto)),
             SEQ_BN: (rate, self.peer("score", "seq_bn", model, "float32", [rate])),
-            OURS_LORA: (rate, self.ours("score", model, epochs, "method=lora")),
+            OURS_LORA: (rate, self.ours("score", model, epochs, *self.auto, "method=lora")),
             LORA: (rate, self.peer("score", "lora", model, "float32", [rate])),
             FULL: (FULL_RATE, self.peer("score", "full", model, "float32", [FULL_RATE])),
         }
@@ -138,11 +156,12 @@ class Bench:
             self.console.print(f"{what}: {max(score for _, score in curve):.3f} after {curve[-1][0]:.0f} s")
         return found
 
-    def search(self, model: Path) -> dict[str, Any]:
-        """The same number of candidates by learning rate: a sweep with all that belongs to it, and one by one."""
+    def search(self, model: Path, precisions: Sequence[str]) -> dict[str, Any]:
+        """The same number of candidates by learning rate: a sweep with all that belongs to it, in the precision of
+        `auto`, and one by one."""
         low, high = 0.0003, 0.003  # pfeiffer's own range
         rates = [float(rate) for rate in np.geomspace(low, high, self.config.candidates)]
-        own = [*with_preset(["engine.epochs=3", *self.words]), f"search.trials={self.config.candidates}"]
+        own = [*with_preset(["engine.epochs=3", *self.auto, *self.words]), f"search.trials={self.config.candidates}"]
         own += [f"runs={self.folder / 'runs'}", f"tracking.uri=sqlite:///{self.folder / 'mlflow.db'}"]
         own += [f"tracking.artifacts={self.folder / 'artifacts'}"]
         bench_keys = BenchConfig.__dataclass_fields__.keys() - SweepConfig.__dataclass_fields__.keys()
@@ -158,14 +177,15 @@ class Bench:
         table = json.loads(board.read_text("utf-8"))
         ours = dict(zip(table["columns"], table["data"][0], strict=True))
         self.console.print(f"{OURS}, sweep of {self.config.candidates}: {ours_s:.0f} s")
-        start = time.perf_counter()
-        theirs = measure(self.peer("search", "seq_bn", model, "float32", rates))
-        theirs_s = time.perf_counter() - start
-        self.console.print(f"{SEQ_BN}, {self.config.candidates} one after another: {theirs_s:.0f} s")
-        return {
-            OURS: {"seconds": ours_s, "validation": ours["validation"]},
-            SEQ_BN: {"seconds": theirs_s, "validation": theirs["validation"]},
-        }
+        found = {OURS: {"seconds": ours_s, "validation": ours["validation"]}}
+        for precision in precisions:
+            start = time.perf_counter()
+            theirs = measure(self.peer("search", "seq_bn", model, precision, rates))
+            theirs_s = time.perf_counter() - start
+            self.console.print(f"{SEQ_BN}, {precision}, {self.config.candidates} one by one: {theirs_s:.0f} s")
+            name = SEQ_BN if precision == precisions[0] else f"{SEQ_BN}, {precision}"
+            found[name] = {"seconds": theirs_s, "validation": theirs["validation"]}
+        return found
 
 
 def main(config: BenchConfig, words: Sequence[str], console: Console) -> None:
@@ -186,13 +206,18 @@ def main(config: BenchConfig, words: Sequence[str], console: Console) -> None:
             lines = "".join(json.dumps(dict(row.fields)) + "\n" for row in split.rows)
             (folder / f"{name}.jsonl").write_text(lines, "utf-8")
         bench = Bench(config=config, words=words, job=job, folder=folder, console=console)
-        models: dict[str, tuple[Path, str]] = {checkpoint.config.name: (checkpoint.folder, config.engine.precision)}
+        own, name = config.engine.precision, checkpoint.config.name
+        precisions = [own, *(["bfloat16"] if own == "float32" and prepared.has_bfloat16 and not has_gpu else [])]
+        models = {
+            name if precision == own else f"{name}, {precision}": (checkpoint.folder, precision)
+            for precision in precisions
+        }
         if has_gpu if config.base_sized is None else config.base_sized:
             precision = "bfloat16" if has_gpu else "float32"
             models["BERT base, random weights"] = (_bert_base(folder / "base", checkpoint.folder), precision)
-        tables = {name: bench.speeds(model, precision, name) for name, (model, precision) in models.items()}
+        tables = bench.speeds(models)
         scores = bench.scores(checkpoint.folder) if config.scored_epochs else {}
-        search = bench.search(checkpoint.folder) if config.candidates else {}
+        search = bench.search(checkpoint.folder, precisions) if config.candidates else {}
     result = {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "commit": git_commit(),

@@ -19,7 +19,7 @@ from tests.bench.curves import Asked, Curves, asked, best_of, config_of, jobs_of
 
 STARTER = ("sentiment/films", "ner/news")
 BROUGHT = ("sentiment/movies", "ner/disease", "ner/social", "question_type", "intent/banking", "emotion")
-PRESET = ("data.max_train_rows=500",)
+PRESET = ("data.max_train_rows=500", "engine.precision=float32")
 FACTORS = {
     "method": ["METHOD=houlsby", "METHOD=pfeiffer", "METHOD=lora"],
     "search.space": ["search.space.engine.learning_rate={log_uniform:[0.0005,0.005]}"],
@@ -33,6 +33,7 @@ FACTORS = {
     "method.init": ["method.init=bert"],
     "method.dropout": ["method.dropout=0.1"],
     "engine.schedule": ["engine.schedule=cosine"],
+    "engine.precision": ["engine.precision=bfloat16"],
 }
 """Setting -> the words that change it alone, in the order in which they are trained while there is time. The width is
 searched by default; here it is that of the method's file. What trains all or nothing of the checkpoint, `full` and

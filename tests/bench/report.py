@@ -25,8 +25,13 @@ Result = Mapping[str, Any]
 def tell(result: Result, folder: Path, console: Console) -> None:
     """Print tables; write JSON and a picture into a folder, and compare with the newest that is alike there."""
     before = earlier(result, folder)
+    first = next(iter(result["models"].values()))
     for name, one in result["models"].items():
         console.print(speed_table(name, one, before and before["models"].get(name)))
+        if one["precision"] == "bfloat16" and first["precision"] == "float32":
+            for what, mine in LIKE.items():
+                times = median(one["rows_per_s"][mine]) / median(first["rows_per_s"][what])
+                console.print(f"{mine}, bfloat16: {times:.2f} times as fast as {what}, float32")
     if result["scores"]:
         console.print(score_table(result["scores"]))
     if result["search"]:
@@ -34,7 +39,7 @@ def tell(result: Result, folder: Path, console: Console) -> None:
     for line in losses(result):
         console.print(line)
     for name in (OURS, SEQ_BN):
-        facts = next(iter(result["models"].values()))["last"][name]
+        facts = first["last"][name]
         versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
         console.print(f"{name}: {versions}, {facts['threads']} threads")
     facts_of = "{job}, {rows} rows, {cores} cores, {device}, {machine}, {date}"
@@ -107,10 +112,11 @@ def score_table(scores: Result) -> Table:
 
 def search_table(search: Result) -> Table:
     table = _table("The whole search, from the command to its winner", "what", ["seconds", "winner, validation", ""])
-    ours, theirs = search[OURS], search[SEQ_BN]
-    table.add_row("a sweep of ours", f"{ours['seconds']:.0f}", f"{ours['validation']:.3f}", "")
-    times = f"ours is {theirs['seconds'] / ours['seconds']:.2f} x"
-    table.add_row(f"{SEQ_BN}, one by one", f"{theirs['seconds']:.0f}", f"{theirs['validation']:.3f}", times)
+    ours = search[OURS]
+    for what, one in search.items():
+        times = f"ours is {one['seconds'] / ours['seconds']:.2f} x" if what != OURS else ""
+        name = "a sweep of ours" if what == OURS else f"{what}, one by one"
+        table.add_row(name, f"{one['seconds']:.0f}", f"{one['validation']:.3f}", times)
     return table
 
 

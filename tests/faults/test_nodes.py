@@ -16,7 +16,7 @@ from ray._private.state import actors
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster import weights
+from pipeline.cluster import connection, weights
 from pipeline.errors import SweepError
 from tests.commands.workplace import Workplace
 from tests.faults import stage
@@ -79,6 +79,25 @@ def test_two_sweeps_at_once_on_one_cluster_and_one_store_end_as_each_alone(
         by_sweep = Counter(version.tags["sweep_id"] for version in versions)
         assert [by_sweep[sweep.sweep_id] for sweep in sweeps] == [1, 1]
         assert "champion" in client.get_registered_model(name).aliases
+
+
+def test_each_node_is_asked_for_itself_and_of_what_trials_need_nothing_is_taken(nodes: Cluster) -> None:
+    with joined(nodes):
+        ids = [node["NodeID"] for node in ray.nodes()]
+        on = [NodeAffinitySchedulingStrategy(node_id=id, soft=False) for id in ids]
+        taken = [ray.remote(num_cpus=1)(Waiting).options(scheduling_strategy=one).remote() for one in on]
+        ray.get([one.there.remote() for one in taken])  # no core is free
+        for id in ids:
+            assert connection.everywhere(is_on, id) == [id == other for other in ids]
+
+
+class Waiting:
+    def there(self) -> bool:
+        return True
+
+
+def is_on(node: str) -> bool:
+    return bool(ray.get_runtime_context().get_node_id() == node)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])

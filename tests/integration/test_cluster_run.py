@@ -31,6 +31,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, 
 from pipeline.core.engine import base as frozen
 from pipeline.core.engine.base import SharedBase
 from pipeline.core.engine.events import EpochSaved, JobTested, SweepEvent, TrialReported
+from pipeline.core.engine.precision import has_bfloat16
 from pipeline.core.engine.trainer import follow
 from pipeline.core.engine.trials import Job, Trial
 from pipeline.errors import SweepError
@@ -225,6 +226,10 @@ def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_t
     assert is_token_auth_enabled()
     (node,) = ray.nodes()
     assert node["Resources"]["object_store_memory"] == (256 + 125) * 2**20
+
+
+def test_nodes_are_asked_whether_they_multiply_bfloat16(started: None) -> None:
+    assert connection.everywhere(has_bfloat16, "cpu") == [has_bfloat16("cpu")]
 
 
 def test_gradients_are_summed_by_nccl_on_whole_gpus_alone() -> None:

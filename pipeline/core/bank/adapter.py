@@ -13,7 +13,7 @@ from pipeline.core.adapters.checkpoint import Resident
 from pipeline.core.adapters.sites import Placed, Sites
 from pipeline.core.engine.assemble import attached, belonging, check_checkpoint, parted, release
 from pipeline.core.engine.bundle import Bundle
-from pipeline.core.engine.evaluate import is_halved
+from pipeline.core.engine.precision import answering, is_halved
 from pipeline.core.engine.view import View
 from pipeline.core.methods import PARTS
 from pipeline.core.tasks.kinds import restore
@@ -28,6 +28,8 @@ class Adapter:
 
     bundle: Bundle
     task: Task
+    engine: EngineConfig
+    """Batch size, and the precision that it answers in."""
     placed: Placed | None
     """What it has in the base; None where it is attached for batches of its own, by `tensors`."""
     view: View | None
@@ -42,11 +44,6 @@ class Adapter:
         """The view of one that shares batches."""
         assert self.view is not None, "it has batches of its own"
         return self.view
-
-    @property
-    def engine(self) -> EngineConfig:
-        """Batch size and precision."""
-        return self.bundle.record.engine
 
     @property
     def order(self) -> str:
@@ -75,14 +72,14 @@ def load_adapter(sites: Sites, resident: Resident, bundle: Bundle) -> Adapter:
     # Copied to where torch aligns them: elsewhere the same product may differ in the last bit from time to time.
     tensors = {name: tensor.to(base.device, copy=True) for name, tensor in bundle.verified().items()}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    engine = answering(record.engine, base.device.type)
     task: Task
     if method.name not in PARTS or (method.name == "lora" and _projects_the_shared(base.config)):
         with resident.lock:
             model, task = attached(base, checkpoint, bundle, tensors)
             release(model, method)
-        return Adapter(
-            bundle=bundle, task=task, placed=None, view=None, tensors=tensors, num_bytes=num_bytes, together=object()
-        )
+        alone: dict[str, Any] = {"placed": None, "view": None, "together": object()}
+        return Adapter(bundle=bundle, task=task, engine=engine, **alone, tensors=tensors, num_bytes=num_bytes)
     own = replace(checkpoint, config=record.checkpoint)
     adapter, head = parted(tensors)
     with belonging(bundle):
@@ -95,11 +92,12 @@ def load_adapter(sites: Sites, resident: Resident, bundle: Bundle) -> Adapter:
     return Adapter(
         bundle=bundle,
         task=task,
+        engine=engine,
         placed=placed,
         view=view,
         tensors={},
         num_bytes=num_bytes,
-        together=(is_halved(base.device, record.engine), task.decoding),
+        together=(is_halved(base.device, engine), task.decoding),
     )
 
 

@@ -13,6 +13,7 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import bundle_model
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.precision import answering
 from pipeline.core.tasks.kinds import restore
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.scores import Scores
@@ -59,7 +60,8 @@ class Predictor:
         task = restore(record.task, record.labels)
         with self.resident.lock:
             encoded = task.encode(rows, tokenizer)
-            answers = answer(model, task, rows, encoded, record.engine, tokenizer.pad_token_id)
+            engine = answering(record.engine, model.device.type)
+            answers = answer(model, task, rows, encoded, engine, tokenizer.pad_token_id)
         for number in encoded.truncated:
             answers[number]["truncated"] = True
         return answers

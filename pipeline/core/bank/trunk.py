@@ -19,7 +19,8 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import attached, release
 from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
 from pipeline.core.engine.bundle import Bundle
-from pipeline.core.engine.evaluate import answer, precision
+from pipeline.core.engine.evaluate import answer
+from pipeline.core.engine.precision import precision
 from pipeline.core.engine.view import inputs_of
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Answer, Encoded, Output

@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.batches import evaluation_batches, move
-from pipeline.core.engine.evaluate import precision
+from pipeline.core.engine.precision import precision
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
 from pipeline.core.tasks.tensors import pad_inputs, pieces

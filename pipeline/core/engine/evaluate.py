@@ -9,6 +9,7 @@ import torch
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
+from pipeline.core.engine.precision import precision
 from pipeline.core.engine.view import together
 from pipeline.core.engine.workers import ALONE, Workers
 from pipeline.core.tasks.model import TaskModel
@@ -99,13 +100,3 @@ def _loss(
     total = sum(num_targets for _, num_targets in parts.values())
     # Sorted, so that several workers add up in the order in which one does.
     return sum(parts[first][0] for first in sorted(parts)) / total if total else math.inf
-
-
-def precision(device: torch.device, config: EngineConfig) -> torch.autocast:
-    """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_halved(device, config))
-
-
-def is_halved(device: torch.device, config: EngineConfig) -> bool:
-    """Whether the forward pass is computed in bfloat16."""
-    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")

@@ -24,7 +24,7 @@ from pipeline.core.adapters.anatomy import anatomy_of
 from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.adapters.entry import Entrance, entry_of
 from pipeline.core.engine.batches import move
-from pipeline.core.engine.evaluate import is_halved, precision
+from pipeline.core.engine.precision import is_halved, precision
 from pipeline.core.engine.shelf import Row, Section, Shelf, ShelfFullError
 from pipeline.core.tasks.model import KEPT, TaskModel
 from pipeline.core.tasks.task import Encoded, Example

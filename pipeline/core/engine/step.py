@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.core.engine.batches import move
-from pipeline.core.engine.evaluate import precision
+from pipeline.core.engine.precision import precision
 from pipeline.core.engine.view import together
 from pipeline.core.tasks.task import Task
 

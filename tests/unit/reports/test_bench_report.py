@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench import __main__ as bench
-from tests.bench.report import FULL, LORA, OURS, OURS_LORA, SEQ_BN, losses, reached, tell
+from tests.bench.report import FULL, LIKE, LORA, OURS, OURS_LORA, SEQ_BN, losses, reached, tell
 
 FACTS = {"peak_bytes": 2**29, "threads": 2, "versions": {"torch": "2.13.0"}}
 RATES: dict[str, list[float]] = {
@@ -62,6 +62,17 @@ def test_tables_say_how_often_the_other_ours_is_and_where_it_loses(result: dict[
     assert all(line in text for line in losses(result))
     (file,) = tmp_path.glob("*.json")
     assert json.loads(file.read_text())["job"] == "sentiment/films" and file.with_suffix(".png").stat().st_size > 1000
+
+
+def test_ours_in_bfloat16_stands_beside_others_in_either_precision(result: dict[str, Any], tmp_path: Path) -> None:
+    faster = {what: [3 * rate for rate in some] for what, some in RATES.items()}
+    model = {**result["models"]["minilm"], "precision": "bfloat16", "rows_per_s": faster}
+    other = {f"{SEQ_BN}, bfloat16": {"seconds": 200.0, "validation": 0.8}}
+    result = {**result, "models": {**result["models"], "m": model}, "search": {**result["search"], **other}}
+    text = told(result, tmp_path)
+    for what, ratio in ((SEQ_BN, 6.3), (LORA, 2.55), (FULL, 12.0)):
+        assert f"{LIKE[what]}, bfloat16: {ratio:.2f} times as fast as {what}, float32" in text
+    assert "Training speed: m, bfloat16" in text and "bfloat16, one by one" in text
 
 
 def test_a_later_run_is_compared_with_the_newest_that_is_alike(result: dict[str, Any], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """How a challenger is trained."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -49,6 +49,25 @@ def test_a_challenger_has_its_champions_own_engine_but_for_what_the_user_sets() 
     words = ["tasks=[ner]", "engine.batch_size=16", "engine.epochs=3", "engine.head_dropout=0.1"]  # two are defaults
     said = read_config("retrain", RetrainConfig, words)
     assert engine_of(said, champion) == dataclasses.replace(own, epochs=3, batch_size=16, head_dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("champion", "here", "said", "expected"),
+    [
+        ("bfloat16", "bfloat16", False, "bfloat16"),
+        ("bfloat16", "float32", False, "float32"),
+        ("float32", "bfloat16", False, "float32"),
+        ("float32", "bfloat16", True, "bfloat16"),
+        ("auto", "bfloat16", False, "bfloat16"),  # of before
+    ],
+)
+def test_a_challenger_has_its_champions_precision_where_the_nodes_have_it(
+    champion: Any, here: Any, said: bool, expected: str
+) -> None:
+    config = read_config("retrain", RetrainConfig, ["tasks=[ner]", *([f"engine.precision={here}"] if said else [])])
+    config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, precision=here))
+    record = dataclasses.replace(COLD, engine=dataclasses.replace(COLD.engine, precision=champion))
+    assert engine_of(config, record).precision == expected
 
 
 def test_what_is_searched_around_a_champion_is_checked_before_the_pass_begins() -> None:

@@ -120,3 +120,28 @@ def test_each_method_of_a_comparison_is_checked_with_its_own_search(folder: Path
                 config, contenders={name: dataclasses.replace(one, space={}) for name, one in config.contenders.items()}
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("said", "has_it", "expected"),
+    [
+        ("auto", True, "bfloat16"),
+        ("auto", False, "float32"),
+        ("float32", True, "float32"),
+        ("bfloat16", False, "bfloat16"),
+    ],
+)
+def test_the_precision_is_settled_before_there_are_jobs(
+    folder: Path, said: str, has_it: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(prepare_module, "has_bfloat16", lambda kind: asked.append(kind) or has_it)
+    words = ["tasks=[sentiment]", f"checkpoint={folder}", "cluster=here", f"engine.precision={said}"]
+    config = read_config("sweep", SweepConfig, words)
+    prepared = prepare(config)
+    assert asked == ["cpu"]
+    assert [job.settings.engine.precision for job in prepared.jobs] == [expected]
+    assert prepared.settled(config) == dataclasses.replace(
+        config,
+        engine=dataclasses.replace(config.engine, precision=expected),  # type: ignore[arg-type]
+    )

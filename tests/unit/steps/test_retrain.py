@@ -21,7 +21,9 @@ def test_a_dry_run_of_a_pass_ends_no_runs(monkeypatch: pytest.MonkeyPatch) -> No
     def note(name: str) -> Any:
         return lambda *_, **__: done.append(name)
 
-    monkeypatch.setattr(jobs.retrain, "open_resident", lambda _: SimpleNamespace(wanted=[]))
+    monkeypatch.setattr(
+        jobs.retrain, "open_resident", lambda _: SimpleNamespace(wanted=[], settled=lambda config: config)
+    )
     monkeypatch.setattr(jobs.retrain, "passes_cut_off", lambda _: nullcontext(["killed"]))
     for name in ("open_store", "check_owners", "end_runs"):
         monkeypatch.setattr(jobs.retrain, name, note(name))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.config import GateConfig, TaskConfig
 from pipeline.core.data.ledger import Ledger
@@ -13,9 +14,9 @@ from pipeline.core.data.rows import Row
 from pipeline.core.engine.bundle import Bundle, read_bundle
 from pipeline.core.tasks.scores import Scores
 from pipeline.errors import PipelineError, TrackingError
-from pipeline.rules.judge import Case
+from pipeline.rules.judge import Case, Opponent
 from pipeline.rules.versions import Champion, Files
-from pipeline.steps.verdict import opponent_of, settle_winner
+from pipeline.steps.verdict import in_one_precision, opponent_of, settle_winner
 from pipeline.tracking.lookup import fetch
 from pipeline.tracking.recorder import SweepFacts
 from pipeline.tracking.registry import champion_of
@@ -152,3 +153,46 @@ def test_a_champion_is_read_with_what_it_has_seen(store: Store, story: Story) ->
     assert [row.fields for row in ledger.trained] == [row.fields for row in seen.trained]
     lost = dataclasses.replace(champion, found=TrackingError("its files are gone"))
     assert opponent_of(lost, TASK).read == lost.found
+
+
+@pytest.mark.parametrize(
+    ("winner", "champion", "has_it", "scored", "is_known"),
+    [
+        ("bfloat16", "bfloat16", True, ["bfloat16", "bfloat16"], True),
+        ("float32", "float32", True, ["float32", "float32"], True),
+        ("bfloat16", "bfloat16", False, ["float32", "float32"], False),  # trained elsewhere
+        ("bfloat16", "float32", True, ["float32", "float32"], False),
+        ("float32", "bfloat16", True, ["float32", "float32"], True),
+        ("bfloat16", "auto", True, ["float32", "float32"], False),  # a champion of before
+    ],
+)
+def test_both_sides_are_scored_in_one_precision(
+    story: Story,
+    winner: Any,
+    champion: Any,
+    has_it: bool,
+    scored: list[str],
+    is_known: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+    plain = case_of(story, Scoring(story))
+    known = {row.digest: {"label": "good"} for row in plain.evaluation}
+    case = dataclasses.replace(plain, bundle=trained_in(plain.bundle, winner), answers=known)
+    opponent = Opponent(version=1, read=(trained_in(plain.bundle, champion), Ledger(trained=())))
+    ours, theirs = in_one_precision(case, opponent)
+    assert theirs is not None and not isinstance(theirs.read, PipelineError)
+    assert [one.record.engine.precision for one in (ours.bundle, theirs.read[0])] == scored
+    assert ours.answers == (known if is_known else {})
+
+
+def trained_in(bundle: Bundle, precision: Any) -> Bundle:
+    engine = dataclasses.replace(bundle.record.engine, precision=precision)
+    return dataclasses.replace(bundle, record=dataclasses.replace(bundle.record, engine=engine))
+
+
+def test_there_is_one_precision_where_nobody_is_beaten(story: Story) -> None:
+    case = case_of(story, Scoring(story))
+    lost = Opponent(version=1, read=PipelineError("its checkpoint is gone"))
+    assert in_one_precision(case, None) == (case, None)
+    assert in_one_precision(case, lost) == (case, lost)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,6 +76,30 @@ def test_answers_hardly_depend_on_what_else_is_in_the_batch(predictor: Predictor
     for text, answer in zip(texts, together, strict=True):
         (alone,) = predictor.predict(read_bundle(tmp_path / "mood"), [text])
         assert alone["scores"] == pytest.approx(answer["scores"], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mood", "full"])
+def test_a_machine_without_bfloat16_answers_in_float32(
+    predictor: Predictor, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that shares the checkpoint, and one with all weights of its own."""
+    texts = ["the film was good", "anna went to oslo"]
+    bundle = read_bundle(tmp_path / "mood")
+    if name == "full":
+        task, method = bundle.record.task, MethodConfig(name="full")
+        bundle = residents.bundle(predictor.resident, tmp_path / name, task, LABELS["mood"], method, 7)
+
+    def said(precision: Any, *, has_it: bool) -> list[Any]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+        engine = replace(bundle.record.engine, precision=precision)
+        fresh = Predictor(predictor.resident)
+        return fresh.predict(replace(bundle, record=replace(bundle.record, engine=engine)), texts)
+
+    plain = said("float32", has_it=True)
+    halved = said("bfloat16", has_it=True)
+    assert said("bfloat16", has_it=False) == plain != halved
+    for one, other in zip(halved, plain, strict=True):
+        assert one["scores"] == pytest.approx(other["scores"], abs=0.02)
 
 
 def test_a_bad_item_is_named(predictor: Predictor, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from pipeline.core.adapters.layouts import LAYOUTS
 from pipeline.core.engine.assemble import bundle_model, fresh_model, release
 from pipeline.core.engine.batches import move
 from pipeline.core.engine.bundle import read_bundle
-from pipeline.core.engine.evaluate import precision
 from pipeline.core.engine.events import StepDone
 from pipeline.core.engine.loop import fit
+from pipeline.core.engine.precision import precision
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.trials import Job, Settings, trial_of
 from tests.families import CONFIGS, make
