@@ -135,7 +135,12 @@ def test_the_precision_is_settled_before_there_are_jobs(
     folder: Path, said: str, has_it: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(prepare_module, "has_bfloat16", lambda kind: asked.append(kind) or has_it)
+
+    def has_bfloat16(kind: str) -> bool:
+        asked.append(kind)
+        return has_it
+
+    monkeypatch.setattr(prepare_module, "has_bfloat16", has_bfloat16)
     words = ["tasks=[sentiment]", f"checkpoint={folder}", "cluster=here", f"engine.precision={said}"]
     config = read_config("sweep", SweepConfig, words)
     prepared = prepare(config)

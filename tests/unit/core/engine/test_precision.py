@@ -34,7 +34,10 @@ def test_attention_is_computed_in_float32_and_what_is_around_it_in_bfloat16(
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda _, inputs, output: projected.append(output.dtype))
-    ids, mask = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0)), torch.ones(2, 7, dtype=int)
+    ids, mask = (
+        torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0)),
+        torch.ones(2, 7, dtype=torch.long),
+    )
     mask[1, 5:] = 0
     given = {"input_ids": ids, "attention_mask": mask}
     if model.config.is_encoder_decoder:
@@ -42,7 +45,7 @@ def test_attention_is_computed_in_float32_and_what_is_around_it_in_bfloat16(
     results = {}
     for kind in ("float32", "bfloat16"):
         attended.clear()
-        with precision(CPU, EngineConfig(precision=kind)):  # type: ignore[arg-type]
+        with precision(CPU, EngineConfig(precision=kind)):
             results[kind] = model(**given)[0].float()
         assert set(attended) == (set() if family in WITHOUT_SDPA else {torch.float32}), kind
         results[kind].sum().backward()
