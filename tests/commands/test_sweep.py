@@ -16,6 +16,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from pipeline.core.engine.precision import has_bfloat16
 from pipeline.steps.measure import Pace
 from tests.commands import corpus
 from tests.commands.conftest import SMALL
@@ -86,6 +87,21 @@ def test_the_same_seed_gives_the_same_leaderboard_in_one_process_as_on_two_slots
     done = stored.call("sweep", *words, "CLUSTER=here")
     assert Counter(lines_of(done)).total() == 12
     assert stored.leaderboard() == place.leaderboard()
+
+
+def test_the_precision_of_this_machine_is_in_config_runs_and_bundles_and_stays_on_another(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, done, _ = swept
+    here, other = ("bfloat16", "float32") if has_bfloat16("cpu") else ("float32", "bfloat16")
+    assert f"seed 7; {here}\n" in done.out
+    (file,) = place.cwd.glob("runs/*/sweep.json")
+    assert json.loads(file.read_text("utf-8"))["config"]["engine"]["precision"] == here
+    bundles = [json.loads(one.read_text("utf-8")) for one in place.cwd.glob("mlartifacts/**/bundle.json")]
+    assert {bundle["engine"]["precision"] for bundle in bundles} == {here}
+    monkeypatch.setattr("pipeline.steps.prepare.has_bfloat16", lambda _: other == "bfloat16")
+    dry = place.call("sweep", f"RESUME={file.parent.name}", "DRYRUN=1")
+    assert dry.code == 0 and f"seed 7; {here}\n" in dry.out, dry.err
 
 
 @pytest.mark.faults
