@@ -22,9 +22,6 @@ from pipeline.core.engine.trials import Job, trial_of
 from pipeline.errors import PipelineError
 from pipeline.steps.prepare import Prepared, prepare
 
-MOST_VALIDATION = 300
-"""Rows, the first of the split."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
@@ -35,18 +32,21 @@ class Asked:
     seeds: Sequence[int]
     tasks: Sequence[str]
     data: str | None
+    validation: int
+    """Validation rows of a task at most, the first of the split."""
     words: list[str]
     """The rest, which goes to the config."""
 
 
 def asked(words: Sequence[str], starter: Sequence[str], brought: Sequence[str]) -> Asked:
-    """Read `FOLDER [hours=1] [seeds=0,1] [tasks=a,b] [data=<dir>] [key=value ...]`.
+    """Read `FOLDER [hours=1] [seeds=0,1] [tasks=a,b] [data=<dir>] [validation=300] [key=value ...]`.
 
     Args:
         starter: Tasks of the starter corpus, which are measured where none is named.
         brought: Those that are measured besides where there is `data`.
     """
-    named = dict(word.split("=", 1) for word in words[1:] if word.startswith(("hours=", "seeds=", "tasks=", "data=")))
+    own = ("hours", "seeds", "tasks", "data", "validation")
+    named = dict(word.split("=", 1) for word in words[1:] if word.split("=", 1)[0] in own)
     data = named.get("data")
     usual = [*starter, *(brought if data else ())]
     return Asked(
@@ -55,7 +55,8 @@ def asked(words: Sequence[str], starter: Sequence[str], brought: Sequence[str]) 
         seeds=[int(seed) for seed in named.get("seeds", "0,1").split(",")],
         tasks=named["tasks"].split(",") if "tasks" in named else usual,
         data=data,
-        words=[word for word in words[1:] if word.split("=", 1)[0] not in ("hours", "seeds", "tasks", "data")],
+        validation=int(named.get("validation", "300")),
+        words=[word for word in words[1:] if word.split("=", 1)[0] not in own],
     )
 
 
@@ -66,7 +67,7 @@ def config_of(tasks: Sequence[str], data: str | None, words: Sequence[str]) -> S
 
 
 def jobs_of(given: Asked, starter: Sequence[str], preset: Sequence[str]) -> list[tuple[Prepared, SweepConfig, Job]]:
-    """Prepare the tasks, in their order, each with no more validation rows than `MOST_VALIDATION`."""
+    """Prepare the tasks, in their order, each with no more validation rows than asked."""
     own, others = ([task for task in given.tasks if (task in starter) == is_own] for is_own in (True, False))
     if others and given.data is None:
         raise PipelineError(f"{', '.join(others)}: not in the starter corpus; say where by data=<dir>")
@@ -75,12 +76,12 @@ def jobs_of(given: Asked, starter: Sequence[str], preset: Sequence[str]) -> list
         if tasks:
             config = config_of(tasks, data, [*preset, *given.words])
             prepared = prepare(config)
-            found += [(prepared, config, _shortened(job, prepared)) for job in prepared.jobs]
+            found += [(prepared, config, _shortened(job, prepared, given.validation)) for job in prepared.jobs]
     return found
 
 
-def _shortened(job: Job, prepared: Prepared) -> Job:
-    rows = job.dataset.validation.rows[:MOST_VALIDATION]
+def _shortened(job: Job, prepared: Prepared, most: int) -> Job:
+    rows = job.dataset.validation.rows[:most]
     validation = Split("validation", rows, fingerprint(rows), None)
     encoded = {**job.encoded, "validation": job.task.encode(rows, prepared.tokenizer)}
     return replace(job, dataset=replace(job.dataset, validation=validation), encoded=encoded)

@@ -37,7 +37,7 @@ def speed(session: Session, pad_token_id: int, seconds: float) -> dict[str, Any]
             steps += 1
             if steps == WARM_UP_STEPS:
                 start = time.perf_counter()
-        elif time.perf_counter() - start > seconds:
+        elif steps > WARM_UP_STEPS and time.perf_counter() - start > seconds:
             break  # after a whole epoch: its batches differ in length, and a part of them would be no fair sample
     elapsed = time.perf_counter() - start
     epochs = steps // training.steps_per_epoch

@@ -101,6 +101,7 @@ class Bench:
                 per_device_eval_batch_size=64,
                 learning_rate=learning_rate,
                 bf16=self.given["precision"] == "bfloat16",
+                use_cpu=not torch.cuda.is_available(),  # else bfloat16 is refused there
                 num_train_epochs=epochs,
                 eval_strategy="epoch" if scored else "no",
                 save_strategy="no",
