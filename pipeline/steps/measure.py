@@ -178,7 +178,7 @@ def _eval_s(model: TaskModel, job: Job, rows: Encoded, trial: Trial, pad_token_i
     batches = batches[:: max(len(batches) // _SPREAD, 1)]
     sizes = [sum(lengths[i] for i in batch) for batch in batches]
     model.eval()
-    with torch.inference_mode(), precision(model.device, engine):
+    with torch.inference_mode(), precision(model.device, engine, writing=job.task.decoding is not None):
         collated = (job.task.collate([rows.examples[i] for i in batch], pad_token_id) for batch in batches)
         answered = (job.task.outputs(model, move(ready(one, model.device), model.device)) for one in collated)
         return _pace(answered, sizes)

@@ -142,7 +142,9 @@ class Trunk:
             grouped = groupby(chosen, lambda example: id(example[0]))
             some = [list(group) for _, group in grouped]
             batches.append([(group[0][0], [number for _, number in group]) for group in some])
-        with torch.inference_mode(), precision(self._model.device, questions[0].adapter.engine):
+        first = questions[0].adapter
+        writing = first.task.decoding is not None
+        with torch.inference_mode(), precision(self._model.device, first.engine, writing=writing):
             for groups, made in zip(batches, made_ahead(batches, self._collated), strict=True):
                 for (one, numbers), outputs in zip(groups, self._outputs(groups, made), strict=True):
                     one.outputs.update(zip(numbers, outputs, strict=True))

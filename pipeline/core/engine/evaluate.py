@@ -71,7 +71,7 @@ def _outputs(
     device = models[0].device
     lengths = [example["length"] for example in encoded.examples]
     outputs: list[dict[int, Output]] = [{} for _ in models]
-    with torch.inference_mode(), precision(device, config):
+    with torch.inference_mode(), precision(device, config, writing=task.decoding is not None):
         mine = workers.share(evaluation_batches(lengths, config.eval_batch_size))
         batches = made_ahead(
             mine, lambda of: ready(task.collate([encoded.examples[i] for i in of], pad_token_id), device)

@@ -13,9 +13,14 @@ _PRODUCTS = ("avx512_bf16", "amx_bf16")
 """What a CPU calls it. One without can compute in bfloat16 too, more slowly than in float32."""
 
 
-def precision(device: torch.device, config: EngineConfig) -> torch.autocast:
-    """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so."""
-    halved = is_halved(device, config)
+def precision(device: torch.device, config: EngineConfig, *, writing: bool = False) -> torch.autocast:
+    """Give the arithmetic of the forward pass: bfloat16 where the config, or `auto` on a GPU, says so.
+
+    Args:
+        writing: Texts are written, a token at a time. On a CPU that is in float32: each token would turn all weights
+            into bfloat16 anew, and a text of a model with many words then takes twice as long.
+    """
+    halved = is_halved(device, config) and not (writing and device.type == "cpu")
     if halved and device.type == "cpu":
         _attend_in_float32()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=halved)

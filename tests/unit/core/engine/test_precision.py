@@ -97,3 +97,9 @@ def test_a_bundle_answers_as_it_was_trained_where_the_machine_can(
     found = answering(config, "cpu")
     assert found == dataclasses.replace(config, precision=answers)  # type: ignore[arg-type]
     assert is_halved(CPU, found) is (answers == "bfloat16")
+
+
+@pytest.mark.parametrize(("kind", "writing", "halved"), [("bfloat16", False, True), ("bfloat16", True, False)])
+def test_texts_are_written_in_float32_on_a_cpu(kind: Any, writing: bool, halved: bool) -> None:
+    with precision(CPU, EngineConfig(precision=kind), writing=writing):
+        assert torch.is_autocast_enabled("cpu") is halved
