@@ -21,6 +21,7 @@ from pipeline.rules.slots import Nodes
 
 _LONGEST_TMP = 40  # a Unix socket's path has 107 characters at most, and Ray appends some 60
 _PATIENCE_S = 10.0
+_ANSWER_S = 60.0  # a process of Ray that loads torch is there in a few seconds
 _SMALLEST_STORE = 256 * 2**20  # for the tokenised data and what trials send
 
 
@@ -122,11 +123,19 @@ def nodes() -> Nodes:
 
 
 def everywhere(question: Callable[[str], bool], given: str) -> list[bool]:
-    """Ask every node of the Ray that is connected, on which it takes nothing that trials need."""
+    """Ask every node of the Ray that is connected, on which it takes nothing that trials need.
+
+    One that goes meanwhile, or does not answer within a minute, is told as False.
+    """
     ask = ray.remote(num_cpus=0)(question)
     ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     on = [NodeAffinitySchedulingStrategy(node_id=id, soft=False) for id in ids]
-    answers: list[bool] = ray.get([ask.options(scheduling_strategy=one).remote(given) for one in on])
+    answers = []
+    for asked in [ask.options(scheduling_strategy=one).remote(given) for one in on]:
+        try:
+            answers.append(bool(ray.get(asked, timeout=_ANSWER_S)))
+        except ray.exceptions.RayError:
+            answers.append(False)
     return answers
 
 

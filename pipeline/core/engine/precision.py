@@ -28,7 +28,7 @@ def precision(device: torch.device, config: EngineConfig, *, writing: bool = Fal
 
 def is_halved(device: torch.device, config: EngineConfig) -> bool:
     """Whether the forward pass is computed in bfloat16. A command settles what `auto` is before it trains; bundles of
-    before still say it, and mean bfloat16 on a GPU."""
+    before, and converted ones, still say it, and mean bfloat16 on a GPU."""
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 
 
