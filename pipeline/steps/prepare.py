@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.config import (
     METHOD_TRAITS,
-    ClusterConfig,
     CompareConfig,
     GateConfig,
     MethodConfig,
@@ -90,7 +89,7 @@ def open_resident(config: SweepConfig) -> Prepared:
     transformers_logging.set_verbosity_error()
     contenders, faults = _contenders(config), Faults()
     with faults.gathered():
-        nodes, halves = _nodes(config.cluster)
+        nodes, halves = _nodes(config)
         slots.check(config.cluster, nodes)
         num_slots = slots.num_slots(config.cluster, nodes)
         several = slots.several_nodes(config.cluster, nodes)
@@ -121,15 +120,18 @@ def check_floor(tasks: Iterable[TaskConfig], gate: GateConfig) -> None:
             raise ConfigError(fault("gate.floor", gate.floor, rule, remedy))
 
 
-def _nodes(cluster: ClusterConfig) -> tuple[slots.Nodes, bool]:
+def _nodes(config: SweepConfig) -> tuple[slots.Nodes, bool]:
     """Say what the nodes have or will have, and whether all multiply bfloat16, as is taken for granted of the GPUs of
-    a cluster; nothing is started."""
+    a cluster; nothing is started. Other nodes are asked that only where it decides, since loading torch takes them
+    seconds."""
+    cluster = config.cluster
     if cluster.name == "existing":
         from pipeline.cluster import connection  # here alone: a search in this process does without Ray
 
         with connection.connected(cluster):
-            on_gpus = cluster.gpus_per_trial > 0
-            return connection.nodes(), on_gpus or all(connection.everywhere(has_bfloat16, "cpu"))
+            if cluster.gpus_per_trial or config.engine.precision != "auto":
+                return connection.nodes(), cluster.gpus_per_trial > 0
+            return connection.nodes(), all(connection.everywhere(has_bfloat16, "cpu"))
     return [slots.local_node(cluster)], has_bfloat16("cuda" if cluster.gpus_per_trial else "cpu")
 
 
