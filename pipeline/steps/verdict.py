@@ -16,7 +16,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint
 from pipeline.core.adapters.stated import stated
 from pipeline.core.bank.predictor import Scorer
 from pipeline.core.data.ledger import Ledger, read_ledger, read_ledgers
-from pipeline.core.engine.bundle import Bundle, read_bundle
+from pipeline.core.engine.bundle import read_bundle
 from pipeline.core.engine.events import JobTested
 from pipeline.core.engine.precision import answering
 from pipeline.core.engine.trials import Job
@@ -83,14 +83,8 @@ def in_one_precision(case: Case, opponent: Opponent | None) -> tuple[Case, Oppon
     if len({one.precision for one in engines}) == 1:
         return case, opponent
     known = case.answers if engines[0].precision == "float32" else {}
-    ours = dataclasses.replace(case, bundle=_in_float32(case.bundle), answers=known)
-    return ours, dataclasses.replace(opponent, read=(_in_float32(theirs), ledger))
-
-
-def _in_float32(bundle: Bundle) -> Bundle:
-    record = bundle.record
-    engine = dataclasses.replace(record.engine, precision="float32")
-    return dataclasses.replace(bundle, record=dataclasses.replace(record, engine=engine))
+    ours = dataclasses.replace(case, bundle=case.bundle.answering_in("float32"), answers=known)
+    return ours, dataclasses.replace(opponent, read=(theirs.answering_in("float32"), ledger))
 
 
 def record_judgement(recorder: SweepRecorder, job: str, judgement: Judgement) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.core.bank.predictor import Predictor
 from pipeline.core.engine.bundle import Bundle, read_bundle
@@ -20,7 +20,8 @@ from pipeline.steps.prepare import Prepared
 from tests.bench.curves import asked, jobs_of, line
 from tests.bench.defaults import BROUGHT, PRESET, STARTER
 
-KINDS = ("float32", "bfloat16")
+Kind = Literal["float32", "bfloat16"]
+KINDS: tuple[Kind, ...] = ("float32", "bfloat16")
 
 
 def trained(prepared: Prepared, job: Job, kind: str, folder: Path) -> Bundle:
@@ -36,11 +37,9 @@ def trained(prepared: Prepared, job: Job, kind: str, folder: Path) -> Bundle:
         session.close()
 
 
-def answers(prepared: Prepared, job: Job, bundle: Bundle, kind: str) -> list[Any]:
+def answers(prepared: Prepared, job: Job, bundle: Bundle, kind: Kind) -> list[Any]:
     """Of the validation rows, in this precision."""
-    engine = dataclasses.replace(bundle.record.engine, precision=kind)  # type: ignore[arg-type]
-    its = dataclasses.replace(bundle, record=dataclasses.replace(bundle.record, engine=engine))
-    return Predictor(prepared).answer(its, job.dataset.validation.rows)
+    return Predictor(prepared).answer(bundle.answering_in(kind), job.dataset.validation.rows)
 
 
 def difference(one: Any, other: Any) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
@@ -86,6 +86,11 @@ class Bundle:
     def num_bytes(self) -> int:
         """Size on disk."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
+
+    def answering_in(self, precision: Literal["float32", "bfloat16"]) -> "Bundle":
+        """The same weights, which answer in another precision than they were trained in."""
+        engine = dataclasses.replace(self.record.engine, precision=precision)
+        return dataclasses.replace(self, record=dataclasses.replace(self.record, engine=engine))
 
     def tensors(self) -> dict[str, Tensor]:
         """Load the weights: `adapter.<name>` and `head.<name>`.

@@ -178,17 +178,12 @@ def test_both_sides_are_scored_in_one_precision(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
     plain = case_of(story, Scoring(story))
     known = {row.digest: {"label": "good"} for row in plain.evaluation}
-    case = dataclasses.replace(plain, bundle=trained_in(plain.bundle, winner), answers=known)
-    opponent = Opponent(version=1, read=(trained_in(plain.bundle, champion), Ledger(trained=())))
+    case = dataclasses.replace(plain, bundle=plain.bundle.answering_in(winner), answers=known)
+    opponent = Opponent(version=1, read=(plain.bundle.answering_in(champion), Ledger(trained=())))
     ours, theirs = in_one_precision(case, opponent)
     assert theirs is not None and not isinstance(theirs.read, PipelineError)
     assert [one.record.engine.precision for one in (ours.bundle, theirs.read[0])] == scored
     assert ours.answers == (known if is_known else {})
-
-
-def trained_in(bundle: Bundle, precision: Any) -> Bundle:
-    engine = dataclasses.replace(bundle.record.engine, precision=precision)
-    return dataclasses.replace(bundle, record=dataclasses.replace(bundle.record, engine=engine))
 
 
 def test_there_is_one_precision_where_nobody_is_beaten(story: Story) -> None:

@@ -91,9 +91,7 @@ def test_a_machine_without_bfloat16_answers_in_float32(
 
     def said(precision: Any, *, has_it: bool) -> list[Any]:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
-        engine = replace(bundle.record.engine, precision=precision)
-        fresh = Predictor(predictor.resident)
-        return fresh.predict(replace(bundle, record=replace(bundle.record, engine=engine)), texts)
+        return Predictor(predictor.resident).predict(bundle.answering_in(precision), texts)
 
     plain = said("float32", has_it=True)
     halved = said("bfloat16", has_it=True)
