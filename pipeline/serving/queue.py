@@ -116,7 +116,8 @@ class Queue:
                 return
             self._came.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._came.wait(), left)
+                async with asyncio.timeout(left):  # before Python 3.12 `wait_for` may lose that it was cancelled
+                    await self._came.wait()
             self._came.set()
 
     def _forget(self) -> None:

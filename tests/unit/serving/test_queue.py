@@ -159,3 +159,26 @@ def test_a_batch_begins_when_there_are_as_many_rows_as_before(pool: ThreadPoolEx
     tried(pool, lambda asks: asks, use, told.append, max_wait_ms=1000)
     assert [one.rows for one in told] == [2, 2]
     assert max(told[1].queued_s) < 0.5
+
+
+def test_it_ends_when_it_is_cancelled_also_in_the_moment_in_which_a_row_comes(pool: ThreadPoolExecutor) -> None:
+    async def ended(turns: int) -> bool:
+        queue = Queue(lambda asks: asks, ServingConfig(max_wait_ms=60_000), pool)
+        running = asyncio.create_task(queue.run())
+        await queue.ask(["a", "b"], [1, 1])
+        waiting = [asyncio.create_task(queue.ask(["c"], [1]))]  # for a second row
+        await asyncio.sleep(0.01)
+        waiting.append(asyncio.create_task(queue.ask(["d"], [1])))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        ends, _ = await asyncio.wait([running], timeout=0.2)
+        return bool(ends) and running.cancelled()
+
+    async def whole() -> list[bool]:
+        found = [await ended(turns) for turns in range(5)]
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return found
+
+    assert asyncio.run(whole()) == [True] * 5
