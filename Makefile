@@ -12,8 +12,10 @@ STAMP := .venv/.installed
 # What is compiled is kept, a quarter of what is installed: a command starts many processes.
 unexport PYTHONDONTWRITEBYTECODE
 # A thread each: two processes that compute with all cores wait for one another most of the time. A third one gains
-# nothing on two cores: what it fills of their time goes into its own imports.
-PYTEST := env OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# nothing on two cores: what it fills of their time goes into its own imports. A test that has not ended after five
+# minutes, of which none takes one, ends its process, which tells where all threads stood.
+PYTEST := env OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true --max-worker-restart 2
 
 # What the user types reaches a command through the environment, as it was typed: neither make nor a shell reads it. Word
 # number 3, say TASK=it's, is in ADAPTERS_WORD_3; a command refuses what it does not use. Variables of the environment
