@@ -190,6 +190,9 @@ def check(search: SearchConfig, settings: Settings) -> None:
     if "method.width" in search.space and is_reduced:
         rule, remedy = "has no effect beside method.reduction_factor", "Leave out one of the two"
         faults.append(fault("search.space.method.width", "", rule, remedy))
+    if (precision := search.space.get("engine.precision")) and "auto" in precision.named:
+        rule, remedy = "is settled once for a whole sweep", "List float32 and bfloat16"
+        faults.append(fault("search.space.engine.precision", "auto", rule, remedy))
     for key, range_ in search.space.items():
         if key.split(".")[0] not in groups:
             remedy = f"Search keys of {' and '.join(groups)}, such as method.dropout or engine.batch_size"

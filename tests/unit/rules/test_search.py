@@ -166,6 +166,13 @@ def test_whole_numbers_may_be_searched_by_a_range_and_other_settings_not_at_all(
         check(config(space={"seed": Range(choice=[1, 2])}), settings)
 
 
+def test_a_precision_that_is_searched_is_one_or_the_other() -> None:
+    settings = Settings(method=MethodConfig(name="pfeiffer"), engine=EngineConfig())
+    check(config(space={"engine.precision": Range(choice=["float32", "bfloat16"])}), settings)
+    with pytest.raises(ConfigError, match=r"search\.space\.engine\.precision: 'auto' is settled once .* List float32"):
+        check(config(space={"engine.precision": Range(choice=["auto", "float32"])}), settings)
+
+
 def test_a_width_has_no_effect_beside_a_reduction_factor_and_is_no_setting_of_a_probe() -> None:
     settings = Settings(method=MethodConfig(name="houlsby", reduction_factor=16.0), engine=EngineConfig())
     with pytest.raises(ConfigError, match=r"search\.space\.method\.width: has no effect beside"):
