@@ -15,6 +15,7 @@ from pipeline.core.adapters.dropout import Dropout
 from pipeline.core.engine import prefix as module
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.events import EpochSaved
+from pipeline.core.engine.precision import precision
 from pipeline.core.engine.prefix import Prefix, digest_of
 from pipeline.core.engine.session import Session
 from pipeline.core.engine.shelf import Shelf
@@ -127,6 +128,22 @@ def test_cold_warm_and_half_full_the_bits_are_those_of_the_row_alone(lab: Lab, t
     release(model, method)
 
 
+def test_in_bfloat16_what_is_kept_is_what_is_computed_in_it(lab: Lab, tmp_path: Path) -> None:
+    method, engine = MethodConfig(name="pfeiffer", layers="top-1", width=3), EngineConfig(precision="bfloat16")
+    model = fresh_model(lab.base, lab.checkpoint, lab.job.task, method, engine, 0)
+    train = lab.job.encoded["train"]
+    known = prefix(lab, tmp_path).known(model, method, engine, [train], pooled=True)
+    assert known is not None
+    # What a norm puts out is float32 in either, and what a layer puts out is not.
+    assert {tuple(one.dtype for one in states) for states in kept(known[0]).values()} == {
+        (torch.float32, torch.bfloat16)
+    }
+    with torch.inference_mode(), precision(model.device, engine):
+        ours, whole = (model.pooled(lab.job.task.collate(part.examples, 0)) for part in (known[0], train))
+    assert torch.allclose(ours, whole, rtol=0, atol=0.01 * whole.abs().max().item())
+    release(model, method)
+
+
 def test_only_new_rows_are_computed_and_a_damaged_file_is_computed_anew(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,8 +180,7 @@ def test_another_checkpoint_entry_or_precision_is_another_section(lab: Lab, tmp_
     sections = set()
     for checkpoint in (lab.checkpoint, dataclasses.replace(lab.checkpoint, reading="b" * 64)):
         for method in (MethodConfig(name="probe"), MethodConfig(name="lora", layers="top-1", width=2)):
-            for precision in ("float32", "bfloat16"):
-                engine = EngineConfig(precision=precision)
+            for engine in (EngineConfig(precision="float32"), EngineConfig(precision="bfloat16")):
                 model = fresh_model(lab.base, checkpoint, lab.job.task, method, engine, 0)
                 on = Prefix(Shelf(tmp_path, 2**30), checkpoint, 0)
                 assert on.known(model, method, engine, part, pooled=True)
