@@ -13,7 +13,7 @@ STAMP := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 # A thread each: two processes that compute with all cores wait for one another most of the time. A third one gains
 # nothing on two cores: what it fills of their time goes into its own imports. A test that has not ended after five
-# minutes, of which none takes one, ends its process, which tells where all threads stood.
+# minutes ends its process, which tells where all threads stood.
 PYTEST := env OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true --max-worker-restart 2
 
