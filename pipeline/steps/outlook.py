@@ -24,6 +24,9 @@ _STORE_S, _JOB_S = 5.0, 2.0
 drawing its figures and recording them. Of two cores, and a SQLite store."""
 _RAY_S = 19.0
 """On top of them where a Ray is started: until its processes may be started, and until it has ended. Of two cores."""
+_STARTED_S = 10.0
+"""In what time processes that train started on the machine that these seconds are of. They too go into starting and
+loading, so that a machine on which processes start in half the time is taken to need half of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +78,8 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
         room = slots.num_slots(replace(cluster, slots=None, num_workers=1), [slots.local_node(cluster)])
         count = max(min(prepared.slots * cluster.num_workers, room), 1)
         paces, started_s = measure_together(prepared, work, count, cluster.cpus_per_trial, device, kept)
-        started_s += _RAY_S if cluster.name == "local" else 0.0
+    slowness = started_s / _STARTED_S or 1.0  # where no process is started, as on that machine
+    more_s = _STORE_S + _JOB_S * len(work) + (_RAY_S if cluster.name == "local" else 0.0)
     lasting, costs = {}, {}
     for (job, _), pace in zip(work, paces, strict=True):
         lasting[job.name] = one = _lasting(job, pace, cluster.num_workers)
@@ -91,7 +95,7 @@ def outlook(config: SweepConfig, prepared: Prepared, work: Sequence[tuple[Job, T
     return Outlook(
         costs=costs,
         search_s=search_s,
-        outside_s=ready_s + started_s + _STORE_S + _JOB_S * len(work),
+        outside_s=ready_s + started_s + slowness * more_s,
         is_most=config.engine.patience > 0,
     )
 
