@@ -122,13 +122,15 @@ def nodes() -> Nodes:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def everywhere(question: Callable[[str], bool], given: str) -> list[bool]:
-    """Ask every node of the Ray that is connected, on which it takes nothing that trials need.
+def everywhere(question: Callable[[str], bool], given: str, *, having: str) -> list[bool]:
+    """Ask every node of the Ray that is connected and has some of a resource, `CPU` or `GPU`.
 
-    One that goes meanwhile, or does not answer within a minute, is told as False.
+    It takes none of that from trials: the process that answers sees all GPUs of its node without having any, and ends
+    with its answer, since one that has looked at a GPU keeps memory there. A node that goes meanwhile, or does not
+    answer within a minute, is told as False.
     """
-    ask = ray.remote(num_cpus=0)(question)
-    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    ask = ray.remote(num_cpus=0, max_calls=1)(question)
+    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get(having)]
     on = [NodeAffinitySchedulingStrategy(node_id=id, soft=False) for id in ids]
     answers = []
     for asked in [ask.options(scheduling_strategy=one).remote(given) for one in on]:

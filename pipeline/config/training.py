@@ -201,7 +201,8 @@ class EngineConfig:
     eval_batch_size: int = 64
     """Rows a batch in evaluation."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the Transformer: `auto` is bfloat16 on GPUs, and on CPUs with instructions for it; else float32."""
+    """Arithmetic of the Transformer: `auto` is bfloat16 on GPUs (since Ampere) and CPUs that multiply it; else
+    float32."""
 
     def faults(self, where: str) -> Iterator[Fault]:
         for name in ("learning_rate", "epochs", "batch_size", "clip_norm", "eval_batch_size"):

@@ -121,18 +121,21 @@ def check_floor(tasks: Iterable[TaskConfig], gate: GateConfig) -> None:
 
 
 def _nodes(config: SweepConfig) -> tuple[slots.Nodes, bool]:
-    """Say what the nodes have or will have, and whether all multiply bfloat16, as is taken for granted of the GPUs of
-    a cluster; nothing is started. Other nodes are asked that only where it decides, since loading torch takes them
-    seconds."""
+    """Say what the nodes have or will have, and whether all that train multiply bfloat16; nothing is started. Other
+    nodes are asked that only where it decides, since loading torch takes them seconds. Of GPUs that are still to join
+    it is taken for granted."""
     cluster = config.cluster
+    device_type = "cuda" if cluster.gpus_per_trial else "cpu"
     if cluster.name == "existing":
         from pipeline.cluster import connection  # here alone: a search in this process does without Ray
 
         with connection.connected(cluster):
-            if cluster.gpus_per_trial or config.engine.precision != "auto":
-                return connection.nodes(), cluster.gpus_per_trial > 0
-            return connection.nodes(), all(connection.everywhere(has_bfloat16, "cpu"))
-    return [slots.local_node(cluster)], has_bfloat16("cuda" if cluster.gpus_per_trial else "cpu")
+            if config.engine.precision != "auto":
+                return connection.nodes(), False
+            having = "GPU" if cluster.gpus_per_trial else "CPU"
+            answers = connection.everywhere(has_bfloat16, device_type, having=having)
+            return connection.nodes(), all(answers) if answers else device_type == "cuda"
+    return [slots.local_node(cluster)], has_bfloat16(device_type)
 
 
 def read_job(config: SweepConfig, task_config: TaskConfig, domain: str, tokenizer: "PreTrainedTokenizerBase") -> Job:

@@ -88,7 +88,27 @@ def test_each_node_is_asked_for_itself_and_of_what_trials_need_nothing_is_taken(
         taken = [ray.remote(num_cpus=1)(Waiting).options(scheduling_strategy=one).remote() for one in on]
         ray.get([one.there.remote() for one in taken])  # no core is free
         for id in ids:
-            assert connection.everywhere(is_on, id) == [id == other for other in ids]
+            assert connection.everywhere(is_on, id, having="CPU") == [id == other for other in ids]
+
+
+def test_nodes_with_gpus_alone_are_asked_about_gpus_and_the_process_that_answers_sees_all_and_ends(
+    nodes: Cluster, tmp_path: Path
+) -> None:
+    gpus = nodes.add_node(num_cpus=2, num_gpus=2, env_vars={"CUDA_VISIBLE_DEVICES": "3,5"})
+
+    def sees_all(file: str) -> bool:
+        Path(file).write_text(str(os.getpid()), "utf-8")
+        return os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+    try:
+        with joined(nodes):
+            taken = ray.remote(num_cpus=0, num_gpus=2)(Waiting).remote()
+            ray.get(taken.there.remote())  # no GPU is free
+            assert connection.everywhere(sees_all, str(tmp_path / "process"), having="GPU") == [True]
+            answered = Path(f"/proc/{(tmp_path / 'process').read_text('utf-8')}")
+            stage.until(lambda: not answered.exists(), 10)
+    finally:
+        nodes.remove_node(gpus)
 
 
 class Waiting:

@@ -229,8 +229,9 @@ def test_a_ray_of_our_own_joins_no_strangers_asks_for_a_token_and_has_room_for_t
 
 
 def test_nodes_are_asked_whether_they_multiply_bfloat16(started: None) -> None:
-    assert connection.everywhere(has_bfloat16, "cpu") == [has_bfloat16("cpu")]
-    assert connection.everywhere(lambda _: bool(1 / 0), "cpu") == [False]
+    assert connection.everywhere(has_bfloat16, "cpu", having="CPU") == [has_bfloat16("cpu")]
+    assert connection.everywhere(has_bfloat16, "cuda", having="GPU") == []
+    assert connection.everywhere(lambda _: bool(1 / 0), "cpu", having="CPU") == [False]
 
 
 def test_gradients_are_summed_by_nccl_on_whole_gpus_alone() -> None:

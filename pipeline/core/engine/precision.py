@@ -11,6 +11,8 @@ from pipeline.config import EngineConfig
 
 _PRODUCTS = ("avx512_bf16", "amx_bf16")
 """What a CPU calls it. One without can compute in bfloat16 too, more slowly than in float32."""
+_AMPERE = (8, 0)
+"""The compute capability from which on GPUs of NVIDIA do. Earlier ones only emulate it, more slowly than float32."""
 
 
 def precision(device: torch.device, config: EngineConfig, *, writing: bool = False) -> torch.autocast:
@@ -33,10 +35,11 @@ def is_halved(device: torch.device, config: EngineConfig) -> bool:
 
 
 def has_bfloat16(device_type: str) -> bool:
-    """Whether the processor of this machine multiplies bfloat16 by itself: GPUs since Ampere, CPUs with AVX-512's or
-    AMX's instructions for it."""
+    """Whether the processors of this machine multiply bfloat16 by themselves: all its GPUs are of Ampere or later, or
+    AMD's; its CPU has AVX-512's or AMX's instructions for it."""
     if device_type == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        gpus = [torch.cuda.get_device_capability(number) for number in range(torch.cuda.device_count())]
+        return bool(gpus) and (torch.version.hip is not None or min(gpus) >= _AMPERE)
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in _PRODUCTS)
 

@@ -1,5 +1,6 @@
 """What is read and checked before a sweep: once, and whether checkpoint and method can do what the jobs ask."""
 
+import contextlib
 import dataclasses
 import io
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipeline.cluster import connection
 from pipeline.config import CompareConfig, EngineConfig, GateConfig, MethodConfig, MethodName, SweepConfig, TaskConfig
 from pipeline.config.overrides import read_config
 from pipeline.core.adapters import checkpoint as checkpoints
@@ -150,3 +152,33 @@ def test_the_precision_is_settled_before_there_are_jobs(
         config,
         engine=dataclasses.replace(config.engine, precision=expected),  # type: ignore[arg-type]
     )
+
+
+@pytest.mark.parametrize(
+    ("gpus_per_trial", "answers", "expected"),
+    [
+        (0, [True, True], True),
+        (0, [True, False], False),
+        (0, [], False),
+        (0.5, [True, False], False),
+        (0.5, [], True),  # nodes with GPUs that are still to join
+    ],
+)
+def test_on_a_cluster_the_weakest_node_that_trains_settles_the_precision(
+    gpus_per_trial: float, answers: list[bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def everywhere(question: object, given: str, *, having: str) -> list[bool]:
+        asked.append((given, having))
+        return answers
+
+    monkeypatch.setattr(connection, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(connection, "nodes", list)
+    monkeypatch.setattr(connection, "everywhere", everywhere)
+    words = ["tasks=[sentiment]", "cluster=existing", f"cluster.gpus_per_trial={gpus_per_trial}"]
+    config = read_config("sweep", SweepConfig, words)
+    assert prepare_module._nodes(config) == ([], expected)
+    engine = dataclasses.replace(config.engine, precision="float32")
+    assert prepare_module._nodes(dataclasses.replace(config, engine=engine)) == ([], False)
+    assert asked == [("cuda", "GPU") if gpus_per_trial else ("cpu", "CPU")]

@@ -70,14 +70,24 @@ def test_a_cpu_multiplies_bfloat16_where_it_has_instructions_for_it(
     assert has_bfloat16("cpu") is expected
 
 
-@pytest.mark.parametrize(("emulated", "own"), [(True, False), (True, True)])
-def test_a_gpu_that_only_emulates_bfloat16_does_not_have_it(
-    emulated: bool, own: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("gpus", "hip", "expected"),
+    [
+        ([(8, 0)], None, True),
+        ([(9, 0), (8, 9)], None, True),
+        ([(7, 5)], None, False),  # T4, which emulates it
+        ([(8, 0), (7, 0)], None, False),  # a trial may get either
+        ([(9, 0), (9, 4)], "6.4", True),
+        ([], None, False),
+    ],
+)
+def test_gpus_multiply_bfloat16_if_the_weakest_does_so_by_itself(
+    gpus: list[tuple[int, int]], hip: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    supported = lambda including_emulation=True: emulated if including_emulation else own  # noqa: E731
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert has_bfloat16("cuda") is own
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", gpus.__getitem__)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert has_bfloat16("cuda") is expected
 
 
 @pytest.mark.parametrize(
