@@ -16,7 +16,7 @@ import torch
 from pipeline.core.adapters.checkpoint import Checkpoint, Resident, build_base, tensors_of
 from pipeline.core.adapters.sites import Sites
 from pipeline.core.engine.assemble import fresh_candidate, release
-from pipeline.core.engine.batches import evaluation_batches, move, ready, training_batches
+from pipeline.core.engine.batches import collated, evaluation_batches, move, training_batches
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.machine import peak_bytes
 from pipeline.core.engine.precision import precision
@@ -179,8 +179,8 @@ def _eval_s(model: TaskModel, job: Job, rows: Encoded, trial: Trial, pad_token_i
     sizes = [sum(lengths[i] for i in batch) for batch in batches]
     model.eval()
     with torch.inference_mode(), precision(model.device, engine, writing=job.task.decoding is not None):
-        collated = (job.task.collate([rows.examples[i] for i in batch], pad_token_id) for batch in batches)
-        answered = (job.task.outputs(model, move(ready(one, model.device), model.device)) for one in collated)
+        made = (collated(job.task, [rows.examples[i] for i in batch], pad_token_id, model) for batch in batches)
+        answered = (job.task.outputs(model, move(one, model.device)) for one in made)
         return _pace(answered, sizes)
 
 

@@ -35,7 +35,7 @@ from pipeline.core.adapters.checkpoint import Checkpoint, Resident, load_checkpo
 from pipeline.core.adapters.sites import Sites
 from pipeline.core.data.rows import Dataset, Row, Split
 from pipeline.core.engine.base import SharedBase
-from pipeline.core.engine.batches import training_batches
+from pipeline.core.engine.batches import collated, training_batches
 from pipeline.core.engine.events import Evaluated, StepDone
 from pipeline.core.engine.session import Session, train_together
 from pipeline.core.engine.step import take_step
@@ -196,7 +196,7 @@ def steps_s(sessions: Sequence[Session], job: Job, pad: int, steps: int) -> floa
     for number in range(steps + 2):
         if number == 2:
             start = clock()
-        batch = job.task.collate([examples[i] for i in batches[number % len(batches)]], pad)
+        batch = collated(job.task, [examples[i] for i in batches[number % len(batches)]], pad, trainings[0].model)
         take_step(trainings, job.task, batch, number + 1)
     return clock() - start
 

@@ -17,7 +17,7 @@ from pipeline.core.bank.adapter import Adapter, load_adapter
 from pipeline.core.bank.encoded import joined
 from pipeline.core.data.rows import Row
 from pipeline.core.engine.assemble import attached, release
-from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
+from pipeline.core.engine.batches import collated, evaluation_batches, made_ahead, move
 from pipeline.core.engine.bundle import Bundle
 from pipeline.core.engine.evaluate import answer
 from pipeline.core.engine.precision import precision
@@ -151,12 +151,12 @@ class Trunk:
 
     def _collated(self, groups: Sequence[_Group]) -> list[_Batch]:
         """A batch for each group; only one for all where one of the tasks decodes."""
-        device, task = self._model.device, groups[0][0].adapter.task
+        task = groups[0][0].adapter.task
         examples = [[one.encoded.examples[number] for number in numbers] for one, numbers in groups]
         if task.decoding is not None:
-            return [ready(task.collate([*chain(*examples)], self._pad), device)]
+            return [collated(task, [*chain(*examples)], self._pad, self._model)]
         each = zip(groups, examples, strict=True)
-        return [ready(one.adapter.task.collate(some, self._pad), device) for (one, _), some in each]
+        return [collated(one.adapter.task, some, self._pad, self._model) for (one, _), some in each]
 
     def _outputs(self, groups: Sequence[_Group], made: Sequence[_Batch]) -> list[list[Output]]:
         """The outputs of each group."""

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
-from pipeline.core.engine.batches import evaluation_batches, made_ahead, move, ready
+from pipeline.core.engine.batches import collated, evaluation_batches, made_ahead, move
 from pipeline.core.engine.precision import precision
 from pipeline.core.engine.view import together
 from pipeline.core.engine.workers import ALONE, Workers
@@ -74,7 +74,7 @@ def _outputs(
     with torch.inference_mode(), precision(device, config, writing=task.decoding is not None):
         mine = workers.share(evaluation_batches(lengths, config.eval_batch_size))
         batches = made_ahead(
-            mine, lambda of: ready(task.collate([encoded.examples[i] for i in of], pad_token_id), device)
+            mine, lambda of: collated(task, [encoded.examples[i] for i in of], pad_token_id, models[0])
         )
         for indices, made in zip(mine, batches, strict=True):
             batch = move(made, device)
@@ -93,7 +93,7 @@ def _loss(
     sums: dict[int, tuple[float, int]] = {}
     with torch.inference_mode(), precision(model.device, config):
         for indices in workers.share(evaluation_batches(lengths, config.batch_size)):
-            batch = task.collate([encoded.examples[i] for i in indices], pad_token_id)
+            batch = collated(task, [encoded.examples[i] for i in indices], pad_token_id, model)
             loss, num_targets = task.loss(model, move(batch, model.device))
             sums[indices[0]] = (loss.item() * num_targets, num_targets)
     parts = workers.gather(sums)

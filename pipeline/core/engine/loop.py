@@ -11,7 +11,7 @@ from torch.optim import AdamW
 
 from pipeline.config import EngineConfig
 from pipeline.core.adapters.dropout import draw_from
-from pipeline.core.engine.batches import made_ahead, ready, training_batches
+from pipeline.core.engine.batches import collated, made_ahead, training_batches
 from pipeline.core.engine.events import Diverged, Evaluated, Event, Finished, StepDone
 from pipeline.core.engine.machine import peak_bytes, reset_peak
 from pipeline.core.engine.step import take_step
@@ -42,7 +42,7 @@ class Training:
         self.reseed("training")
         self.steps_per_epoch = math.ceil(num_examples / config.batch_size)
         total = self.steps_per_epoch * config.epochs
-        self.optimizer = AdamW(_groups(self.parameters, config), lr=config.learning_rate)
+        self.optimizer = AdamW(_groups(self.parameters, config), lr=config.learning_rate, fused=True)
         self.schedule = get_scheduler(_SCHEDULES[config.schedule], self.optimizer, round(total * config.warmup), total)
         self.epoch = 1
         self.step_in_epoch = 0
@@ -159,14 +159,14 @@ def _steps(
         return
     left = dict(trainings)
     first = next(iter(left.values()))
-    workers, device = first.workers, first.model.device
+    workers = first.workers
     lengths = [example["length"] for example in train.examples]
     batches = training_batches(lengths, first.config.batch_size, first.seed, first.epoch)
 
     def collate(indices: Sequence[int]) -> dict[str, Any] | None:
         """Make this worker's share of a batch; None where it has none."""
         mine = [train.examples[i] for i in workers.share(indices)]
-        return ready(task.collate(mine, pad_token_id), device) if mine else None
+        return collated(task, mine, pad_token_id, first.model) if mine else None
 
     for training in left.values():
         training.model.train()

@@ -20,7 +20,7 @@ from pipeline.core.tasks.faults import answer_faults, empty_faults, option_fault
 from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
 from pipeline.core.tasks.scores import Scores
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Task
-from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad, to_arrays
+from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad, to_arrays, width_of
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError, fault
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ class Generation(Task):
         """`prompt_ids`, padded on the left, `target_ids`, padded on the right, their masks, and `end`, (1)."""
         batch = {**of_examples(examples), "end": torch.tensor([examples[0]["end"]])}
         turned = [example["prompt"][::-1] for example in examples]
-        batch["prompt_ids"] = pad(turned, pad_token_id).flip(1)
-        batch["prompt_mask"] = pad([[1] * len(one) for one in turned], 0).flip(1)
+        width = width_of(examples)
+        batch["prompt_ids"] = pad(turned, pad_token_id, width).flip(1)
+        batch["prompt_mask"] = pad([[1] * len(one) for one in turned], 0, width).flip(1)
         if all("target" in example for example in examples):
             targets = [example["target"] for example in examples]
             batch["target_ids"] = pad(targets, pad_token_id)

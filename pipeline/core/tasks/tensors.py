@@ -1,7 +1,7 @@
 """Tokenised inputs into padded tensors, and logits into arrays."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,10 @@ from pipeline.core.tasks.task import Batch, Encoded, Example, Output
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+
+WIDTH = "width"
+"""Name under which an input may say how long its batch is at least to be padded."""
 
 
 def is_truncated(encoding: Any) -> bool:
@@ -52,24 +56,58 @@ def ranked(scores: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"label": label, "score": score} for label, score in sorted(scores.items(), key=lambda one: -one[1])]
 
 
-def pad(sequences: Sequence[Sequence[Any]], value: int | bool) -> Tensor:
-    """Stack sequences into (len(sequences), longest), filled up with `value`."""
-    longest = max(map(len, sequences))
+def inputs_in(example: Example) -> Iterator[Example]:
+    """What the model reads of an example: itself, or where it reads several texts of it, each of them."""
+    if "input_ids" in example:
+        yield example
+        return
+    for value in example.values():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                yield from inputs_in(one)
+
+
+def with_inputs(example: Example, change: Callable[[Example], Example]) -> Example:
+    """The example, with all that `inputs_in` tells of it changed."""
+    if "input_ids" in example:
+        return change(example)
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [changed(one) for one in value]
+        return with_inputs(value, change) if isinstance(value, dict) else value
+
+    return {name: changed(value) for name, value in example.items()}
+
+
+def width_of(inputs: Sequence[Example]) -> int:
+    """How long they are at least to be padded."""
+    return max(int(one.get(WIDTH, 0)) for one in inputs)
+
+
+def pad(sequences: Sequence[Sequence[Any]], value: int | bool, width: int = 0) -> Tensor:
+    """Stack sequences into (len(sequences), the longest or `width`), filled up with `value`."""
+    longest = max(width, *map(len, sequences))
     return torch.tensor([[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences])
 
 
 def pad_inputs(inputs: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
     """Pad `input_ids`, `token_type_ids` and what is known of each input, and make the attention mask."""
+    width = width_of(inputs)
     batch = {
-        "input_ids": pad([one["input_ids"] for one in inputs], pad_token_id),
-        "attention_mask": pad([[1] * len(one["input_ids"]) for one in inputs], 0),
+        "input_ids": pad([one["input_ids"] for one in inputs], pad_token_id, width),
+        "attention_mask": pad([[1] * len(one["input_ids"]) for one in inputs], 0, width),
     }
     if "token_type_ids" in inputs[0]:
-        batch["token_type_ids"] = pad([one["token_type_ids"] for one in inputs], 0)
+        batch["token_type_ids"] = pad([one["token_type_ids"] for one in inputs], 0, width)
     if KEPT in inputs[0]:  # (T, C) each, or (C,) where it is one vector
         for number, states in enumerate(zip(*(one[KEPT] for one in inputs), strict=True)):
-            padded = torch.stack(states) if states[0].ndim == 1 else pad_sequence(list(states), batch_first=True)
-            batch[f"{KEPT}{number}"] = padded
+            if states[0].ndim == 1:
+                batch[f"{KEPT}{number}"] = torch.stack(states)
+                continue
+            longest_BTC = pad_sequence(list(states), batch_first=True)
+            more = batch["input_ids"].shape[1] - longest_BTC.shape[1]
+            batch[f"{KEPT}{number}"] = F.pad(longest_BTC, (0, 0, 0, more))
     return batch
 
 

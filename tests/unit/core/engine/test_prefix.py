@@ -12,7 +12,6 @@ import torch
 
 from pipeline.config import EngineConfig, MethodConfig, TaskConfig
 from pipeline.core.adapters.dropout import Dropout
-from pipeline.core.engine import prefix as module
 from pipeline.core.engine.assemble import fresh_model, release
 from pipeline.core.engine.events import EpochSaved
 from pipeline.core.engine.precision import precision
@@ -241,11 +240,3 @@ def test_a_trial_that_goes_on_with_what_is_kept_ends_like_an_undisturbed_one(lab
     session.close()
     ((losses, scores),) = run(lab, tmp_path / "b", prefix(lab, tmp_path / "kept"), **params)
     assert [(losses, scores)] == undisturbed
-
-
-def test_padding_stays_within_the_positions_of_the_model(lab: Lab) -> None:
-    model = TaskModel(lab.base, torch.nn.Identity(), pooling="mean")
-    assert module._most(model) == 64
-    lengths = {n: module._padded(n, 512) for n in (1, 8, 9, 64, 65, 250, 257, 500, 512)}
-    assert lengths == {1: 8, 8: 8, 9: 16, 64: 64, 65: 96, 250: 256, 257: 320, 500: 512, 512: 512}
-    assert [module._padded(n, 50) for n in (40, 49, 50)] == [40, 50, 50]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config import TaskConfig
+from pipeline.core.engine.lengths import widened
 from pipeline.core.tasks.kinds import task_for
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Encoded, Task
@@ -88,6 +89,11 @@ def test_a_head_of_every_kind_answers_alone_as_in_a_padded_batch_and_learns(
         (alone,) = task.outputs(model, task.collate([example], pad))
         torch.testing.assert_close(torch.tensor(output), torch.tensor(alone), rtol=1e-4, atol=1e-4)
     loss, num_targets = task.loss(model, task.collate(examples, pad))
+    wide = task.collate([widened(one, 32) for one in examples], pad)  # as for a GPU
+    assert wide["input_ids"].shape[1] % 8 == 0
+    for output, other in zip(together, task.outputs(model, wide), strict=True):
+        torch.testing.assert_close(torch.tensor(output), torch.tensor(other), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(task.loss(model, wide)[0], loss, rtol=1e-4, atol=1e-5)
     torch.autograd.backward(loss)
     assert num_targets >= len(rows)
     # Of the weights; what a bias adds to every option or token cancels out.

@@ -19,9 +19,11 @@ from pipeline.core.adapters.bottleneck import Bottleneck
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.adapters.insert import adapter_modules, attach
 from pipeline.core.engine.evaluate import answer, validate
+from pipeline.core.engine.lengths import widened
 from pipeline.core.tasks.generation import Generation
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Encoded, Example
+from pipeline.core.tasks.tensors import WIDTH
 from tests import families, writers
 from tests.unit.core.tasks.test_families import assert_weighted
 from tests.writers import PLAIN, ROWS, WORDS
@@ -102,6 +104,17 @@ def test_padding_changes_no_loss(make_rows: MakeRows, family: str) -> None:
         loss, number = task.loss(model, batch)
         assert number == num_targets
         torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+
+
+@EACH
+def test_prompts_of_one_of_a_few_lengths_as_a_gpu_reads_them_change_nothing(make_rows: MakeRows, family: str) -> None:
+    task, model, examples = make(family, make_rows(PLAIN, ROWS))
+    wide = [{**widened(one, 64), WIDTH: 24} for one in examples]
+    widths = [task.collate(some, 0)["prompt_ids"].shape[1] for some in (examples, wide)]
+    assert widths[0] < widths[1] == 24
+    loss, _ = task.loss(model, task.collate(examples, 0))
+    torch.testing.assert_close(task.loss(model, task.collate(wide, 0))[0], loss, atol=1e-5, rtol=0)
+    assert written(task, model, wide) == written(task, model, examples)
 
 
 @EACH
