@@ -4,6 +4,7 @@ It needs torch, transformers and safetensors, this folder and `pipeline/` (of it
 its own data and random weights: a BERT of the base size, or with `--small` one of two layers for a look on a CPU.
 
 * Packed = alone: float64 weights after two epochs, and float32 losses step by step.
+* Steps at many lengths, padded to a few or not: the first time that a process meets them, and again.
 * Training rows times candidates a second: packs, one process a candidate, and these with NVIDIA's MPS where it starts.
 * Batches of the bank, whose rows have 1, 4, 16 and 32 different adapters, beside the bare base.
 * What it costs to compare the base's copy with the shared tensors, as each trial does once an epoch.
@@ -201,6 +202,24 @@ def steps_s(sessions: Sequence[Session], job: Job, pad: int, steps: int) -> floa
     return clock() - start
 
 
+def lengths(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
+    """A step at each length, twice; exact lengths last: those met before make less of what padding gains."""
+    on = load_checkpoint(checkpoint)
+    on.base.to(DEVICE)
+    job, every = job_of(size, on), range(3, size.length + 1)
+    (session,), rows = sessions_of(job, on, folder / "lengths", 1), job.encoded["train"].examples[:_BATCH]
+    session.model.train()
+    for how, make in (("padded", partial(collated, model=session.model)), ("exact", type(job.task).collate)):
+        rates = []
+        for _ in range(2):
+            start = clock()
+            for length in every:
+                cut = [{"row": 0, "label": one["label"], "input_ids": one["input_ids"][:length]} for one in rows]
+                take_step([session.training], job.task, make(job.task, cut, pad_of(on)), 1)
+            rates.append(_BATCH * len(every) / (clock() - start))
+        yield f"Steps at {len(every)} lengths, {how}: {rates[0]:,.0f} rows/s the first time, {rates[1]:,.0f} again."
+
+
 def training(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
     """Packs and processes, in turn."""
     on = load_checkpoint(checkpoint)
@@ -365,6 +384,7 @@ def main() -> None:
         checkpoint = made(size, root / "checkpoint")
         for part in (
             equality(size, checkpoint, root),
+            lengths(size, checkpoint, root),
             training(size, checkpoint, root),
             bank(size, checkpoint),
             copies(checkpoint, size),

@@ -37,6 +37,10 @@ def test_that_they_do_not_is_seen(checkpoint: Checkpoint, tmp_path: Path, monkey
     assert weights > 1e-6
 
 
+def test_many_lengths_are_measured_padded_and_exact(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    assert numbers(gpu.lengths(gpu.SMALL, checkpoint, tmp_path), r"Steps at (\d+) lengths, \w+: \d") == [6, 6]
+
+
 def test_packs_and_mixed_batches_are_measured(checkpoint: Checkpoint, tmp_path: Path) -> None:
     size = replace(gpu.SMALL, processes=(), rounds=1)
     assert numbers(gpu.training(size, checkpoint, tmp_path), r"\| (\d+) \| one pack") == [1, 2]
