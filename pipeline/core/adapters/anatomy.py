@@ -8,7 +8,7 @@ LN(x), and nothing follows h + x.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import nn
 
@@ -227,6 +227,13 @@ def anatomy_of(config: object) -> Anatomy:
             remedy = "Use another checkpoint, or add an entry for this variant to pipeline/core/adapters/anatomy.py"
             raise CheckpointError(fault("checkpoint", family, rule, remedy))
     return anatomy
+
+
+def num_positions(config: Any) -> int | None:
+    """Count the positions that a model has for tokens; None where there is any number, as in T5, whose are relative."""
+    positions = getattr(config, "max_position_embeddings", None)
+    offset = config.pad_token_id + 1 if anatomy_of(config).behind_padding else 0
+    return positions - offset if positions else None
 
 
 def settled(method: MethodConfig, family: str) -> MethodConfig:

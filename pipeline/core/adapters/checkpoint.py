@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import CheckpointConfig, Pooling
-from pipeline.core.adapters.anatomy import ANATOMIES, anatomy_of
+from pipeline.core.adapters.anatomy import ANATOMIES, anatomy_of, num_positions
 from pipeline.errors import CheckpointError, Fault, fault
 
 if TYPE_CHECKING:
@@ -195,11 +195,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase":
         raise CheckpointError(_fault(checkpoint.config, rule, remedy)) from error
     if tokenizer.pad_token is None:  # decoders; the attention mask says what is padding
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    config = checkpoint.architecture
-    # Many tokenizers are saved without a limit of their own. T5 has none: its positions are relative.
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    offset = config.pad_token_id + 1 if ANATOMIES[checkpoint.model_type].behind_padding else 0
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions - offset)
+    # Many tokenizers are saved without a limit of their own.
+    positions = num_positions(checkpoint.architecture) or tokenizer.model_max_length
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
 
 

@@ -1,6 +1,6 @@
 """The few lengths that rows are padded to, where another length has a price: a plan of a GPU's, or other bits."""
 
-from pipeline.core.adapters.anatomy import anatomy_of
+from pipeline.core.adapters.anatomy import num_positions
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Example, Task
 from pipeline.core.tasks.tensors import WIDTH, with_inputs
@@ -15,11 +15,8 @@ def padded(length: int, most: int) -> int:
 
 
 def positions_of(model: TaskModel) -> int:
-    """Positions that the model has for tokens; T5 has any number."""
-    config = model.base.config
-    positions = getattr(config, "max_position_embeddings", None)
-    offset = config.pad_token_id + 1 if anatomy_of(config).behind_padding else 0
-    return 2**31 if positions is None else positions - offset
+    """The longest text that the model has positions for; T5 has any number."""
+    return num_positions(model.base.config) or 2**31
 
 
 def longest_of(task: Task, model: TaskModel) -> int:
