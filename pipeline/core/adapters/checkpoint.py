@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.config import CheckpointConfig, Pooling
 from pipeline.core.adapters.anatomy import ANATOMIES, anatomy_of, num_positions
+from pipeline.core.adapters.masks import ask_no_gpu
 from pipeline.errors import CheckpointError, Fault, fault
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ def build_base(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> "PreTra
     """
     from transformers import GenerationConfig
 
+    ask_no_gpu()
     base = empty_base(checkpoint)
     persistent = set(base.state_dict())
     base.load_state_dict({name: t for name, t in tensors.items() if name in persistent}, strict=False, assign=True)

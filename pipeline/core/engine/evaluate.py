@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
@@ -90,13 +91,12 @@ def _loss(
 ) -> float:
     """The mean loss over all targets, in batches as in training, whose memory is known to suffice."""
     lengths = [example["length"] for example in encoded.examples]
-    sums: dict[int, tuple[float, int]] = {}
+    losses: dict[int, tuple[Tensor, int]] = {}
     with torch.inference_mode(), precision(model.device, config):
         for indices in workers.share(evaluation_batches(lengths, config.batch_size)):
             batch = collated(task, [encoded.examples[i] for i in indices], pad_token_id, model)
-            loss, num_targets = task.loss(model, move(batch, model.device))
-            sums[indices[0]] = (loss.item() * num_targets, num_targets)
-    parts = workers.gather(sums)
+            losses[indices[0]] = task.loss(model, move(batch, model.device))
+    parts = workers.gather({first: (loss.item() * n, n) for first, (loss, n) in losses.items()})  # a GPU is done by now
     total = sum(num_targets for _, num_targets in parts.values())
     # Sorted, so that several workers add up in the order in which one does.
     return sum(parts[first][0] for first in sorted(parts)) / total if total else math.inf

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -28,25 +28,23 @@ class Workers:
         """What of a batch, or of a list of batches, this process does; may be empty."""
         return whole[self.rank :: self.size]
 
-    def add_up(self, parameters: Sequence[nn.Parameter], loss_sum: float, num_targets: int) -> tuple[float, int]:
+    def add_up(self, parameters: Sequence[nn.Parameter], loss_sum: Tensor, num_targets: int) -> tuple[Tensor, int]:
         """Turn the gradients of the shares' summed losses into that of the whole batch's mean loss.
 
         Args:
             parameters: Those that are trained, in the same order in every process; a parameter whose gradient is None
                 in all of them keeps None.
-            loss_sum: Of this process's share.
+            loss_sum: Of this process's share, ().
             num_targets: Of this process's share.
 
         Returns:
             The mean loss of the whole batch, and its number of targets: the same in every process.
         """
-        reference = parameters[0]
         gradients = [p.grad for p in parameters]
-        there = torch.tensor([float(g is not None) for g in gradients], dtype=torch.float32)
-        totals = torch.cat([torch.tensor([loss_sum, num_targets], dtype=torch.float64), there.double()])
-        totals = totals.to(reference.device)
+        counts = torch.tensor([num_targets, *(g is not None for g in gradients)], dtype=torch.float64)
+        totals = torch.cat([loss_sum.double().view(1), counts.to(loss_sum.device)])
         dist.all_reduce(totals)
-        loss_sum, count = totals[:2].tolist()
+        count, *holders = totals[1:].tolist()
         num_targets = round(count)
         flat = torch.cat(
             [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, gradients, strict=True)]
@@ -54,9 +52,9 @@ class Workers:
         dist.all_reduce(flat)
         flat /= max(num_targets, 1)
         parts = torch.split(flat, [p.numel() for p in parameters])
-        for parameter, part, holders in zip(parameters, parts, totals[2:].tolist(), strict=True):
-            parameter.grad = part.view_as(parameter) if holders else None
-        return loss_sum / max(num_targets, 1), num_targets
+        for parameter, part, num_holders in zip(parameters, parts, holders, strict=True):
+            parameter.grad = part.view_as(parameter) if num_holders else None
+        return totals[0] / max(num_targets, 1), num_targets
 
     def gather(self, mine: Mapping[int, Any]) -> dict[int, Any]:
         """Put together what every process has of a whole."""

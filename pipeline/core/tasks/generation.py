@@ -20,7 +20,7 @@ from pipeline.core.tasks.faults import answer_faults, empty_faults, option_fault
 from pipeline.core.tasks.model import TaskModel, left_aligned, positions, starts
 from pipeline.core.tasks.scores import Scores
 from pipeline.core.tasks.task import Answer, Batch, Encoded, Example, Output, Task
-from pipeline.core.tasks.tensors import cross_entropy, of_examples, pad, to_arrays, width_of
+from pipeline.core.tasks.tensors import cross_entropy, of_examples, owners, pad, to_arrays, width_of
 from pipeline.errors import CheckpointError, ConfigError, Fault, PipelineError, fault
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class Generation(Task):
         return end, {i: one if is_closed else [*one, end] for i, one in zip(there, ids, strict=True)}
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """`prompt_ids`, padded on the left, `target_ids`, padded on the right, their masks, and `end`, (1)."""
+        """`prompt_ids`, padded on the left, `target_ids`, padded on the right, their masks, and `end`, (1); and where
+        the N sub-tokens of the targets are: `example_of` and `places` in it."""
         batch = {**of_examples(examples), "end": torch.tensor([examples[0]["end"]])}
         turned = [example["prompt"][::-1] for example in examples]
         width = width_of(examples)
@@ -144,6 +145,8 @@ class Generation(Task):
             targets = [example["target"] for example in examples]
             batch["target_ids"] = pad(targets, pad_token_id)
             batch["target_mask"] = pad([[1] * len(one) for one in targets], 0)
+            batch["example_of"] = owners([len(one) for one in targets])
+            batch["places"] = torch.cat([torch.arange(len(one)) for one in targets])
         return batch
 
     def head(self, hidden_size: int, dropout: float) -> nn.Module:
@@ -151,10 +154,9 @@ class Generation(Task):
         return nn.Identity()
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
-        logits_BSV = target_logits(model, batch).float()
-        is_target_BS = batch["target_mask"] == 1
-        loss = cross_entropy(logits_BSV[is_target_BS], batch["target_ids"][is_target_BS], batch, is_target_BS.sum(1))
-        return loss, int(is_target_BS.sum())
+        where = batch["example_of"], batch["places"]
+        labels_N = batch["target_ids"][where]
+        return cross_entropy(target_logits(model, batch).float()[where], labels_N, batch), len(labels_N)
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:

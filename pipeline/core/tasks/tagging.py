@@ -28,6 +28,7 @@ from pipeline.core.tasks.tensors import (
     held_back,
     mean_of,
     of_examples,
+    owners,
     pad_inputs,
     pieces,
     to_arrays,
@@ -229,12 +230,14 @@ class Tagging(Task):
         return f"read to the end in answers, and {super().truncation(tokenizer)} in training"
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Besides the inputs: `firsts` and `lasts`, (B, T), true at those sub-tokens, and `labels`, one a word."""
+        """Besides the inputs, of all N words: `example_of`, `firsts` and `lasts`, the places of those sub-tokens in it,
+        and `labels`; and `sizes`, (B,), the words of each example."""
         batch = {**of_examples(examples), **pad_inputs(examples, pad_token_id)}
+        sizes = [len(example["words"]) for example in examples]
+        batch["sizes"], batch["example_of"] = torch.tensor(sizes), owners(sizes)
         for name in ("firsts", "lasts"):
-            batch[name] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
-            for i, example in enumerate(examples):
-                batch[name][i, example[name]] = True
+            places = [place for example in examples for place in example[name]]
+            batch[name] = torch.tensor(places, dtype=torch.long)
         if all("labels" in example for example in examples):
             labels = [tag for example in examples for tag in example["labels"]]
             batch["labels"] = torch.tensor(labels, dtype=torch.long)
@@ -245,13 +248,13 @@ class Tagging(Task):
 
     def loss(self, model: TaskModel, batch: Batch) -> tuple[Tensor, int]:
         logits_NL = _logits(model, batch)
-        return cross_entropy(logits_NL, batch["labels"], batch, batch["firsts"].sum(1)), len(logits_NL)
+        return cross_entropy(logits_NL, batch["labels"], batch), len(logits_NL)
 
     @torch.no_grad()
     def outputs(self, model: TaskModel, batch: Batch) -> list[Output]:
         """Logits over the tags of every word that the model sees, (words, tags) each."""
         logits_NL = _logits(model, batch)
-        return to_arrays(logits_NL, batch["firsts"].sum(1).tolist())
+        return to_arrays(logits_NL, batch["sizes"].tolist())
 
     def tuned(
         self, model: TaskModel, rows: Sequence[Row], encoded: Encoded, outputs: Sequence[Output]
@@ -351,7 +354,8 @@ def _is_unspaced(word: str) -> bool:
 
 def _logits(model: TaskModel, batch: Batch) -> Tensor:
     """The tags' logits for each word of the batch, (N, L)."""
-    return model.logits(model.hidden(batch)[batch["lasts" if model.anatomy.kind == "decoder" else "firsts"]])
+    places_N = batch["lasts" if model.anatomy.kind == "decoder" else "firsts"]
+    return model.logits(model.hidden(batch)[batch["example_of"], places_N])
 
 
 def _not_bio(tags: Sequence[str]) -> str:

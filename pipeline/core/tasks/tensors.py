@@ -120,23 +120,31 @@ def of_examples(examples: Sequence[Example]) -> dict[str, Tensor]:
     return batch
 
 
-def weighed(losses: Tensor, batch: Batch, sizes: Tensor | None = None) -> Tensor:
+def owners(sizes: Sequence[int]) -> Tensor:
+    """The number of the example that each target is of, (N,), where examples have these numbers of targets.
+
+    Batches have places of targets, since a mask of them lets a GPU wait until it is known how many they are.
+    """
+    return torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
+
+
+def weighed(losses: Tensor, batch: Batch) -> Tensor:
     """Multiply the losses of targets, (N, ...), by the weights of their examples, where those have weights.
 
     Args:
-        sizes: Targets of each example, (B,); one each if left out.
+        batch: In `example_of` it has the `owners` of the targets; without it each example has one.
     """
     if "weights" not in batch:
         return losses
-    weights = batch["weights"] if sizes is None else batch["weights"].repeat_interleave(sizes)
+    weights = batch["weights"][batch["example_of"]] if "example_of" in batch else batch["weights"]
     return losses * weights.view(-1, *[1] * (losses.ndim - 1))
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, batch: Batch, sizes: Tensor | None = None) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, batch: Batch) -> Tensor:
     """The mean cross-entropy of targets, (N, classes, ...) against (N, ...); examples count by their weights."""
     if "weights" not in batch:  # the same to the last bit, and quicker
         return F.cross_entropy(logits, labels, reduction="sum") / max(labels.numel(), 1)
-    return weighed(F.cross_entropy(logits, labels, reduction="none"), batch, sizes).sum() / max(labels.numel(), 1)
+    return weighed(F.cross_entropy(logits, labels, reduction="none"), batch).sum() / max(labels.numel(), 1)
 
 
 def answered(name: str, examples: Sequence[Example], outputs: Sequence[Output]) -> tuple[list[Any], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,14 @@ from pipeline.core.engine.evaluate import answer
 from pipeline.core.engine.events import Diverged, EpochSaved, Finished, StepDone
 from pipeline.core.engine.loop import Training, fit
 from pipeline.core.engine.session import Session, train_together
+from pipeline.core.engine.step import take_step
 from pipeline.core.engine.trials import Settings, trial_of
 from pipeline.core.engine.view import View, together
 from pipeline.core.methods import lora
 from pipeline.core.tasks.kinds import task_for
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.scores import Scores
+from tests.asked import asked
 from tests.families import CONFIGS, inputs, make
 
 if TYPE_CHECKING:
@@ -205,23 +208,67 @@ KINDS: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_task_trains_together_as_alone(kind: Any, doubled: Lab, tmp_path: Path) -> None:
+def pose(lab: Lab, kind: Any) -> None:
+    """Let the lab's job be of another kind."""
     more, values_of = KINDS[kind]
     config = TaskConfig(name="posed", kind=kind, max_length=24, **more)
     splits: dict[str, Split] = {}
-    for split in doubled.job.dataset.splits:
+    for split in lab.job.dataset.splits:
         rows = []
         for number, row in enumerate(split.rows):
             (made,) = make_row(values_of(number, row.fields["text"]), config, row.origin)
             assert isinstance(made, Row), made
             rows.append(made)
         splits[split.name] = Split(split.name, tuple(rows), split.fingerprint, None)
-    dataset = dataclasses.replace(doubled.job.dataset, **splits)
+    dataset = dataclasses.replace(lab.job.dataset, **splits)
     task = task_for(config, dataset)
-    encoded = task.encoded(dataset, doubled.tokenizer)
-    doubled.job = dataclasses.replace(doubled.job, task=task, dataset=dataset, encoded=encoded)
+    encoded = task.encoded(dataset, lab.tokenizer)
+    lab.job = dataclasses.replace(lab.job, task=task, dataset=dataset, encoded=encoded)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_task_trains_together_as_alone(kind: Any, doubled: Lab, tmp_path: Path) -> None:
+    pose(doubled, kind)
     assert_packed_is_alone(doubled, tmp_path, DIFFERENT[:2])
+
+
+METHODS = ("houlsby", "parallel", "lora")
+
+
+@pytest.mark.parametrize("kind", [*METHODS, *KINDS])
+def test_a_gpu_is_asked_for_the_losses_alone_and_not_before_the_whole_step_is_begun(
+    kind: Any, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind in METHODS:
+        with_method(lab, MethodConfig(name=kind, width=4))
+    else:
+        pose(lab, kind)
+    weighted = [{**example, "weight": 1.0 + i} for i, example in enumerate(lab.job.encoded["train"].examples)]
+    batch = lab.job.task.collate(weighted, lab.tokenizer.pad_token_id)
+    for candidates in (DIFFERENT[:1], DIFFERENT):
+        trainings = [session.training for session in opened(lab, tmp_path / f"{len(candidates)}", candidates)]
+        with asked(monkeypatch) as told:
+            for training in trainings:
+                training.model.train()
+                training.optimizer.register_step_post_hook(lambda *_: told.append("updated"))
+            take_step(trainings, lab.job.task, batch, 1)
+        assert told == [*["updated"] * len(candidates), "tolist"]
+
+
+def test_a_step_whose_loss_is_not_a_number_leaves_all_as_it_was(lab: Lab, tmp_path: Path) -> None:
+    good, bad = (session.training for session in opened(lab, tmp_path, DIFFERENT[:2]))
+    batch = lab.job.task.collate(lab.job.encoded["train"].examples[:8], lab.tokenizer.pad_token_id)
+    take_step([good, bad], lab.job.task, batch, 1)
+    with torch.no_grad():
+        next(bad.model.head.parameters())[0, 0] = math.inf
+    weights = [p.detach().clone() for p in bad.parameters]
+    before = copy.deepcopy({key: value for key, value in bad.state_dict().items() if key in ("optimizer", "schedule")})
+    (fine, _), (wrong, _) = take_step([good, bad], lab.job.task, batch, 2)
+    assert math.isfinite(fine) and not math.isfinite(wrong)
+    assert all(torch.equal(p, old) for p, old in zip(bad.parameters, weights, strict=True))
+    after = bad.state_dict()
+    torch.testing.assert_close({key: after[key] for key in before}, before, rtol=0, atol=0)
+    assert (good.step_in_epoch, bad.step_in_epoch) == (2, 1)
 
 
 def test_one_that_diverges_fails_alone(doubled: Lab, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Encoded, Example
 from pipeline.core.tasks.tensors import WIDTH
 from tests import families, writers
+from tests.asked import asked
 from tests.unit.core.tasks.test_families import assert_weighted
 from tests.writers import PLAIN, ROWS, WORDS
 
@@ -90,10 +91,20 @@ def test_in_training_rows_count_by_their_weights(make_rows: MakeRows, family: st
 
 
 @EACH
+def test_a_gpu_is_asked_nothing_for_the_loss(make_rows: MakeRows, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, model, examples = make(family, make_rows(PLAIN, ROWS))
+    batch = task.collate([{**example, "weight": 1.0 + i} for i, example in enumerate(examples)], 0)
+    with asked(monkeypatch) as told:
+        task.loss(model, batch)
+    assert told == []
+
+
+@EACH
 def test_padding_changes_no_loss(make_rows: MakeRows, family: str) -> None:
     task, model, examples = make(family, make_rows(PLAIN, ROWS))
     alone = task.collate(examples[1:2], 0)
-    padded = {name: tensor[1:2] for name, tensor in task.collate(examples, 0).items()} | {"end": alone["end"]}
+    padded = {name: tensor[1:2] for name, tensor in task.collate(examples, 0).items()}
+    padded |= {name: alone[name] for name in ("end", "example_of", "places")}
     assert padded["prompt_ids"].shape[1] > alone["prompt_ids"].shape[1]
     filled = padded | {
         "prompt_ids": padded["prompt_ids"].masked_fill(padded["prompt_mask"] == 0, 17),
