@@ -4,7 +4,7 @@ It needs torch, transformers and safetensors, this folder and `pipeline/` (of it
 its own data and random weights: a BERT of the base size, or with `--small` one of two layers for a look on a CPU.
 
 * Packed = alone: float64 weights after two epochs, and float32 losses step by step.
-* Steps at many lengths, padded to a few or not: the first time that a process meets them, and again.
+* Steps at many lengths, padded to a few or not: the first time that a process meets them, and again; their waits.
 * Training rows times candidates a second: packs, one process a candidate, and these with NVIDIA's MPS where it starts.
 * Batches of the bank, whose rows have 1, 4, 16 and 32 different adapters, beside the bare base.
 * What it costs to compare the base's copy with the shared tensors, as each trial does once an epoch.
@@ -44,6 +44,7 @@ from pipeline.core.engine.trials import Job, Settings, trial_of
 from pipeline.core.engine.workers import ALONE
 from pipeline.core.tasks.kinds import task_for
 from tests.bench.routed import carried
+from tests.bench.waits import waits
 from tests.families import default_checkpoint
 
 COLOURS = ("red", "blue", "green", "grey")
@@ -108,9 +109,7 @@ def job_of(
         splits[name] = Split(name=name, rows=tuple(rows), fingerprint=name, cut_from=None)
     dataset = Dataset(task="colour", domain="d", source="made", overlap={}, notes=(), **splits)
     task = task_for(TaskConfig(name="colour", kind="classification"), dataset)
-    engine = EngineConfig(
-        epochs=epochs, batch_size=_BATCH, precision=precision, learning_rate=learning_rate, patience=0
-    )
+    engine = EngineConfig(epochs=epochs, batch_size=_BATCH, precision=precision, learning_rate=learning_rate)
     return Job(
         name="colour/d",
         registered_name="colour",
@@ -134,8 +133,7 @@ def sessions_of(job: Job, on: Resident, folder: Path, count: int) -> list[Sessio
 
 
 def pad_of(on: Resident) -> int:
-    assert isinstance(on.tokenizer.pad_token_id, int)
-    return on.tokenizer.pad_token_id
+    return int(on.tokenizer.pad_token_id or 0)
 
 
 def clock() -> float:
@@ -191,8 +189,7 @@ def steps_s(sessions: Sequence[Session], job: Job, pad: int, steps: int) -> floa
     """Seconds of so many steps of all together, after two to warm up."""
     examples = job.encoded["train"].examples
     trainings = [session.training for session in sessions]
-    lengths = [example["length"] for example in examples]
-    batches = training_batches(lengths, trainings[0].config.batch_size, 0, 1)
+    batches = training_batches([example["length"] for example in examples], _BATCH, 0, 1)
     start = 0.0
     for number in range(steps + 2):
         if number == 2:
@@ -203,7 +200,7 @@ def steps_s(sessions: Sequence[Session], job: Job, pad: int, steps: int) -> floa
 
 
 def lengths(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
-    """A step at each length, twice; exact lengths last: those met before make less of what padding gains."""
+    """A step at each length, twice, exact ones last, since to have met them makes less of padding; and its waits."""
     on = load_checkpoint(checkpoint)
     on.base.to(DEVICE)
     job, every = job_of(size, on), range(3, size.length + 1)
@@ -218,6 +215,9 @@ def lengths(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
                 take_step([session.training], job.task, make(job.task, cut, pad_of(on)), 1)
             rates.append(_BATCH * len(every) / (clock() - start))
         yield f"Steps at {len(every)} lengths, {how}: {rates[0]:,.0f} rows/s the first time, {rates[1]:,.0f} again."
+    if DEVICE == "cuda":
+        step = partial(take_step, [session.training], job.task, collated(job.task, rows, pad_of(on), session.model), 1)
+        yield f"A step waits {waits(step)} times for all that the GPU was given."
 
 
 def training(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
