@@ -67,17 +67,24 @@ def made_ahead(sources: Sequence[S], make: Callable[[S], T]) -> Generator[T, Non
 
 
 def collated(task: Task, examples: Sequence[Example], pad_token_id: int, model: TaskModel) -> dict[str, Any]:
-    """Make a batch, which `move` puts where the model is.
+    """Make a batch, which `move` puts where the model is; one for a GPU lies in page-locked memory, from where it is
+    fetched without waiting."""
+    batch = task.collate(fitted(examples, task, model), pad_token_id)
+    if model.device.type != "cuda":
+        return batch
+    return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}
 
-    One for a GPU is padded to one of a few lengths, since cuDNN plans its attention anew for each that a process meets
-    (a process's first epoch at 150 rows/s, the later ones at 585: MiniLM on an H100), and lies in page-locked memory,
-    from where it is fetched without waiting.
+
+def fitted(examples: Sequence[Example], task: Task, model: TaskModel) -> Sequence[Example]:
+    """The examples; for a GPU as such whose batch is padded to one of a few lengths.
+
+    cuDNN plans its attention anew for each length that a process meets: a process's first epoch ran at 150 rows/s, the
+    later ones at 585 (MiniLM on an H100).
     """
     if model.device.type != "cuda":
-        return task.collate(examples, pad_token_id)
+        return examples
     most = longest_of(task, model)
-    batch = task.collate([widened(one, most) for one in examples], pad_token_id)
-    return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}
+    return [widened(one, most) for one in examples]
 
 
 def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

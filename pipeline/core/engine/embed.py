@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.config import EngineConfig
 from pipeline.core.data.rows import Row
-from pipeline.core.engine.batches import evaluation_batches, move
+from pipeline.core.engine.batches import evaluation_batches, fitted, move
 from pipeline.core.engine.precision import precision
 from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
@@ -49,6 +49,7 @@ def embeddings(
     vectors_NH = np.empty((len(rows), base.config.hidden_size), dtype=np.float32)
     with torch.inference_mode(), precision(model.device, config):
         for indices in evaluation_batches(lengths, config.eval_batch_size):
-            batch = pad_inputs([pieces(encoded, i) for i in indices], tokenizer.pad_token_id)
+            some = fitted([pieces(encoded, i) for i in indices], task, model)
+            batch = pad_inputs(some, tokenizer.pad_token_id)
             vectors_NH[indices] = model.pooled(move(batch, model.device)).float().cpu().numpy()
     return vectors_NH

@@ -11,8 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipeline.config import CheckpointConfig, EngineConfig, TaskConfig
 from pipeline.core.adapters.checkpoint import build_base, load_tensors, load_tokenizer, open_checkpoint
 from pipeline.core.data.rows import Row, make_row
+from pipeline.core.engine import embed
 from pipeline.core.engine.embed import embeddings
 from pipeline.core.tasks.kinds import TASK_KINDS
+from pipeline.core.tasks.model import TaskModel
 from pipeline.core.tasks.task import Task
 from tests import writers
 
@@ -77,6 +79,25 @@ def test_bfloat16_changes_little_and_returns_float32(minilm: Loaded) -> None:
     rough_NH = embeddings(base, task, rows, tokenizer, EngineConfig(precision="bfloat16"))
     assert rough_NH.dtype == np.float32
     assert 0 < np.abs(rough_NH - exact_NH).max() < 0.05
+
+
+def test_for_a_gpu_texts_are_padded_to_one_of_a_few_lengths_which_changes_nothing(
+    minilm: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tokenizer = minilm
+    task, rows = texts("a fine film", "the plot of this long and winding film makes no sense")
+    wanted_NH = embeddings(base, task, rows, tokenizer, FLOAT32)
+    seen: list[torch.Size] = []
+
+    def stays(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+        seen.append(batch["input_ids"].shape)
+        return batch
+
+    monkeypatch.setattr(TaskModel, "device", property(lambda _: torch.device("cuda")))
+    monkeypatch.setattr(embed, "move", stays)
+    found_NH = embeddings(base, task, rows, tokenizer, FLOAT32)
+    assert seen == [(2, 16)]
+    np.testing.assert_allclose(found_NH, wanted_NH, atol=1e-6)
 
 
 def test_a_long_text_is_cut_at_the_longest_input_without_a_warning(
