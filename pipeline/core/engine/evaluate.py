@@ -96,7 +96,7 @@ def _loss(
         for indices in workers.share(evaluation_batches(lengths, config.batch_size)):
             batch = collated(task, [encoded.examples[i] for i in indices], pad_token_id, model)
             losses[indices[0]] = task.loss(model, move(batch, model.device))
-    parts = workers.gather({first: (loss.item() * n, n) for first, (loss, n) in losses.items()})  # a GPU is done by now
+    parts = workers.gather({first: (loss.item() * n, n) for first, (loss, n) in losses.items()})  # waits but once
     total = sum(num_targets for _, num_targets in parts.values())
     # Sorted, so that several workers add up in the order in which one does.
     return sum(parts[first][0] for first in sorted(parts)) / total if total else math.inf
