@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.core.adapters.masks import unasked_mask
+
 _ASKING = (
     "aten::_local_scalar_dense",
     "aten::is_nonzero",
@@ -46,7 +48,6 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Note each question that is asked meanwhile, by the name of the operation; masks are made as for a GPU."""
     from transformers import AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     told: list[str] = []
     tolist: Callable[[Tensor], Any] = Tensor.tolist
@@ -55,13 +56,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         told.append("tolist")
         return tolist(tensor)
 
-    def mask(*args: Any, **kwargs: Any) -> Tensor | None:
-        made: Tensor | None = sdpa_mask(
-            *args, **kwargs | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-        )
-        return made
-
     with monkeypatch.context() as patch, _Watch(told):
         patch.setattr(Tensor, "tolist", noted)
-        patch.setitem(AttentionMaskInterface._global_mapping, "sdpa", mask)
+        patch.setitem(AttentionMaskInterface._global_mapping, "sdpa", unasked_mask)
         yield told

@@ -133,7 +133,8 @@ def sessions_of(job: Job, on: Resident, folder: Path, count: int) -> list[Sessio
 
 
 def pad_of(on: Resident) -> int:
-    return int(on.tokenizer.pad_token_id or 0)
+    assert isinstance(on.tokenizer.pad_token_id, int)
+    return on.tokenizer.pad_token_id
 
 
 def clock() -> float:
@@ -177,8 +178,7 @@ def equality(size: Size, checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
             apart = max(float((a - b).abs().max()) for a, b in zip(*ends, strict=True))
             yield f"Packed = alone, {name}, three candidates, two epochs: weights differ by at most {apart:.1e}."
         else:
-            first = {key: value for key, value in losses[0].items() if key[1] <= 6}
-            apart = max(abs(value / losses[1][key] - 1) for key, value in first.items())
+            apart = max(abs(value / losses[1][key] - 1) for key, value in losses[0].items() if key[1] <= 6)
             yield f"Packed = alone, {name}: the losses of the first six steps differ by at most {apart:.1e} of them."
 
 

@@ -17,10 +17,17 @@ def ask_no_gpu() -> None:
     AttentionMaskInterface.register("sdpa", _sdpa_mask)
 
 
-def _sdpa_mask(*args: Any, device: torch.device | str = "cpu", **kwargs: Any) -> Tensor | None:
+def unasked_mask(**kwargs: Any) -> Tensor:
+    """The mask that `sdpa_mask` of transformers makes, also where no row is padded."""
     from transformers.masking_utils import sdpa_mask
 
-    if torch.device(device).type != "cpu":
-        kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-    mask: Tensor | None = sdpa_mask(*args, device=device, **kwargs)
+    mask: Tensor = sdpa_mask(**kwargs | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+    return mask
+
+
+def _sdpa_mask(*, device: torch.device | str = "cpu", **kwargs: Any) -> Tensor | None:
+    from transformers.masking_utils import sdpa_mask
+
+    make = sdpa_mask if torch.device(device).type == "cpu" else unasked_mask
+    mask: Tensor | None = make(device=device, **kwargs)
     return mask
